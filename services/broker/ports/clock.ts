@@ -1,0 +1,15 @@
+// Time and chance, so that a simulation can own both. adapters/node/clock.ts is the real one.
+
+export interface Clock {
+  /** Wall clock, milliseconds since 1970. May jump. For timestamps that people and stores see. */
+  nowMs(): number;
+  /** Never goes back; begins anywhere. For deadlines and durations. */
+  monotonicMs(): number;
+  /** Calls fn once, after at least delayMs. Returns a function that cancels it. */
+  setTimer(delayMs: number, fn: () => void): () => void;
+  /** Calls fn after everything that is already due in this turn of the event loop: where work is gathered into batches. */
+  defer(fn: () => void): void;
+}
+
+/** At least 0, below 1. */
+export type Random = () => number;

@@ -1,0 +1,26 @@
+// Cursors: how far each subscription has come in each partition. Called by engine/cursor-committer and, at start, by
+// engine/dispatcher. A record is opaque here (core/cursor.ts encodes it).
+import type { PartitionId } from '../core/partition.ts';
+
+export interface CursorCommit {
+  readonly partition: PartitionId;
+  readonly ownerEpoch: number;
+  /** The subscription's incarnation: a number given once in a store's life. */
+  readonly subscription: number;
+  readonly record: Uint8Array;
+}
+
+export interface CursorStore {
+  /** The last committed record; undefined if there is none. */
+  load(subscription: number, partition: PartitionId): Promise<Uint8Array | undefined>;
+
+  /**
+   * Writes all records, each replacing its predecessor, and resolves once they are durable. Per record atomic and fenced:
+   * those with a stale ownerEpoch are not written and their indexes are returned. RESOURCE_EXHAUSTED, UNAVAILABLE as in
+   * LogStore: committing the same or a newer record again is always safe.
+   */
+  commit(commits: readonly CursorCommit[]): Promise<readonly number[]>;
+
+  /** Deletes all records of a subscription. Idempotent. */
+  drop(subscription: number): Promise<void>;
+}
