@@ -1,0 +1,544 @@
+// THE state machine: the messages of one partition as one subscription sees them. Run by engine/dispatcher, which performs
+// the effects in the order they are returned; the simulation and the property tests run the very same.
+//
+//   state of a message        event              → state                       caused by
+//   (not yet appended)        append             → available                   partition owner
+//   available                 lease              → leased                      a consumer's credit
+//   leased                    ack                → settled                     consumer
+//   leased                    extend             → leased, later deadline      consumer
+//   leased                    nack, expire, leave → held                       consumer, time, end of its stream
+//   held                      persisted          → available, attempt + 1      cursor commit
+//   available, held           ack (late)         → settled                     consumer
+//   any                       trim               → settled                     retention
+//
+// Everything is an interval: a chunk leased to one consumer is one lease, an ack range one operation. In a subscription
+// with ordering, messages with a key wait in KeyQueues, one by one; the others are available to anybody.
+//
+// Invariants: a message below `floor` or in `settled` is in no other set; leased, held, returned and queued are disjoint; an
+// attempt count is durable before the redelivery that it announces.
+import { type Cursor, decodeCursor, encodeCursor } from './cursor.ts';
+import { assert, assertNever } from './errors.ts';
+import { type Interval, IntervalMap, IntervalSet } from './intervals.ts';
+import { KeyQueues, type KeyState } from './key-queues.ts';
+
+/** What the machine must know of a chunk. ends and keyHashes are only called when they are needed. */
+export interface ChunkView {
+  readonly firstOffset: number;
+  readonly count: number;
+  readonly byteLength: number;
+  ends(): Uint32Array;
+  keyHashes(): Uint32Array;
+}
+
+export interface DeliveryOptions {
+  readonly ordering: boolean;
+  /** Settled intervals above the floor: at this many, nothing new is delivered until the gaps close. */
+  readonly maxHoles: number;
+  /** Messages with a key that are looked at ahead of their turn. */
+  readonly maxQueued: number;
+  /** Outstanding messages of one ordering key. */
+  readonly maxRun: number;
+}
+
+export type DeliveryEvent =
+  /** The log now ends at endOffset. */
+  | { readonly kind: 'append'; readonly endOffset: number }
+  /** Retention has deleted everything below headOffset. */
+  | { readonly kind: 'trim'; readonly headOffset: number }
+  /** Consumers have numbers from 1 on; the hash is of what is stable about one (its client id). */
+  | { readonly kind: 'join'; readonly consumer: number; readonly hash: number }
+  | { readonly kind: 'leave'; readonly consumer: number }
+  | {
+      readonly kind: 'lease';
+      readonly consumer: number;
+      /** Holds the offset that peek gave. */
+      readonly chunk: ChunkView;
+      readonly maxMessages: number;
+      readonly maxBytes: number;
+      /** Nothing is outstanding at the consumer: one message may exceed maxBytes. */
+      readonly idle: boolean;
+      readonly deadlineMs: number;
+    }
+  | { readonly kind: 'ack'; readonly consumer: number; readonly first: number; readonly last: number }
+  | { readonly kind: 'nack'; readonly consumer: number; readonly first: number; readonly last: number }
+  | {
+      readonly kind: 'extend';
+      readonly consumer: number;
+      readonly first: number;
+      readonly last: number;
+      readonly deadlineMs: number;
+    }
+  | { readonly kind: 'expire' }
+  /** The cursor that the last snapshot() returned is durable. */
+  | { readonly kind: 'persisted' };
+
+export interface DeliveredRun extends Interval {
+  /** 1 on the first delivery. */
+  readonly attempt: number;
+}
+
+export type DeliveryEffect =
+  /** Send these messages of the chunk to the consumer, in this order. */
+  | {
+      readonly kind: 'deliver';
+      readonly consumer: number;
+      readonly runs: readonly DeliveredRun[];
+      readonly messages: number;
+      readonly bytes: number;
+    }
+  /** Leases of the consumer have ended. */
+  | { readonly kind: 'credit'; readonly consumer: number; readonly messages: number; readonly bytes: number }
+  /** The cursor has moved: commit it soon. */
+  | { readonly kind: 'moved' }
+  /** Messages are held until their attempt counts are durable: commit the cursor now, then say `persisted`. */
+  | { readonly kind: 'persist' };
+
+interface Lease {
+  readonly consumer: number;
+  readonly deadlineMs: number;
+  readonly bytes: number;
+  readonly key: KeyState | undefined;
+}
+
+/** What a consumer may still be given in one lease event. */
+export class LeaseBudget {
+  messages: number;
+  #bytes: number;
+  #idle: boolean;
+
+  constructor(messages: number, bytes: number, idle: boolean) {
+    this.messages = messages;
+    this.#bytes = bytes;
+    this.#idle = idle;
+  }
+
+  /** Takes one message if it fits. */
+  spend(chunk: ChunkView, offset: number): boolean {
+    if (this.messages < 1) return false;
+    const bytes = bytesOf(chunk, offset, offset);
+    if (bytes > this.#bytes && !this.#idle) return false;
+    this.messages -= 1;
+    this.#bytes -= bytes;
+    this.#idle = false;
+    return true;
+  }
+
+  /** How many messages from `first` to `last` fit; takes them. */
+  spendRun(chunk: ChunkView, first: number, last: number): number {
+    if (this.messages < 1) return 0;
+    let end = Math.min(last, first + this.messages - 1);
+    let bytes = bytesOf(chunk, first, end);
+    if (bytes > this.#bytes) {
+      const ends = chunk.ends();
+      const start = first === chunk.firstOffset ? 0 : ends[first - chunk.firstOffset - 1]!;
+      while (end >= first && ends[end - chunk.firstOffset]! - start > this.#bytes) end -= 1;
+      if (end < first) {
+        if (!this.#idle) return 0;
+        end = first;
+      }
+      bytes = bytesOf(chunk, first, end);
+    }
+    this.messages -= end - first + 1;
+    this.#bytes -= bytes;
+    this.#idle = false;
+    return end - first + 1;
+  }
+}
+
+export class Delivery {
+  readonly #options: DeliveryOptions;
+  readonly #settled = new IntervalSet();
+  readonly #leases = new IntervalMap<Lease>(shareLease);
+  /** Deliveries that ended in vain, of unsettled messages that had any. */
+  readonly #attempts = new IntervalMap<number>();
+  /** Available below `next`: given back, or without a key in an ordered subscription. */
+  readonly #returned = new IntervalSet();
+  /** Given back, attempt count not durable; #persisting is what the commit under way covers. Without a key only. */
+  #held = new IntervalSet();
+  #persisting = new IntervalSet();
+  readonly #keys: KeyQueues | undefined;
+  readonly #stalled = new Set<number>();
+  #floor: number;
+  /** Never looked at from here on. */
+  #next: number;
+  #end: number;
+  /** No lease ends before this; Infinity without leases. */
+  #earliestDeadlineMs = Number.POSITIVE_INFINITY;
+
+  // Counters since this object was made, read by the backlog reporter.
+  deliveredTotal = 0;
+  redeliveredTotal = 0;
+  ackedTotal = 0;
+  expiredByRetentionTotal = 0;
+
+  /** `record` is the cursor as snapshot() returned it; a new subscription begins at startOffset. */
+  constructor(
+    options: DeliveryOptions,
+    start: { record: Uint8Array } | { startOffset: number },
+    endOffset: number,
+  ) {
+    this.#options = options;
+    const cursor: Cursor =
+      'record' in start
+        ? decodeCursor(start.record)
+        : { floor: start.startOffset, settled: [], attempts: [] };
+    // A log can end below the cursor only if it lost acknowledged appends: do not swallow what comes instead.
+    this.#end = endOffset;
+    this.#floor = Math.min(cursor.floor, endOffset);
+    for (const { first, last } of cursor.settled) {
+      if (first < endOffset) this.#settled.add(first, Math.min(last, endOffset - 1));
+    }
+    for (const { first, last, value } of cursor.attempts) {
+      if (first < endOffset) this.#attempts.insert(first, Math.min(last, endOffset - 1), value);
+    }
+    this.#next = this.#floor;
+    if (options.ordering) {
+      this.#keys = new KeyQueues(
+        options.maxRun,
+        (offset) => offset < this.#floor || this.#settled.has(offset),
+      );
+    }
+  }
+
+  /** Everything below is settled. */
+  get floor(): number {
+    return this.#floor;
+  }
+
+  /** Appended and not settled. */
+  get backlogMessages(): number {
+    return this.#end - this.#floor - this.#settled.count;
+  }
+
+  get outstandingMessages(): number {
+    return this.#leases.count;
+  }
+
+  /** When to send `expire` at the earliest. */
+  get earliestDeadlineMs(): number {
+    return this.#earliestDeadlineMs;
+  }
+
+  /** An offset that the consumer could be given, or that must be looked at to know; undefined if there is none. */
+  peek(consumer: number): number | undefined {
+    const ready = this.#keys?.peek(consumer);
+    if (ready !== undefined) return ready;
+    const returned = this.#returned.lowest();
+    if (returned !== undefined) return returned.first;
+    if (this.#next >= this.#end || this.#settled.length >= this.#options.maxHoles) return undefined;
+    if (this.#keys !== undefined && this.#keys.queued >= this.#options.maxQueued) return undefined;
+    return this.#next;
+  }
+
+  step(event: DeliveryEvent, nowMs: number): DeliveryEffect[] {
+    const effects: DeliveryEffect[] = [];
+    switch (event.kind) {
+      case 'append':
+        assert(event.endOffset >= this.#end, 'a log end went back');
+        this.#end = event.endOffset;
+        break;
+      case 'trim':
+        this.#trim(event.headOffset, effects);
+        break;
+      case 'join':
+        this.#keys?.join(event.consumer, event.hash);
+        break;
+      case 'leave':
+        this.#leave(event.consumer, effects);
+        break;
+      case 'lease':
+        this.#lease(event, effects);
+        break;
+      case 'ack':
+        this.#heardOf(event.consumer);
+        this.#ack(event.first, event.last, effects);
+        break;
+      case 'nack':
+        this.#heardOf(event.consumer);
+        this.#giveBack(event.first, event.last, effects);
+        break;
+      case 'extend':
+        this.#heardOf(event.consumer);
+        this.#extend(event.first, event.last, event.deadlineMs);
+        break;
+      case 'expire':
+        this.#expire(nowMs, effects);
+        break;
+      case 'persisted':
+        this.#keys?.persisted();
+        for (const { first, last } of this.#persisting) this.#returned.add(first, last);
+        this.#persisting = new IntervalSet();
+        break;
+      default:
+        assertNever(event);
+    }
+    return effects;
+  }
+
+  /**
+   * The cursor to be committed. At most one commit is under way: `persisted` follows it, or another snapshot if it
+   * failed.
+   */
+  snapshot(): Uint8Array {
+    this.#keys?.persisting();
+    for (const { first, last } of this.#held) this.#persisting.add(first, last);
+    if (this.#held.length > 0) this.#held = new IntervalSet();
+    return encodeCursor({ floor: this.#floor, settled: [...this.#settled], attempts: [...this.#attempts] });
+  }
+
+  #lease(event: DeliveryEvent & { kind: 'lease' }, effects: DeliveryEffect[]): void {
+    const { consumer, chunk, deadlineMs } = event;
+    const budget = new LeaseBudget(event.maxMessages, event.maxBytes, event.idle);
+    const taken: Interval[] = [];
+    let bytes = 0;
+    const lease = (first: number, last: number, key: KeyState | undefined): void => {
+      const size = bytesOf(chunk, first, last);
+      bytes += size;
+      this.#leases.insert(first, last, { consumer, deadlineMs, bytes: size, key });
+      taken.push({ first, last });
+    };
+
+    if (this.#keys !== undefined) {
+      this.#lookAhead(chunk, this.#keys);
+      for (const run of adjacent(this.#keys.take(consumer, chunk, budget)))
+        lease(run.first, run.last, run.key);
+    }
+    const chunkLast = chunk.firstOffset + chunk.count - 1;
+    for (const part of this.#returned.within(chunk.firstOffset, chunkLast)) {
+      const count = budget.spendRun(chunk, part.first, part.last);
+      if (count === 0) break;
+      this.#returned.remove(part.first, part.first + count - 1);
+      lease(part.first, part.first + count - 1, undefined);
+    }
+    if (
+      this.#keys === undefined &&
+      this.#next >= chunk.firstOffset &&
+      this.#settled.length < this.#options.maxHoles
+    ) {
+      this.#leaseNew(chunk, chunkLast, budget, lease);
+    }
+    if (taken.length === 0) return;
+
+    this.#earliestDeadlineMs = Math.min(this.#earliestDeadlineMs, deadlineMs);
+    let messages = 0;
+    for (const { first, last } of taken) messages += last - first + 1;
+    this.deliveredTotal += messages;
+    effects.push({ kind: 'deliver', consumer, runs: this.#withAttempts(taken), messages, bytes });
+  }
+
+  /** Leases from #next on; what was settled before it was ever delivered here is stepped over. */
+  #leaseNew(
+    chunk: ChunkView,
+    chunkLast: number,
+    budget: LeaseBudget,
+    lease: (first: number, last: number, key: undefined) => void,
+  ): void {
+    const last = Math.min(chunkLast, this.#end - 1);
+    if (this.#next > last) return;
+    for (const part of this.#settled.gaps(this.#next, last)) {
+      const count = budget.spendRun(chunk, part.first, part.last);
+      if (count > 0) lease(part.first, part.first + count - 1, undefined);
+      this.#next = part.first + count;
+      if (count < part.last - part.first + 1) return;
+    }
+    this.#next = last + 1;
+  }
+
+  /** Sorts the chunk's new messages by key; those without one become available to anybody. */
+  #lookAhead(chunk: ChunkView, keys: KeyQueues): void {
+    if (this.#next < chunk.firstOffset) return;
+    const last = Math.min(chunk.firstOffset + chunk.count, this.#end) - 1;
+    if (this.#next > last || this.#settled.length >= this.#options.maxHoles) return;
+    const hashes = chunk.keyHashes();
+    while (this.#next <= last && keys.queued < this.#options.maxQueued) {
+      const offset = this.#next;
+      this.#next += 1;
+      if (this.#settled.length > 0 && this.#settled.has(offset)) continue;
+      const hash = hashes[offset - chunk.firstOffset]!;
+      if (hash === 0) this.#returned.add(offset, offset);
+      else keys.push(offset, hash);
+    }
+  }
+
+  #withAttempts(taken: readonly Interval[]): DeliveredRun[] {
+    const runs: DeliveredRun[] = [];
+    for (const { first, last } of taken) {
+      let from = first;
+      if (this.#attempts.length > 0) {
+        for (const failed of this.#attempts.overlapping(first, last)) {
+          const failedFirst = Math.max(failed.first, first);
+          const failedLast = Math.min(failed.last, last);
+          if (failedFirst > from) runs.push({ first: from, last: failedFirst - 1, attempt: 1 });
+          runs.push({ first: failedFirst, last: failedLast, attempt: failed.value + 1 });
+          this.redeliveredTotal += failedLast - failedFirst + 1;
+          from = failedLast + 1;
+        }
+      }
+      const previous = runs.at(-1);
+      if (from > last) continue;
+      if (previous !== undefined && previous.last + 1 === from && previous.attempt === 1) {
+        runs[runs.length - 1] = { first: previous.first, last, attempt: 1 };
+      } else runs.push({ first: from, last, attempt: 1 });
+    }
+    return runs;
+  }
+
+  #ack(from: number, to: number, effects: DeliveryEffect[]): void {
+    const first = Math.max(from, this.#floor);
+    const last = Math.min(to, this.#end - 1);
+    if (first > last) return;
+    const added = this.#settle(first, last, effects);
+    if (added === 0) return;
+    this.ackedTotal += added;
+    effects.push({ kind: 'moved' });
+  }
+
+  /** Returns how many of them were not settled before. */
+  #settle(first: number, last: number, effects: DeliveryEffect[]): number {
+    let added: number;
+    if (first === this.#floor && this.#settled.length === 0) {
+      added = last - first + 1;
+      this.#floor = last + 1;
+    } else {
+      added = this.#settled.add(first, last);
+      const lowest = this.#settled.lowest()!;
+      if (lowest.first === this.#floor) {
+        this.#settled.remove(lowest.first, lowest.last);
+        this.#floor = lowest.last + 1;
+      }
+    }
+    if (added === 0) return 0;
+    for (const piece of this.#leases.cut(first, last)) {
+      const count = piece.last - piece.first + 1;
+      addCredit(effects, piece.value.consumer, count, piece.value.bytes);
+      if (piece.value.key !== undefined) this.#keys!.settled(piece.value.key, count);
+    }
+    if (this.#leases.length === 0) this.#earliestDeadlineMs = Number.POSITIVE_INFINITY;
+    if (this.#attempts.length > 0) this.#attempts.cut(first, last);
+    if (this.#returned.length > 0) this.#returned.remove(first, last);
+    if (this.#held.length > 0) this.#held.remove(first, last);
+    if (this.#persisting.length > 0) this.#persisting.remove(first, last);
+    if (this.#next < this.#floor) this.#next = this.#floor;
+    return added;
+  }
+
+  #trim(headOffset: number, effects: DeliveryEffect[]): void {
+    if (headOffset <= this.#floor) return;
+    const added = this.#settle(this.#floor, headOffset - 1, effects);
+    this.expiredByRetentionTotal += added;
+    effects.push({ kind: 'moved' });
+  }
+
+  #extend(first: number, last: number, deadlineMs: number): void {
+    for (const piece of this.#leases.cut(first, last)) {
+      this.#leases.insert(piece.first, piece.last, { ...piece.value, deadlineMs });
+    }
+    if (this.#leases.length > 0) this.#earliestDeadlineMs = Math.min(this.#earliestDeadlineMs, deadlineMs);
+  }
+
+  #expire(nowMs: number, effects: DeliveryEffect[]): void {
+    if (nowMs < this.#earliestDeadlineMs) return;
+    const due = [...this.#leases].filter(({ value }) => value.deadlineMs <= nowMs);
+    for (const { first, last, value } of due) {
+      this.#stalled.add(value.consumer);
+      this.#keys?.setStalled(value.consumer, true);
+      this.#giveBack(first, last, effects);
+    }
+    this.#earliestDeadlineMs = Number.POSITIVE_INFINITY;
+    for (const { value } of this.#leases)
+      this.#earliestDeadlineMs = Math.min(this.#earliestDeadlineMs, value.deadlineMs);
+  }
+
+  #leave(consumer: number, effects: DeliveryEffect[]): void {
+    const own = [...this.#leases].filter(({ value }) => value.consumer === consumer);
+    for (const { first, last } of own) this.#giveBack(first, last, effects);
+    this.#stalled.delete(consumer);
+    this.#keys?.leave(consumer);
+  }
+
+  #heardOf(consumer: number): void {
+    if (this.#stalled.delete(consumer)) this.#keys?.setStalled(consumer, false);
+  }
+
+  /** Ends the leases in first..last unsettled; of an ordering key also those behind them. */
+  #giveBack(first: number, last: number, effects: DeliveryEffect[]): void {
+    const pieces = this.#leases.cut(first, last);
+    if (pieces.length === 0) return;
+    const byKey = new Map<KeyState, number>();
+    for (const { first: from, last: to, value } of pieces) {
+      addCredit(effects, value.consumer, to - from + 1, value.bytes);
+      this.#countAttempt(from, to);
+      if (value.key === undefined) this.#held.add(from, to);
+      else if (!byKey.has(value.key)) byKey.set(value.key, from);
+    }
+    for (const [key, from] of byKey) {
+      const offsets: number[] = [];
+      for (const piece of pieces) if (piece.value.key === key) pushAll(offsets, piece.first, piece.last);
+      for (const piece of this.#leases.overlapping(from, this.#next)) {
+        if (piece.value.key !== key || piece.first < from) continue;
+        this.#leases.cut(piece.first, piece.last);
+        addCredit(effects, piece.value.consumer, piece.last - piece.first + 1, piece.value.bytes);
+        this.#countAttempt(piece.first, piece.last);
+        pushAll(offsets, piece.first, piece.last);
+      }
+      offsets.sort((a, b) => a - b);
+      this.#keys!.giveBack(key, offsets);
+    }
+    effects.push({ kind: 'persist' });
+  }
+
+  #countAttempt(first: number, last: number): void {
+    const before = this.#attempts.cut(first, last);
+    let from = first;
+    for (const piece of before) {
+      if (piece.first > from) this.#attempts.insert(from, piece.first - 1, 1);
+      this.#attempts.insert(piece.first, piece.last, piece.value + 1);
+      from = piece.last + 1;
+    }
+    if (from <= last) this.#attempts.insert(from, last, 1);
+  }
+}
+
+function bytesOf(chunk: ChunkView, first: number, last: number): number {
+  if (first === chunk.firstOffset && last === chunk.firstOffset + chunk.count - 1) return chunk.byteLength;
+  const ends = chunk.ends();
+  const start = first === chunk.firstOffset ? 0 : ends[first - chunk.firstOffset - 1]!;
+  return ends[last - chunk.firstOffset]! - start;
+}
+
+/** The bytes of a part of a lease, in proportion. Not rounded, so that the parts add up to the whole. */
+function shareLease(lease: Lease, part: number, whole: number): Lease {
+  return { ...lease, bytes: (lease.bytes * part) / whole };
+}
+
+function* adjacent(
+  taken: readonly { offset: number; key: KeyState }[],
+): IterableIterator<Interval & { key: KeyState }> {
+  let at = 0;
+  while (at < taken.length) {
+    const { offset: first, key } = taken[at]!;
+    let last = first;
+    at += 1;
+    while (at < taken.length && taken[at]!.offset === last + 1 && taken[at]!.key === key) {
+      last += 1;
+      at += 1;
+    }
+    yield { first, last, key };
+  }
+}
+
+function addCredit(effects: DeliveryEffect[], consumer: number, messages: number, bytes: number): void {
+  const previous = effects.at(-1);
+  if (previous?.kind === 'credit' && previous.consumer === consumer) {
+    effects[effects.length - 1] = {
+      kind: 'credit',
+      consumer,
+      messages: previous.messages + messages,
+      bytes: previous.bytes + bytes,
+    };
+  } else effects.push({ kind: 'credit', consumer, messages, bytes });
+}
+
+function pushAll(offsets: number[], first: number, last: number): void {
+  for (let offset = first; offset <= last; offset += 1) offsets.push(offset);
+}

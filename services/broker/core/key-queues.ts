@@ -1,0 +1,221 @@
+// The unsettled messages of an ordered subscription in one partition, by ordering key: who may get what next. Used by
+// delivery.ts only, which owns leases, cursor and attempts.
+//
+// A key has at most one run: messages outstanding at one consumer. A run grows while that consumer has the key's slot and
+// everything before has gone to it; once a message of it was given back, nothing more of the key goes out until the rest
+// of the run has been settled or given back too, and then from the lowest unsettled message on.
+import type { ChunkView, LeaseBudget } from './delivery.ts';
+import { KeySlots, NOBODY, SLOTS } from './key-slots.ts';
+
+export interface KeyState {
+  readonly hash: number;
+  readonly slot: number;
+  /** Offsets that wait, ascending, from `head` on. Those settled meanwhile are dropped when they come to the front. */
+  queue: number[];
+  head: number;
+  /** The consumer with the run; NOBODY without one. */
+  runConsumer: number;
+  runLength: number;
+  /** A message of the run was given back: it must end before the key goes on. */
+  broken: boolean;
+  /** Attempt counts of given-back messages are not durable yet: the key waits. */
+  held: boolean;
+  /** In whose ready set it is. */
+  readyFor: number;
+}
+
+export interface TakenMessage {
+  readonly offset: number;
+  readonly key: KeyState;
+}
+
+export class KeyQueues {
+  readonly slots = new KeySlots();
+  readonly #keys = new Map<number, KeyState>();
+  readonly #bySlot: Set<KeyState>[] = Array.from({ length: SLOTS }, () => new Set());
+  readonly #ready = new Map<number, Set<KeyState>>();
+  readonly #isSettled: (offset: number) => boolean;
+  readonly #maxRun: number;
+  /** Keys that are held; `persisting` ones are freed by the commit under way. */
+  #heldKeys = new Set<KeyState>();
+  #persistingKeys = new Set<KeyState>();
+  #queued = 0;
+
+  constructor(maxRun: number, isSettled: (offset: number) => boolean) {
+    this.#maxRun = maxRun;
+    this.#isSettled = isSettled;
+  }
+
+  /** How many messages wait. */
+  get queued(): number {
+    return this.#queued;
+  }
+
+  push(offset: number, hash: number): void {
+    let key = this.#keys.get(hash);
+    if (key === undefined) {
+      const slot = KeySlots.slotOf(hash);
+      key = {
+        hash,
+        slot,
+        queue: [],
+        head: 0,
+        runConsumer: NOBODY,
+        runLength: 0,
+        broken: false,
+        held: false,
+        readyFor: NOBODY,
+      };
+      this.#keys.set(hash, key);
+      this.#bySlot[slot]!.add(key);
+    }
+    key.queue.push(offset);
+    this.#queued += 1;
+    if (key.readyFor === NOBODY) this.#refresh(key);
+  }
+
+  /** The lowest waiting offset of one of the keys that the consumer may be given; undefined if there is none. */
+  peek(consumer: number): number | undefined {
+    const ready = this.#ready.get(consumer);
+    if (ready === undefined) return undefined;
+    for (const key of ready) {
+      this.#dropSettled(key);
+      if (key.head < key.queue.length) return key.queue[key.head];
+      this.#refresh(key);
+    }
+    return undefined;
+  }
+
+  /** Takes messages of the chunk that the consumer may be given, within the budget; they become parts of runs. */
+  take(consumer: number, chunk: ChunkView, budget: LeaseBudget): TakenMessage[] {
+    const taken: TakenMessage[] = [];
+    const ready = this.#ready.get(consumer);
+    if (ready === undefined) return taken;
+    const chunkEnd = chunk.firstOffset + chunk.count;
+    const served: KeyState[] = [];
+    for (const key of ready) {
+      const before = taken.length;
+      for (;;) {
+        this.#dropSettled(key);
+        const offset = key.queue[key.head];
+        if (offset === undefined || offset < chunk.firstOffset || offset >= chunkEnd) break;
+        if (key.runLength >= this.#maxRun) break;
+        if (!budget.spend(chunk, offset)) break;
+        key.head += 1;
+        this.#queued -= 1;
+        key.runConsumer = consumer;
+        key.runLength += 1;
+        this.slots.leased(key.slot, 1);
+        taken.push({ offset, key });
+      }
+      if (key.head === key.queue.length || key.runLength >= this.#maxRun) this.#refresh(key);
+      else if (taken.length > before) served.push(key);
+      if (budget.messages === 0) break;
+    }
+    // To the back of the line, or a busy key would take all of a small credit each time.
+    for (const key of served) {
+      ready.delete(key);
+      ready.add(key);
+    }
+    return taken.sort((a, b) => a.offset - b.offset);
+  }
+
+  /** `count` messages of the key's run have been settled. */
+  settled(key: KeyState, count: number): void {
+    this.#shrinkRun(key, count);
+  }
+
+  /**
+   * Messages of the key's run go back to its front: offsets ascending, all above what is still outstanding of the run. The
+   * key is held until persisted() follows the next persisting().
+   */
+  giveBack(key: KeyState, offsets: readonly number[]): void {
+    key.queue = offsets.concat(key.queue.slice(key.head));
+    key.head = 0;
+    this.#queued += offsets.length;
+    key.broken = true;
+    key.held = true;
+    this.#heldKeys.add(key);
+    this.#shrinkRun(key, offsets.length);
+  }
+
+  /** A cursor with the attempt counts of everything held now is being written. */
+  persisting(): void {
+    for (const key of this.#heldKeys) this.#persistingKeys.add(key);
+    this.#heldKeys = new Set();
+  }
+
+  /** It is durable. */
+  persisted(): void {
+    const keys = this.#persistingKeys;
+    this.#persistingKeys = new Set();
+    for (const key of keys) {
+      if (this.#heldKeys.has(key)) continue;
+      key.held = false;
+      this.#refresh(key);
+    }
+  }
+
+  join(consumer: number, hash: number): void {
+    this.#ready.set(consumer, new Set());
+    this.#refreshSlots(this.slots.join(consumer, hash));
+  }
+
+  leave(consumer: number): void {
+    this.#refreshSlots(this.slots.leave(consumer));
+    this.#ready.delete(consumer);
+  }
+
+  setStalled(consumer: number, stalled: boolean): void {
+    this.#refreshSlots(this.slots.setStalled(consumer, stalled));
+  }
+
+  #shrinkRun(key: KeyState, count: number): void {
+    key.runLength -= count;
+    if (key.runLength === 0) {
+      key.runConsumer = NOBODY;
+      key.broken = false;
+    }
+    if (this.slots.ended(key.slot, count)) this.#refreshSlots([key.slot]);
+    this.#refresh(key);
+  }
+
+  #refreshSlots(slots: readonly number[]): void {
+    for (const slot of slots) for (const key of this.#bySlot[slot]!) this.#refresh(key);
+  }
+
+  /** Puts the key into the ready set that it belongs to, or forgets it when nothing is left of it. */
+  #refresh(key: KeyState): void {
+    this.#dropSettled(key);
+    const waiting = key.head < key.queue.length;
+    let readyFor = NOBODY;
+    if (waiting && !key.held) {
+      const consumer = this.slots.consumerOf(key.slot);
+      const mayGrow = !key.broken && key.runConsumer === consumer && key.runLength < this.#maxRun;
+      if (key.runConsumer === NOBODY || mayGrow) readyFor = consumer;
+    }
+    if (readyFor !== key.readyFor) {
+      this.#ready.get(key.readyFor)?.delete(key);
+      this.#ready.get(readyFor)?.add(key);
+      key.readyFor = readyFor;
+    }
+    if (!waiting) {
+      key.queue = [];
+      key.head = 0;
+      if (key.runConsumer === NOBODY && !key.held) {
+        this.#keys.delete(key.hash);
+        this.#bySlot[key.slot]!.delete(key);
+      }
+    } else if (key.head > 1024 && key.head * 2 > key.queue.length) {
+      key.queue = key.queue.slice(key.head);
+      key.head = 0;
+    }
+  }
+
+  #dropSettled(key: KeyState): void {
+    while (key.head < key.queue.length && this.#isSettled(key.queue[key.head]!)) {
+      key.head += 1;
+      this.#queued -= 1;
+    }
+  }
+}
