@@ -43,6 +43,36 @@ export function sliceBytes(slice: Slice): number {
   return bytes;
 }
 
+/** The slice in parts of at most maxBytes each, at least one message in each: so that no chunk outgrows a response. */
+export function splitSlice(slice: Slice, maxBytes: number): Slice[] {
+  const { batch, indexes } = slice;
+  const parts: Slice[] = [];
+  const count = sliceLength(slice);
+  let from = 0;
+  let bytes = 0;
+  const part = (to: number): void => {
+    parts.push({
+      batch,
+      indexes:
+        indexes === undefined
+          ? Uint32Array.from({ length: to - from }, (_, i) => from + i)
+          : indexes.subarray(from, to),
+    });
+  };
+  for (let i = 0; i < count; i += 1) {
+    const index = indexes === undefined ? i : indexes[i]!;
+    const size = batch.ends[index]! - batch.starts[index]!;
+    if (i > from && bytes + size > maxBytes) {
+      part(i);
+      from = i;
+      bytes = 0;
+    }
+    bytes += size;
+  }
+  part(count);
+  return parts;
+}
+
 export interface CutChunk {
   readonly bytes: Uint8Array;
   readonly count: number;

@@ -50,6 +50,8 @@ export function decodeCursor(record: Uint8Array): Cursor {
       if (byte === undefined) throw damaged('it ends early');
       at += 1;
       value += (byte & 0x7f) * scale;
+      if (value > Number.MAX_SAFE_INTEGER || scale > Number.MAX_SAFE_INTEGER)
+        throw damaged('a number is beyond 2^53');
       if (byte < 0x80) return value;
       scale *= 0x80;
     }
@@ -73,6 +75,9 @@ export function decodeCursor(record: Uint8Array): Cursor {
     attempts.push({ first, last, value: get() });
     from = last + 1;
   }
+  if (at !== record.length) throw damaged('there is more behind its end');
+  if (Math.max(from, settled.at(-1)?.last ?? 0) > Number.MAX_SAFE_INTEGER)
+    throw damaged('an offset is beyond 2^53');
   return { floor, settled, attempts };
 }
 

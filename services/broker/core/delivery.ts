@@ -18,7 +18,7 @@
 // attempt count is durable before the redelivery that it announces.
 import { type Cursor, decodeCursor, encodeCursor } from './cursor.ts';
 import { assert, assertNever } from './errors.ts';
-import { type Interval, IntervalMap, IntervalSet } from './intervals.ts';
+import { type Interval, IntervalMap, IntervalSet, type Piece } from './intervals.ts';
 import { KeyQueues, type KeyState } from './key-queues.ts';
 
 /** What the machine must know of a chunk. ends and keyHashes are only called when they are needed. */
@@ -32,7 +32,10 @@ export interface ChunkView {
 
 export interface DeliveryOptions {
   readonly ordering: boolean;
-  /** Settled intervals above the floor: at this many, nothing new is delivered until the gaps close. */
+  /**
+   * Settled intervals above the floor, and intervals of given-back messages: at this many of either, nothing beyond them
+   * is looked at until they close. It bounds the cursor's record.
+   */
   readonly maxHoles: number;
   /** Messages with a key that are looked at ahead of their turn. */
   readonly maxQueued: number;
@@ -100,7 +103,10 @@ interface Lease {
   readonly key: KeyState | undefined;
 }
 
-/** What a consumer may still be given in one lease event. */
+/**
+ * What a consumer may still be given in one lease event. Nothing overtakes a message that does not fit: small ones behind
+ * it would take the credit again and again, and it would never go out.
+ */
 export class LeaseBudget {
   messages: number;
   #bytes: number;
@@ -116,7 +122,10 @@ export class LeaseBudget {
   spend(chunk: ChunkView, offset: number): boolean {
     if (this.messages < 1) return false;
     const bytes = bytesOf(chunk, offset, offset);
-    if (bytes > this.#bytes && !this.#idle) return false;
+    if (bytes > this.#bytes && !this.#idle) {
+      this.messages = 0;
+      return false;
+    }
     this.messages -= 1;
     this.#bytes -= bytes;
     this.#idle = false;
@@ -132,13 +141,11 @@ export class LeaseBudget {
       const ends = chunk.ends();
       const start = first === chunk.firstOffset ? 0 : ends[first - chunk.firstOffset - 1]!;
       while (end >= first && ends[end - chunk.firstOffset]! - start > this.#bytes) end -= 1;
-      if (end < first) {
-        if (!this.#idle) return 0;
-        end = first;
-      }
+      if (end < first && this.#idle) end = first;
+      this.messages = 0;
+      if (end < first) return 0;
       bytes = bytesOf(chunk, first, end);
-    }
-    this.messages -= end - first + 1;
+    } else this.messages -= end - first + 1;
     this.#bytes -= bytes;
     this.#idle = false;
     return end - first + 1;
@@ -166,6 +173,7 @@ export class Delivery {
   #earliestDeadlineMs = Number.POSITIVE_INFINITY;
 
   // Counters since this object was made, read by the backlog reporter.
+  appendedTotal = 0;
   deliveredTotal = 0;
   redeliveredTotal = 0;
   ackedTotal = 0;
@@ -225,7 +233,7 @@ export class Delivery {
     if (ready !== undefined) return ready;
     const returned = this.#returned.lowest();
     if (returned !== undefined) return returned.first;
-    if (this.#next >= this.#end || this.#settled.length >= this.#options.maxHoles) return undefined;
+    if (this.#next >= this.#lookLimit()) return undefined;
     if (this.#keys !== undefined && this.#keys.queued >= this.#options.maxQueued) return undefined;
     return this.#next;
   }
@@ -235,6 +243,7 @@ export class Delivery {
     switch (event.kind) {
       case 'append':
         assert(event.endOffset >= this.#end, 'a log end went back');
+        this.appendedTotal += event.endOffset - this.#end;
         this.#end = event.endOffset;
         break;
       case 'trim':
@@ -255,7 +264,7 @@ export class Delivery {
         break;
       case 'nack':
         this.#heardOf(event.consumer);
-        this.#giveBack(event.first, event.last, effects);
+        this.#giveBack(this.#leases.cut(event.first, event.last), effects);
         break;
       case 'extend':
         this.#heardOf(event.consumer);
@@ -310,11 +319,7 @@ export class Delivery {
       this.#returned.remove(part.first, part.first + count - 1);
       lease(part.first, part.first + count - 1, undefined);
     }
-    if (
-      this.#keys === undefined &&
-      this.#next >= chunk.firstOffset &&
-      this.#settled.length < this.#options.maxHoles
-    ) {
+    if (this.#keys === undefined && this.#next >= chunk.firstOffset) {
       this.#leaseNew(chunk, chunkLast, budget, lease);
     }
     if (taken.length === 0) return;
@@ -326,6 +331,17 @@ export class Delivery {
     effects.push({ kind: 'deliver', consumer, runs: this.#withAttempts(taken), messages, bytes });
   }
 
+  /**
+   * Messages below this may be looked at. At the bound on holes that is what lies between them: after a restart #next is
+   * below, and delivering those messages is what closes the holes.
+   */
+  #lookLimit(): number {
+    const { maxHoles } = this.#options;
+    if (this.#settled.length < maxHoles && this.#attempts.length < maxHoles) return this.#end;
+    const known = Math.max(this.#settled.highest()?.last ?? 0, this.#attempts.highest()?.last ?? 0);
+    return Math.min(this.#end, known + 1);
+  }
+
   /** Leases from #next on; what was settled before it was ever delivered here is stepped over. */
   #leaseNew(
     chunk: ChunkView,
@@ -333,7 +349,7 @@ export class Delivery {
     budget: LeaseBudget,
     lease: (first: number, last: number, key: undefined) => void,
   ): void {
-    const last = Math.min(chunkLast, this.#end - 1);
+    const last = Math.min(chunkLast, this.#lookLimit() - 1);
     if (this.#next > last) return;
     for (const part of this.#settled.gaps(this.#next, last)) {
       const count = budget.spendRun(chunk, part.first, part.last);
@@ -347,8 +363,8 @@ export class Delivery {
   /** Sorts the chunk's new messages by key; those without one become available to anybody. */
   #lookAhead(chunk: ChunkView, keys: KeyQueues): void {
     if (this.#next < chunk.firstOffset) return;
-    const last = Math.min(chunk.firstOffset + chunk.count, this.#end) - 1;
-    if (this.#next > last || this.#settled.length >= this.#options.maxHoles) return;
+    const last = Math.min(chunk.firstOffset + chunk.count, this.#lookLimit()) - 1;
+    if (this.#next > last) return;
     const hashes = chunk.keyHashes();
     while (this.#next <= last && keys.queued < this.#options.maxQueued) {
       const offset = this.#next;
@@ -426,6 +442,7 @@ export class Delivery {
     if (headOffset <= this.#floor) return;
     const added = this.#settle(this.#floor, headOffset - 1, effects);
     this.expiredByRetentionTotal += added;
+    this.#keys?.dropSettled();
     effects.push({ kind: 'moved' });
   }
 
@@ -438,20 +455,22 @@ export class Delivery {
 
   #expire(nowMs: number, effects: DeliveryEffect[]): void {
     if (nowMs < this.#earliestDeadlineMs) return;
-    const due = [...this.#leases].filter(({ value }) => value.deadlineMs <= nowMs);
-    for (const { first, last, value } of due) {
+    const due = this.#leases.takeOut(({ value }) => value.deadlineMs <= nowMs);
+    for (const { value } of due) {
       this.#stalled.add(value.consumer);
       this.#keys?.setStalled(value.consumer, true);
-      this.#giveBack(first, last, effects);
     }
+    this.#giveBack(due, effects);
     this.#earliestDeadlineMs = Number.POSITIVE_INFINITY;
     for (const { value } of this.#leases)
       this.#earliestDeadlineMs = Math.min(this.#earliestDeadlineMs, value.deadlineMs);
   }
 
   #leave(consumer: number, effects: DeliveryEffect[]): void {
-    const own = [...this.#leases].filter(({ value }) => value.consumer === consumer);
-    for (const { first, last } of own) this.#giveBack(first, last, effects);
+    this.#giveBack(
+      this.#leases.takeOut(({ value }) => value.consumer === consumer),
+      effects,
+    );
     this.#stalled.delete(consumer);
     this.#keys?.leave(consumer);
   }
@@ -460,31 +479,52 @@ export class Delivery {
     if (this.#stalled.delete(consumer)) this.#keys?.setStalled(consumer, false);
   }
 
-  /** Ends the leases in first..last unsettled; of an ordering key also those behind them. */
-  #giveBack(first: number, last: number, effects: DeliveryEffect[]): void {
-    const pieces = this.#leases.cut(first, last);
+  /** The pieces were taken out of the leases unsettled. Of an ordering key those behind them follow. */
+  #giveBack(pieces: readonly Piece<Lease>[], effects: DeliveryEffect[]): void {
     if (pieces.length === 0) return;
-    const byKey = new Map<KeyState, number>();
-    for (const { first: from, last: to, value } of pieces) {
-      addCredit(effects, value.consumer, to - from + 1, value.bytes);
-      this.#countAttempt(from, to);
-      if (value.key === undefined) this.#held.add(from, to);
-      else if (!byKey.has(value.key)) byKey.set(value.key, from);
-    }
-    for (const [key, from] of byKey) {
-      const offsets: number[] = [];
-      for (const piece of pieces) if (piece.value.key === key) pushAll(offsets, piece.first, piece.last);
-      for (const piece of this.#leases.overlapping(from, this.#next)) {
-        if (piece.value.key !== key || piece.first < from) continue;
-        this.#leases.cut(piece.first, piece.last);
-        addCredit(effects, piece.value.consumer, piece.last - piece.first + 1, piece.value.bytes);
-        this.#countAttempt(piece.first, piece.last);
-        pushAll(offsets, piece.first, piece.last);
-      }
+    const byKey = new Map<KeyState, number[]>();
+    for (const piece of pieces) this.#endUnsettled(piece, byKey, effects);
+    for (const piece of this.#cutBehind(byKey)) this.#endUnsettled(piece, byKey, effects);
+    for (const [key, offsets] of byKey) {
       offsets.sort((a, b) => a - b);
       this.#keys!.giveBack(key, offsets);
     }
     effects.push({ kind: 'persist' });
+  }
+
+  #endUnsettled(piece: Piece<Lease>, byKey: Map<KeyState, number[]>, effects: DeliveryEffect[]): void {
+    const { first, last, value } = piece;
+    addCredit(effects, value.consumer, last - first + 1, value.bytes);
+    this.#countAttempt(first, last);
+    if (value.key === undefined) {
+      this.#held.add(first, last);
+      return;
+    }
+    const offsets = byKey.get(value.key);
+    if (offsets === undefined) byKey.set(value.key, range(first, last));
+    else for (let offset = first; offset <= last; offset += 1) offsets.push(offset);
+  }
+
+  /** Takes the rest of each key's run from its lowest given-back message on out of the leases. */
+  #cutBehind(byKey: ReadonlyMap<KeyState, readonly number[]>): Piece<Lease>[] {
+    let lowest = Number.POSITIVE_INFINITY;
+    let left = 0;
+    for (const [key, offsets] of byKey) {
+      if (offsets.length === key.runLength) continue;
+      left += key.runLength - offsets.length;
+      lowest = Math.min(lowest, offsets[0]!);
+    }
+    const behind: Piece<Lease>[] = [];
+    if (left === 0) return behind;
+    for (const piece of this.#leases.from(lowest)) {
+      const offsets = piece.value.key === undefined ? undefined : byKey.get(piece.value.key);
+      if (offsets === undefined || piece.first < offsets[0]!) continue;
+      behind.push(piece);
+      left -= piece.last - piece.first + 1;
+      if (left === 0) break;
+    }
+    for (const { first, last } of behind) this.#leases.cut(first, last);
+    return behind;
   }
 
   #countAttempt(first: number, last: number): void {
@@ -539,6 +579,6 @@ function addCredit(effects: DeliveryEffect[], consumer: number, messages: number
   } else effects.push({ kind: 'credit', consumer, messages, bytes });
 }
 
-function pushAll(offsets: number[], first: number, last: number): void {
-  for (let offset = first; offset <= last; offset += 1) offsets.push(offset);
+function range(first: number, last: number): number[] {
+  return Array.from({ length: last - first + 1 }, (_, i) => first + i);
 }

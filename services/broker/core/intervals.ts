@@ -91,6 +91,12 @@ export class IntervalSet {
     return this.length === 0 ? undefined : { first: this.#firsts[0]!, last: this.#lasts[0]! };
   }
 
+  /** The highest interval; undefined if empty. */
+  highest(): Interval | undefined {
+    const at = this.length - 1;
+    return at < 0 ? undefined : { first: this.#firsts[at]!, last: this.#lasts[at]! };
+  }
+
   /** The first interval that ends at or after offset; undefined if there is none. It may begin before offset. */
   atOrAfter(offset: number): Interval | undefined {
     const at = lowerBound(this.#lasts, offset);
@@ -201,6 +207,43 @@ export class IntervalMap<V> {
       this.#values.splice(from, to - from, ...kept.map((piece) => piece.value));
     }
     return removed;
+  }
+
+  /** Takes the pieces out of the map for which `chosen` holds and returns them, in order. One pass, however many. */
+  takeOut(chosen: (piece: Piece<V>) => boolean): Piece<V>[] {
+    const removed: Piece<V>[] = [];
+    let kept = 0;
+    for (let at = 0; at < this.#firsts.length; at += 1) {
+      const piece = { first: this.#firsts[at]!, last: this.#lasts[at]!, value: this.#values[at]! };
+      if (chosen(piece)) {
+        removed.push(piece);
+        this.#count -= piece.last - piece.first + 1;
+        continue;
+      }
+      this.#firsts[kept] = piece.first;
+      this.#lasts[kept] = piece.last;
+      this.#values[kept] = piece.value;
+      kept += 1;
+    }
+    this.#firsts.length = kept;
+    this.#lasts.length = kept;
+    this.#values.length = kept;
+    return removed;
+  }
+
+  /** The highest piece; undefined if empty. */
+  highest(): Piece<V> | undefined {
+    const at = this.length - 1;
+    return at < 0
+      ? undefined
+      : { first: this.#firsts[at]!, last: this.#lasts[at]!, value: this.#values[at]! };
+  }
+
+  /** The pieces that end at or after offset, whole, in order. The map must not change meanwhile. */
+  *from(offset: number): IterableIterator<Piece<V>> {
+    for (let at = lowerBound(this.#lasts, offset); at < this.#firsts.length; at += 1) {
+      yield { first: this.#firsts[at]!, last: this.#lasts[at]!, value: this.#values[at]! };
+    }
   }
 
   /** The pieces that overlap first..last, whole, in order. */

@@ -156,6 +156,11 @@ export class KeyQueues {
     }
   }
 
+  /** Forgets what was settled while it waited. It is dropped in passing, too, but only where a consumer has credit. */
+  dropSettled(): void {
+    for (const key of this.#keys.values()) this.#refresh(key);
+  }
+
   join(consumer: number, hash: number): void {
     this.#ready.set(consumer, new Set());
     this.#refreshSlots(this.slots.join(consumer, hash));

@@ -83,6 +83,22 @@ export function parsePublish(bytes: Uint8Array, limits: PublishLimits): PublishB
   return foreign === undefined ? batch : withoutForeignFields(batch, foreign);
 }
 
+/** The request_id of a request that was refused, to say which it was; undefined if the bytes are no request at all. */
+export function requestIdOf(bytes: Uint8Array): number | undefined {
+  const reader = new WireReader(bytes);
+  let requestId = 0;
+  try {
+    while (reader.tag()) {
+      if (reader.field === 16 && reader.wireType === VARINT) requestId = reader.uint();
+      else reader.skip();
+    }
+  } catch (error) {
+    if (error instanceof BrokerError) return undefined;
+    throw error;
+  }
+  return Number.isFinite(requestId) ? requestId : undefined;
+}
+
 const checked = { keyHash: 0, foreign: false };
 
 /** Checks one Message and leaves its key's hash, and whether it has fields to be removed, in `checked`. */
@@ -192,7 +208,8 @@ function isTraceparent(bytes: Uint8Array, at: number, end: number): boolean {
 
 /** The same batch over a copy of the request in which the given messages have only data, attributes and key. */
 function withoutForeignFields(batch: PublishBatch, foreign: readonly number[]): PublishBatch {
-  const bytes = batch.bytes.slice();
+  // Not slice(): of a Buffer that is no copy.
+  const bytes = new Uint8Array(batch.bytes);
   const ends = batch.ends.slice();
   const reader = new WireReader(bytes);
   for (const index of foreign) {

@@ -121,7 +121,8 @@ export function malformed(why: string): BrokerError {
   return new BrokerError('INVALID_ARGUMENT', `the request is not valid protobuf: ${why}`);
 }
 
-const decoder = new TextDecoder();
+/** A byte order mark stays: without it two spellings would be one name. */
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
 function asString(bytes: Uint8Array, from: number, end: number): string {
   return decoder.decode(bytes.subarray(from, end));

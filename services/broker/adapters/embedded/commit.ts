@@ -1,0 +1,114 @@
+// What the four stores hand to durable-kv.ts, and how it is gathered into batches. Pure bookkeeping.
+import { BrokerError } from '../../core/errors.ts';
+import { opBytes } from './journal-record.ts';
+import type { Op } from './tables.ts';
+
+/** One LMDB transaction takes about this much, so that nobody waits for long behind another's bytes. */
+const MAX_BATCH_BYTES = 8 << 20;
+/** What may wait to be written. More is refused: the disk is slower than the publishers. */
+const MAX_QUEUED_BYTES = 256 << 20;
+
+export interface Planned<T> {
+  readonly ops: readonly Op[];
+  readonly result: T;
+}
+
+/** What a store wants to change. For each commit either applied() or failed() is called, unless plan() threw. */
+export interface Commit<T> {
+  /** About how many bytes the ops will take; for admission and batching. */
+  readonly bytes: number;
+  /** Only deletes, so it is tried even while the disk is full. */
+  readonly frees?: boolean;
+  /** Called when all earlier commits are settled or planned. Throws a BrokerError to refuse; nothing is written then. */
+  plan(): Planned<T>;
+  /** The ops are durable; from now on reads see them. */
+  applied?(sequence: number): void;
+  /** The ops were not written. */
+  failed?(): void;
+}
+
+/** Commits planned and not written yet: written together, all or none. */
+export class Batch {
+  readonly ops: Op[] = [];
+  bytes = 0;
+  readonly #members: { readonly queued: Queued; readonly result: unknown }[] = [];
+
+  add(queued: Queued): void {
+    const { ops, result } = queued.commit.plan();
+    for (const op of ops) {
+      this.ops.push(op);
+      this.bytes += opBytes(op);
+    }
+    this.#members.push({ queued, result });
+  }
+
+  get size(): number {
+    return this.#members.length;
+  }
+
+  get onlyFrees(): boolean {
+    return this.#members.every(({ queued }) => queued.commit.frees);
+  }
+
+  apply(sequence: number): void {
+    for (const { queued } of this.#members) queued.commit.applied?.(sequence);
+  }
+
+  fail(): void {
+    for (const { queued } of this.#members) queued.commit.failed?.();
+  }
+
+  resolve(): void {
+    for (const { queued, result } of this.#members) queued.resolve(result);
+  }
+
+  reject(error: BrokerError): void {
+    for (const { queued } of this.#members) queued.reject(error);
+  }
+}
+
+interface Queued {
+  readonly commit: Commit<unknown>;
+  resolve(result: unknown): void;
+  reject(error: unknown): void;
+}
+
+export class CommitQueue {
+  readonly #queued: Queued[] = [];
+  #bytes = 0;
+
+  get isEmpty(): boolean {
+    return this.#queued.length === 0;
+  }
+
+  /** Settles when the commit's batch does. RESOURCE_EXHAUSTED if too much waits already. */
+  push<T>(commit: Commit<T>): Promise<T> {
+    if (this.#bytes + commit.bytes > MAX_QUEUED_BYTES) {
+      const message = `more than ${MAX_QUEUED_BYTES >> 20} MiB wait for the disk: publish slower`;
+      return Promise.reject(new BrokerError('RESOURCE_EXHAUSTED', message));
+    }
+    return new Promise<T>((resolve, reject) => {
+      this.#bytes += commit.bytes;
+      this.#queued.push({ commit, resolve: resolve as (result: unknown) => void, reject });
+    });
+  }
+
+  /** Plans the oldest commits. `admit` throws to refuse one. */
+  takeBatch(admit: (commit: Commit<unknown>) => void): Batch {
+    const batch = new Batch();
+    let taken = 0;
+    for (const queued of this.#queued) {
+      if (taken > 0 && batch.bytes + queued.commit.bytes > MAX_BATCH_BYTES) break;
+      taken++;
+      this.#bytes -= queued.commit.bytes;
+      try {
+        admit(queued.commit);
+        batch.add(queued);
+      } catch (error) {
+        queued.reject(error);
+      }
+    }
+    this.#queued.splice(0, taken);
+    return batch;
+  }
+}

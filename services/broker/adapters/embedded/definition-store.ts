@@ -1,0 +1,110 @@
+// Definitions and incarnation numbers on DurableKv. Called through ports/definition-store.ts, whose comments are the
+// contract. A record is the revision (u64) and the body in UTF-8.
+import { assert, BrokerError } from '../../core/errors.ts';
+import type { Definition, DefinitionKind, DefinitionStore } from '../../ports/definition-store.ts';
+import type { DurableKv } from './durable-kv.ts';
+import { INCARNATION_KEY, prefixRange, readU64, writeU64 } from './keys.ts';
+import { DEFINITIONS, META, type Op } from './tables.ts';
+
+const KIND_BYTE: Readonly<Record<DefinitionKind, number>> = { topic: 1, subscription: 2 };
+/** LMDB's keys end at 1,978 bytes; the broker's names are far shorter. */
+const MAX_NAME_BYTES = 1_900;
+const REVISION_BYTES = 8;
+
+export class EmbeddedDefinitionStore implements DefinitionStore {
+  readonly #kv: DurableKv;
+  /** Revisions of definitions that are being written; 0 for one that is being removed. */
+  readonly #staged = new Map<string, number>();
+  /** Given or being given; a number whose write failed is left out. */
+  #lastIncarnation: number;
+
+  constructor(kv: DurableKv) {
+    this.#kv = kv;
+    const stored = kv.get(META, INCARNATION_KEY);
+    this.#lastIncarnation = stored ? readU64(Buffer.from(stored), 0) : 0;
+  }
+
+  async list(): Promise<Definition[]> {
+    const found: Definition[] = [];
+    for (const kind of ['topic', 'subscription'] as const) {
+      for (const { key, value } of this.#kv.entries(DEFINITIONS, prefixRange(Buffer.of(KIND_BYTE[kind])))) {
+        found.push({
+          kind,
+          name: key.toString('utf8', 1),
+          revision: readU64(value, 0),
+          body: value.toString('utf8', REVISION_BYTES),
+        });
+      }
+    }
+    return found;
+  }
+
+  put(kind: DefinitionKind, name: string, body: string, expectedRevision: number): Promise<number> {
+    const key = definitionKey(kind, name);
+    const text = Buffer.from(body);
+    return this.#change(key, text.length, (current) => {
+      if (expectedRevision === 0 && current > 0) {
+        throw new BrokerError('ALREADY_EXISTS', `${name} exists already`);
+      }
+      refuseChanged(name, current, expectedRevision);
+      const revision = Buffer.allocUnsafe(REVISION_BYTES);
+      writeU64(revision, current + 1, 0);
+      const op: Op = { table: DEFINITIONS, key, value: Buffer.concat([revision, text]) };
+      return { op, revision: current + 1 };
+    });
+  }
+
+  async remove(kind: DefinitionKind, name: string, expectedRevision: number): Promise<void> {
+    const key = definitionKey(kind, name);
+    await this.#change(key, 0, (current) => {
+      refuseChanged(name, current, expectedRevision);
+      // An expected revision of 0 is met only by a definition that is not there.
+      if (current === 0) throw new BrokerError('ABORTED', `${name} does not exist`);
+      return { op: { table: DEFINITIONS, key, value: undefined }, revision: 0 };
+    });
+  }
+
+  nextIncarnation(): Promise<number> {
+    return this.#kv.commit<number>({
+      bytes: REVISION_BYTES,
+      plan: () => {
+        this.#lastIncarnation++;
+        const value = Buffer.allocUnsafe(REVISION_BYTES);
+        writeU64(value, this.#lastIncarnation, 0);
+        return { ops: [{ table: META, key: INCARNATION_KEY, value }], result: this.#lastIncarnation };
+      },
+    });
+  }
+
+  #change(key: Buffer, bytes: number, decide: (current: number) => { op: Op; revision: number }) {
+    const id = key.toString('latin1');
+    return this.#kv.commit<number>({
+      bytes: bytes + key.length,
+      plan: () => {
+        const { op, revision } = decide(this.#staged.get(id) ?? this.#revisionOf(key));
+        this.#staged.set(id, revision);
+        return { ops: [op], result: revision };
+      },
+      // Within a batch the first settled change of a name clears it for all: they are settled in one go.
+      applied: () => this.#staged.delete(id),
+      failed: () => this.#staged.delete(id),
+    });
+  }
+
+  #revisionOf(key: Buffer): number {
+    const value = this.#kv.get(DEFINITIONS, key);
+    return value ? readU64(Buffer.from(value), 0) : 0;
+  }
+}
+
+function refuseChanged(name: string, current: number, expected: number): void {
+  if (current === expected) return;
+  const now = current === 0 ? 'it does not exist' : `it is at revision ${current}`;
+  throw new BrokerError('ABORTED', `${name} was expected at revision ${expected}, but ${now}: read it again`);
+}
+
+function definitionKey(kind: DefinitionKind, name: string): Buffer {
+  const key = Buffer.concat([Buffer.of(KIND_BYTE[kind]), Buffer.from(name)]);
+  assert(key.length <= MAX_NAME_BYTES, `a definition's name has at most ${MAX_NAME_BYTES} bytes`);
+  return key;
+}

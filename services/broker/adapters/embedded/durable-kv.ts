@@ -1,0 +1,369 @@
+// The one layer under all four stores: commits that are durable when they resolve, and reads that see every commit that
+// resolved. Owns the order of commits, the journal, the overlay and LMDB (tables). Why there is a journal:
+// services/decisions/0001-journal-before-lmdb.md.
+//
+//   commit() ─▶ queue ─▶ pump: one batch at a time ─┬─ small ─▶ journal, overlay ── every 100 ms: merge ─▶ LMDB
+//                                                   └─ large ─▶ LMDB, with all that waits in the overlay
+//
+// Invariants. Batches become durable in order, one at a time; a batch's sequence is one more than its predecessor's. A
+// merge runs beside journal writes, but nothing else runs beside a direct write. A commit is planned against the state
+// that all commits before it have made. After a write that may or may not have happened the store is stalled: it
+// accepts nothing until an LMDB commit with at least that sequence has settled what became of it.
+import { join } from 'node:path';
+import { BrokerError } from '../../core/errors.ts';
+import { type Batch, type Commit, CommitQueue } from './commit.ts';
+import type { Disk } from './disk.ts';
+import type { Journal } from './journal.ts';
+import type { KeyRange } from './keys.ts';
+import { Overlay } from './overlay.ts';
+import { Stall, type Warn } from './stall.ts';
+import { messageOf } from './storage-errors.ts';
+import type { Entry, Op, Table, Tables } from './tables.ts';
+
+export const TABLES_FILE = 'data.mdb';
+/** How long after a failed journal write all commits go to LMDB directly. */
+const JOURNAL_REST_MS = 30_000;
+
+export interface KvOptions {
+  readonly dir: string;
+  readonly disk: Disk;
+  readonly warn: Warn;
+  readonly mergeIntervalMs: number;
+  /** Batches larger than this go to LMDB directly. */
+  readonly directBytes: number;
+}
+
+/** Counters since the store was opened. */
+export interface StoreStats {
+  commits: number;
+  journalWrites: number;
+  journalBytes: number;
+  directWrites: number;
+  directBytes: number;
+  merges: number;
+  stalls: number;
+  /** Whether commits are refused at the moment. */
+  stalled: boolean;
+}
+
+export class DurableKv {
+  readonly #options: KvOptions;
+  readonly #journal: Journal;
+  /** Undefined while LMDB can't be opened after a failure. */
+  #tables: Tables | undefined;
+  /** LMDB must be opened anew before the next write. */
+  #tablesFailed = false;
+  readonly #overlay = new Overlay();
+  readonly #mergedListeners: ((sequence: number) => void)[] = [];
+  /** Of the last batch that was begun. */
+  #sequence: number;
+  #mergedSequence: number;
+
+  readonly #queue = new CommitQueue();
+  #running: Promise<void> | undefined;
+  #closed = false;
+
+  #merging: Promise<void> | undefined;
+  #mergeDue = false;
+  #mergeTimer: NodeJS.Timeout | undefined;
+  #journalRestsUntilMs = 0;
+
+  readonly #stall: Stall;
+  /** A direct write whose outcome LMDB could not tell yet. */
+  #unsettled: { readonly batch: Batch; readonly sequence: number } | undefined;
+  readonly #counters = {
+    commits: 0,
+    journalWrites: 0,
+    journalBytes: 0,
+    directWrites: 0,
+    directBytes: 0,
+    merges: 0,
+  };
+
+  constructor(options: KvOptions, tables: Tables, journal: Journal) {
+    this.#options = options;
+    this.#tables = tables;
+    this.#journal = journal;
+    this.#sequence = tables.sequence();
+    this.#mergedSequence = this.#sequence;
+    this.#stall = new Stall(options.dir, options.disk, options.warn, () => this.#wake());
+  }
+
+  get stats(): StoreStats {
+    return { ...this.#counters, stalls: this.#stall.count, stalled: this.#stall.active };
+  }
+
+  /** `listener` is called after each LMDB commit: all ops up to that sequence are read from LMDB from now on. */
+  onMerged(listener: (sequence: number) => void): void {
+    this.#mergedListeners.push(listener);
+  }
+
+  /**
+   * Plans, writes and applies one commit; resolves with the plan's result once durable. RESOURCE_EXHAUSTED: the disk or
+   * the queue is full, nothing was written. UNAVAILABLE: outcome unknown. And whatever plan() throws.
+   */
+  commit<T>(commit: Commit<T>): Promise<T> {
+    if (this.#closed) return Promise.reject(new BrokerError('UNAVAILABLE', 'the store is closed'));
+    const settled = this.#queue.push(commit);
+    this.#wake();
+    return settled;
+  }
+
+  get(table: Table, key: Buffer): Uint8Array | undefined {
+    const op = this.#overlay.find(table, key);
+    return op ? op.value : this.tables.get(table, key);
+  }
+
+  /** Everything in a range of a table, in no particular order. For small tables. */
+  entries(table: Table, range: KeyRange): Entry[] {
+    const found = new Map<string, Entry>();
+    for (const entry of this.tables.entries(table, range)) found.set(entry.key.toString('latin1'), entry);
+    for (const { key, value } of this.#overlay.ofTable(table)) {
+      if (value) found.set(key.toString('latin1'), { key, value: Buffer.from(value) });
+      else found.delete(key.toString('latin1'));
+    }
+    return [...found.values()];
+  }
+
+  /** Everything up to this sequence is in LMDB. */
+  get mergedSequence(): number {
+    return this.#mergedSequence;
+  }
+
+  /** What LMDB holds, without the overlay. Throws UNAVAILABLE while it can't be opened. */
+  get tables(): Tables {
+    if (this.#tables) return this.#tables;
+    throw this.#stall.error ?? new BrokerError('UNAVAILABLE', 'the store is closed');
+  }
+
+  /** Throws UNAVAILABLE while it is not known whether the last write happened. */
+  refuseWhileUnknown(): void {
+    if (this.#stall.kind === 'failed') throw this.#stall.error;
+  }
+
+  /** Resolves when everything committed before is in LMDB. Errors as in commit(). */
+  async flush(): Promise<void> {
+    const target = this.#sequence;
+    while (this.#mergedSequence < target) {
+      if (this.#stall.error) throw this.#stall.error;
+      this.#mergeDue = true;
+      this.#wake();
+      await this.#running;
+      await this.#merging;
+    }
+  }
+
+  /** Lets commits under way finish, merges what waits, and closes LMDB and journal. Idempotent. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    while (this.#running || this.#merging) await (this.#running ?? this.#merging);
+    clearTimeout(this.#mergeTimer);
+    this.#stall.stopTimer();
+    // What can't be merged now stays in the journal for the next start.
+    if (this.#mergedSequence < this.#sequence) await this.#mergeAll();
+    await this.#journal.close();
+    await this.#tables?.close();
+    this.#tables = undefined;
+  }
+
+  // setImmediate: what the callbacks of one phase of the event loop commit (one per partition) becomes one batch.
+  #wake(): void {
+    this.#running ??= new Promise((resolve) => {
+      setImmediate(async () => {
+        await this.#pump();
+        this.#running = undefined;
+        resolve();
+      });
+    });
+  }
+
+  async #pump(): Promise<void> {
+    while (!this.#queue.isEmpty || this.#stall.retryDue || this.#canMerge) {
+      if (this.#stall.retryDue) await this.#recover();
+      if (this.#canMerge) this.#startMerge();
+      const batch = this.#queue.takeBatch((commit) => this.#refuseWhileStalled(commit));
+      if (batch.ops.length > 0) await this.#write(batch);
+      else batch.resolve();
+    }
+  }
+
+  get #canMerge(): boolean {
+    return this.#mergeDue && !this.#merging && !this.#stall.active;
+  }
+
+  #refuseWhileStalled(commit: Commit<unknown>): void {
+    if (this.#stall.kind === 'full' && commit.frees) return;
+    if (this.#stall.error) throw this.#stall.error;
+  }
+
+  async #write(batch: Batch): Promise<void> {
+    if (await this.#journalTakes(batch.bytes)) return this.#writeJournal(batch);
+    await this.#merging;
+    // The merge that this batch waited for may have failed.
+    if (this.#stall.error && !(this.#stall.kind === 'full' && batch.onlyFrees)) {
+      batch.fail();
+      return batch.reject(this.#stall.error);
+    }
+    await this.#writeDirect(batch);
+  }
+
+  async #journalTakes(bytes: number): Promise<boolean> {
+    if (bytes > this.#options.directBytes || performance.now() < this.#journalRestsUntilMs) return false;
+    if (!this.#stall.active && !this.#journal.fits(bytes)) {
+      await this.#merging;
+      if (!this.#stall.active) this.#startMerge();
+    }
+    return !this.#stall.active && this.#journal.fits(bytes);
+  }
+
+  async #writeJournal(batch: Batch): Promise<void> {
+    const sequence = ++this.#sequence;
+    try {
+      this.#counters.journalBytes += await this.#journal.write(sequence, batch.ops, batch.bytes);
+    } catch (error) {
+      // Perhaps the record is there. No other is written until LMDB has this sequence, which makes it void.
+      this.#journalRestsUntilMs = performance.now() + JOURNAL_REST_MS;
+      const told = await this.#stall.begin(error, batch.bytes);
+      batch.fail();
+      return batch.reject(told);
+    }
+    this.#counters.journalWrites++;
+    for (const op of batch.ops) this.#overlay.add(op);
+    this.#apply(batch, sequence);
+    if (this.#journal.halfFull) this.#mergeDue = true;
+    else this.#mergeTimer ??= setTimeout(() => this.#mergeNow(), this.#options.mergeIntervalMs).unref();
+  }
+
+  async #writeDirect(batch: Batch): Promise<void> {
+    const sequence = ++this.#sequence;
+    try {
+      await this.tables.write(both(this.#overlay.freeze(), batch.ops), sequence);
+    } catch (error) {
+      return this.#directFailed(batch, sequence, error);
+    }
+    this.#counters.directWrites++;
+    this.#counters.directBytes += batch.bytes;
+    this.#everythingMerged(sequence);
+    this.#apply(batch, sequence);
+    this.#stall.end();
+  }
+
+  async #directFailed(batch: Batch, sequence: number, cause: unknown): Promise<void> {
+    this.#overlay.thaw();
+    this.#tablesFailed = true;
+    this.#unsettled = { batch, sequence };
+    let told = await this.#stall.begin(cause, batch.bytes);
+    const happened = (await this.#reopenTables()) ? this.tables.sequence() >= sequence : true;
+    if (happened) told = this.#stall.becomeFailed(cause);
+    batch.reject(told);
+  }
+
+  #apply(batch: Batch, sequence: number): void {
+    this.#counters.commits += batch.size;
+    batch.apply(sequence);
+    batch.resolve();
+  }
+
+  #mergeNow(): void {
+    this.#mergeTimer = undefined;
+    this.#mergeDue = true;
+    if (!this.#closed) this.#wake();
+  }
+
+  /** Called only between batches: what the active file holds is then exactly what the overlay holds. */
+  #startMerge(): void {
+    this.#mergeDue = false;
+    if (this.#overlay.isEmpty) return;
+    const sequence = this.#sequence;
+    this.#journal.switchFile();
+    this.#merging = this.#merge(sequence).finally(() => {
+      this.#merging = undefined;
+      if (this.#canMerge) this.#wake();
+    });
+  }
+
+  async #merge(sequence: number): Promise<void> {
+    try {
+      await this.tables.write(this.#overlay.freeze(), sequence);
+    } catch (error) {
+      this.#overlay.thaw();
+      this.#tablesFailed = true;
+      await this.#stall.begin(error, 0);
+      return;
+    }
+    this.#overlay.merged();
+    this.#journal.release();
+    this.#tellMerged(sequence);
+  }
+
+  #everythingMerged(sequence: number): void {
+    this.#overlay.merged();
+    this.#journal.reset();
+    this.#tellMerged(sequence);
+  }
+
+  #tellMerged(sequence: number): void {
+    this.#counters.merges++;
+    this.#mergedSequence = sequence;
+    for (const listener of this.#mergedListeners) listener(sequence);
+  }
+
+  /** One try to write everything that waits, under a sequence that makes void what may have half happened. */
+  async #recover(): Promise<void> {
+    await this.#merging;
+    if (await this.#mergeAll()) this.#stall.end();
+    else this.#stall.retryLater();
+  }
+
+  async #mergeAll(): Promise<boolean> {
+    if (this.#tablesFailed && !(await this.#reopenTables())) return false;
+    try {
+      await this.tables.write(this.#overlay.freeze(), this.#sequence);
+    } catch {
+      // Why it fails was said when the stall began.
+      this.#overlay.thaw();
+      this.#tablesFailed = true;
+      return false;
+    }
+    this.#everythingMerged(this.#sequence);
+    return true;
+  }
+
+  /** LMDB after a failure: opened anew, it tells whether the last direct write happened. */
+  async #reopenTables(): Promise<boolean> {
+    const { dir, disk, warn } = this.#options;
+    const failed = this.#tables;
+    this.#tables = undefined;
+    try {
+      await failed?.close();
+      this.#tables = await disk.openTables(join(dir, TABLES_FILE));
+    } catch (error) {
+      warn('LMDB can not be opened again yet', { cause: messageOf(error) });
+      return false;
+    }
+    this.#tablesFailed = false;
+    this.#settle(this.#tables.sequence());
+    return true;
+  }
+
+  #settle(sequence: number): void {
+    if (!this.#unsettled) return;
+    const { batch, sequence: own } = this.#unsettled;
+    this.#unsettled = undefined;
+    if (sequence < own) {
+      batch.fail();
+      return;
+    }
+    // The overlay was part of that write. The journal keeps its records until the next LMDB commit has worked.
+    this.#overlay.freeze();
+    this.#overlay.merged();
+    this.#tellMerged(own);
+    batch.apply(own);
+  }
+}
+
+function* both(first: Iterable<Op>, second: Iterable<Op>): Generator<Op> {
+  yield* first;
+  yield* second;
+}

@@ -1,0 +1,117 @@
+// The keys of the embedded store's tables: the only place that knows their bytes. All numbers are big-endian, so LMDB's
+// byte order is theirs.
+//
+//   log          logEpoch u32 · partition u32 · lastOffset u64 · count u32 · byteLength u32 · publishTimeMs u64 · startByte u64
+//   cursors      subscription u64 · logEpoch u32 · partition u32
+//   definitions  kind u8 · name
+//   meta         1 · logEpoch u32 · partition u32   → the partition's state
+//                2                                  → the last incarnation given
+//                3                                  → the sequence of the last commit in LMDB
+//
+// What describes a chunk is in its key, behind what orders it: so the value is the frames alone (nothing is copied to
+// store it) and describe() and trim() never touch the pages that hold frames.
+import { assert } from '../../core/errors.ts';
+import type { PartitionId } from '../../core/partition.ts';
+import type { ChunkInfo } from '../../ports/log-store.ts';
+
+const U32 = 0x1_0000_0000;
+const PREFIX_BYTES = 8;
+const LOG_KEY_BYTES = 40;
+
+export const INCARNATION_KEY = Buffer.of(2);
+export const SEQUENCE_KEY = Buffer.of(3);
+
+/** A half-open range of keys. */
+export interface KeyRange {
+  readonly start: Buffer;
+  readonly end: Buffer;
+}
+
+export function chunkKey(id: PartitionId, chunk: ChunkInfo): Buffer {
+  const key = Buffer.allocUnsafe(LOG_KEY_BYTES);
+  writePartition(key, id, 0);
+  writeU64(key, chunk.firstOffset + chunk.count - 1, 8);
+  key.writeUInt32BE(chunk.count, 16);
+  key.writeUInt32BE(chunk.byteLength, 20);
+  writeU64(key, chunk.publishTimeMs, 24);
+  writeU64(key, chunk.startByte, 32);
+  return key;
+}
+
+export function readChunkKey(key: Buffer): ChunkInfo {
+  const count = key.readUInt32BE(16);
+  return {
+    firstOffset: readU64(key, 8) - count + 1,
+    count,
+    byteLength: key.readUInt32BE(20),
+    publishTimeMs: readU64(key, 24),
+    startByte: readU64(key, 32),
+  };
+}
+
+/** The keys of the chunk that holds fromOffset and of all behind it. */
+export function chunksFrom(id: PartitionId, fromOffset: number): KeyRange {
+  const start = Buffer.allocUnsafe(PREFIX_BYTES + 8);
+  writePartition(start, id, 0);
+  writeU64(start, fromOffset, PREFIX_BYTES);
+  return { start, end: endOf(start.subarray(0, PREFIX_BYTES)) };
+}
+
+/** The chunks of all partitions of a topic's incarnation. */
+export function chunksOfLog(logEpoch: number): KeyRange {
+  return prefixRange(u32(logEpoch));
+}
+
+export function partitionStateKey(id: PartitionId): Buffer {
+  const key = Buffer.allocUnsafe(1 + PREFIX_BYTES);
+  key[0] = 1;
+  writePartition(key, id, 1);
+  return key;
+}
+
+export function partitionStatesOfLog(logEpoch: number): KeyRange {
+  return prefixRange(Buffer.concat([Buffer.of(1), u32(logEpoch)]));
+}
+
+export function cursorKey(subscription: number, id: PartitionId): Buffer {
+  const key = Buffer.allocUnsafe(8 + PREFIX_BYTES);
+  writeU64(key, subscription, 0);
+  writePartition(key, id, 8);
+  return key;
+}
+
+export function cursorsOfSubscription(subscription: number): KeyRange {
+  const prefix = Buffer.allocUnsafe(8);
+  writeU64(prefix, subscription, 0);
+  return prefixRange(prefix);
+}
+
+export function prefixRange(prefix: Buffer): KeyRange {
+  return { start: prefix, end: endOf(prefix) };
+}
+
+export function writeU64(target: Buffer, value: number, at: number): void {
+  assert(Number.isSafeInteger(value) && value >= 0, `not a number for a key: ${value}`);
+  target.writeUInt32BE(Math.floor(value / U32), at);
+  target.writeUInt32BE(value >>> 0, at + 4);
+}
+
+export function readU64(source: Buffer, at: number): number {
+  return source.readUInt32BE(at) * U32 + source.readUInt32BE(at + 4);
+}
+
+function writePartition(target: Buffer, id: PartitionId, at: number): void {
+  target.writeUInt32BE(id.logEpoch, at);
+  target.writeUInt32BE(id.partition, at + 4);
+}
+
+function u32(value: number): Buffer {
+  const bytes = Buffer.allocUnsafe(4);
+  bytes.writeUInt32BE(value, 0);
+  return bytes;
+}
+
+/** Greater than every key with this prefix: no key goes on with nine bytes of 255, as every number is below 2^53. */
+function endOf(prefix: Buffer): Buffer {
+  return Buffer.concat([prefix, Buffer.alloc(9, 255)]);
+}

@@ -1,0 +1,216 @@
+// The log of each partition on DurableKv. Called through ports/log-store.ts, whose comments are the contract.
+//
+// A partition's chunks are in LMDB, then, behind those, in the slot's pending list. Reads stop at the durable end, so
+// what is still being written is never seen. Checks happen in plan(), when all earlier commits are known.
+import { assert, BrokerError } from '../../core/errors.ts';
+import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
+import type { Chunk, ChunkInfo, LogBounds, LogStore } from '../../ports/log-store.ts';
+import type { Planned } from './commit.ts';
+import { dropRange } from './drop-range.ts';
+import type { DurableKv } from './durable-kv.ts';
+import { chunkKey, chunksFrom, chunksOfLog, partitionStatesOfLog, readChunkKey } from './keys.ts';
+import { type PartitionSlot, type PartitionState, type PartitionTable, stateOp } from './partition-table.ts';
+import { LOG, META, type Op } from './tables.ts';
+
+/** A chunk's place: in LMDB under a key, or pending. */
+interface Located {
+  readonly key: Buffer;
+  readonly info: ChunkInfo;
+  readonly pending: Chunk | undefined;
+}
+
+/** How much of a commit's size is its keys and headers: an estimate for admission. */
+const CHUNK_OVERHEAD_BYTES = 64;
+/** Keys read from LMDB at a time by a walk along the log. */
+const WALK_STEP = 256;
+
+export class EmbeddedLogStore implements LogStore {
+  readonly #kv: DurableKv;
+  readonly #partitions: PartitionTable;
+
+  constructor(kv: DurableKv, partitions: PartitionTable) {
+    this.#kv = kv;
+    this.#partitions = partitions;
+  }
+
+  async bounds(partition: PartitionId): Promise<LogBounds> {
+    this.#kv.refuseWhileUnknown();
+    return boundsOf(this.#partitions.slot(partition).durable);
+  }
+
+  append(
+    partition: PartitionId,
+    ownerEpoch: number,
+    expectedEnd: number,
+    chunks: readonly Chunk[],
+  ): Promise<void> {
+    let bytes = 0;
+    for (const chunk of chunks) bytes += chunk.bytes.length + CHUNK_OVERHEAD_BYTES;
+    let slot: PartitionSlot;
+    let after: PartitionState;
+    return this.#kv.commit<void>({
+      bytes,
+      plan: () => {
+        slot = this.#partitions.slot(partition);
+        refuseStale(slot, ownerEpoch);
+        after = stateAfter(slot, expectedEnd, chunks);
+        slot.staged = after;
+        return { ops: chunks.map((chunk) => appendOp(partition, chunk)), result: undefined };
+      },
+      applied: (sequence) => {
+        this.#partitions.settle(slot, after, true);
+        // Perhaps LMDB has them already; then the next merge drops them again.
+        if (sequence > this.#kv.mergedSequence) this.#partitions.addPending(slot, chunks, sequence);
+      },
+      failed: () => this.#partitions.settle(slot, after, false),
+    });
+  }
+
+  async read(partition: PartitionId, fromOffset: number, maxBytes: number): Promise<Chunk[]> {
+    const found: Chunk[] = [];
+    let bytes = 0;
+    for (const { key, info, pending } of this.#walk(this.#partitions.slot(partition), fromOffset)) {
+      bytes += info.byteLength;
+      if (found.length > 0 && bytes > maxBytes) break;
+      found.push(pending ?? this.#chunkAt(key, info));
+    }
+    return found;
+  }
+
+  async describe(partition: PartitionId, fromOffset: number, maxChunks: number): Promise<ChunkInfo[]> {
+    const found: ChunkInfo[] = [];
+    if (maxChunks < 1) return found;
+    for (const { info } of this.#walk(this.#partitions.slot(partition), fromOffset)) {
+      found.push(info);
+      if (found.length >= maxChunks) break;
+    }
+    return found;
+  }
+
+  trim(
+    partition: PartitionId,
+    ownerEpoch: number,
+    beforeOffset: number,
+    maxChunks: number,
+  ): Promise<LogBounds> {
+    let slot: PartitionSlot;
+    let after: PartitionState;
+    return this.#kv.commit<LogBounds>({
+      bytes: CHUNK_OVERHEAD_BYTES,
+      frees: true,
+      plan: () => {
+        slot = this.#partitions.slot(partition);
+        refuseStale(slot, ownerEpoch);
+        const planned = this.#planTrim(slot, beforeOffset, maxChunks);
+        after = planned.result;
+        slot.staged = after;
+        return { ops: planned.ops, result: boundsOf(after) };
+      },
+      applied: () => {
+        this.#partitions.settle(slot, after, true);
+        slot.pending = slot.pending.filter(({ chunk }) => chunk.firstOffset >= after.headOffset);
+      },
+      failed: () => this.#partitions.settle(slot, after, false),
+    });
+  }
+
+  async drop(logEpoch: number): Promise<void> {
+    await dropRange(this.#kv, LOG, chunksOfLog(logEpoch));
+    await dropRange(this.#kv, META, partitionStatesOfLog(logEpoch));
+    this.#partitions.forget(logEpoch);
+  }
+
+  /** Walks the durable chunks from the one that holds fromOffset, or from the first there is. */
+  *#walk(slot: PartitionSlot, fromOffset: number): Generator<Located> {
+    const { headOffset, endOffset } = slot.durable;
+    let next = Math.max(fromOffset, headOffset);
+    const firstPending = slot.pending[0]?.chunk.firstOffset ?? endOffset;
+    while (next < firstPending) {
+      let advanced = false;
+      for (const lent of this.#kv.tables.keys(LOG, chunksFrom(slot.id, next), WALK_STEP)) {
+        const key = Buffer.from(lent);
+        const info = readChunkKey(key);
+        if (info.firstOffset >= firstPending) return yield* walkPending(slot, next);
+        yield { key, info, pending: undefined };
+        next = info.firstOffset + info.count;
+        advanced = true;
+      }
+      assert(advanced, `chunk with offset ${next} of ${formatPartitionId(slot.id)} is missing`);
+    }
+    yield* walkPending(slot, next);
+  }
+
+  #chunkAt(key: Buffer, info: ChunkInfo): Chunk {
+    const bytes = this.#kv.tables.get(LOG, key);
+    assert(bytes, `chunk at offset ${info.firstOffset} vanished while it was read`);
+    const { firstOffset, count, publishTimeMs, startByte } = info;
+    return { firstOffset, count, publishTimeMs, startByte, bytes };
+  }
+
+  /** The deletes and the state after them; nothing at all if no chunk is wholly below beforeOffset. */
+  #planTrim(slot: PartitionSlot, beforeOffset: number, maxChunks: number): Planned<PartitionState> {
+    const state = slot.staged;
+    const ops: Op[] = [];
+    // Behind the durable end there may be chunks of the same batch, which stay.
+    let head = { headOffset: slot.durable.endOffset, headByte: slot.durable.endByte };
+    for (const { key, info } of this.#walk(slot, state.headOffset)) {
+      const goes = info.firstOffset + info.count <= beforeOffset && ops.length < maxChunks;
+      if (!goes) {
+        head = { headOffset: info.firstOffset, headByte: info.startByte };
+        break;
+      }
+      ops.push({ table: LOG, key, value: undefined });
+    }
+    if (ops.length === 0) return { ops, result: state };
+    const after = { ...state, ...head };
+    ops.push(stateOp(slot.id, after));
+    return { ops, result: after };
+  }
+}
+
+function* walkPending(slot: PartitionSlot, from: number): Generator<Located> {
+  for (const { chunk } of slot.pending) {
+    if (chunk.firstOffset + chunk.count <= from) continue;
+    const info = infoOf(chunk);
+    yield { key: chunkKey(slot.id, info), info, pending: chunk };
+  }
+}
+
+function appendOp(partition: PartitionId, chunk: Chunk): Op {
+  return { table: LOG, key: chunkKey(partition, infoOf(chunk)), value: chunk.bytes };
+}
+
+function infoOf(chunk: Chunk): ChunkInfo {
+  const { firstOffset, count, publishTimeMs, startByte, bytes } = chunk;
+  return { firstOffset, count, publishTimeMs, startByte, byteLength: bytes.length };
+}
+
+function stateAfter(slot: PartitionSlot, expectedEnd: number, chunks: readonly Chunk[]): PartitionState {
+  let { endOffset, endByte } = slot.staged;
+  if (expectedEnd !== endOffset) {
+    throw new BrokerError(
+      'FAILED_PRECONDITION',
+      `append to ${formatPartitionId(slot.id)} expects end ${expectedEnd}, which is ${endOffset}`,
+    );
+  }
+  for (const chunk of chunks) {
+    assert(chunk.firstOffset === endOffset && chunk.count >= 1, 'chunks are not contiguous in offsets');
+    assert(chunk.startByte === endByte, 'chunks are not contiguous in bytes');
+    endOffset += chunk.count;
+    endByte += chunk.bytes.length;
+  }
+  return { ...slot.staged, endOffset, endByte };
+}
+
+function refuseStale(slot: PartitionSlot, ownerEpoch: number): void {
+  if (ownerEpoch >= slot.staged.ownerEpoch) return;
+  throw new BrokerError(
+    'ABORTED',
+    `ownerEpoch ${ownerEpoch} of ${formatPartitionId(slot.id)} is stale: ${slot.staged.ownerEpoch} was given since`,
+  );
+}
+
+function boundsOf(state: PartitionState): LogBounds {
+  const { headOffset, endOffset, headByte, endByte } = state;
+  return { headOffset, endOffset, headByte, endByte };
+}

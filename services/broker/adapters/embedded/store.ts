@@ -1,0 +1,138 @@
+// The embedded store: all four store ports on one folder, durable, for one node. Called by main.ts.
+//
+//   log-store  cursor-store  definition-store  ownership-store
+//        └──────────┴────────┬──────┴───────────────┘
+//                       durable-kv ──▶ journal (two files)
+//                            └───────▶ tables (LMDB)
+//
+// Opening: lock the folder, check its format, open LMDB, replay what the journal has and LMDB lacks.
+import { chmod, mkdir } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { BrokerError } from '../../core/errors.ts';
+import type { CursorStore } from '../../ports/cursor-store.ts';
+import type { DefinitionStore } from '../../ports/definition-store.ts';
+import type { LogStore } from '../../ports/log-store.ts';
+import type { OwnershipStore } from '../../ports/ownership-store.ts';
+import { EmbeddedCursorStore } from './cursor-store.ts';
+import { EmbeddedDefinitionStore } from './definition-store.ts';
+import { type Disk, nodeDisk } from './disk.ts';
+import { DurableKv, type StoreStats, TABLES_FILE } from './durable-kv.ts';
+import { openFolder } from './folder.ts';
+import { lockFolder } from './folder-lock.ts';
+import { type Journal, openJournal } from './journal.ts';
+import { EmbeddedLogStore } from './log-store.ts';
+import { EmbeddedOwnershipStore } from './ownership-store.ts';
+import { PartitionTable } from './partition-table.ts';
+import { isFull, messageOf, refuseFolder } from './storage-errors.ts';
+import type { Tables } from './tables.ts';
+
+const DEFAULT_MERGE_INTERVAL_MS = 100;
+/** Below this a journal write now and a share of a merge later cost less CPU than an LMDB commit (decision 0001). */
+const DEFAULT_DIRECT_BYTES = 256 << 10;
+/** Two of them; half of one is what a merge takes to LMDB at most, in normal running. */
+const DEFAULT_JOURNAL_BYTES = 8 << 20;
+
+export interface EmbeddedStoreOptions {
+  /** Made if it is not there; its mode becomes 0700. */
+  readonly dir: string;
+  /** Called when the store stalls and when it goes on, and about what recovery found. For the log. */
+  readonly onWarning?: (message: string, fields: object) => void;
+  /** How long a small commit waits in the journal before it goes to LMDB, at most. */
+  readonly mergeIntervalMs?: number;
+  /** Commits that are larger together than this go to LMDB at once. */
+  readonly directBytes?: number;
+  /** The size of each journal file when it is made. */
+  readonly journalBytes?: number;
+  /** For tests: a disk that fails. */
+  readonly disk?: Disk;
+}
+
+export interface EmbeddedStore {
+  readonly log: LogStore;
+  readonly cursors: CursorStore;
+  readonly definitions: DefinitionStore;
+  readonly ownership: OwnershipStore;
+  /** What a resolved append has reached: it is on the disk. */
+  readonly durability: 'fsync';
+  stats(): StoreStats;
+  close(): Promise<void>;
+}
+
+/**
+ * FAILED_PRECONDITION: the folder is in use (naming the process), damaged, or of a newer format; the message says what
+ * to do. RESOURCE_EXHAUSTED: too little space to start.
+ */
+export async function openEmbeddedStore(options: EmbeddedStoreOptions): Promise<EmbeddedStore> {
+  const dir = resolve(options.dir);
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  await chmod(dir, 0o700);
+  const lock = await lockFolder(dir);
+  try {
+    const kv = await openKv(dir, options);
+    const partitions = new PartitionTable(kv);
+    return {
+      log: new EmbeddedLogStore(kv, partitions),
+      cursors: new EmbeddedCursorStore(kv, partitions),
+      definitions: new EmbeddedDefinitionStore(kv),
+      ownership: new EmbeddedOwnershipStore(kv, partitions),
+      durability: 'fsync',
+      stats: () => kv.stats,
+      async close() {
+        await kv.close();
+        await lock.release();
+      },
+    };
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+async function openKv(dir: string, options: EmbeddedStoreOptions): Promise<DurableKv> {
+  const disk = options.disk ?? nodeDisk;
+  const warn = options.onWarning ?? (() => {});
+  const folder = await openFolder(dir);
+  let tables: Tables | undefined;
+  let journal: Journal | undefined;
+  try {
+    tables = await disk.openTables(join(dir, TABLES_FILE));
+    journal = await openJournal(disk, dir, options.journalBytes ?? DEFAULT_JOURNAL_BYTES, folder.salt);
+    const replayed = await replay(journal, tables);
+    if (replayed > 0)
+      warn('replayed the journal of a broker that did not stop in order', { commits: replayed });
+    await folder.markReady();
+    const { mergeIntervalMs = DEFAULT_MERGE_INTERVAL_MS, directBytes = DEFAULT_DIRECT_BYTES } = options;
+    return new DurableKv({ dir, disk, warn, mergeIntervalMs, directBytes }, tables, journal);
+  } catch (error) {
+    await journal?.close();
+    await tables?.close();
+    throw await openingError(dir, disk, error);
+  }
+}
+
+/**
+ * Writes to LMDB what only the journal has; returns how many commits that were. Writes even if there is none: what the
+ * last process saw in LMDB may not have been flushed, and the journal is overwritten from now on.
+ */
+async function replay(journal: Journal, tables: Tables): Promise<number> {
+  const merged = tables.sequence();
+  const records = await journal.recover(merged);
+  await tables.write(
+    records.flatMap((record) => record.ops),
+    records.at(-1)?.sequence ?? merged,
+  );
+  return records.length;
+}
+
+async function openingError(dir: string, disk: Disk, error: unknown): Promise<unknown> {
+  const backup = 'Restore it from a backup, or start with an empty folder';
+  if (error instanceof BrokerError) {
+    return error.message.startsWith('data folder') ? error : refuseFolder(dir, error.message, backup, error);
+  }
+  const free = await disk.freeBytes(dir).catch(() => Number.POSITIVE_INFINITY);
+  if (isFull(error, free, 0)) {
+    const message = `data folder ${dir}: the disk is too full to start; free space there and start again`;
+    return new BrokerError('RESOURCE_EXHAUSTED', message, { cause: error });
+  }
+  return refuseFolder(dir, `it can not be opened (${messageOf(error)})`, backup, error);
+}

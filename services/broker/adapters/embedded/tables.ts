@@ -1,0 +1,133 @@
+// LMDB, behind the few calls that the store needs. The only file that imports lmdb. Called by durable-kv.ts.
+//
+// write() is all or nothing and resolves when LMDB's commit is flushed. After a write has failed the tables must be
+// closed and opened again before the next one: LMDB may have declared its environment broken, and lmdb-js then blocks
+// for ever on the next transaction.
+
+import { stat } from 'node:fs/promises';
+import { open } from 'lmdb';
+import { BrokerError } from '../../core/errors.ts';
+import { type KeyRange, readU64, SEQUENCE_KEY, writeU64 } from './keys.ts';
+
+export const LOG = 0;
+export const CURSORS = 1;
+export const DEFINITIONS = 2;
+export const META = 3;
+export type Table = typeof LOG | typeof CURSORS | typeof DEFINITIONS | typeof META;
+const TABLE_NAMES = ['log', 'cursors', 'definitions', 'meta'] as const;
+
+/** A put, or without a value a delete. The bytes are not touched again by whoever made it. */
+export interface Op {
+  readonly table: Table;
+  readonly key: Buffer;
+  readonly value: Uint8Array | undefined;
+}
+
+export interface Entry {
+  readonly key: Buffer;
+  readonly value: Buffer;
+}
+
+export interface Tables {
+  /** The sequence that the last successful write carried; 0 if there was none. */
+  sequence(): number;
+  write(ops: Iterable<Op>, sequence: number): Promise<void>;
+  get(table: Table, key: Buffer): Buffer | undefined;
+  /** In key order. Keys and values are copies. */
+  entries(table: Table, range: KeyRange): Iterable<Entry>;
+  /** In key order. The values are not touched. */
+  keys(table: Table, range: KeyRange, limit: number): Iterable<Buffer>;
+  lastKey(table: Table, range: KeyRange): Buffer | undefined;
+  close(): Promise<void>;
+}
+
+const BINARY = { encoding: 'binary', keyEncoding: 'binary' } as const;
+/** Address space, not memory: growing the map later stops all readers for a moment. */
+const MAP_BYTES = 1 << 30;
+
+/** Throws what lmdb throws on a file that is no LMDB database, and FAILED_PRECONDITION on one that is cut short. */
+export async function openTables(path: string): Promise<Tables> {
+  const root = open({
+    path,
+    noSubdir: true,
+    ...BINARY,
+    maxDbs: 8,
+    mapSize: MAP_BYTES,
+    // Overlapping syncs report the failure of a sync to nobody; one write at a time gains nothing from them.
+    overlappingSync: false,
+    // Each write is one explicit batch. Event-turn batches leave a rejection unhandled when a commit fails.
+    eventTurnBatching: false,
+  });
+  try {
+    await refuseCutShort(path, root.getStats());
+    const tables = TABLE_NAMES.map((name) => root.openDB<Buffer, Buffer>(name, BINARY));
+    const at = (table: Table) => tables[table]!;
+
+    return {
+      sequence: () => sequenceFrom(at(META).get(SEQUENCE_KEY)),
+
+      async write(ops, sequence) {
+        const value = Buffer.allocUnsafe(8);
+        writeU64(value, sequence, 0);
+        try {
+          await root.batch(() => {
+            for (const op of ops) {
+              if (op.value) at(op.table).put(op.key, op.value as Buffer);
+              else at(op.table).remove(op.key);
+            }
+            at(META).put(SEQUENCE_KEY, value);
+          });
+        } catch (error) {
+          throw await commitError(error);
+        }
+        root.resetReadTxn();
+      },
+
+      get: (table, key) => at(table).get(key),
+      entries: (table, range) => at(table).getRange({ ...range, snapshot: false }),
+      keys: (table, range, limit) => at(table).getKeys({ ...range, limit, snapshot: false }),
+
+      lastKey(table, range) {
+        for (const key of at(table).getKeys({
+          start: range.end,
+          end: range.start,
+          reverse: true,
+          limit: 1,
+        })) {
+          return key;
+        }
+        return undefined;
+      },
+
+      close: () => root.close(),
+    };
+  } catch (error) {
+    await root.close();
+    throw error;
+  }
+}
+
+function sequenceFrom(value: Buffer | undefined): number {
+  return value ? readU64(value, 0) : 0;
+}
+
+/** A page beyond the file's end can't be read, only crashed on, so this is looked at before anything else. */
+async function refuseCutShort(path: string, stats: object): Promise<void> {
+  const { pageSize, lastPageNumber } = stats as { pageSize: number; lastPageNumber: number };
+  const needed = (lastPageNumber + 1) * pageSize;
+  const { size } = await stat(path);
+  if (size < needed) {
+    throw new BrokerError('FAILED_PRECONDITION', `${path} is cut short: ${size} of ${needed} bytes`);
+  }
+}
+
+/** lmdb-js rejects with a general error whose `commitError` rejects with the cause. */
+async function commitError(error: unknown): Promise<unknown> {
+  const { commitError: cause } = error as { commitError?: Promise<unknown> };
+  try {
+    await cause;
+    return error;
+  } catch (reason) {
+    return reason;
+  }
+}

@@ -1,0 +1,169 @@
+// fanfare.v1.Admin: from messages to engine/definitions.ts and the backlog reporter, and back. Registered by main.ts.
+
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import { Admin, type BacklogSchema } from '../../../gen/fanfare/v1/admin_pb.ts';
+import { BrokerError } from '../../core/errors.ts';
+import { parseProjectName, parseSubscriptionName } from '../../core/names.ts';
+import type { BacklogReporter } from '../../engine/backlog-types.ts';
+import type { Definitions } from '../../engine/definitions.ts';
+import {
+  DEFAULT_WATCH_INTERVAL_MS,
+  FIRST_MESSAGE_DELAY_MS,
+  MAX_BACKLOG_SUBSCRIPTIONS,
+  MAX_RESPONSE_BYTES,
+  MAX_WATCH_INTERVAL_MS,
+  MIN_WATCH_INTERVAL_MS,
+} from '../../limits.ts';
+import type { Clock } from '../../ports/clock.ts';
+import {
+  backlogBytes,
+  backlogMessage,
+  durationMs,
+  subscriptionInput,
+  subscriptionMessage,
+  topicInput,
+  topicMessage,
+} from './admin-messages.ts';
+import type { Authorize } from './identity.ts';
+import { type GrpcService, grpcService, type RpcBorder } from './rpc.ts';
+import { ChangeFlag, type WatchSlots } from './watch.ts';
+
+export interface AdminOptions {
+  readonly border: RpcBorder;
+  readonly definitions: Definitions;
+  readonly backlog: BacklogReporter;
+  readonly authorize: Authorize;
+  readonly clock: Clock;
+  readonly watches: WatchSlots;
+}
+
+export function adminService(options: AdminOptions): GrpcService {
+  const { border, definitions, backlog, authorize, clock, watches } = options;
+  const { method } = Admin;
+  return grpcService(Admin, {
+    createTopic: border.unary(method.createTopic, async ({ topic }, { principal }) => {
+      const input = topicInput(topic);
+      authorize(principal, 'create', input.name);
+      return { topic: topicMessage(await definitions.createTopic(principal, input)) };
+    }),
+    getTopic: border.unary(method.getTopic, ({ name }, { principal }) => {
+      authorize(principal, 'read', name);
+      return { topic: topicMessage(definitions.getTopic(name)) };
+    }),
+    listTopics: border.unary(method.listTopics, (request, { principal }) => {
+      authorize(principal, 'read', request.parent);
+      const { items, nextPageToken } = definitions.listTopics(request);
+      return { topics: items.map(topicMessage), nextPageToken };
+    }),
+    updateTopic: border.unary(method.updateTopic, async ({ topic, updateMask }, { principal }) => {
+      const input = topicInput(topic);
+      authorize(principal, 'update', input.name);
+      return {
+        topic: topicMessage(await definitions.updateTopic(principal, input, updateMask?.paths ?? [])),
+      };
+    }),
+    deleteTopic: border.unary(method.deleteTopic, async ({ name, force }, { principal }) => {
+      authorize(principal, 'delete', name);
+      await definitions.deleteTopic(principal, name, { force });
+      return {};
+    }),
+    createSubscription: border.unary(method.createSubscription, async ({ subscription }, { principal }) => {
+      const input = subscriptionInput(subscription);
+      authorize(principal, 'create', input.name);
+      return { subscription: subscriptionMessage(await definitions.createSubscription(principal, input)) };
+    }),
+    getSubscription: border.unary(method.getSubscription, ({ name }, { principal }) => {
+      authorize(principal, 'read', name);
+      return { subscription: subscriptionMessage(definitions.getSubscription(name)) };
+    }),
+    listSubscriptions: border.unary(method.listSubscriptions, (request, { principal }) => {
+      authorize(principal, 'read', request.parent);
+      const { items, nextPageToken } = definitions.listSubscriptions(request, request.topic);
+      return { subscriptions: items.map(subscriptionMessage), nextPageToken };
+    }),
+    updateSubscription: border.unary(
+      method.updateSubscription,
+      async ({ subscription, updateMask }, { principal }) => {
+        const input = subscriptionInput(subscription);
+        authorize(principal, 'update', input.name);
+        const changed = await definitions.updateSubscription(principal, input, updateMask?.paths ?? []);
+        return { subscription: subscriptionMessage(changed) };
+      },
+    ),
+    deleteSubscription: border.unary(method.deleteSubscription, async ({ name }, { principal }) => {
+      authorize(principal, 'delete', name);
+      await definitions.deleteSubscription(principal, name);
+      return {};
+    }),
+    getBacklog: border.unary(method.getBacklog, async (request, { principal }) => {
+      authorize(principal, 'read', request.parent);
+      checkSelection(request);
+      return report(backlog, request);
+    }),
+    watchBacklog: border.serverStream(method.watchBacklog, async (request, stream, { principal, signal }) => {
+      authorize(principal, 'read', request.parent);
+      checkSelection(request);
+      const interval = request.interval && durationMs(request.interval, 'interval');
+      const intervalMs = checkInterval(interval ?? DEFAULT_WATCH_INTERVAL_MS);
+      using _slot = watches.take();
+      const firstMessage = new ChangeFlag();
+      const concerns = selector(request);
+      const unlisten = backlog.onFirstMessage((name) => concerns(name) && firstMessage.raise());
+      try {
+        // Each answer is measured when the former one has been taken: a slow reader skips, and still gets the last.
+        while (!signal.aborted) {
+          await stream.send(await report(backlog, request));
+          await firstMessage.waitAtMost(intervalMs, FIRST_MESSAGE_DELAY_MS, clock, signal);
+        }
+      } finally {
+        unlisten();
+      }
+    }),
+  });
+}
+
+/** The part that GetBacklog and WatchBacklog have in common. */
+interface Selection {
+  readonly parent: string;
+  readonly subscriptions: readonly string[];
+}
+
+function checkSelection({ parent, subscriptions }: Selection): void {
+  const project = parseProjectName(parent, 'parent');
+  if (subscriptions.length > MAX_BACKLOG_SUBSCRIPTIONS) {
+    const message = `subscriptions has ${subscriptions.length} names: at most ${MAX_BACKLOG_SUBSCRIPTIONS}, or none for all`;
+    throw new BrokerError('INVALID_ARGUMENT', message);
+  }
+  for (const [at, name] of subscriptions.entries()) {
+    if (parseSubscriptionName(name, `subscriptions[${at}]`).project !== project) {
+      throw new BrokerError('INVALID_ARGUMENT', `subscriptions[${at}] is ${name}: must be in ${parent}`);
+    }
+  }
+}
+
+function checkInterval(intervalMs: number): number {
+  if (intervalMs >= MIN_WATCH_INTERVAL_MS && intervalMs <= MAX_WATCH_INTERVAL_MS) return intervalMs;
+  const message = `interval is ${intervalMs} ms: must be ${MIN_WATCH_INTERVAL_MS} to ${MAX_WATCH_INTERVAL_MS} ms`;
+  throw new BrokerError('INVALID_ARGUMENT', message);
+}
+
+function selector({ parent, subscriptions }: Selection): (name: string) => boolean {
+  const names = new Set(subscriptions);
+  return names.size > 0 ? (name) => names.has(name) : (name) => name.startsWith(`${parent}/`);
+}
+
+async function report(
+  backlog: BacklogReporter,
+  { parent, subscriptions }: Selection,
+): Promise<{ backlogs: MessageInitShape<typeof BacklogSchema>[] }> {
+  const reports = await backlog.report(parent, subscriptions);
+  const bytes = reports.reduce((sum, each) => sum + backlogBytes(each), 0);
+  if (bytes > MAX_RESPONSE_BYTES) {
+    throw new BrokerError(
+      'RESOURCE_EXHAUSTED',
+      `the backlog of ${reports.length} subscriptions exceeds an answer's ${MAX_RESPONSE_BYTES} bytes: name those of ` +
+        `interest, at most ${MAX_BACKLOG_SUBSCRIPTIONS} at a time`,
+    );
+  }
+  return { backlogs: reports.map(backlogMessage) };
+}

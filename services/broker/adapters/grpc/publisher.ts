@@ -1,0 +1,139 @@
+// The Publisher service on raw request bytes: parse where they lie, hand to the engine, answer. Registered by main.ts
+// through server.ts.
+import { Publisher } from '../../../gen/fanfare/v1/publisher_pb.ts';
+import type { DurabilityLevel } from '../../core/definitions.ts';
+import { BrokerError } from '../../core/errors.ts';
+import {
+  type PublishBatch,
+  type PublishLimits,
+  parsePublish,
+  requestIdOf,
+} from '../../core/publish-batch.ts';
+import type { Broker } from '../../engine/broker.ts';
+import type { PublishedRun } from '../../engine/topic-runtime.ts';
+import { encodePublishResponse, encodePublishStreamError, encodePublishStreamResponse } from './hot-wire.ts';
+import type { Authorize } from './identity.ts';
+import { type GrpcService, grpcService, type RawBidiStream, type RpcBorder } from './rpc.ts';
+import { statusCodeOf } from './status.ts';
+
+export interface PublisherOptions {
+  readonly broker: Broker;
+  readonly border: RpcBorder;
+  readonly authorize: Authorize;
+  readonly limits: PublishLimits & {
+    readonly maxRequestBytes: number;
+    /** Received on one stream and not answered: beyond, the stream is not read. */
+    readonly maxStreamBytes: number;
+  };
+}
+
+/** The numbers of the Durability enum. */
+const DURABILITY: Record<DurabilityLevel, number> = { memory: 1, stored: 2, replicated: 3, fsync: 4 };
+
+export function publisherService(options: PublisherOptions): GrpcService {
+  return grpcService(Publisher, {
+    publish: options.border.rawUnary((request, principal) => publish(options, request, principal)),
+    publishStream: publishStream(options),
+  });
+}
+
+async function publish(options: PublisherOptions, request: Buffer, principal: string): Promise<Buffer> {
+  const batch = parseRequest(options, request);
+  options.authorize(principal, 'publish', batch.topic);
+  const { logEpoch, durability } = options.broker.topicDefinition(batch.topic);
+  return new Promise((resolve, reject) => {
+    options.broker.publish(
+      batch.topic,
+      batch,
+      (runs) => resolve(encodePublishResponse(logEpoch, runs, DURABILITY[durability])),
+      reject,
+    );
+  });
+}
+
+function publishStream(options: PublisherOptions): RawBidiStream {
+  const { border, limits } = options;
+  return (call) => {
+    let unanswered = 0;
+    let unansweredBytes = 0;
+    let topic = '';
+    /** The answers wait for the client to read. */
+    let blocked = false;
+    /** The client has sent its last request, or the stream is to end with this status: once all is answered. */
+    let ending: BrokerError | 'ok' | undefined;
+    const over = border.track(call, (reason) => end(reason));
+
+    const end = (how: BrokerError | 'ok'): void => {
+      ending ??= how;
+      if (unanswered > 0 || over.aborted) return;
+      if (ending === 'ok') call.end();
+      else border.fail(call, ending);
+    };
+    const readOrWait = (): void => {
+      if (blocked || unansweredBytes > limits.maxStreamBytes) call.pause();
+      else if (ending === undefined) call.resume();
+    };
+    const answer = (response: Buffer, requestBytes: number): void => {
+      unanswered -= 1;
+      unansweredBytes -= requestBytes;
+      if (over.aborted) return;
+      // A client that does not read its answers is not read either.
+      if (!call.write(response)) blocked = true;
+      readOrWait();
+      if (ending !== undefined) end(ending);
+    };
+    const accept = (request: Buffer): void => {
+      const refuse = (error: BrokerError, requestId: number): void =>
+        answer(encodePublishStreamError(requestId, statusCodeOf(error.code), error.message), request.length);
+      unanswered += 1;
+      unansweredBytes += request.length;
+      try {
+        const batch = parseRequest(options, request);
+        if (batch.topic !== '' && batch.topic !== topic) {
+          options.authorize(border.principalOf(call), 'publish', batch.topic);
+          topic = batch.topic;
+        }
+        const { requestId } = batch;
+        const { logEpoch, durability } = options.broker.topicDefinition(topic);
+        const done = (runs: PublishedRun[]): void =>
+          answer(
+            encodePublishStreamResponse(requestId, logEpoch, runs, DURABILITY[durability]),
+            request.length,
+          );
+        options.broker.publish(topic, batch, done, (error) => refuse(error, requestId));
+      } catch (error) {
+        const requestId = error instanceof BrokerError ? requestIdOf(request) : undefined;
+        if (error instanceof BrokerError && requestId !== undefined) {
+          refuse(error, requestId);
+          return;
+        }
+        // Bytes that are no request have no request_id to answer to.
+        unanswered -= 1;
+        unansweredBytes -= request.length;
+        if (error instanceof BrokerError) end(error);
+        else border.fail(call, error);
+      }
+    };
+
+    call.on('data', (request: Buffer) => {
+      if (ending !== undefined) return;
+      accept(request);
+      readOrWait();
+    });
+    call.on('end', () => end('ok'));
+    call.on('drain', () => {
+      blocked = false;
+      readOrWait();
+    });
+  };
+}
+
+function parseRequest({ limits }: PublisherOptions, request: Buffer): PublishBatch {
+  if (request.length > limits.maxRequestBytes) {
+    throw new BrokerError(
+      'INVALID_ARGUMENT',
+      `the request has ${request.length} bytes; at most ${limits.maxRequestBytes} are allowed: send several`,
+    );
+  }
+  return parsePublish(request, limits);
+}

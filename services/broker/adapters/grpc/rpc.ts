@@ -1,0 +1,286 @@
+// The border of the gRPC server: from bytes and grpc-js' calls to handlers that take and return messages, throw
+// BrokerErrors, and know who is calling. server.ts registers what is made here; admin, routing, health and reflection are
+// written on it, the hot methods (publisher, subscriber) take raw calls.
+//
+// grpc-js gets raw bytes in both directions, and the wrappers decode and encode: a deserializer that throws would end the
+// call with INTERNAL, and the caller deserves INVALID_ARGUMENT.
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  type DescService,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from '@bufbuild/protobuf';
+import type * as grpc from '@grpc/grpc-js';
+import { AssertionError, BrokerError } from '../../core/errors.ts';
+import { STREAM_AGE_JITTER } from '../../limits.ts';
+import type { Clock, Random } from '../../ports/clock.ts';
+import type { IdentifiableCall, Identity } from './identity.ts';
+import { type GrpcStatus, statusOf } from './status.ts';
+
+export type RawUnary = grpc.handleUnaryCall<Buffer, Buffer>;
+export type RawServerStream = grpc.handleServerStreamingCall<Buffer, Buffer>;
+export type RawBidiStream = grpc.handleBidiStreamingCall<Buffer, Buffer>;
+type RawHandler = RawUnary | RawServerStream | RawBidiStream;
+
+/** What a server is made of. */
+export interface GrpcService {
+  readonly descriptor: DescService;
+  readonly definition: grpc.ServiceDefinition;
+  readonly handlers: grpc.UntypedServiceImplementation;
+}
+
+export interface RpcContext {
+  readonly principal: string;
+  /** Aborted when the call is over, for whatever reason. */
+  readonly signal: AbortSignal;
+}
+
+export interface OutgoingStream<O extends DescMessage> {
+  /** Resolves once the transport has taken the message, or the stream is over: with one at a time a slow reader holds no memory. */
+  send(message: MessageInitShape<O>): Promise<void>;
+}
+
+type Method<
+  Kind extends DescMethod['methodKind'],
+  I extends DescMessage,
+  O extends DescMessage,
+> = DescMethod & {
+  methodKind: Kind;
+  input: I;
+  output: O;
+};
+
+export interface RpcBorderOptions {
+  readonly identity: Identity;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Open streams are ended with UNAVAILABLE at this age, or up to STREAM_AGE_JITTER of it earlier. */
+  readonly maxStreamAgeMs: number;
+  /** Told of every error that is not a BrokerError; the caller only hears INTERNAL. */
+  readonly onUnexpected: (
+    error: unknown,
+    call: { readonly path: string; readonly principal: string },
+  ) => void;
+  /** Told of a failed assertion: the broker's state can't be trusted any more. By default the process ends. */
+  readonly onBroken?: (error: AssertionError) => void;
+}
+
+/** The service's handlers by method; one that is missing doesn't compile. */
+export function grpcService<S extends DescService>(
+  descriptor: S,
+  handlers: { readonly [Name in keyof S['method']]: RawHandler },
+): GrpcService {
+  const definition: Record<string, grpc.MethodDefinition<Buffer, Buffer>> = {};
+  for (const method of descriptor.methods) {
+    definition[method.localName] = {
+      path: `/${descriptor.typeName}/${method.name}`,
+      requestStream: method.methodKind === 'client_streaming' || method.methodKind === 'bidi_streaming',
+      responseStream: method.methodKind === 'server_streaming' || method.methodKind === 'bidi_streaming',
+      requestSerialize: raw,
+      requestDeserialize: raw,
+      responseSerialize: raw,
+      responseDeserialize: raw,
+    };
+  }
+  return { descriptor, definition, handlers: handlers as grpc.UntypedServiceImplementation };
+}
+
+/** Wraps handlers, and knows the open streams so that all of them can be ended. */
+export class RpcBorder {
+  readonly #options: RpcBorderOptions;
+  readonly #streams = new Map<StreamCall, { end: (reason: BrokerError) => void; onOver: () => void }>();
+
+  constructor(options: RpcBorderOptions) {
+    this.#options = options;
+  }
+
+  unary<I extends DescMessage, O extends DescMessage>(
+    method: Method<'unary', I, O>,
+    handler: (
+      request: MessageShape<I>,
+      context: RpcContext,
+    ) => Promise<MessageInitShape<O>> | MessageInitShape<O>,
+  ): RawUnary {
+    return async (call, callback) => {
+      const over = new AbortController();
+      call.on('cancelled', () => over.abort());
+      try {
+        const context = { principal: this.principalOf(call), signal: over.signal };
+        callback(null, encode(method.output, await handler(decode(method.input, call.request), context)));
+      } catch (error) {
+        callback(this.#statusOf(error, call));
+      }
+    };
+  }
+
+  /** For hot methods: bytes in, bytes out. */
+  rawUnary(handler: (request: Buffer, principal: string) => Promise<Buffer>): RawUnary {
+    return async (call, callback) => {
+      try {
+        callback(null, await handler(call.request, this.principalOf(call)));
+      } catch (error) {
+        callback(this.#statusOf(error, call));
+      }
+    };
+  }
+
+  /**
+   * A stream of answers. It ends with OK when the handler resolves, with the error when it rejects, and with UNAVAILABLE at
+   * its maximum age or when the broker stops; in the last two cases the signal is aborted and the handler's end ignored.
+   */
+  serverStream<I extends DescMessage, O extends DescMessage>(
+    method: Method<'server_streaming', I, O>,
+    handler: (request: MessageShape<I>, stream: OutgoingStream<O>, context: RpcContext) => Promise<void>,
+  ): RawServerStream {
+    return async (call) => {
+      const over = this.track(call);
+      const stream: OutgoingStream<O> = {
+        send: (message) => write(call, encode(method.output, message), over),
+      };
+      await this.#finish(call, over, async () => {
+        const context = { principal: this.principalOf(call), signal: over };
+        await handler(decode(method.input, call.request), stream, context);
+      });
+    };
+  }
+
+  /** As serverStream: `answer` is called for one request after the other; the next is read once the answer is taken. */
+  bidiStream<I extends DescMessage, O extends DescMessage>(
+    method: Method<'bidi_streaming', I, O>,
+    answer: (request: MessageShape<I>, context: RpcContext) => MessageInitShape<O>,
+  ): RawBidiStream {
+    return async (call) => {
+      const over = this.track(call);
+      await this.#finish(call, over, async () => {
+        const context = { principal: this.principalOf(call), signal: over };
+        // The stream's own end is grpc-js' to make, not the loop's.
+        for await (const request of call.iterator({ destroyOnReturn: false })) {
+          await write(call, encode(method.output, answer(decode(method.input, request), context)), over);
+        }
+      });
+    };
+  }
+
+  /**
+   * For streams that are handled raw. Returns a signal that is aborted when the stream is over: it failed, was cancelled, or
+   * has ended. At the maximum age, and when the broker stops, the stream is ended with UNAVAILABLE: at once, or by `end` in
+   * its own time.
+   */
+  track(call: StreamCall, end = (reason: BrokerError): void => this.fail(call, reason)): AbortSignal {
+    const { clock, random, maxStreamAgeMs } = this.#options;
+    const over = new AbortController();
+    const cancelTimer = clock.setTimer(maxStreamAgeMs * (1 - STREAM_AGE_JITTER * random()), () =>
+      end(new BrokerError('UNAVAILABLE', 'the stream has reached its maximum age: open another one')),
+    );
+    const onOver = (): void => {
+      cancelTimer();
+      this.#streams.delete(call);
+      over.abort();
+    };
+    this.#streams.set(call, { end, onOver });
+    // 'cancelled' comes after every end, 'close' when it was destroyed.
+    call.once('cancelled', onOver);
+    call.once('close', onOver);
+    return over.signal;
+  }
+
+  /** Ends a stream with an error's status, after what was written to it. */
+  fail(call: StreamCall, error: unknown): void {
+    const status = this.#statusOf(error, call);
+    this.#streams.get(call)?.onOver();
+    call.emit('error', status);
+  }
+
+  /** Ends all tracked streams. */
+  endStreams(reason: BrokerError): void {
+    for (const { end } of [...this.#streams.values()]) end(reason);
+  }
+
+  /** UNAUTHENTICATED if the certificate names nobody. */
+  principalOf(call: IdentifiableCall): string {
+    return this.#options.identity.principalOf(call);
+  }
+
+  async #finish(call: StreamCall, over: AbortSignal, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+      if (!over.aborted) call.end();
+    } catch (error) {
+      // A stream that is over makes reads and writes fail; nobody is left to hear of it.
+      if (!over.aborted) this.fail(call, error);
+    }
+  }
+
+  #principalForLog(call: IdentifiableCall): string {
+    try {
+      return this.principalOf(call);
+    } catch (error) {
+      return `unknown: ${error}`;
+    }
+  }
+
+  /** Reports the error if nobody expected it. */
+  #statusOf(error: unknown, call: IdentifiedCall): GrpcStatus {
+    if (!(error instanceof BrokerError)) {
+      this.#options.onUnexpected(error, { path: call.getPath(), principal: this.#principalForLog(call) });
+      if (error instanceof AssertionError) (this.#options.onBroken ?? endProcess)(error);
+    }
+    return statusOf(error);
+  }
+}
+
+export type IdentifiedCall = IdentifiableCall & { getPath(): string };
+
+export type StreamCall = IdentifiedCall & {
+  emit(event: 'error', status: GrpcStatus): boolean;
+  once(event: string, listener: () => void): unknown;
+  end(): unknown;
+};
+
+/** INVALID_ARGUMENT if the bytes are no such message. */
+export function decode<I extends DescMessage>(schema: I, bytes: Uint8Array): MessageShape<I> {
+  try {
+    return fromBinary(schema, bytes);
+  } catch (cause) {
+    throw new BrokerError('INVALID_ARGUMENT', `the request is not a valid ${schema.typeName} in protobuf`, {
+      cause,
+    });
+  }
+}
+
+function encode<O extends DescMessage>(schema: O, message: MessageInitShape<O>): Buffer {
+  const bytes = toBinary(schema, create(schema, message));
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+function write(
+  call: { write(chunk: Buffer, callback: () => void): boolean },
+  bytes: Buffer,
+  over: AbortSignal,
+): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const done = (): void => {
+    over.removeEventListener('abort', done);
+    resolve();
+  };
+  if (over.aborted) return Promise.resolve();
+  // After a cancel the callback never comes.
+  over.addEventListener('abort', done);
+  call.write(bytes, done);
+  return promise;
+}
+
+function raw(bytes: Buffer): Buffer {
+  return bytes;
+}
+
+// Out of the promise in which it was thrown, so that it is an uncaught exception.
+function endProcess(error: AssertionError): void {
+  setImmediate(() => {
+    throw error;
+  });
+}

@@ -1,0 +1,133 @@
+// The gRPC server: its options, its services with health and reflection, where it listens, and how it stops. Made by main.ts;
+// what the services do is theirs.
+import * as grpc from '@grpc/grpc-js';
+import { BrokerError } from '../../core/errors.ts';
+import { KEEPALIVE_TIMEOUT_MS, MAX_REQUEST_BYTES, MAX_STREAMS_PER_CONNECTION } from '../../limits.ts';
+import type { Clock } from '../../ports/clock.ts';
+import { HEALTH_SERVICE } from './grpc-descriptors.ts';
+import { Health } from './health.ts';
+import { reflectionServices } from './reflection.ts';
+import type { GrpcService, RpcBorder } from './rpc.ts';
+import { statusOf } from './status.ts';
+
+export interface GrpcServerOptions {
+  readonly services: readonly GrpcService[];
+  readonly border: RpcBorder;
+  /** tls.ts', or createInsecure() for plaintext. */
+  readonly credentials: grpc.ServerCredentials;
+  readonly clock: Clock;
+  readonly keepaliveMs: number;
+}
+
+export interface DrainOptions {
+  /** After it what is still open is cut off. */
+  readonly timeoutMs: number;
+  /** Ends what is under way in the engine; what streams are still open after it are ended with UNAVAILABLE. */
+  readonly endStreams: () => Promise<void> | void;
+}
+
+const STOPPING = new BrokerError('UNAVAILABLE', 'the broker is stopping: connect again');
+
+export class GrpcServer {
+  readonly #options: GrpcServerOptions;
+  readonly #server: grpc.Server;
+  readonly #health: Health;
+  #draining: Promise<'drained' | 'cut off'> | undefined;
+
+  constructor(options: GrpcServerOptions) {
+    const { services, border } = options;
+    this.#options = options;
+    this.#server = new grpc.Server({
+      'grpc.max_receive_message_length': MAX_REQUEST_BYTES,
+      'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
+      'grpc.keepalive_time_ms': options.keepaliveMs,
+      'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+      'grpc.enable_channelz': 0,
+      interceptors: [(_method, call) => this.#admit(_method.path, call)],
+    });
+    this.#health = new Health(
+      border,
+      services.map(({ descriptor }) => descriptor.typeName),
+    );
+    const described = [...services, this.#health.service];
+    const reflection = reflectionServices(
+      border,
+      described.map(({ descriptor }) => descriptor),
+    );
+    for (const { definition, handlers } of [...described, ...reflection]) {
+      this.#server.addService(definition, handlers);
+    }
+  }
+
+  /** Listens and serves; resolves to the port. FAILED_PRECONDITION if that address can't be had. */
+  bind(listen: { readonly host: string; readonly port: number }): Promise<number> {
+    const host = listen.host.includes(':') ? `[${listen.host}]` : listen.host;
+    const address = `${host}:${listen.port}`;
+    return new Promise((resolve, reject) => {
+      this.#server.bindAsync(address, this.#options.credentials, (error, port) => {
+        if (error) reject(bindError(address, error));
+        else {
+          this.#health.setServing(true);
+          resolve(port);
+        }
+      });
+    });
+  }
+
+  /**
+   * Stops gracefully: health says so, new calls are refused with UNAVAILABLE, streams are ended, unary calls finish. Every
+   * further call gets the same promise.
+   */
+  drain(options: DrainOptions): Promise<'drained' | 'cut off'> {
+    this.#draining ??= this.#drain(options);
+    return this.#draining;
+  }
+
+  async #drain({ timeoutMs, endStreams }: DrainOptions): Promise<'drained' | 'cut off'> {
+    const { promise: timeUp, resolve } = Promise.withResolvers<'cut off'>();
+    const cancelTimer = this.#options.clock.setTimer(timeoutMs, () => resolve('cut off'));
+    try {
+      return await Promise.race([timeUp, this.#finish(endStreams)]);
+    } finally {
+      cancelTimer();
+      this.#server.forceShutdown();
+    }
+  }
+
+  async #finish(endStreams: DrainOptions['endStreams']): Promise<'drained'> {
+    const { clock, border } = this.#options;
+    this.#health.setServing(false);
+    // A turn for the watchers of health to be told, before their streams end too.
+    await new Promise<void>((resolve) => clock.defer(resolve));
+    await endStreams();
+    border.endStreams(STOPPING);
+    await new Promise<void>((resolve, reject) => {
+      this.#server.tryShutdown((error) => (error ? reject(error) : resolve()));
+    });
+    return 'drained';
+  }
+
+  /** Health goes on answering while the server drains, everything else is refused. */
+  #admit(path: string, call: grpc.ServerInterceptingCallInterface): grpc.ServerInterceptingCall {
+    if (this.#draining === undefined || path.startsWith(`/${HEALTH_SERVICE}/`)) {
+      // Handed on as it is: a wrapper would cost every message of the hot methods.
+      return call as grpc.ServerInterceptingCall;
+    }
+    const listener = new grpc.ServerListenerBuilder()
+      .withOnReceiveMetadata(() => call.sendStatus(statusOf(STOPPING)))
+      .build();
+    return new grpc.ServerInterceptingCall(
+      call,
+      new grpc.ResponderBuilder().withStart((next) => next(listener)).build(),
+    );
+  }
+}
+
+function bindError(address: string, cause: Error): BrokerError {
+  const reason = cause.message.includes('EADDRINUSE')
+    ? 'another process listens there: stop it, or choose another address with --listen'
+    : cause.message.includes('EACCES')
+      ? 'not allowed: ports below 1024 need privileges; choose another with --listen'
+      : cause.message;
+  return new BrokerError('FAILED_PRECONDITION', `can't listen on ${address}: ${reason}`, { cause });
+}

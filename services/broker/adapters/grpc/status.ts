@@ -1,0 +1,32 @@
+// The sole converter between our errors and gRPC statuses. Called by rpc.ts' wrappers and by streams that end themselves.
+import { status } from '@grpc/grpc-js';
+import { BrokerError, type ErrorCode } from '../../core/errors.ts';
+import { MAX_STATUS_DETAILS_CHARS } from '../../limits.ts';
+
+export interface GrpcStatus {
+  readonly code: number;
+  readonly details: string;
+}
+
+/**
+ * What the caller hears. Of an error that nobody expected it hears nothing but INTERNAL: its text may hold anything, and
+ * belongs into the log.
+ */
+export function statusOf(error: unknown): GrpcStatus {
+  if (!(error instanceof BrokerError)) {
+    return { code: status.INTERNAL, details: "internal error: see the broker's log" };
+  }
+  return { code: statusCodeOf(error.code), details: fitForHeader(error.message) };
+}
+
+/** The google.rpc.Code of an error code, also for answers that carry errors inside, such as PublishError. */
+export function statusCodeOf(code: ErrorCode): number {
+  return status[code];
+}
+
+// The text travels URI-encoded in a header: encodeURI throws on half a surrogate pair, and clients bound their headers.
+function fitForHeader(text: string): string {
+  const fitting =
+    text.length > MAX_STATUS_DETAILS_CHARS ? `${text.slice(0, MAX_STATUS_DETAILS_CHARS)}…` : text;
+  return fitting.toWellFormed();
+}

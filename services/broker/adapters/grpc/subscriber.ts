@@ -1,0 +1,240 @@
+// The Subscriber service on raw bytes: opens consumers, brings what they say to the engine, writes frames as the engine
+// cut them. Registered by main.ts through server.ts.
+import { Subscriber } from '../../../gen/fanfare/v1/subscriber_pb.ts';
+import { BrokerError } from '../../core/errors.ts';
+import { hashOfKey } from '../../core/publish-batch.ts';
+import {
+  parseAcknowledge,
+  parseModifyAckDeadline,
+  parseSubscribe,
+  type SettleLimits,
+  type StreamSettings,
+  type UnarySettleRequest,
+} from '../../core/settle-request.ts';
+import type { Broker } from '../../engine/broker.ts';
+import type { ConsumerSink, Session } from '../../engine/session.ts';
+import type { SubscriptionRuntime } from '../../engine/subscription-runtime.ts';
+import type { Clock } from '../../ports/clock.ts';
+import { parsePull } from './hot-wire.ts';
+import type { Authorize } from './identity.ts';
+import { type GrpcService, grpcService, type RawBidiStream, type RpcBorder } from './rpc.ts';
+
+export interface SubscriberOptions {
+  readonly broker: Broker;
+  readonly border: RpcBorder;
+  readonly authorize: Authorize;
+  readonly clock: Clock;
+  readonly limits: SettleLimits & {
+    readonly maxOutstandingMessages: number;
+    readonly defaultOutstandingMessages: number;
+    readonly maxOutstandingBytes: number;
+    readonly defaultOutstandingBytes: number;
+    readonly maxPullMessages: number;
+    readonly maxPullWaitMs: number;
+    /** Written to a stream and not taken by the transport: beyond, nothing is leased to it. */
+    readonly outboxBytes: number;
+    /** A stream whose outbox stays full so long is closed as SLOW_CONSUMER. */
+    readonly slowConsumerMs: number;
+  };
+}
+
+const EMPTY = Buffer.alloc(0);
+/** The transport's own bound is 16 messages, whatever their size. */
+const OUTBOX_WRITES = 16;
+
+export function subscriberService(options: SubscriberOptions): GrpcService {
+  const { border } = options;
+  return grpcService(Subscriber, {
+    subscribe: subscribe(options),
+    pull: border.rawUnary((request, principal) => pull(options, request, principal)),
+    acknowledge: border.rawUnary(async (request, principal) =>
+      settle(options, parseAcknowledge(request, options.limits), principal),
+    ),
+    modifyAckDeadline: border.rawUnary(async (request, principal) =>
+      settle(options, parseModifyAckDeadline(request, options.limits), principal),
+    ),
+  });
+}
+
+function subscribe(options: SubscriberOptions): RawBidiStream {
+  const { border, limits } = options;
+  return (call) => {
+    let consumer: Consumer | undefined;
+    const over = border.track(call);
+    const sink = new StreamSink(options, call, over, () => consumer?.runtime.pumpAll());
+    const leave = (): void => consumer?.runtime.leave(consumer.session);
+    over.addEventListener('abort', leave);
+
+    call.on('data', (request: Buffer) => {
+      if (over.aborted) return;
+      try {
+        const message = parseSubscribe(request, limits);
+        if (consumer === undefined) {
+          options.authorize(border.principalOf(call), 'consume', message.settings.subscription ?? '');
+          consumer = open(options, sink, message.settings);
+        } else change(options, consumer, message.settings);
+        consumer.runtime.settle(consumer.session.id, message);
+      } catch (error) {
+        leave();
+        border.fail(call, error);
+      }
+    });
+    // A client that has said all it will can no longer acknowledge: it is done.
+    call.on('end', () => {
+      leave();
+      if (!over.aborted) call.end();
+    });
+  };
+}
+
+interface Consumer {
+  readonly session: Session;
+  readonly runtime: SubscriptionRuntime;
+}
+
+/** The first request of a stream. */
+function open({ broker, limits }: SubscriberOptions, sink: ConsumerSink, settings: StreamSettings): Consumer {
+  const messages = settings.maxOutstandingMessages || limits.defaultOutstandingMessages;
+  const bytes = settings.maxOutstandingBytes || limits.defaultOutstandingBytes;
+  checkCredit(limits, messages, bytes);
+  const clientId = Buffer.from(settings.clientId ?? '');
+  return broker.subscribe(
+    settings.subscription ?? '',
+    clientId.length === 0 ? 0 : hashOfKey(clientId, 0, clientId.length),
+    sink,
+    {
+      maxOutstandingMessages: messages,
+      maxOutstandingBytes: bytes,
+      ackDeadlineMs: settings.ackDeadlineSeconds ? settings.ackDeadlineSeconds * 1000 : undefined,
+    },
+  );
+}
+
+/** Later requests of a stream may change its limits, nothing else. */
+function change(
+  { limits }: SubscriberOptions,
+  { session, runtime }: Consumer,
+  settings: StreamSettings,
+): void {
+  const { subscription, clientId, ackDeadlineSeconds, maxOutstandingMessages, maxOutstandingBytes } =
+    settings;
+  if (subscription !== undefined && subscription !== '')
+    throw new BrokerError('INVALID_ARGUMENT', 'subscription is for the first request of a stream only');
+  if (clientId !== undefined && clientId !== '')
+    throw new BrokerError('INVALID_ARGUMENT', 'client_id is for the first request of a stream only');
+  if (!ackDeadlineSeconds && !maxOutstandingMessages && !maxOutstandingBytes) return;
+  const messages = maxOutstandingMessages || session.limits.maxOutstandingMessages;
+  const bytes = maxOutstandingBytes || session.limits.maxOutstandingBytes;
+  checkCredit(limits, messages, bytes);
+  session.limits = {
+    maxOutstandingMessages: messages,
+    maxOutstandingBytes: bytes,
+    ackDeadlineMs: ackDeadlineSeconds ? ackDeadlineSeconds * 1000 : session.limits.ackDeadlineMs,
+  };
+  runtime.pumpAll();
+}
+
+function checkCredit(limits: SubscriberOptions['limits'], messages: number, bytes: number): void {
+  if (messages < 1 || messages > limits.maxOutstandingMessages) {
+    throw new BrokerError(
+      'INVALID_ARGUMENT',
+      `max_outstanding_messages must be from 1 to ${limits.maxOutstandingMessages}`,
+    );
+  }
+  if (bytes < 1 || bytes > limits.maxOutstandingBytes) {
+    throw new BrokerError(
+      'INVALID_ARGUMENT',
+      `max_outstanding_bytes must be from 1 to ${limits.maxOutstandingBytes}`,
+    );
+  }
+}
+
+/** A stream's way out, bounded in bytes and writes. */
+class StreamSink implements ConsumerSink {
+  readonly #call: Parameters<RawBidiStream>[0];
+  readonly #options: SubscriberOptions;
+  readonly #over: AbortSignal;
+  readonly #onWritable: () => void;
+  #bytes = 0;
+  #writes = 0;
+  #taken = 0;
+  #watching = false;
+
+  constructor(
+    options: SubscriberOptions,
+    call: Parameters<RawBidiStream>[0],
+    over: AbortSignal,
+    onWritable: () => void,
+  ) {
+    this.#options = options;
+    this.#call = call;
+    this.#over = over;
+    this.#onWritable = onWritable;
+  }
+
+  get writable(): boolean {
+    return (
+      this.#bytes < this.#options.limits.outboxBytes && this.#writes < OUTBOX_WRITES && !this.#over.aborted
+    );
+  }
+
+  send(frames: Buffer): void {
+    this.#bytes += frames.length;
+    this.#writes += 1;
+    this.#call.write(frames, () => {
+      const wasWritable = this.writable;
+      this.#bytes -= frames.length;
+      this.#writes -= 1;
+      this.#taken += 1;
+      if (!wasWritable && this.writable) this.#onWritable();
+    });
+    if (!this.writable && !this.#watching) this.#watch();
+  }
+
+  close(error: BrokerError): void {
+    if (!this.#over.aborted) this.#options.border.fail(this.#call, error);
+  }
+
+  /** Looks again after slowConsumerMs: if nothing was taken meanwhile, nobody is reading. */
+  #watch(): void {
+    this.#watching = true;
+    const { clock, broker, limits } = this.#options;
+    const before = this.#taken;
+    clock.setTimer(limits.slowConsumerMs, () => {
+      this.#watching = false;
+      if (this.#over.aborted || this.#writes === 0) return;
+      if (this.#taken > before) {
+        if (!this.writable) this.#watch();
+        return;
+      }
+      broker.stats.slowConsumers += 1;
+      this.close(
+        new BrokerError(
+          'RESOURCE_EXHAUSTED',
+          `SLOW_CONSUMER: nothing was read for ${limits.slowConsumerMs / 1000} s while messages were waiting`,
+        ),
+      );
+    });
+  }
+}
+
+async function pull(options: SubscriberOptions, request: Buffer, principal: string): Promise<Buffer> {
+  const { broker, limits } = options;
+  const { subscription, maxMessages, maxWaitMs } = parsePull(request);
+  options.authorize(principal, 'consume', subscription);
+  if (!(maxMessages >= 1 && maxMessages <= limits.maxPullMessages))
+    throw new BrokerError('INVALID_ARGUMENT', `max_messages must be from 1 to ${limits.maxPullMessages}`);
+  if (maxWaitMs > limits.maxPullWaitMs)
+    throw new BrokerError('INVALID_ARGUMENT', `max_wait must be at most ${limits.maxPullWaitMs / 1000} s`);
+  return Buffer.concat(await broker.pull(subscription, maxMessages, maxWaitMs));
+}
+
+async function settle(
+  options: SubscriberOptions,
+  request: UnarySettleRequest,
+  principal: string,
+): Promise<Buffer> {
+  options.authorize(principal, 'consume', request.subscription);
+  await options.broker.settle(request);
+  return EMPTY;
+}

@@ -1,0 +1,209 @@
+// Mutual TLS for the server: TLS 1.3, client certificates required, and certificates that are replaced while it runs. Made
+// by main.ts from the configured files; server.ts binds with the credentials.
+//
+// Invariant: what is in force is a pair that was seen to match and a CA that could be read. Files that don't make one are
+// reported once and otherwise ignored. Open connections keep the certificates with which they were made.
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { createSecureContext, type SecureContextOptions } from 'node:tls';
+import { ServerCredentials } from '@grpc/grpc-js';
+import { BrokerError } from '../../core/errors.ts';
+import {
+  MAX_STREAMS_PER_CONNECTION,
+  STREAM_WINDOW_BYTES,
+  TLS_HANDSHAKE_TIMEOUT_MS,
+  TLS_RELOAD_INTERVAL_MS,
+} from '../../limits.ts';
+import type { Clock } from '../../ports/clock.ts';
+
+/** Paths of PEM files. */
+export interface ServerTlsFiles {
+  readonly cert: string;
+  readonly key: string;
+  /** Of the authorities that sign clients' certificates. */
+  readonly ca: string;
+}
+
+export interface ServerTlsOptions {
+  readonly files: ServerTlsFiles;
+  readonly clock: Clock;
+  /** The broker's own certificate from now on. */
+  readonly onReload: (certificate: X509Certificate) => void;
+  /** The files on disk can't be used; the former certificates stay in force. Once for each content. */
+  readonly onProblem: (error: BrokerError) => void;
+}
+
+export type ReloadResult = 'reloaded' | 'unchanged' | 'refused';
+
+/** Reads the files and looks at them again now and then. FAILED_PRECONDITION, with what is wrong, if they can't be used. */
+export async function openServerTls(options: ServerTlsOptions): Promise<ServerTls> {
+  const content = await read(options.files);
+  return new ServerTls(options, content, check(content, options));
+}
+
+export class ServerTls {
+  readonly credentials: ServerCredentials;
+  readonly #options: ServerTlsOptions;
+  readonly #update: (context: SecureContextOptions) => void;
+  /** What was looked at last, good or bad. */
+  #seen: Content;
+  #certificate: X509Certificate;
+  #cancelTimer: () => void = () => {};
+  #closed = false;
+
+  /** Use openServerTls. */
+  constructor(options: ServerTlsOptions, content: Content, certificate: X509Certificate) {
+    const credentials = new ReloadingCredentials(contextOf(content));
+    this.credentials = credentials;
+    this.#update = (context) => credentials.update(context);
+    this.#options = options;
+    this.#seen = content;
+    this.#certificate = certificate;
+    this.#schedule();
+  }
+
+  /** The broker's own certificate in force. */
+  get certificate(): X509Certificate {
+    return this.#certificate;
+  }
+
+  /** Looks at the files now. Never rejects: problems go to onProblem. */
+  async reload(): Promise<ReloadResult> {
+    try {
+      const content = await read(this.#options.files);
+      if (equal(content, this.#seen)) return 'unchanged';
+      this.#seen = content;
+      this.#certificate = check(content, this.#options);
+      this.#update(contextOf(content));
+      this.#options.onReload(this.#certificate);
+      return 'reloaded';
+    } catch (error) {
+      this.#report(error);
+      return 'refused';
+    }
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#cancelTimer();
+  }
+
+  #unreadable = '';
+
+  #report(error: unknown): void {
+    const problem = asProblem(error);
+    // A file that is missing is so at every look.
+    if (problem.message === this.#unreadable) return;
+    this.#unreadable = problem.message;
+    this.#options.onProblem(problem);
+  }
+
+  #schedule(): void {
+    this.#cancelTimer = this.#options.clock.setTimer(TLS_RELOAD_INTERVAL_MS, async () => {
+      await this.reload();
+      if (!this.#closed) this.#schedule();
+    });
+  }
+}
+
+interface Content {
+  readonly cert: Buffer;
+  readonly key: Buffer;
+  readonly ca: Buffer;
+}
+
+/**
+ * ServerCredentials.createSsl takes TLS 1.2 too and can't be changed; the certificate provider API drops all connections
+ * while a file is bad. Made on members of the base class that grpc-js has for its own subclasses: test/integration/tls.test.ts
+ * notices when they change.
+ */
+class ReloadingCredentials extends ServerCredentials {
+  constructor(context: SecureContextOptions) {
+    super(
+      {
+        requestCert: true,
+        rejectUnauthorized: true,
+        handshakeTimeout: TLS_HANDSHAKE_TIMEOUT_MS,
+        settings: {
+          maxConcurrentStreams: MAX_STREAMS_PER_CONNECTION,
+          initialWindowSize: STREAM_WINDOW_BYTES,
+        },
+      },
+      context,
+    );
+  }
+
+  update(context: SecureContextOptions): void {
+    this.updateSecureContextOptions(context);
+  }
+
+  override _equals(other: ServerCredentials): boolean {
+    return this === other;
+  }
+}
+
+function contextOf({ cert, key, ca }: Content): SecureContextOptions {
+  return { cert, key, ca, minVersion: 'TLSv1.3' };
+}
+
+async function read(files: ServerTlsFiles): Promise<Content> {
+  const [cert, key, ca] = await Promise.all([
+    readOne('certificate', files.cert),
+    readOne('private key', files.key),
+    readOne('client CA', files.ca),
+  ]);
+  return { cert, key, ca };
+}
+
+async function readOne(what: string, path: string): Promise<Buffer> {
+  try {
+    return await readFile(path);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : cause;
+    throw new BrokerError('FAILED_PRECONDITION', `can't read the ${what}: ${reason}`, { cause });
+  }
+}
+
+/** The leaf, if certificate, key and CA can be used together now. */
+function check(
+  content: Content,
+  { files, clock }: Pick<ServerTlsOptions, 'files' | 'clock'>,
+): X509Certificate {
+  const leaf = understood(files.cert, 'is no PEM certificate', () => new X509Certificate(content.cert));
+  const key = understood(files.key, 'is no PEM private key', () => createPrivateKey(content.key));
+  understood(files.ca, 'is no PEM certificate', () => new X509Certificate(content.ca));
+  if (!leaf.checkPrivateKey(key)) {
+    throw new BrokerError(
+      'FAILED_PRECONDITION',
+      `${files.key} is not the key of the certificate ${files.cert}`,
+    );
+  }
+  if (leaf.validToDate.getTime() <= clock.nowMs()) {
+    throw new BrokerError(
+      'FAILED_PRECONDITION',
+      `the certificate ${files.cert} expired on ${leaf.validTo}: renew it`,
+    );
+  }
+  understood(files.cert, 'and the other TLS files are not usable', () =>
+    createSecureContext(contextOf(content)),
+  );
+  return leaf;
+}
+
+function understood<T>(path: string, problem: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : cause;
+    throw new BrokerError('FAILED_PRECONDITION', `${path} ${problem}: ${reason}`, { cause });
+  }
+}
+
+function asProblem(error: unknown): BrokerError {
+  if (error instanceof BrokerError) return error;
+  return new BrokerError('INTERNAL', 'the certificates could not be reloaded', { cause: error });
+}
+
+function equal(a: Content, b: Content): boolean {
+  return a.cert.equals(b.cert) && a.key.equals(b.key) && a.ca.equals(b.ca);
+}

@@ -1,0 +1,88 @@
+// What the watching RPCs (WatchBacklog, WatchRoutes, health's Watch) share: a bound on how many there are, and waiting for a
+// change or a time, whichever comes first. Used by admin.ts, routing.ts and health.ts.
+import { BrokerError } from '../../core/errors.ts';
+import type { Clock } from '../../ports/clock.ts';
+
+export class WatchSlots {
+  readonly #limit: number;
+  #taken = 0;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  /** Given back when disposed. RESOURCE_EXHAUSTED if there is none left. */
+  take(): Disposable {
+    if (this.#taken >= this.#limit) {
+      throw new BrokerError(
+        'RESOURCE_EXHAUSTED',
+        `${this.#limit} streams are watching, which is the limit: watch several resources on one stream`,
+      );
+    }
+    this.#taken += 1;
+    return {
+      [Symbol.dispose]: () => {
+        this.#taken -= 1;
+      },
+    };
+  }
+}
+
+/** Remembers that something changed until someone waits for it; any number of changes between two waits are one. */
+export class ChangeFlag {
+  #changed = false;
+  #wake: () => void = () => {};
+
+  raise(): void {
+    this.#changed = true;
+    this.#wake();
+  }
+
+  /** Resolves at once if there was a change since the last wait, else at the next one, or when the signal is aborted. */
+  async wait(signal: AbortSignal): Promise<void> {
+    if (!this.#changed && !signal.aborted) {
+      await new Promise<void>((resolve) => {
+        this.#wake = () => {
+          signal.removeEventListener('abort', this.#wake);
+          resolve();
+        };
+        signal.addEventListener('abort', this.#wake);
+      });
+    }
+    this.#changed = false;
+  }
+
+  /** As wait, but at most for maxMs; after a change it lets gatherMs pass, in which further ones count as the same. */
+  async waitAtMost(maxMs: number, gatherMs: number, clock: Clock, signal: AbortSignal): Promise<void> {
+    const timeUp = await within(clock, maxMs, signal, (either) => this.wait(either));
+    if (!timeUp) await within(clock, gatherMs, signal, aborted);
+    this.#changed = false;
+  }
+}
+
+/** Waits until the time is up or the signal aborted or, before, what it waits for is there. True if the time was up. */
+async function within(
+  clock: Clock,
+  delayMs: number,
+  signal: AbortSignal,
+  waitFor: (either: AbortSignal) => Promise<void>,
+): Promise<boolean> {
+  const either = new AbortController();
+  let timeUp = false;
+  const cancelTimer = clock.setTimer(delayMs, () => {
+    timeUp = true;
+    either.abort();
+  });
+  const onAbort = (): void => either.abort();
+  signal.addEventListener('abort', onAbort);
+  if (signal.aborted) onAbort();
+  await waitFor(either.signal);
+  signal.removeEventListener('abort', onAbort);
+  cancelTimer();
+  return timeUp;
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+}

@@ -1,0 +1,191 @@
+// The broker's configuration: flags > FANFARE_ environment variables > config file > defaults, read once by main.ts into a
+// frozen object. All problems are reported together, each with where the value came from and what is allowed.
+//
+// A value is text wherever it comes from (in the file it may also be a number or true) and passes the same check; the
+// options themselves are config-options.ts'.
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { parseArgs } from 'node:util';
+import {
+  environmentName,
+  type HostPort,
+  OPTION_NAMES,
+  type OptionName,
+  type OptionValues,
+  optionOf,
+  optionsSchema,
+  serveHelp,
+} from './config-options.ts';
+import { BrokerError } from './core/errors.ts';
+import type { LogFormat, LogLevel } from './log.ts';
+
+export interface Config {
+  readonly listen: HostPort;
+  /** By which clients reach this broker; undefined: what it listens on. */
+  readonly advertise: HostPort | undefined;
+  readonly dataDir: string;
+  /** PEM files. Undefined: development certificates in the data folder. */
+  readonly tls: { readonly cert: string; readonly key: string; readonly ca: string } | undefined;
+  /** No TLS at all; only ever true with a loopback listen address. */
+  readonly insecurePlaintext: boolean;
+  readonly maxStreamAgeMs: number;
+  readonly keepaliveMs: number;
+  readonly drainTimeoutMs: number;
+  readonly cacheBytes: number;
+  /** Undefined: no Prometheus endpoint. */
+  readonly metricsListen: HostPort | undefined;
+  readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
+}
+
+export interface ConfigSources {
+  /** Without node and script. */
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Whether logs go to a terminal: decides the default format. */
+  readonly terminal: boolean;
+}
+
+/**
+ * The configuration, or the help text if --help was asked for. INVALID_ARGUMENT with all problems, one a line. Reads the file
+ * that --config names, and nothing else.
+ */
+export function parseConfig(sources: ConfigSources): { readonly config: Config } | { readonly help: string } {
+  const problems: string[] = [];
+  const flags = readFlags(sources.argv, problems);
+  if (flags.help === 'true') return { help: serveHelp() };
+  const path = flags.config ?? sources.env.FANFARE_CONFIG;
+  const fileValues = path === undefined ? {} : readFile(path, problems);
+
+  const values: Partial<Record<OptionName, string>> = {};
+  const origins: Partial<Record<OptionName, string>> = {};
+  for (const name of OPTION_NAMES) {
+    const candidates: [string, string | undefined][] = [
+      [`--${name}`, flags[name]],
+      [environmentName(name), sources.env[environmentName(name)]],
+      [`${name} in ${path}`, fileValues[name]],
+      [`--${name}`, optionOf(name).fallback],
+    ];
+    for (const [origin, value] of candidates) {
+      if (value === undefined) continue;
+      origins[name] = origin;
+      values[name] = value;
+      break;
+    }
+  }
+
+  const parsed = optionsSchema.safeParse(values);
+  for (const issue of parsed.error?.issues ?? []) {
+    const name = issue.path[0] as OptionName;
+    problems.push(`${origins[name]} is ${JSON.stringify(values[name])}: ${issue.message}`);
+  }
+  if (parsed.data !== undefined) problems.push(...contradictions(parsed.data));
+  if (problems.length > 0 || parsed.data === undefined) {
+    throw new BrokerError('INVALID_ARGUMENT', problems.join('\n'));
+  }
+  return { config: configOf(parsed.data, sources.terminal) };
+}
+
+/** "host:port", an IPv6 address in brackets. */
+export function formatHostPort({ host, port }: HostPort): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** host:port by which clients reach a broker that got `port` to listen on. */
+export function advertisedAddress(config: Pick<Config, 'advertise' | 'listen'>, port: number): string {
+  if (config.advertise !== undefined) return formatHostPort(config.advertise);
+  const { host } = config.listen;
+  const wildcard = host === '0.0.0.0' || host === '::';
+  return formatHostPort({ host: wildcard ? hostname() : host, port });
+}
+
+type Texts = Record<string, string | undefined>;
+
+function readFlags(argv: readonly string[], problems: string[]): Texts {
+  const known = OPTION_NAMES.map((name) => {
+    const type = optionOf(name).placeholder === undefined ? ('boolean' as const) : ('string' as const);
+    return [name, { type }] as const;
+  });
+  try {
+    const { values } = parseArgs({
+      args: [...argv],
+      options: {
+        ...Object.fromEntries(known),
+        config: { type: 'string' },
+        help: { type: 'boolean', short: 'h' },
+      },
+      allowNegative: true,
+    });
+    return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)]));
+  } catch (error) {
+    // parseArgs' message names the flag. It knows only one problem at a time.
+    problems.push(`${error instanceof Error ? error.message : error}; see --help`);
+    return {};
+  }
+}
+
+function readFile(path: string, problems: string[]): Texts {
+  let content: unknown;
+  try {
+    content = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    problems.push(`the config file ${path} can't be read: ${error instanceof Error ? error.message : error}`);
+    return {};
+  }
+  if (typeof content !== 'object' || content === null || Array.isArray(content)) {
+    problems.push(`the config file ${path} must hold one JSON object`);
+    return {};
+  }
+  const texts: Texts = {};
+  for (const [name, value] of Object.entries(content)) {
+    if (!OPTION_NAMES.some((option) => option === name)) {
+      problems.push(`${JSON.stringify(name)} in ${path} is no option: must be of ${OPTION_NAMES.join(', ')}`);
+    } else if (['string', 'number', 'boolean'].includes(typeof value)) {
+      texts[name] = String(value);
+    } else {
+      problems.push(`${name} in ${path} must be a string, a number, true or false`);
+    }
+  }
+  return texts;
+}
+
+function contradictions(values: OptionValues): string[] {
+  const problems: string[] = [];
+  const tls = (['tls-cert', 'tls-key', 'tls-ca'] as const).filter((name) => values[name] !== undefined);
+  if (tls.length > 0 && tls.length < 3) {
+    problems.push(`--tls-cert, --tls-key and --tls-ca belong together, and only ${tls.join(', ')} is set`);
+  }
+  if (values['insecure-plaintext'] === true) {
+    if (tls.length > 0)
+      problems.push('--insecure-plaintext and TLS files contradict each other: leave one out');
+    if (!isLoopback(values.listen.host)) {
+      problems.push(
+        `--insecure-plaintext is allowed on a loopback address only, and --listen is ${formatHostPort(values.listen)}: ` +
+          'use TLS, or listen on 127.0.0.1',
+      );
+    }
+  }
+  return problems;
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
+}
+
+function configOf(values: OptionValues, terminal: boolean): Config {
+  const { 'tls-cert': cert, 'tls-key': key, 'tls-ca': ca } = values;
+  return Object.freeze({
+    listen: values.listen,
+    advertise: values.advertise,
+    dataDir: values['data-dir'],
+    tls: cert && key && ca ? Object.freeze({ cert, key, ca }) : undefined,
+    insecurePlaintext: values['insecure-plaintext'] ?? false,
+    maxStreamAgeMs: values['max-stream-age'],
+    keepaliveMs: values.keepalive,
+    drainTimeoutMs: values['drain-timeout'],
+    cacheBytes: values.cache,
+    metricsListen: values['metrics-listen'],
+    logLevel: values['log-level'],
+    logFormat: values['log-format'] ?? (terminal ? 'pretty' : 'json'),
+  });
+}

@@ -1,0 +1,307 @@
+// What a consumer says of its messages, read from the wire: SubscribeRequest, AcknowledgeRequest and
+// ModifyAckDeadlineRequest as operations on ranges of offsets. Called by adapters/grpc/subscriber.
+import { BrokerError } from './errors.ts';
+import { LENGTH, VARINT, WireReader } from './wire.ts';
+
+export interface SettleOperation {
+  readonly kind: 'ack' | 'nack' | 'extend';
+  readonly logEpoch: number;
+  readonly partition: number;
+  readonly first: number;
+  /** At least first. */
+  readonly last: number;
+  /** From now, for extend; else 0. */
+  readonly seconds: number;
+}
+
+export interface SettleRequest {
+  readonly operations: readonly SettleOperation[];
+}
+
+/** The fields of SubscribeRequest that are not operations; undefined where the request has none. */
+export interface StreamSettings {
+  readonly subscription: string | undefined;
+  readonly clientId: string | undefined;
+  readonly ackDeadlineSeconds: number | undefined;
+  readonly maxOutstandingMessages: number | undefined;
+  readonly maxOutstandingBytes: number | undefined;
+}
+
+export interface SettleLimits {
+  /** Ack ids or ranges of each kind in a request. */
+  readonly maxIds: number;
+  readonly maxAckIdBytes: number;
+  readonly maxDeadlineSeconds: number;
+  readonly maxClientIdBytes: number;
+}
+
+export interface SubscribeMessage extends SettleRequest {
+  readonly settings: StreamSettings;
+}
+
+interface Range {
+  logEpoch: number;
+  partition: number;
+  first: number;
+  last: number;
+}
+
+/** SubscribeRequest. INVALID_ARGUMENT with the field and the limit. */
+export function parseSubscribe(bytes: Uint8Array, limits: SettleLimits): SubscribeMessage {
+  const reader = new WireReader(bytes);
+  const acks: Range[] = [];
+  const ackRanges: Range[] = [];
+  const nackRanges: Range[] = [];
+  const extendRanges: Range[] = [];
+  const modifyIds: Range[] = [];
+  const modifySeconds: number[] = [];
+  let extendSeconds = 0;
+  let subscription: string | undefined;
+  let clientId: string | undefined;
+  let ackDeadlineSeconds: number | undefined;
+  let maxOutstandingMessages: number | undefined;
+  let maxOutstandingBytes: number | undefined;
+  while (reader.tag()) {
+    switch (reader.field) {
+      case 1:
+        reader.expect(LENGTH, 'subscription');
+        subscription = reader.string('subscription');
+        break;
+      case 2:
+        addTo(acks, readAckId(reader, 'ack_ids', limits), 'ack_ids', limits);
+        break;
+      case 3:
+        readInts(reader, modifySeconds, 'modify_deadline_seconds', limits);
+        break;
+      case 4:
+        addTo(
+          modifyIds,
+          readAckId(reader, 'modify_deadline_ack_ids', limits),
+          'modify_deadline_ack_ids',
+          limits,
+        );
+        break;
+      case 5:
+        reader.expect(VARINT, 'stream_ack_deadline_seconds');
+        ackDeadlineSeconds = seconds(reader.int(), 'stream_ack_deadline_seconds', 0, limits);
+        break;
+      case 6:
+        reader.expect(LENGTH, 'client_id');
+        clientId = reader.string('client_id');
+        if (clientId.length > limits.maxClientIdBytes)
+          throw invalid(
+            `client_id has ${clientId.length} characters; at most ${limits.maxClientIdBytes} are allowed`,
+          );
+        break;
+      case 7:
+        reader.expect(VARINT, 'max_outstanding_messages');
+        maxOutstandingMessages = reader.int();
+        break;
+      case 8:
+        reader.expect(VARINT, 'max_outstanding_bytes');
+        maxOutstandingBytes = reader.int();
+        break;
+      case 16:
+        addTo(ackRanges, readRange(reader, 'ack_ranges'), 'ack_ranges', limits);
+        break;
+      case 17:
+        addTo(nackRanges, readRange(reader, 'nack_ranges'), 'nack_ranges', limits);
+        break;
+      case 18:
+        addTo(extendRanges, readRange(reader, 'extend_ranges'), 'extend_ranges', limits);
+        break;
+      case 19:
+        reader.expect(VARINT, 'extend_seconds');
+        extendSeconds = seconds(reader.int(), 'extend_seconds', 0, limits);
+        break;
+      default:
+        reader.skip();
+    }
+  }
+  if (extendRanges.length > 0 && extendSeconds === 0)
+    throw invalid(`extend_seconds must be from 1 to ${limits.maxDeadlineSeconds} with extend_ranges`);
+  const operations: SettleOperation[] = [];
+  addAll(operations, 'ack', acks, 0);
+  addAll(operations, 'ack', ackRanges, 0);
+  addModified(operations, modifyIds, modifySeconds, limits);
+  addAll(operations, 'nack', nackRanges, 0);
+  addAll(operations, 'extend', extendRanges, extendSeconds);
+  const settings = {
+    subscription,
+    clientId,
+    ackDeadlineSeconds,
+    maxOutstandingMessages,
+    maxOutstandingBytes,
+  };
+  return { operations, settings };
+}
+
+export interface UnarySettleRequest extends SettleRequest {
+  readonly subscription: string;
+}
+
+/** AcknowledgeRequest: subscription = 1, ack_ids = 2, ack_ranges = 16. */
+export function parseAcknowledge(bytes: Uint8Array, limits: SettleLimits): UnarySettleRequest {
+  const reader = new WireReader(bytes);
+  const ids: Range[] = [];
+  const ranges: Range[] = [];
+  let subscription = '';
+  while (reader.tag()) {
+    if (reader.field === 1) {
+      reader.expect(LENGTH, 'subscription');
+      subscription = reader.string('subscription');
+    } else if (reader.field === 2) addTo(ids, readAckId(reader, 'ack_ids', limits), 'ack_ids', limits);
+    else if (reader.field === 16) addTo(ranges, readRange(reader, 'ack_ranges'), 'ack_ranges', limits);
+    else reader.skip();
+  }
+  const operations: SettleOperation[] = [];
+  addAll(operations, 'ack', ids, 0);
+  addAll(operations, 'ack', ranges, 0);
+  return { subscription, operations };
+}
+
+/** ModifyAckDeadlineRequest: subscription = 1, ack_deadline_seconds = 3, ack_ids = 4. */
+export function parseModifyAckDeadline(bytes: Uint8Array, limits: SettleLimits): UnarySettleRequest {
+  const reader = new WireReader(bytes);
+  const ids: Range[] = [];
+  let subscription = '';
+  let deadline = 0;
+  while (reader.tag()) {
+    if (reader.field === 1) {
+      reader.expect(LENGTH, 'subscription');
+      subscription = reader.string('subscription');
+    } else if (reader.field === 3) {
+      reader.expect(VARINT, 'ack_deadline_seconds');
+      deadline = seconds(reader.int(), 'ack_deadline_seconds', 0, limits);
+    } else if (reader.field === 4) addTo(ids, readAckId(reader, 'ack_ids', limits), 'ack_ids', limits);
+    else reader.skip();
+  }
+  const operations: SettleOperation[] = [];
+  addAll(operations, deadline === 0 ? 'nack' : 'extend', ids, deadline);
+  return { subscription, operations };
+}
+
+function addModified(
+  operations: SettleOperation[],
+  ids: readonly Range[],
+  deadlines: readonly number[],
+  limits: SettleLimits,
+): void {
+  if (ids.length !== deadlines.length) {
+    throw invalid(
+      `modify_deadline_seconds has ${deadlines.length} entries for ${ids.length} modify_deadline_ack_ids: one for each is needed`,
+    );
+  }
+  for (let i = 0; i < ids.length; i += 1) {
+    const deadline = seconds(deadlines[i]!, `modify_deadline_seconds[${i}]`, 0, limits);
+    addAll(operations, deadline === 0 ? 'nack' : 'extend', [ids[i]!], deadline);
+  }
+}
+
+/** Consecutive offsets become one operation: a request with 1,000 ack ids is then mostly a few ranges. */
+function addAll(
+  operations: SettleOperation[],
+  kind: SettleOperation['kind'],
+  ranges: readonly Range[],
+  deadlineSeconds: number,
+): void {
+  for (const { logEpoch, partition, first, last } of ranges) {
+    const previous = operations.at(-1);
+    if (
+      previous !== undefined &&
+      previous.kind === kind &&
+      previous.seconds === deadlineSeconds &&
+      previous.partition === partition &&
+      previous.logEpoch === logEpoch &&
+      previous.last + 1 === first
+    ) {
+      operations[operations.length - 1] = { ...previous, last };
+    } else operations.push({ kind, logEpoch, partition, first, last, seconds: deadlineSeconds });
+  }
+}
+
+function addTo(ranges: Range[], range: Range, field: string, limits: SettleLimits): void {
+  if (ranges.length === limits.maxIds)
+    throw invalid(`${field} has more than ${limits.maxIds} entries: send several requests`);
+  ranges.push(range);
+}
+
+/** MessageRange: log_epoch = 1, partition = 2, first_offset = 3, last_offset = 4. */
+function readRange(reader: WireReader, field: string): Range {
+  reader.expect(LENGTH, field);
+  const end = reader.block();
+  const inner = new WireReader(reader.bytes, reader.at, end);
+  reader.at = end;
+  const range = { logEpoch: 0, partition: 0, first: 0, last: 0 };
+  while (inner.tag()) {
+    if (inner.field > 4) {
+      inner.skip();
+      continue;
+    }
+    inner.expect(VARINT, field);
+    const value = inner.uint();
+    if (inner.field === 1) range.logEpoch = value;
+    else if (inner.field === 2) range.partition = value;
+    else if (inner.field === 3) range.first = value;
+    else range.last = value;
+  }
+  if (range.last < range.first || range.first === Number.POSITIVE_INFINITY)
+    throw invalid(
+      `${field} has a range from ${range.first} to ${range.last}: last_offset must be at least first_offset`,
+    );
+  return range;
+}
+
+/** "epoch.partition-offset", perhaps with "-attempt" behind it. What is no ack id of ours is a mistake worth telling. */
+function readAckId(reader: WireReader, field: string, limits: SettleLimits): Range {
+  reader.expect(LENGTH, field);
+  const end = reader.block();
+  const { bytes } = reader;
+  if (end - reader.at > limits.maxAckIdBytes)
+    throw invalid(
+      `${field} has an entry of ${end - reader.at} bytes; at most ${limits.maxAckIdBytes} are allowed`,
+    );
+  const parts = [0, 0, 0, 0];
+  const separators = [0x2e, 0x2d, 0x2d];
+  let part = 0;
+  let digits = 0;
+  for (; reader.at < end; reader.at += 1) {
+    const byte = bytes[reader.at]!;
+    if (byte >= 0x30 && byte <= 0x39 && digits < 16) {
+      parts[part] = parts[part]! * 10 + (byte - 0x30);
+      digits += 1;
+    } else if (digits > 0 && part < 3 && byte === separators[part]) {
+      part += 1;
+      digits = 0;
+    } else throw notAnAckId(field);
+  }
+  if (part < 2 || digits === 0 || parts[2]! > Number.MAX_SAFE_INTEGER) throw notAnAckId(field);
+  return { logEpoch: parts[0]!, partition: parts[1]!, first: parts[2]!, last: parts[2]! };
+}
+
+/** Packed or not. */
+function readInts(reader: WireReader, into: number[], field: string, limits: SettleLimits): void {
+  if (reader.wireType === VARINT) into.push(reader.int());
+  else {
+    reader.expect(LENGTH, field);
+    const end = reader.block();
+    const inner = new WireReader(reader.bytes, reader.at, end);
+    while (inner.at < end && into.length <= limits.maxIds) into.push(inner.int());
+    reader.at = end;
+  }
+  if (into.length > limits.maxIds) throw invalid(`${field} has more than ${limits.maxIds} entries`);
+}
+
+function seconds(value: number, field: string, least: number, limits: SettleLimits): number {
+  if (value < least || value > limits.maxDeadlineSeconds)
+    throw invalid(`${field} must be from ${least} to ${limits.maxDeadlineSeconds} seconds`);
+  return value;
+}
+
+function notAnAckId(field: string): BrokerError {
+  return invalid(`${field} has an entry that is not an ack id: give back what ReceivedMessage.ack_id said`);
+}
+
+function invalid(message: string): BrokerError {
+  return new BrokerError('INVALID_ARGUMENT', message);
+}

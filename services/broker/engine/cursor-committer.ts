@@ -1,0 +1,112 @@
+// Writes cursors down: soon after an ack, at once where a redelivery or an Acknowledge call waits for it, all that have
+// moved in one commit. One loop for the broker, driven by dispatchers.
+import { BrokerError } from '../core/errors.ts';
+import type { CursorStore } from '../ports/cursor-store.ts';
+import type { EngineContext } from './context.ts';
+import type { Dispatcher } from './dispatcher.ts';
+
+const RETRY_MS = 250;
+
+export class CursorCommitter {
+  readonly #store: CursorStore;
+  readonly #context: EngineContext;
+  #dirty = new Set<Dispatcher>();
+  /** Calls that wait for the commit of what is dirty. */
+  #waiting: (() => void)[] = [];
+  /** resting → (soon) → waiting for the timer → (timer, now) → committing → resting */
+  #state: 'resting' | 'waiting' | 'committing' = 'resting';
+  #cancelTimer: () => void = () => undefined;
+  /** Asked for while committing. */
+  #again = false;
+
+  constructor(store: CursorStore, context: EngineContext) {
+    this.#store = store;
+    this.#context = context;
+  }
+
+  /** The dispatcher's cursor has moved: commit it within cursorCommitMs. */
+  soon(dispatcher: Dispatcher): void {
+    this.#dirty.add(dispatcher);
+    if (this.#state === 'resting') this.#wait(this.#context.limits.cursorCommitMs);
+  }
+
+  /** Somebody waits for it. */
+  now(dispatcher: Dispatcher): void {
+    this.#dirty.add(dispatcher);
+    this.#hurry();
+  }
+
+  /** Resolves when everything that is dirty now has been committed. Does not reject: an unreachable store is waited for. */
+  flushed(): Promise<void> {
+    if (this.#dirty.size === 0 && this.#state !== 'committing') return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve);
+      this.#hurry();
+    });
+  }
+
+  #wait(delayMs: number): void {
+    this.#state = 'waiting';
+    this.#cancelTimer = this.#context.clock.setTimer(delayMs, () => void this.#run());
+  }
+
+  #hurry(): void {
+    if (this.#state === 'committing') {
+      this.#again = true;
+      return;
+    }
+    this.#cancelTimer();
+    this.#state = 'committing';
+    // At the end of the turn: several dispatchers, one commit.
+    this.#context.clock.defer(() => void this.#run());
+  }
+
+  async #run(): Promise<void> {
+    this.#state = 'committing';
+    this.#again = false;
+    const dispatchers = [...this.#dirty].filter((dispatcher) => !dispatcher.closed);
+    const waiting = this.#waiting;
+    this.#dirty = new Set();
+    this.#waiting = [];
+    const done = await this.#commit(dispatchers);
+    if (!done) {
+      for (const dispatcher of dispatchers) this.#dirty.add(dispatcher);
+      this.#waiting = waiting.concat(this.#waiting);
+      this.#wait(RETRY_MS);
+      return;
+    }
+    this.#state = 'resting';
+    for (const resolve of waiting) resolve();
+    for (const dispatcher of dispatchers) dispatcher.committed();
+    // committed() may have asked for another one.
+    if (this.#again || this.#waiting.length > 0) this.#hurry();
+    else if (this.#dirty.size > 0 && this.#state === 'resting')
+      this.#wait(this.#context.limits.cursorCommitMs);
+  }
+
+  async #commit(dispatchers: readonly Dispatcher[]): Promise<boolean> {
+    if (dispatchers.length === 0) return true;
+    const { logger, stats } = this.#context;
+    const commits = dispatchers.map((dispatcher) => ({
+      partition: dispatcher.owner.id,
+      ownerEpoch: dispatcher.owner.ownerEpoch,
+      subscription: dispatcher.host.incarnation,
+      record: dispatcher.delivery.snapshot(),
+    }));
+    stats.cursorCommits += commits.length;
+    try {
+      const stale = await this.#store.commit(commits);
+      for (const index of stale) {
+        const { owner } = dispatchers[index]!;
+        owner.close(new BrokerError('UNAVAILABLE', 'the partition has moved to another broker: try again'));
+        dispatchers[index]!.close();
+      }
+      return true;
+    } catch (error) {
+      if (!(error instanceof BrokerError)) throw error;
+      stats.cursorCommitFailures += 1;
+      logger.warn({ reason: error.message }, 'cursors cannot be committed: trying again');
+      return false;
+    }
+  }
+}

@@ -1,0 +1,269 @@
+// What engine/definitions.ts stands on: definitions in memory and in the DefinitionStore, kept equal, and the deletions
+// that are not finished. Knows nothing of rules and quotas.
+//
+// State of a name:       put                      put of a tombstone            data dropped, tombstone removed
+//             absent ──────────────▶ live ──────────────────────────▶ tombstone ──────────────────────────▶ absent
+//                                     └─ its topic becomes a tombstone ─▶ doomed ─ put of a tombstone ─▶ tombstone
+// Doomed and tombstoned names don't exist for users. A crash or a failing store leaves them as they are; bury goes on
+// from there: at start, before the name is used again, and from finishDeletions.
+//
+// Changes of one name run one after another (exclusively); a topic's turn is taken before its subscriptions', never the
+// other way round.
+import { decodeSubscription, decodeTopic, encodeDefinition } from '../core/definition-codec.ts';
+import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
+import { BrokerError } from '../core/errors.ts';
+import type { Definition, DefinitionKind, DefinitionStore } from '../ports/definition-store.ts';
+import { DefinitionIndex } from './definition-index.ts';
+import { SerialByKey } from './serial-by-key.ts';
+
+export type ChangeKind = 'created' | 'updated' | 'deleted';
+
+export type DefinitionChange =
+  | { readonly kind: ChangeKind; readonly topic: TopicDefinition }
+  | { readonly kind: ChangeKind; readonly subscription: SubscriptionDefinition };
+
+/**
+ * Called after a change is durable; the call that made it is answered once all listeners have resolved. Must not change
+ * definitions itself. `deleted` may come more than once, and for something never seen as created (after a restart): drop
+ * its data if there is any. A rejection of `deleted` is tried again later, of the others it reaches the caller.
+ */
+export type ChangeListener = (change: DefinitionChange) => void | Promise<void>;
+
+/** The error is the cause; `name` the resource's. */
+export type WarningSink = (
+  message: string,
+  fields: { readonly error: unknown; readonly name: string },
+) => void;
+
+export type Entry =
+  | { readonly kind: 'topic'; readonly definition: TopicDefinition }
+  | { readonly kind: 'subscription'; readonly definition: SubscriptionDefinition };
+
+/** `doomed`: the store still has it as live. */
+type Tombstone = Entry & { readonly doomed: boolean };
+
+export class DefinitionCatalog {
+  readonly topics = new DefinitionIndex<TopicDefinition>();
+  readonly subscriptions = new DefinitionIndex<SubscriptionDefinition>();
+  readonly #store: DefinitionStore;
+  readonly #warn: WarningSink;
+  readonly #ofTopic = new Map<string, Set<string>>();
+  readonly #tombstones = new Map<string, Tombstone>();
+  /** Names of which the store may hold something else than we do, because the outcome of a put is unknown. */
+  readonly #uncertain = new Set<string>();
+  readonly #serial = new SerialByKey();
+  readonly #listeners = new Set<ChangeListener>();
+  #partitions = 0;
+
+  constructor(store: DefinitionStore, warn: WarningSink) {
+    this.#store = store;
+    this.#warn = warn;
+  }
+
+  /** Of all live topics. */
+  get partitions(): number {
+    return this.#partitions;
+  }
+
+  subscriptionsOf(topic: string): readonly SubscriptionDefinition[] {
+    return [...(this.#ofTopic.get(topic) ?? [])].map((name) => this.subscriptions.get(name)!);
+  }
+
+  /** Returns a function that ends it. */
+  onChange(listener: ChangeListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Reads everything from the store. Once, before anything else; listeners hear nothing of it. */
+  async load(): Promise<void> {
+    for (const stored of await this.#store.list()) {
+      const { entry, deleted } = decode(stored);
+      if (deleted) this.#tombstones.set(keyOf(entry), { ...entry, doomed: false });
+      else this.#remember(entry);
+    }
+    for (const definition of [...this.subscriptions.values()]) {
+      if (this.topics.get(definition.topic)?.logEpoch !== definition.topicEpoch) this.#doom(definition);
+    }
+  }
+
+  /** Runs a change of one name after all earlier ones of it, with the store's state known and no deletion left over. */
+  exclusively<T>(kind: DefinitionKind, name: string, change: () => Promise<T>): Promise<T> {
+    return this.#serial.run(`${kind} ${name}`, async () => {
+      await this.#settle(kind, name);
+      await this.#bury(kind, name);
+      return change();
+    });
+  }
+
+  /** Writes a draft in place of its revision (0: a new one), tells the listeners, and returns it with its new revision. */
+  async write<E extends Entry>(draft: E): Promise<E['definition']> {
+    const kind = draft.definition.revision === 0 ? 'created' : 'updated';
+    const entry = withRevision(draft, await this.#put(draft, false));
+    this.#remember(entry);
+    await this.#emit(kind, entry);
+    return entry.definition;
+  }
+
+  /**
+   * Deletes: resolves once it is durable that it is gone, with its subscriptions if it is a topic. Their data is dropped
+   * by then too, unless that failed; then finishDeletions has to.
+   */
+  async delete(live: Entry): Promise<void> {
+    const entry = withRevision(live, await this.#put(live, true));
+    this.#forget(entry);
+    this.#tombstones.set(keyOf(entry), { ...entry, doomed: false });
+    if (entry.kind === 'topic')
+      this.subscriptionsOf(entry.definition.name).forEach((each) => void this.#doom(each));
+    await this.#tryToBury(entry);
+  }
+
+  /** Goes on with all unfinished deletions; returns how many are left. */
+  async finishDeletions(): Promise<number> {
+    // Topics first: they bury their subscriptions.
+    const left = [...this.#tombstones.values()].sort((a, b) =>
+      a.kind === b.kind ? 0 : a.kind === 'topic' ? -1 : 1,
+    );
+    for (const tombstone of left) {
+      await this.#serial.run(keyOf(tombstone), () => this.#tryToBury(tombstone));
+    }
+    return this.#tombstones.size;
+  }
+
+  async #tryToBury({ kind, definition: { name } }: Entry): Promise<void> {
+    try {
+      await this.#bury(kind, name);
+    } catch (error) {
+      this.#warn('a deletion could not be finished and will be tried again', { error, name });
+    }
+  }
+
+  /** Within the name's turn. */
+  async #bury(kind: DefinitionKind, name: string): Promise<void> {
+    const key = `${kind} ${name}`;
+    let tombstone = this.#tombstones.get(key);
+    if (tombstone === undefined) return;
+    if (tombstone.doomed) {
+      tombstone = { ...withRevision(tombstone, await this.#put(tombstone, true)), doomed: false };
+      this.#tombstones.set(key, tombstone);
+    }
+    if (tombstone.kind === 'topic') await this.#burySubscriptionsOf(tombstone.definition);
+    await this.#emit('deleted', tombstone);
+    await this.#remove(tombstone);
+    this.#tombstones.delete(key);
+  }
+
+  async #burySubscriptionsOf(topic: TopicDefinition): Promise<void> {
+    for (const { kind, definition } of [...this.#tombstones.values()]) {
+      if (kind !== 'subscription' || definition.topicEpoch !== topic.logEpoch) continue;
+      await this.#serial.run(`${kind} ${definition.name}`, () => this.#bury(kind, definition.name));
+    }
+  }
+
+  #doom(definition: SubscriptionDefinition): void {
+    const entry: Entry = { kind: 'subscription', definition };
+    this.#forget(entry);
+    this.#tombstones.set(keyOf(entry), { ...entry, doomed: true });
+  }
+
+  async #put(entry: Entry, deleted: boolean): Promise<number> {
+    const { kind, definition } = entry;
+    const { name, revision } = definition;
+    const body = encodeDefinition(definition, deleted);
+    try {
+      return await this.#store.put(kind, name, body, revision);
+    } catch (error) {
+      if (error instanceof BrokerError && error.code === 'RESOURCE_EXHAUSTED') throw error;
+      // Unknown, or someone else wrote. If ours is there it was written; otherwise the next change of the name looks again,
+      // since a write that timed out may still arrive.
+      this.#uncertain.add(keyOf(entry));
+      const found = await this.#find(kind, name).catch(() => undefined);
+      if (found?.revision !== revision + 1 || found.body !== body) throw error;
+      this.#uncertain.delete(keyOf(entry));
+      return found.revision;
+    }
+  }
+
+  async #remove({ kind, definition: { name, revision } }: Entry): Promise<void> {
+    try {
+      await this.#store.remove(kind, name, revision);
+    } catch (error) {
+      // An earlier try may have removed it without our hearing so.
+      if ((await this.#find(kind, name)) !== undefined) throw error;
+    }
+  }
+
+  /** Finds out what the store holds under a name whose last put had no known outcome. */
+  async #settle(kind: DefinitionKind, name: string): Promise<void> {
+    const key = `${kind} ${name}`;
+    if (!this.#uncertain.has(key)) return;
+    const found = await this.#find(kind, name);
+    const known = kind === 'topic' ? this.topics.get(name) : this.subscriptions.get(name);
+    this.#uncertain.delete(key);
+    if (found === undefined) return;
+    const { entry, deleted } = decode(found);
+    if (deleted) {
+      this.#forget(entry);
+      this.#tombstones.set(key, { ...entry, doomed: false });
+    } else if (known?.revision !== entry.definition.revision) {
+      this.#remember(entry);
+      await this.#emit(known === undefined ? 'created' : 'updated', entry);
+    }
+  }
+
+  async #find(kind: DefinitionKind, name: string): Promise<Definition | undefined> {
+    return (await this.#store.list()).find((each) => each.kind === kind && each.name === name);
+  }
+
+  #remember(entry: Entry): void {
+    const key = keyOf(entry);
+    if (this.#tombstones.get(key)?.doomed === true) {
+      // Its topic was deleted while it was being updated: it stays doomed, at the revision that the store has now.
+      this.#tombstones.set(key, { ...entry, doomed: true });
+    } else if (entry.kind === 'topic') {
+      const { definition } = entry;
+      this.#partitions += definition.partitions - (this.topics.get(definition.name)?.partitions ?? 0);
+      this.topics.set(definition);
+    } else {
+      const { definition } = entry;
+      const names = this.#ofTopic.get(definition.topic) ?? new Set();
+      this.#ofTopic.set(definition.topic, names.add(definition.name));
+      this.subscriptions.set(definition);
+    }
+  }
+
+  #forget({ kind, definition }: Entry): void {
+    if (kind === 'topic') {
+      this.#partitions -= this.topics.get(definition.name)?.partitions ?? 0;
+      this.topics.delete(definition.name);
+    } else {
+      const names = this.#ofTopic.get(definition.topic);
+      names?.delete(definition.name);
+      if (names?.size === 0) this.#ofTopic.delete(definition.topic);
+      this.subscriptions.delete(definition.name);
+    }
+  }
+
+  async #emit(kind: ChangeKind, entry: Entry): Promise<void> {
+    const change: DefinitionChange =
+      entry.kind === 'topic' ? { kind, topic: entry.definition } : { kind, subscription: entry.definition };
+    for (const listener of this.#listeners) await listener(change);
+  }
+}
+
+function keyOf({ kind, definition }: Entry): string {
+  return `${kind} ${definition.name}`;
+}
+
+function withRevision<E extends Entry>(entry: E, revision: number): E {
+  return { ...entry, definition: { ...entry.definition, revision } };
+}
+
+function decode({ kind, name, revision, body }: Definition): { entry: Entry; deleted: boolean } {
+  if (kind === 'topic') {
+    const { definition, deleted } = decodeTopic(name, revision, body);
+    return { entry: { kind, definition }, deleted };
+  }
+  const { definition, deleted } = decodeSubscription(name, revision, body);
+  return { entry: { kind, definition }, deleted };
+}

@@ -1,0 +1,205 @@
+// Delivery of one subscription in one partition, run by the partition's owner: collects events, lets core/delivery decide,
+// performs the effects in order. Made by SubscriptionRuntime; follows a PartitionOwner.
+import { recutFrame } from '../core/chunk.ts';
+import type { DeliveredRun, Delivery, DeliveryEffect, DeliveryEvent } from '../core/delivery.ts';
+import { assertNever } from '../core/errors.ts';
+import type { CachedChunk } from './chunk-cache.ts';
+import type { EngineContext } from './context.ts';
+import type { CursorCommitter } from './cursor-committer.ts';
+import type { LeaseSweeper } from './lease-sweeper.ts';
+import type { LogFollower, PartitionOwner } from './partition-owner.ts';
+import type { Session } from './session.ts';
+
+/** What a dispatcher needs of its subscription. */
+export interface DispatcherHost {
+  readonly incarnation: number;
+  session(consumer: number): Session | undefined;
+  /** There may be something to give out. */
+  pump(dispatcher: Dispatcher): void;
+  /** The partition had no backlog and has some now. */
+  firstMessage(): void;
+  /** A consumer that had no credit may have some now. */
+  creditReturned(): void;
+}
+
+const LOAD_RETRY_MS = 200;
+
+export class Dispatcher implements LogFollower {
+  readonly owner: PartitionOwner;
+  readonly delivery: Delivery;
+  readonly host: DispatcherHost;
+  readonly #context: EngineContext;
+  readonly #committer: CursorCommitter;
+  readonly #sweeper: LeaseSweeper;
+  #loading = false;
+  closed = false;
+
+  constructor(
+    owner: PartitionOwner,
+    delivery: Delivery,
+    host: DispatcherHost,
+    context: EngineContext,
+    committer: CursorCommitter,
+    sweeper: LeaseSweeper,
+  ) {
+    this.owner = owner;
+    this.delivery = delivery;
+    this.host = host;
+    this.#context = context;
+    this.#committer = committer;
+    this.#sweeper = sweeper;
+    owner.followers.add(this);
+  }
+
+  appended(endOffset: number): void {
+    const idle = this.delivery.backlogMessages === 0;
+    this.apply({ kind: 'append', endOffset });
+    if (idle) this.host.firstMessage();
+    this.host.pump(this);
+  }
+
+  trimmed(headOffset: number): void {
+    this.apply({ kind: 'trim', headOffset });
+    this.host.pump(this);
+  }
+
+  /** Steps the machine and performs what it says. */
+  apply(event: DeliveryEvent): void {
+    this.#perform(this.delivery.step(event, this.#context.clock.monotonicMs()), undefined);
+  }
+
+  /**
+   * Gives the session what it may have of one chunk. False if there is nothing for it now; when a chunk must be read
+   * first, the host is pumped again afterwards.
+   */
+  serve(session: Session, readySessions: number): boolean {
+    const offset = this.delivery.peek(session.id);
+    if (offset === undefined) return false;
+    const chunk = this.owner.chunks.get(offset);
+    if (chunk === undefined) {
+      void this.#load(offset);
+      return false;
+    }
+    const { limits } = session;
+    const nowMs = this.#context.clock.monotonicMs();
+    // One of several consumers gets its share of a chunk, not all of it; a share is not made too small to be worth it.
+    const share =
+      readySessions > 1 ? Math.max(MIN_SHARE, Math.ceil(chunk.count / readySessions)) : chunk.count;
+    const effects = this.delivery.step(
+      {
+        kind: 'lease',
+        consumer: session.id,
+        chunk,
+        maxMessages: Math.min(limits.maxOutstandingMessages - session.outstandingMessages, share),
+        maxBytes: limits.maxOutstandingBytes - session.outstandingBytes,
+        idle: session.outstandingMessages === 0,
+        deadlineMs: nowMs + limits.ackDeadlineMs,
+      },
+      nowMs,
+    );
+    // Without an effect it may still have got on, by looking ahead for keys.
+    if (effects.length === 0) return this.delivery.peek(session.id) !== offset;
+    this.#perform(effects, chunk);
+    return true;
+  }
+
+  /** The commit of the last snapshot is durable. */
+  committed(): void {
+    if (this.closed) return;
+    this.apply({ kind: 'persisted' });
+    this.host.pump(this);
+  }
+
+  close(): void {
+    this.closed = true;
+    this.owner.followers.delete(this);
+  }
+
+  /** The only place where effects become actions. */
+  #perform(effects: readonly DeliveryEffect[], chunk: CachedChunk | undefined): void {
+    for (const effect of effects) {
+      switch (effect.kind) {
+        case 'deliver':
+          this.#deliver(effect, chunk!);
+          break;
+        case 'credit': {
+          const session = this.host.session(effect.consumer);
+          if (session === undefined) break;
+          const wasReady = session.ready;
+          session.leaseEnded(effect.messages, effect.bytes);
+          if (!wasReady && session.ready) this.host.creditReturned();
+          break;
+        }
+        case 'moved':
+          this.#committer.soon(this);
+          break;
+        case 'persist':
+          this.#committer.now(this);
+          break;
+        default:
+          assertNever(effect);
+      }
+    }
+  }
+
+  #deliver(effect: DeliveryEffect & { kind: 'deliver' }, chunk: CachedChunk): void {
+    const { stats } = this.#context;
+    const session = this.host.session(effect.consumer)!;
+    session.leased(effect.messages, effect.bytes);
+    stats.deliveredMessages += effect.messages;
+    stats.deliveredBytes += effect.bytes;
+    stats.deliveryWrites += 1;
+    this.#sweeper.watch(this);
+    session.sink.send(this.#frames(effect.runs, chunk));
+  }
+
+  /** The bytes of the runs: the chunk itself or a part of it where they are in one piece, else put together. */
+  #frames(runs: readonly DeliveredRun[], chunk: CachedChunk): Buffer {
+    const only = runs[0]!;
+    if (runs.length === 1 && only.attempt === 1) {
+      if (only.first === chunk.firstOffset && only.last === chunk.endOffset - 1) return chunk.bytes;
+      return frameRange(chunk, only.first, only.last);
+    }
+    const parts: Uint8Array[] = [];
+    for (const { first, last, attempt } of runs) {
+      if (attempt === 1) {
+        parts.push(frameRange(chunk, first, last));
+        continue;
+      }
+      this.#context.stats.redeliveredMessages += last - first + 1;
+      const ends = chunk.ends();
+      for (let offset = first; offset <= last; offset += 1) {
+        const at = offset - chunk.firstOffset;
+        parts.push(recutFrame(chunk.bytes, at === 0 ? 0 : ends[at - 1]!, ends[at]!, attempt));
+      }
+    }
+    return Buffer.concat(parts);
+  }
+
+  async #load(offset: number): Promise<void> {
+    if (this.#loading) return;
+    this.#loading = true;
+    try {
+      const chunk = await this.owner.chunks.load(offset);
+      // Retention has been quicker.
+      if (chunk !== undefined && chunk.firstOffset > offset && !this.closed) {
+        this.apply({ kind: 'trim', headOffset: chunk.firstOffset });
+      }
+    } catch (error) {
+      this.#context.logger.warn({ err: error, offset }, 'the log cannot be read: trying again');
+      await new Promise<void>((resolve) => this.#context.clock.setTimer(LOAD_RETRY_MS, resolve));
+    } finally {
+      this.#loading = false;
+    }
+    if (!this.closed) this.host.pump(this);
+  }
+}
+
+/** A share of a chunk below this costs more in writes than it gains in balance. */
+const MIN_SHARE = 16;
+
+function frameRange(chunk: CachedChunk, first: number, last: number): Buffer {
+  const ends = chunk.ends();
+  const from = first === chunk.firstOffset ? 0 : ends[first - chunk.firstOffset - 1]!;
+  return chunk.bytes.subarray(from, ends[last - chunk.firstOffset]!);
+}

@@ -1,0 +1,73 @@
+// Deletes what is older or more than a topic keeps, whatever the acks: one loop for the broker, a bounded step for one
+// partition at a time. Started by broker.ts.
+import { BrokerError } from '../core/errors.ts';
+import type { LogStore } from '../ports/log-store.ts';
+import type { EngineContext } from './context.ts';
+import type { PartitionOwner } from './partition-owner.ts';
+import type { TopicRuntime } from './topic-runtime.ts';
+
+/** Chunks looked at, and deleted, in one step. */
+const STEP_CHUNKS = 256;
+
+export class RetentionSweeper {
+  readonly #log: LogStore;
+  readonly #context: EngineContext;
+  readonly #topics: () => Iterable<TopicRuntime>;
+  #cancelTimer: () => void = () => undefined;
+  #sweeping: Promise<void> = Promise.resolve();
+  #stopped = false;
+
+  constructor(log: LogStore, context: EngineContext, topics: () => Iterable<TopicRuntime>) {
+    this.#log = log;
+    this.#context = context;
+    this.#topics = topics;
+  }
+
+  start(): void {
+    this.#cancelTimer = this.#context.clock.setTimer(this.#context.limits.retentionSweepMs, () => {
+      this.#sweeping = this.sweep().then(() => {
+        if (!this.#stopped) this.start();
+      });
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#cancelTimer();
+    await this.#sweeping;
+  }
+
+  /** One round over all partitions. */
+  async sweep(): Promise<void> {
+    for (const topic of [...this.#topics()]) {
+      for (const owner of [...topic.owners]) {
+        try {
+          while (!this.#stopped && (await this.#step(topic, owner)));
+        } catch (error) {
+          if (!(error instanceof BrokerError)) throw error;
+          this.#context.logger.warn(
+            { topic: topic.definition.name, reason: error.message },
+            'retention has to wait',
+          );
+        }
+      }
+    }
+  }
+
+  /** Returns whether there may be more to delete. */
+  async #step(topic: TopicRuntime, owner: PartitionOwner): Promise<boolean> {
+    const { headOffset, endOffset, endByte } = owner.bounds;
+    if (headOffset === endOffset) return false;
+    const { retentionMs, retentionBytesPerPartition } = topic.definition;
+    const oldestMs = this.#context.clock.nowMs() - retentionMs;
+    const infos = await this.#log.describe(owner.id, headOffset, STEP_CHUNKS);
+    let before = headOffset;
+    for (const info of infos) {
+      const excess = retentionBytesPerPartition > 0 && endByte - info.startByte > retentionBytesPerPartition;
+      if (info.publishTimeMs >= oldestMs && !excess) break;
+      before = info.firstOffset + info.count;
+    }
+    if (before === headOffset) return false;
+    return (await owner.trim(before, STEP_CHUNKS)) || infos.length === STEP_CHUNKS;
+  }
+}

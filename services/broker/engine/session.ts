@@ -1,0 +1,59 @@
+// One consumer: a stream of a subscription, with what may be outstanding on it. Made by adapters/grpc/subscriber for each
+// Subscribe stream and by pull.ts; known to one SubscriptionRuntime.
+import type { BrokerError } from '../core/errors.ts';
+
+/** Where a consumer's messages go: a stream of the transport. */
+export interface ConsumerSink {
+  /** Takes the frames; to be called only while writable. The bytes are shared with others: read only. */
+  send(frames: Buffer): void;
+  /** Whether the transport accepts more. When it does again, the stream's owner calls Session.onWritable. */
+  readonly writable: boolean;
+  /** Ends the stream with this status. */
+  close(error: BrokerError): void;
+}
+
+export interface SessionLimits {
+  readonly maxOutstandingMessages: number;
+  readonly maxOutstandingBytes: number;
+  readonly ackDeadlineMs: number;
+}
+
+export class Session {
+  /** From 1 on, unique in this broker's life. */
+  readonly id: number;
+  /** Of the client id: decides the share of ordering keys. */
+  readonly hash: number;
+  readonly sink: ConsumerSink;
+  limits: SessionLimits;
+  outstandingMessages = 0;
+  outstandingBytes = 0;
+  closed = false;
+
+  constructor(id: number, hash: number, sink: ConsumerSink, limits: SessionLimits) {
+    this.id = id;
+    this.hash = hash;
+    this.sink = sink;
+    this.limits = limits;
+  }
+
+  /** Whether it may be given something now. */
+  get ready(): boolean {
+    return (
+      !this.closed &&
+      this.outstandingMessages < this.limits.maxOutstandingMessages &&
+      (this.outstandingBytes < this.limits.maxOutstandingBytes || this.outstandingMessages === 0) &&
+      this.sink.writable
+    );
+  }
+
+  leased(messages: number, bytes: number): void {
+    this.outstandingMessages += messages;
+    this.outstandingBytes += bytes;
+  }
+
+  leaseEnded(messages: number, bytes: number): void {
+    this.outstandingMessages -= messages;
+    // Parts of leases are counted in proportion: start from a whole number again whenever there is one.
+    this.outstandingBytes = this.outstandingMessages === 0 ? 0 : this.outstandingBytes - bytes;
+  }
+}

@@ -1,0 +1,54 @@
+// What the broker has done since it started: plain numbers, counted on the hot path and read by observable instruments
+// (a counter call of a metrics library costs 350 ns, this costs one). Read by adapters/otel and tests.
+export interface Stats {
+  publishRequests: number;
+  publishedMessages: number;
+  publishedBytes: number;
+  refusedPublishes: number;
+  appends: number;
+  appendedChunks: number;
+  appendFailures: number;
+  /** Appends whose outcome had to be found out by reading the tail. */
+  unknownOutcomes: number;
+  deliveredMessages: number;
+  deliveredBytes: number;
+  redeliveredMessages: number;
+  /** Writes to consumers' streams. */
+  deliveryWrites: number;
+  ackedMessages: number;
+  nackedMessages: number;
+  expiredLeases: number;
+  cursorCommits: number;
+  cursorCommitFailures: number;
+  trimmedChunks: number;
+  slowConsumers: number;
+  /** Gauges. */
+  consumers: number;
+  uncommittedBytes: number;
+}
+
+export function createStats(): Stats {
+  return {
+    publishRequests: 0,
+    publishedMessages: 0,
+    publishedBytes: 0,
+    refusedPublishes: 0,
+    appends: 0,
+    appendedChunks: 0,
+    appendFailures: 0,
+    unknownOutcomes: 0,
+    deliveredMessages: 0,
+    deliveredBytes: 0,
+    redeliveredMessages: 0,
+    deliveryWrites: 0,
+    ackedMessages: 0,
+    nackedMessages: 0,
+    expiredLeases: 0,
+    cursorCommits: 0,
+    cursorCommitFailures: 0,
+    trimmedChunks: 0,
+    slowConsumers: 0,
+    consumers: 0,
+    uncommittedBytes: 0,
+  };
+}

@@ -1,0 +1,151 @@
+// One subscription at work on this broker: its consumers (sessions) and its dispatchers, one for each partition owned here.
+// Made by topic-runtime.ts; adapters/grpc/subscriber adds sessions and brings what consumers say.
+
+import type { SubscriptionDefinition } from '../core/definitions.ts';
+import type { BrokerError } from '../core/errors.ts';
+import type { SettleRequest } from '../core/settle-request.ts';
+import type { EngineContext } from './context.ts';
+import type { Dispatcher, DispatcherHost } from './dispatcher.ts';
+import type { Session } from './session.ts';
+
+export class SubscriptionRuntime implements DispatcherHost {
+  definition: SubscriptionDefinition;
+  readonly #logEpoch: number;
+  readonly #context: EngineContext;
+  /** By partition. */
+  readonly dispatchers = new Map<number, Dispatcher>();
+  readonly #sessions = new Map<number, Session>();
+  /** The same in the order in which they are served; rotated so that nobody is always first. */
+  #order: Session[] = [];
+  #pumpingAll = false;
+  readonly #onFirstMessage: (name: string) => void;
+
+  constructor(
+    definition: SubscriptionDefinition,
+    logEpoch: number,
+    context: EngineContext,
+    onFirstMessage: (name: string) => void,
+  ) {
+    this.definition = definition;
+    this.#logEpoch = logEpoch;
+    this.#context = context;
+    this.#onFirstMessage = onFirstMessage;
+  }
+
+  get incarnation(): number {
+    return this.definition.incarnation;
+  }
+
+  get consumers(): number {
+    return this.#sessions.size;
+  }
+
+  session(consumer: number): Session | undefined {
+    return this.#sessions.get(consumer);
+  }
+
+  addDispatcher(dispatcher: Dispatcher): void {
+    this.dispatchers.set(dispatcher.owner.id.partition, dispatcher);
+    for (const session of this.#order)
+      dispatcher.apply({ kind: 'join', consumer: session.id, hash: session.hash });
+    this.pump(dispatcher);
+  }
+
+  removeDispatcher(dispatcher: Dispatcher): void {
+    dispatcher.close();
+    this.dispatchers.delete(dispatcher.owner.id.partition);
+  }
+
+  join(session: Session): void {
+    this.#sessions.set(session.id, session);
+    this.#order.push(session);
+    this.#context.stats.consumers += 1;
+    for (const dispatcher of this.dispatchers.values()) {
+      dispatcher.apply({ kind: 'join', consumer: session.id, hash: session.hash });
+    }
+    this.pumpAll();
+  }
+
+  /** Its leases end; others are given its messages. Idempotent. */
+  leave(session: Session): void {
+    session.closed = true;
+    if (!this.#sessions.has(session.id)) return;
+    this.#context.stats.consumers -= 1;
+    for (const dispatcher of this.dispatchers.values())
+      dispatcher.apply({ kind: 'leave', consumer: session.id });
+    this.#sessions.delete(session.id);
+    this.#order = this.#order.filter((other) => other !== session);
+    this.pumpAll();
+  }
+
+  /** Ends all streams with this status: the subscription is deleted, or the broker stops. */
+  close(reason: BrokerError): void {
+    for (const session of [...this.#order]) {
+      session.sink.close(reason);
+      this.leave(session);
+    }
+  }
+
+  /** What a consumer says of its messages; `consumer` is 0 where a unary call says it. Returns who was concerned. */
+  settle(consumer: number, request: SettleRequest): Set<Dispatcher> {
+    const { stats, clock } = this.#context;
+    const touched = new Set<Dispatcher>();
+    for (const { kind, logEpoch, partition, first, last, seconds } of request.operations) {
+      // Of an earlier incarnation of the topic, or a partition that is not here: nothing to settle.
+      const dispatcher = logEpoch === this.#logEpoch ? this.dispatchers.get(partition) : undefined;
+      if (dispatcher === undefined) continue;
+      touched.add(dispatcher);
+      const { delivery } = dispatcher;
+      if (kind === 'ack') {
+        const before = delivery.ackedTotal;
+        dispatcher.apply({ kind, consumer, first, last });
+        stats.ackedMessages += delivery.ackedTotal - before;
+      } else if (kind === 'nack') {
+        const before = delivery.outstandingMessages;
+        dispatcher.apply({ kind, consumer, first, last });
+        stats.nackedMessages += before - delivery.outstandingMessages;
+      } else {
+        dispatcher.apply({ kind, consumer, first, last, deadlineMs: clock.monotonicMs() + seconds * 1000 });
+      }
+    }
+    for (const dispatcher of touched) this.pump(dispatcher);
+    return touched;
+  }
+
+  firstMessage(): void {
+    this.#onFirstMessage(this.definition.name);
+  }
+
+  creditReturned(): void {
+    if (this.#pumpingAll) return;
+    this.#pumpingAll = true;
+    // At the end of the turn: one ack request returns credit in many pieces.
+    this.#context.clock.defer(() => {
+      this.#pumpingAll = false;
+      this.pumpAll();
+    });
+  }
+
+  pumpAll(): void {
+    for (const dispatcher of this.dispatchers.values()) this.pump(dispatcher);
+  }
+
+  pump(dispatcher: Dispatcher): void {
+    if (this.#order.length === 1) {
+      // The usual case.
+      const only = this.#order[0]!;
+      while (only.ready && dispatcher.serve(only, 1));
+      return;
+    }
+    for (let served = true; served; ) {
+      served = false;
+      let ready = 0;
+      for (const session of this.#order) if (session.ready) ready += 1;
+      if (ready === 0) return;
+      for (const session of this.#order) {
+        if (session.ready && dispatcher.serve(session, ready)) served = true;
+      }
+      this.#order.push(this.#order.shift()!);
+    }
+  }
+}

@@ -1,0 +1,144 @@
+// One topic at work on this broker: the owners of its partitions, its subscriptions, and the way of a batch to the owners.
+// Made by broker.ts.
+import { type Slice, sliceBytes } from '../core/chunk.ts';
+import type { TopicDefinition } from '../core/definitions.ts';
+import type { BrokerError } from '../core/errors.ts';
+import { partitionOfKey } from '../core/partition.ts';
+import type { PublishBatch } from '../core/publish-batch.ts';
+import type { EngineContext } from './context.ts';
+import type { PartitionOwner } from './partition-owner.ts';
+import type { SubscriptionRuntime } from './subscription-runtime.ts';
+
+/** Consecutive messages of a batch with consecutive offsets of one partition. */
+export interface PublishedRun {
+  readonly partition: number;
+  readonly firstOffset: number;
+  readonly count: number;
+}
+
+/** Messages without a key stay with one partition for so many bytes or so long: large chunks, and all get their share. */
+const STICKY_BYTES = 256 * 1024;
+const STICKY_MS = 50;
+
+export class TopicRuntime {
+  definition: TopicDefinition;
+  /** By partition, all of them. */
+  readonly owners: PartitionOwner[] = [];
+  readonly subscriptions = new Map<string, SubscriptionRuntime>();
+  readonly #context: EngineContext;
+  #sticky = 0;
+  #stickyBytes = 0;
+  #stickySinceMs = 0;
+
+  constructor(definition: TopicDefinition, context: EngineContext) {
+    this.definition = definition;
+    this.#context = context;
+  }
+
+  /**
+   * Hands the batch to the owners; `done` or `failed` is called once. A batch that is spread over partitions can fail in
+   * one and succeed in another: it is then reported as failed, and messages that were stored will be stored again when it
+   * is published again.
+   */
+  publish(
+    batch: PublishBatch,
+    done: (runs: PublishedRun[]) => void,
+    failed: (error: BrokerError) => void,
+  ): void {
+    this.#context.stats.publishRequests += 1;
+    const partitions = this.owners.length;
+    const keyless = this.#stickyPartition();
+    if (!batch.keyed || partitions === 1) {
+      const owner = this.owners[keyless]!;
+      const slice = { batch, indexes: undefined };
+      this.#stickyBytes += sliceBytes(slice);
+      owner.publish({
+        slice,
+        done: (firstOffset) => done([{ partition: keyless, firstOffset, count: batch.count }]),
+        failed,
+      });
+      return;
+    }
+    const partitionOf = new Uint16Array(batch.count);
+    const counts = new Uint32Array(partitions);
+    for (let i = 0; i < batch.count; i += 1) {
+      const hash = batch.keyHashes[i]!;
+      const partition = hash === 0 ? keyless : partitionOfKey(hash, partitions);
+      partitionOf[i] = partition;
+      counts[partition] = counts[partition]! + 1;
+    }
+    const slices = sliceByPartition(batch, partitionOf, counts);
+    const firstOffsets = new Float64Array(partitions);
+    let waiting = slices.length;
+    let failure: BrokerError | undefined;
+    const arrived = (): void => {
+      waiting -= 1;
+      if (waiting > 0) return;
+      if (failure !== undefined) failed(failure);
+      else done(runsOf(partitionOf, firstOffsets));
+    };
+    for (const { partition, slice } of slices) {
+      this.owners[partition]!.publish({
+        slice,
+        done: (firstOffset) => {
+          firstOffsets[partition] = firstOffset;
+          arrived();
+        },
+        failed: (error) => {
+          failure = error;
+          arrived();
+        },
+      });
+    }
+  }
+
+  #stickyPartition(): number {
+    if (this.owners.length === 1) return 0;
+    const nowMs = this.#context.clock.monotonicMs();
+    if (this.#stickyBytes >= STICKY_BYTES || nowMs - this.#stickySinceMs >= STICKY_MS) {
+      this.#sticky = (this.#sticky + 1) % this.owners.length;
+      this.#stickyBytes = 0;
+      this.#stickySinceMs = nowMs;
+    }
+    return this.#sticky;
+  }
+}
+
+function sliceByPartition(
+  batch: PublishBatch,
+  partitionOf: Uint16Array,
+  counts: Uint32Array,
+): { partition: number; slice: Slice }[] {
+  const slices: { partition: number; slice: Slice }[] = [];
+  const indexesOf: (Uint32Array | undefined)[] = [];
+  for (let partition = 0; partition < counts.length; partition += 1) {
+    const count = counts[partition]!;
+    if (count === 0) continue;
+    const indexes = count === batch.count ? undefined : new Uint32Array(count);
+    indexesOf[partition] = indexes;
+    slices.push({ partition, slice: { batch, indexes } });
+  }
+  if (slices.length > 1) {
+    const filled = new Uint32Array(counts.length);
+    for (let i = 0; i < batch.count; i += 1) {
+      const partition = partitionOf[i]!;
+      indexesOf[partition]![filled[partition]!] = i;
+      filled[partition] = filled[partition]! + 1;
+    }
+  }
+  return slices;
+}
+
+function runsOf(partitionOf: Uint16Array, firstOffsets: Float64Array): PublishedRun[] {
+  const next = firstOffsets;
+  const runs: PublishedRun[] = [];
+  let from = 0;
+  for (let i = 1; i <= partitionOf.length; i += 1) {
+    const partition = partitionOf[from]!;
+    if (i < partitionOf.length && partitionOf[i] === partition) continue;
+    runs.push({ partition, firstOffset: next[partition]!, count: i - from });
+    next[partition] = next[partition]! + (i - from);
+    from = i;
+  }
+  return runs;
+}

@@ -1,0 +1,224 @@
+// Every limit and default of the broker, with its unit, and the relations between them, asserted when the module is
+// loaded. engine and adapters import it; core gets values as arguments. Rules of names are core/names.ts'.
+import type { DefinitionDefaults, DefinitionLimits } from './core/definitions.ts';
+import { assert } from './core/errors.ts';
+import { MAX_NAME_LENGTH } from './core/names.ts';
+import type { EngineLimits } from './engine/context.ts';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const GIB = 1024 * MIB;
+const SECOND_MS = 1000;
+const MINUTE_MS = 60 * SECOND_MS;
+const DAY_MS = 24 * 60 * MINUTE_MS;
+
+// --- Messages and requests ---
+
+/** Data, attributes and key of one message. */
+export const MAX_MESSAGE_BYTES = 2 * MIB;
+/** Messages of one publish. */
+export const MAX_MESSAGES_PER_PUBLISH = 1_000;
+/** One publish request as encoded. */
+export const MAX_PUBLISH_BYTES = 3 * MIB;
+/** What the transport accepts in one request: more than the largest valid one, so that the answer can say what is wrong. */
+export const MAX_REQUEST_BYTES = 4 * MIB;
+/** One response as encoded. */
+export const MAX_RESPONSE_BYTES = 3 * MIB;
+/** What gRPC clients accept by default. */
+export const GRPC_DEFAULT_RECEIVE_BYTES = 4 * MIB;
+
+export const MAX_ATTRIBUTES = 100;
+export const MAX_ATTRIBUTE_KEY_BYTES = 256;
+export const MAX_ATTRIBUTE_VALUE_BYTES = 1_024;
+/** Attribute keys that begin so belong to Google's services. */
+export const RESERVED_ATTRIBUTE_PREFIX = 'goog';
+export const MAX_ORDERING_KEY_BYTES = 1_024;
+/** What the broker adds to a message when it cuts the frame: tags, lengths, ids, time, attempt. */
+export const MAX_FRAME_OVERHEAD_BYTES = 512;
+export const MAX_ACK_ID_BYTES = 164;
+/** Ack ids, or ranges, in one field of one request. */
+export const MAX_ACK_IDS_PER_REQUEST = 3_000;
+export const MAX_CLIENT_ID_BYTES = 256;
+
+// --- Delivery ---
+
+export const MAX_OUTSTANDING_MESSAGES = 1_000_000;
+export const DEFAULT_OUTSTANDING_MESSAGES = 1_000;
+export const MAX_OUTSTANDING_BYTES = GIB;
+export const DEFAULT_OUTSTANDING_BYTES = 64 * MIB;
+export const MIN_ACK_DEADLINE_MS = SECOND_MS;
+export const MAX_ACK_DEADLINE_MS = 600 * SECOND_MS;
+export const MAX_PULL_MESSAGES = 1_000;
+export const MAX_PULL_WAIT_MS = 60 * SECOND_MS;
+
+/** Streams of one subscription. */
+export const MAX_CONSUMERS_PER_SUBSCRIPTION = 10_000;
+/** Separate runs of acknowledged messages ahead of a cursor, per subscription and partition. Full: delivery waits. */
+export const MAX_HOLES_PER_CURSOR = 10_000;
+/** Messages with an ordering key that a subscription looks at ahead of their turn, per partition. Full: it waits for acks. */
+export const MAX_QUEUED_PER_PARTITION = 50_000;
+/** Outstanding messages of one ordering key. */
+export const MAX_RUN_PER_KEY = 1_000;
+/** From an ack to the commit of its cursor: what a crash may deliver again. */
+export const CURSOR_COMMIT_MS = 50;
+/** How exactly leases end. */
+export const LEASE_SWEEP_MS = 100;
+/** How long publishers wait for a store that does not say whether it has appended. */
+export const UNKNOWN_OUTCOME_MS = 10 * SECOND_MS;
+export const RETENTION_SWEEP_MS = 5 * SECOND_MS;
+/** How long a stream with waiting messages may go without reading any before it is closed as SLOW_CONSUMER. */
+export const SLOW_CONSUMER_AFTER_MS = 60 * SECOND_MS;
+
+// --- Buffers ---
+
+/** Messages gathered into one chunk. A single larger message, of MAX_MESSAGE_BYTES at most, makes a chunk of its own. */
+export const MAX_CHUNK_BYTES = MIB;
+/** Messages handed to the store in one append. */
+export const MAX_APPEND_BYTES = 4 * MIB;
+/** Read from the store at once for subscriptions behind the tail. */
+export const READ_BYTES = MIB;
+/** Published and not yet committed, in the whole broker. Full: publishers wait, then RESOURCE_EXHAUSTED. */
+export const MAX_UNCOMMITTED_BYTES = 64 * MIB;
+/** Chunks kept in memory behind the ends of the logs, in the whole broker. config.ts can change it. */
+export const DEFAULT_CACHE_BYTES = 256 * MIB;
+export const MIN_CACHE_BYTES = 8 * MIB;
+/** Written to one subscriber's stream and not yet taken by the transport. Full: nothing is leased to it. */
+export const MAX_OUTBOX_BYTES = MIB;
+/** Received on one publish stream and not yet answered. Full: the stream is not read. */
+export const MAX_PUBLISH_STREAM_BYTES = 8 * MIB;
+
+// --- Topics and subscriptions ---
+
+export const MAX_TOPICS_PER_PROJECT = 10_000;
+export const MAX_SUBSCRIPTIONS_PER_PROJECT = 10_000;
+/** Partitions of all topics of a broker: each costs memory whether used or not. */
+export const MAX_PARTITIONS = 100_000;
+
+export const DEFINITION_LIMITS: DefinitionLimits = Object.freeze({
+  maxPartitions: 1_024,
+  minRetentionMs: MINUTE_MS,
+  maxRetentionMs: 366 * DAY_MS,
+  minRetentionBytes: MIB,
+  minAckDeadlineMs: MIN_ACK_DEADLINE_MS,
+  maxAckDeadlineMs: MAX_ACK_DEADLINE_MS,
+  maxLabels: 64,
+  maxLabelKeyBytes: 63,
+  maxLabelValueBytes: 255,
+});
+
+/** The durability is the store's to say. */
+export const DEFINITION_DEFAULTS: Omit<DefinitionDefaults, 'durability'> = Object.freeze({
+  partitions: 4,
+  retentionMs: 7 * DAY_MS,
+  ackDeadlineMs: 10 * SECOND_MS,
+});
+
+export const MAX_PAGE_SIZE = 1_000;
+export const DEFAULT_PAGE_SIZE = 100;
+
+// --- Backlog watching ---
+
+export const MAX_BACKLOG_SUBSCRIPTIONS = 1_000;
+export const MIN_WATCH_INTERVAL_MS = 100;
+export const MAX_WATCH_INTERVAL_MS = 60 * SECOND_MS;
+export const DEFAULT_WATCH_INTERVAL_MS = SECOND_MS;
+/** How long after a first message a watcher is told: long enough to gather several, well below the promised 100 ms. */
+export const FIRST_MESSAGE_DELAY_MS = 25;
+/** WatchBacklog and WatchRoutes streams of the whole broker. Full: RESOURCE_EXHAUSTED. */
+export const MAX_WATCHES = 1_000;
+
+// --- Connections ---
+
+/** Open RPCs of one connection. */
+export const MAX_STREAMS_PER_CONNECTION = 1_000;
+/** What a client may send on one stream before the broker has read it; HTTP/2's default is 64 KiB a round trip. */
+export const STREAM_WINDOW_BYTES = 256 * KIB;
+export const TLS_HANDSHAKE_TIMEOUT_MS = 10 * SECOND_MS;
+/** How often certificate files are looked at. */
+export const TLS_RELOAD_INTERVAL_MS = 10 * SECOND_MS;
+
+export const DEFAULT_MAX_STREAM_AGE_MS = 30 * MINUTE_MS;
+export const MIN_STREAM_AGE_MS = SECOND_MS;
+/** A stream's own age is within this part of the maximum below it, so that streams don't all end at once. */
+export const STREAM_AGE_JITTER = 0.1;
+export const DEFAULT_KEEPALIVE_MS = 30 * SECOND_MS;
+export const MIN_KEEPALIVE_MS = SECOND_MS;
+/** How long a peer may take to answer a keepalive ping. */
+export const KEEPALIVE_TIMEOUT_MS = 20 * SECOND_MS;
+export const DEFAULT_DRAIN_TIMEOUT_MS = 10 * SECOND_MS;
+/** Of the text of an error that goes to a client: it travels in a header. */
+export const MAX_STATUS_DETAILS_CHARS = 2_000;
+
+// --- What the parts are given ---
+
+export const PUBLISH_LIMITS = Object.freeze({
+  maxMessages: MAX_MESSAGES_PER_PUBLISH,
+  maxMessageBytes: MAX_MESSAGE_BYTES,
+  maxAttributes: MAX_ATTRIBUTES,
+  maxAttributeKeyBytes: MAX_ATTRIBUTE_KEY_BYTES,
+  maxAttributeValueBytes: MAX_ATTRIBUTE_VALUE_BYTES,
+  maxOrderingKeyBytes: MAX_ORDERING_KEY_BYTES,
+  maxRequestBytes: MAX_PUBLISH_BYTES,
+  maxStreamBytes: MAX_PUBLISH_STREAM_BYTES,
+});
+
+export const SUBSCRIBE_LIMITS = Object.freeze({
+  maxIds: MAX_ACK_IDS_PER_REQUEST,
+  maxAckIdBytes: MAX_ACK_ID_BYTES,
+  maxDeadlineSeconds: MAX_ACK_DEADLINE_MS / SECOND_MS,
+  maxClientIdBytes: MAX_CLIENT_ID_BYTES,
+  maxOutstandingMessages: MAX_OUTSTANDING_MESSAGES,
+  defaultOutstandingMessages: DEFAULT_OUTSTANDING_MESSAGES,
+  maxOutstandingBytes: MAX_OUTSTANDING_BYTES,
+  defaultOutstandingBytes: DEFAULT_OUTSTANDING_BYTES,
+  maxPullMessages: MAX_PULL_MESSAGES,
+  maxPullWaitMs: MAX_PULL_WAIT_MS,
+  outboxBytes: MAX_OUTBOX_BYTES,
+  slowConsumerMs: SLOW_CONSUMER_AFTER_MS,
+});
+
+export function engineLimits(cacheBytes: number): EngineLimits {
+  return Object.freeze({
+    maxChunkBytes: MAX_CHUNK_BYTES,
+    maxAppendBytes: MAX_APPEND_BYTES,
+    maxUncommittedBytes: MAX_UNCOMMITTED_BYTES,
+    cacheBytes,
+    readBytes: READ_BYTES,
+    maxHoles: MAX_HOLES_PER_CURSOR,
+    maxQueued: MAX_QUEUED_PER_PARTITION,
+    maxRun: MAX_RUN_PER_KEY,
+    cursorCommitMs: CURSOR_COMMIT_MS,
+    leaseSweepMs: LEASE_SWEEP_MS,
+    unknownOutcomeMs: UNKNOWN_OUTCOME_MS,
+    retentionSweepMs: RETENTION_SWEEP_MS,
+  });
+}
+
+// --- Relations ---
+
+assert(MAX_MESSAGE_BYTES + MAX_FRAME_OVERHEAD_BYTES <= MAX_RESPONSE_BYTES, 'a response holds any message');
+assert(MAX_MESSAGE_BYTES <= MAX_PUBLISH_BYTES, 'a publish request holds any message');
+assert(
+  MAX_PUBLISH_BYTES < MAX_REQUEST_BYTES,
+  'an oversize publish is refused by the broker, not the transport',
+);
+assert(MAX_RESPONSE_BYTES < GRPC_DEFAULT_RECEIVE_BYTES, 'every client can take every response');
+assert(2 * MAX_CHUNK_BYTES <= MAX_RESPONSE_BYTES, 'a chunk is a response, frame overhead included');
+assert(MAX_MESSAGE_BYTES < MAX_UNCOMMITTED_BYTES, 'an idle broker takes any message');
+assert(MAX_PUBLISH_BYTES <= MAX_PUBLISH_STREAM_BYTES, 'a publish stream takes any publish');
+assert(MAX_PUBLISH_BYTES <= MAX_UNCOMMITTED_BYTES, 'an idle broker takes any publish');
+assert(MAX_CHUNK_BYTES <= MIN_CACHE_BYTES, 'the cache holds any chunk');
+assert(MIN_CACHE_BYTES <= DEFAULT_CACHE_BYTES, 'the default cache is allowed');
+assert(
+  MAX_ACK_IDS_PER_REQUEST * (MAX_ACK_ID_BYTES + 8) < MAX_REQUEST_BYTES,
+  'all ack ids fit into a request',
+);
+assert(DEFAULT_OUTSTANDING_MESSAGES <= MAX_OUTSTANDING_MESSAGES, 'the default credit in messages is allowed');
+assert(DEFAULT_OUTSTANDING_BYTES <= MAX_OUTSTANDING_BYTES, 'the default credit in bytes is allowed');
+assert(DEFINITION_LIMITS.maxPartitions <= MAX_PARTITIONS, 'an empty broker takes any topic');
+assert(
+  MAX_BACKLOG_SUBSCRIPTIONS * (2 * MAX_NAME_LENGTH + 256) < MAX_RESPONSE_BYTES,
+  'a backlog answer for named subscriptions fits into a response',
+);
+assert(FIRST_MESSAGE_DELAY_MS < 100, 'admin.proto promises 100 ms');
+assert(STREAM_AGE_JITTER > 0 && STREAM_AGE_JITTER < 1, 'the jitter is a part');

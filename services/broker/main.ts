@@ -1,0 +1,208 @@
+// The broker's composition root: reads the configuration, wires the parts, starts them in order and stops them in reverse.
+// Run by `npm start` and by `fanfare serve`.
+//
+//   config ─▶ embedded store ─▶ definitions ─▶ engine ─▶ gRPC services ─▶ gRPC server (mutual TLS)
+//                (LMDB)                          │
+//                                          telemetry (OTLP, Prometheus)
+import { relative } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { ServerCredentials } from '@grpc/grpc-js';
+import { contextPath, writeContext } from '../certs/context-file.ts';
+import { ensureDevelopmentCertificates } from '../certs/development.ts';
+import { openEmbeddedStore } from './adapters/embedded/store.ts';
+import { adminService } from './adapters/grpc/admin.ts';
+import { authorizeAll, Identity } from './adapters/grpc/identity.ts';
+import { publisherService } from './adapters/grpc/publisher.ts';
+import { routingService } from './adapters/grpc/routing.ts';
+import { RpcBorder } from './adapters/grpc/rpc.ts';
+import { GrpcServer } from './adapters/grpc/server.ts';
+import { subscriberService } from './adapters/grpc/subscriber.ts';
+import { openServerTls, type ServerTls } from './adapters/grpc/tls.ts';
+import { WatchSlots } from './adapters/grpc/watch.ts';
+import { nodeClock } from './adapters/node/clock.ts';
+import { advertisedAddress, type Config, parseConfig } from './config.ts';
+import { BrokerError } from './core/errors.ts';
+import { Broker } from './engine/broker.ts';
+import { Definitions } from './engine/definitions.ts';
+import * as limits from './limits.ts';
+import { createLog, type Log } from './log.ts';
+
+export interface RunningBroker {
+  /** host:port at which clients reach it. */
+  readonly address: string;
+  stop(): Promise<void>;
+}
+
+/** Starts a broker, and stops it on SIGTERM and SIGINT. Resolves to the exit code when it has stopped. */
+export async function serve(argv: readonly string[]): Promise<number> {
+  let config: Config;
+  try {
+    const parsed = parseConfig({ argv, env: process.env, terminal: process.stderr.isTTY === true });
+    if ('help' in parsed) {
+      process.stdout.write(parsed.help);
+      return 0;
+    }
+    config = parsed.config;
+  } catch (error) {
+    if (!(error instanceof BrokerError)) throw error;
+    process.stderr.write(`fanfare: ${error.message}\n`);
+    return 2;
+  }
+  const log = createLog({
+    level: config.logLevel,
+    format: config.logFormat,
+    color: process.stderr.isTTY === true && process.env.NO_COLOR === undefined,
+  });
+  try {
+    const broker = await startBroker(config, log);
+    if (config.logFormat === 'pretty') process.stderr.write(greeting(config, broker.address));
+    const signal = await stopSignal();
+    log.info({ signal }, 'stopping');
+    await broker.stop();
+    log.info('stopped');
+    return 0;
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    // Expected: a sentence says it all. Anything else needs its stack.
+    if (error instanceof BrokerError || error.name === 'CertificateError') log.fatal(error.message);
+    else log.fatal({ error }, 'the broker failed');
+    return 1;
+  }
+}
+
+export async function startBroker(config: Config, log: Log): Promise<RunningBroker> {
+  const clock = nodeClock;
+  const store = await openEmbeddedStore({
+    dir: config.dataDir,
+    onWarning: (message, fields) => log.warn(fields, message),
+  });
+  const tls = await serverTls(config, log);
+
+  const definitions = new Definitions({
+    store: store.definitions,
+    clock,
+    durability: { supported: ['memory', 'stored', 'fsync'], default: 'fsync' },
+    currentEnds: (topic) => broker.currentEnds(topic),
+    audit: (record) => log.info({ audit: record }, 'audit'),
+    onWarning: (message, fields) => log.warn(fields, message),
+  });
+  await definitions.load();
+  const broker = new Broker({
+    ...store,
+    definitions,
+    clock,
+    limits: limits.engineLimits(config.cacheBytes),
+    logger: log,
+    maxPullBytes: limits.MAX_RESPONSE_BYTES,
+    maxConsumersPerSubscription: limits.MAX_CONSUMERS_PER_SUBSCRIPTION,
+  });
+  await broker.start();
+
+  const border = new RpcBorder({
+    identity: new Identity({ plaintext: config.insecurePlaintext }),
+    clock,
+    random: Math.random,
+    maxStreamAgeMs: config.maxStreamAgeMs,
+    onUnexpected: (error, call) => log.error({ error, ...call }, 'a call failed unexpectedly'),
+  });
+  const authorize = authorizeAll;
+  const watches = new WatchSlots(limits.MAX_WATCHES);
+  let address = '';
+  const server = new GrpcServer({
+    border,
+    clock,
+    keepaliveMs: config.keepaliveMs,
+    credentials: tls?.credentials ?? ServerCredentials.createInsecure(),
+    services: [
+      publisherService({ broker, border, authorize, limits: limits.PUBLISH_LIMITS }),
+      subscriberService({ broker, border, authorize, clock, limits: limits.SUBSCRIBE_LIMITS }),
+      adminService({ border, definitions, backlog: broker.backlog, authorize, clock, watches }),
+      routingService({
+        border,
+        definitions,
+        authorize,
+        watches,
+        address: () => address,
+        ownerEpochOf: (partition) => broker.ownerEpochOf(partition),
+      }),
+    ],
+  });
+  const port = await server.bind(config.listen);
+  address = advertisedAddress(config, port);
+  await writeDevelopmentContext(config, address);
+  log.info({ address, dataDir: config.dataDir, pid: process.pid }, 'listening');
+  return {
+    address,
+    async stop() {
+      const how = await server.drain({
+        timeoutMs: config.drainTimeoutMs,
+        endStreams: () => broker.stop(),
+      });
+      if (how === 'cut off') log.warn({}, 'clients did not go in time: cut off');
+      tls?.close();
+      await store.close();
+    },
+  };
+}
+
+async function serverTls(config: Config, log: Log): Promise<ServerTls | undefined> {
+  if (config.insecurePlaintext) return undefined;
+  let files = config.tls;
+  if (files === undefined) {
+    const made = await ensureDevelopmentCertificates(config.dataDir, { hosts: extraHosts(config) });
+    files = { cert: made.serverCert, key: made.serverKey, ca: made.ca };
+  }
+  return openServerTls({
+    files,
+    clock: nodeClock,
+    onReload: (certificate) => log.info({ validTo: certificate.validTo }, 'certificates reloaded'),
+    onProblem: (error) => log.error(error.message),
+  });
+}
+
+/** Where the broker listens, if its certificate would not name that anyway. */
+function extraHosts({ listen, advertise }: Config): string[] {
+  const hosts = new Set([listen.host, ...(advertise === undefined ? [] : [advertise.host])]);
+  for (const host of ['localhost', '127.0.0.1', '::1', '0.0.0.0', '::']) hosts.delete(host);
+  return [...hosts];
+}
+
+/** What lets `fanfare` find this broker without flags. */
+async function writeDevelopmentContext(config: Config, address: string): Promise<void> {
+  if (config.tls !== undefined) return;
+  const context = { address, project: 'default' };
+  if (config.insecurePlaintext) {
+    await writeContext(contextPath(config.dataDir), context);
+    return;
+  }
+  const { ca, clientCert, clientKey } = await ensureDevelopmentCertificates(config.dataDir);
+  await writeContext(contextPath(config.dataDir), { ...context, tls: { ca, cert: clientCert, key: clientKey } });
+}
+
+function greeting(config: Config, address: string): string {
+  return [
+    '',
+    `  Fanfare is ready on ${address}${config.insecurePlaintext ? ' (plaintext)' : ' (mutual TLS)'}; data in ${relative('.', config.dataDir) || '.'}`,
+    '',
+    '  In a second terminal:',
+    '    npx fanfare topic create orders',
+    '    npx fanfare subscription create audit --topic orders',
+    "    echo 'hello' | npx fanfare pub orders",
+    '    npx fanfare sub audit',
+    '',
+    '  Ctrl-C stops it.',
+    '',
+    '',
+  ].join('\n');
+}
+
+function stopSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    process.once('SIGINT', resolve);
+    process.once('SIGTERM', resolve);
+  });
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  process.exitCode = await serve(process.argv.slice(2));
+}

@@ -1,0 +1,69 @@
+// Topics, subscriptions and backlogs as plain data: what admin.ts takes and gives. Units are in the names.
+
+/** What an acknowledged publish has survived (message.proto); default: the best that the broker's store has. */
+export type Durability = 'default' | 'memory' | 'stored' | 'replicated' | 'fsync';
+
+export interface TopicSettings {
+  /** 1 to 1,024; default 4. Can only grow later. */
+  readonly partitions?: number;
+  /** 1 minute to 366 days; default 7 days. */
+  readonly retentionMs?: number;
+  /** At least 1 MiB; 0 (default): no limit. */
+  readonly retentionBytesPerPartition?: number;
+  /** Can't be changed later. */
+  readonly durability?: Durability;
+  /** At most 64. */
+  readonly labels?: Readonly<Record<string, string>>;
+}
+
+export interface TopicInfo extends Required<TopicSettings> {
+  /** Short name. */
+  readonly id: string;
+  /** projects/{project}/topics/{id} */
+  readonly name: string;
+  /** A new one each time a topic of this name is created. */
+  readonly logEpoch: number;
+  readonly createTime: Date | undefined;
+}
+
+export interface SubscriptionSettings {
+  /** Length of a lease, 1 to 600; default 10. */
+  readonly ackDeadlineSeconds?: number;
+  /** Deliver the messages of an ordering key in order. Can't be changed later. */
+  readonly ordering?: boolean;
+  /** Where it begins: with what is published from now on (default), or with the oldest message there is. */
+  readonly start?: 'latest' | 'earliest';
+  /** At most 64. */
+  readonly labels?: Readonly<Record<string, string>>;
+}
+
+export interface SubscriptionInfo extends Required<SubscriptionSettings> {
+  readonly id: string;
+  /** projects/{project}/subscriptions/{id} */
+  readonly name: string;
+  /** Full name. */
+  readonly topic: string;
+  readonly incarnation: number;
+  readonly createTime: Date | undefined;
+}
+
+/** How far behind a subscription is. Totals are counters that begin at 0 whenever a broker takes over. */
+export interface Backlog {
+  /** Full names. */
+  readonly subscription: string;
+  readonly topic: string;
+  /** Appended and not settled, outstanding ones included. */
+  readonly messages: number;
+  readonly bytes: number;
+  readonly outstandingMessages: number;
+  /** Undefined without backlog. */
+  readonly oldestUnackedAgeMs: number | undefined;
+  /** Open streams. */
+  readonly consumers: number;
+  readonly appendedTotal: number;
+  readonly deliveredTotal: number;
+  readonly ackedTotal: number;
+  readonly redeliveredTotal: number;
+  readonly expiredByRetentionTotal: number;
+  readonly measureTime: Date | undefined;
+}

@@ -1,0 +1,174 @@
+// Manages topics and subscriptions and tells how far behind subscriptions are. Client.admin is one. Short names belong to
+// the client's project. Every method fails with a FanfareError; admin.proto says which, and what the fields allow.
+import type {
+  Backlog,
+  SubscriptionInfo,
+  SubscriptionSettings,
+  TopicInfo,
+  TopicSettings,
+} from './admin-types.ts';
+import { Backoff, delay } from './backoff.ts';
+import type { CallSettings, Connection } from './connection.ts';
+import { toFanfareError } from './errors.ts';
+
+type Codec = typeof import('./admin-codec.ts');
+
+export class Admin {
+  readonly #connection: Connection;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+  }
+
+  async createTopic(name: string, settings: TopicSettings = {}, call?: CallSettings): Promise<TopicInfo> {
+    const codec = await loadCodec();
+    const request = codec.encodeCreateTopic(this.#connection.topicName(name), settings);
+    return codec.decodeTopic(await this.#call('CreateTopic', request, call));
+  }
+
+  async getTopic(name: string, call?: CallSettings): Promise<TopicInfo> {
+    const codec = await loadCodec();
+    const request = codec.encodeName(this.#connection.topicName(name));
+    return codec.decodeTopic(await this.#call('GetTopic', request, call));
+  }
+
+  /** All of the project, by name. */
+  async listTopics(call?: CallSettings): Promise<TopicInfo[]> {
+    const codec = await loadCodec();
+    const parent = this.#connection.projectName;
+    return this.#all(async (token) =>
+      codec.decodeTopics(await this.#call('ListTopics', codec.encodeListTopics(parent, token), call)),
+    );
+  }
+
+  /** Changes the settings that are given. */
+  async updateTopic(name: string, settings: TopicSettings, call?: CallSettings): Promise<TopicInfo> {
+    const codec = await loadCodec();
+    const request = codec.encodeUpdateTopic(this.#connection.topicName(name), settings);
+    return codec.decodeTopic(await this.#call('UpdateTopic', request, call));
+  }
+
+  /** With force, its subscriptions too; without, FAILED_PRECONDITION while it has any. */
+  async deleteTopic(name: string, options: { force?: boolean } & CallSettings = {}): Promise<void> {
+    const codec = await loadCodec();
+    const request = codec.encodeDeleteTopic(this.#connection.topicName(name), options.force ?? false);
+    await this.#call('DeleteTopic', request, options);
+  }
+
+  async createSubscription(
+    name: string,
+    settings: SubscriptionSettings & { readonly topic: string },
+    call?: CallSettings,
+  ): Promise<SubscriptionInfo> {
+    const codec = await loadCodec();
+    const request = codec.encodeCreateSubscription(
+      this.#connection.subscriptionName(name),
+      this.#connection.topicName(settings.topic),
+      settings,
+    );
+    return codec.decodeSubscription(await this.#call('CreateSubscription', request, call));
+  }
+
+  async getSubscription(name: string, call?: CallSettings): Promise<SubscriptionInfo> {
+    const codec = await loadCodec();
+    const request = codec.encodeName(this.#connection.subscriptionName(name));
+    return codec.decodeSubscription(await this.#call('GetSubscription', request, call));
+  }
+
+  /** All of the project, or of one topic, by name. */
+  async listSubscriptions(options: { topic?: string } & CallSettings = {}): Promise<SubscriptionInfo[]> {
+    const codec = await loadCodec();
+    const parent = this.#connection.projectName;
+    const topic = options.topic === undefined ? '' : this.#connection.topicName(options.topic);
+    return this.#all(async (token) =>
+      codec.decodeSubscriptions(
+        await this.#call('ListSubscriptions', codec.encodeListSubscriptions(parent, topic, token), options),
+      ),
+    );
+  }
+
+  /** Changes the settings that are given: ackDeadlineSeconds, labels. */
+  async updateSubscription(
+    name: string,
+    settings: Pick<SubscriptionSettings, 'ackDeadlineSeconds' | 'labels'>,
+    call?: CallSettings,
+  ): Promise<SubscriptionInfo> {
+    const codec = await loadCodec();
+    const request = codec.encodeUpdateSubscription(this.#connection.subscriptionName(name), settings);
+    return codec.decodeSubscription(await this.#call('UpdateSubscription', request, call));
+  }
+
+  async deleteSubscription(name: string, call?: CallSettings): Promise<void> {
+    const codec = await loadCodec();
+    const request = codec.encodeName(this.#connection.subscriptionName(name));
+    await this.#call('DeleteSubscription', request, call);
+  }
+
+  /** Of the given subscriptions, at most 1,000, or of all of the project. */
+  async getBacklog(subscriptions: readonly string[] = [], call?: CallSettings): Promise<Backlog[]> {
+    const codec = await loadCodec();
+    const names = subscriptions.map((name) => this.#connection.subscriptionName(name));
+    const request = codec.encodeGetBacklog(this.#connection.projectName, names);
+    return codec.decodeBacklogs(await this.#call('GetBacklog', request, call));
+  }
+
+  /**
+   * The same, at once and then at every interval (100 ms to 60 s; default 1 s), until the loop is left or the signal is
+   * aborted. Goes on after lost connections.
+   */
+  async *watchBacklog(
+    options: { subscriptions?: readonly string[]; intervalMs?: number; signal?: AbortSignal } = {},
+  ): AsyncGenerator<Backlog[], void, undefined> {
+    const codec = await loadCodec();
+    const names = (options.subscriptions ?? []).map((name) => this.#connection.subscriptionName(name));
+    const { signal } = options;
+    const request = codec.encodeWatchBacklog(
+      this.#connection.projectName,
+      names,
+      options.intervalMs ?? 1_000,
+    );
+    const backoff = new Backoff();
+    while (!signal?.aborted) {
+      const stream = this.#connection.openReadStream('/fanfare.v1.Admin/WatchBacklog', request);
+      const cancel = () => stream.cancel();
+      signal?.addEventListener('abort', cancel, { once: true });
+      try {
+        for await (const bytes of stream) {
+          backoff.reset();
+          yield codec.decodeBacklogs(bytes);
+        }
+      } catch (error) {
+        if (signal?.aborted) return;
+        const failure = toFanfareError(error);
+        if (!failure.retriable && failure.code !== 'CANCELLED') throw failure;
+      } finally {
+        signal?.removeEventListener('abort', cancel);
+        stream.cancel();
+      }
+      await delay(backoff.nextMs(), signal).catch(() => {
+        // Aborted: the loop ends.
+      });
+    }
+  }
+
+  async #all<Item>(
+    page: (token: string) => Promise<{ items: Item[]; nextPageToken: string }>,
+  ): Promise<Item[]> {
+    const all: Item[] = [];
+    let token = '';
+    do {
+      const { items, nextPageToken } = await page(token);
+      all.push(...items);
+      token = nextPageToken;
+    } while (token !== '');
+    return all;
+  }
+
+  #call(method: string, request: Buffer, settings?: CallSettings): Promise<Buffer> {
+    return this.#connection.unary(`/fanfare.v1.Admin/${method}`, request, settings);
+  }
+}
+
+function loadCodec(): Promise<Codec> {
+  return import('./admin-codec.ts');
+}

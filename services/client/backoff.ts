@@ -1,0 +1,52 @@
+// How long to wait before trying again: doubling, with full jitter, so that many clients do not come back together.
+// Used by everything that reconnects.
+import { cancelledBy } from './errors.ts';
+
+export interface BackoffOptions {
+  /** Upper bound of the first delay. Default 100 ms. */
+  readonly initialMs?: number;
+  /** Upper bound of all delays. Default 5,000 ms. */
+  readonly maxMs?: number;
+  /** At least 0, below 1. */
+  readonly random?: () => number;
+}
+
+export class Backoff {
+  readonly #initialMs: number;
+  readonly #maxMs: number;
+  readonly #random: () => number;
+  #attempts = 0;
+
+  constructor(options: BackoffOptions = {}) {
+    this.#initialMs = options.initialMs ?? 100;
+    this.#maxMs = options.maxMs ?? 5_000;
+    this.#random = options.random ?? Math.random;
+  }
+
+  /** The next delay, between a tenth of its bound and its bound. */
+  nextMs(): number {
+    const bound = Math.min(this.#maxMs, this.#initialMs * 2 ** Math.min(this.#attempts++, 30));
+    return bound * (0.1 + 0.9 * this.#random());
+  }
+
+  /** After a success: the next delay is a short one again. */
+  reset(): void {
+    this.#attempts = 0;
+  }
+}
+
+/** Resolves after delayMs; rejects with CANCELLED when the signal is aborted. */
+export function delay(delayMs: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(cancelledBy(signal));
+    const onAbort = () => {
+      clearTimeout(timer);
+      reject(cancelledBy(signal!));
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener('abort', onAbort);
+      resolve();
+    }, delayMs);
+    signal?.addEventListener('abort', onAbort, { once: true });
+  });
+}

@@ -1,0 +1,89 @@
+// Where a program begins: connect() to a broker, then publish, subscribe, administer.
+//
+//   await using client = connect({ address, tls: { ca, cert, key } });
+//   await client.publisher('orders').publish({ data: 'hello' });
+//   for await (const message of client.subscribe('audit')) message.ack();
+import { Admin } from './admin.ts';
+import { Connection, type ConnectOptions } from './connection.ts';
+import { Publisher, type PublisherOptions } from './publisher.ts';
+import { type RawSubscribeOptions, RawSubscriber } from './raw-subscriber.ts';
+import { type MessageHandler, Subscriber, type SubscriberOptions } from './subscriber.ts';
+import { type SubscribeOptions, Subscription } from './subscription.ts';
+
+/** Connects in the background: calls wait for it. FanfareError INVALID_ARGUMENT if the certificates can't be used. */
+export function connect(options: ConnectOptions): Client {
+  return new Client(new Connection(options));
+}
+
+interface Part {
+  readonly closed: Promise<void>;
+  close(): Promise<void>;
+}
+
+export class Client implements AsyncDisposable {
+  readonly admin: Admin;
+  readonly #connection: Connection;
+  readonly #open = new Set<Part>();
+  #isClosed = false;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+    this.admin = new Admin(connection);
+  }
+
+  get project(): string {
+    return this.#connection.project;
+  }
+
+  get address(): string {
+    return this.#connection.address;
+  }
+
+  /** Resolves once the broker has been reached; rejects with UNAVAILABLE after timeoutMs. Nobody needs to call it. */
+  waitForReady(timeoutMs: number): Promise<void> {
+    return this.#connection.waitForReady(timeoutMs);
+  }
+
+  /** Publishes to a topic, over a stream of its own. Make one and keep it. */
+  publisher(topic: string, options: PublisherOptions = {}): Publisher {
+    return this.#keep(new Publisher(this.#connection, topic, options));
+  }
+
+  /** A consumer of a subscription, to be read with `for await`; leaving the loop closes it. Ack every message. */
+  subscribe(subscription: string, options: SubscribeOptions = {}): Subscription {
+    const ackDeadlineOf = async (name: string) => (await this.admin.getSubscription(name)).ackDeadlineSeconds;
+    return this.#keep(new Subscription(this.#connection, subscription, options, ackDeadlineOf));
+  }
+
+  /** A consumer that calls a handler for each message, acks when it succeeds and gives back when it throws. */
+  subscriber(subscription: string, handler: MessageHandler, options: SubscriberOptions = {}): Subscriber {
+    const subscriber = new Subscriber(this.subscribe(subscription, options), handler, options);
+    this.#keep({ closed: subscriber.closed, close: () => subscriber.stop() });
+    return subscriber;
+  }
+
+  /** A consumer that gets responses as bytes, for relays and load tests. */
+  subscribeRaw(subscription: string, options: RawSubscribeOptions): RawSubscriber {
+    return this.#keep(new RawSubscriber(this.#connection, subscription, options));
+  }
+
+  /** Flushes publishers, drains subscribers, and closes the connection. Idempotent. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    // Handlers first: they may publish.
+    for (const part of [...this.#open].reverse()) await part.close();
+    this.#connection.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #keep<P extends Part>(part: P): P {
+    this.#open.add(part);
+    const forget = () => this.#open.delete(part);
+    part.closed.then(forget, forget);
+    return part;
+  }
+}

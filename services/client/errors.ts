@@ -1,0 +1,42 @@
+// The one error class of the client, and the one place where gRPC statuses become it. Every promise and iteration of the
+// client that fails, fails with a FanfareError.
+import { type ServiceError, status } from '@grpc/grpc-js';
+
+export type FanfareErrorCode = Exclude<keyof typeof status, 'OK'>;
+
+const RETRIABLE: ReadonlySet<FanfareErrorCode> = new Set(['UNAVAILABLE', 'RESOURCE_EXHAUSTED', 'ABORTED']);
+
+export class FanfareError extends Error {
+  override readonly name = 'FanfareError';
+  /** As gRPC names them: NOT_FOUND, UNAVAILABLE, ... CANCELLED when a signal of the caller was aborted. */
+  readonly code: FanfareErrorCode;
+  /** Whether the same call may succeed later. Of a publish that failed UNAVAILABLE: it may have been stored. */
+  readonly retriable: boolean;
+
+  constructor(code: FanfareErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+    this.retriable = RETRIABLE.has(code);
+  }
+}
+
+/** Turns whatever a gRPC call failed with into a FanfareError. */
+export function toFanfareError(error: unknown): FanfareError {
+  if (error instanceof FanfareError) return error;
+  const { code, details, message } = error as Partial<ServiceError>;
+  if (typeof code === 'number') {
+    return new FanfareError(codeName(code), details || message || 'no reason was given', { cause: error });
+  }
+  return new FanfareError('UNKNOWN', message ?? String(error), { cause: error });
+}
+
+/** The name of a google.rpc.Code. */
+export function codeName(code: number): FanfareErrorCode {
+  const name = status[code];
+  return name === undefined || name === 'OK' ? 'UNKNOWN' : (name as FanfareErrorCode);
+}
+
+/** What a call ends with when its caller's signal was aborted. */
+export function cancelledBy(signal: AbortSignal): FanfareError {
+  return new FanfareError('CANCELLED', 'cancelled by the caller', { cause: signal.reason });
+}

@@ -1,0 +1,274 @@
+// Publishes to one topic: gathers messages into batches, bounds what is not acknowledged, stops an ordering key that
+// failed. Made by Client.publisher(). publish-stream.ts does the sending.
+import type { BackoffOptions } from './backoff.ts';
+import { Batch, type PublishResult } from './batch.ts';
+import type { Connection } from './connection.ts';
+import { cancelledBy, FanfareError } from './errors.ts';
+import { type MeasuredMessage, measure, type OutgoingMessage } from './message-codec.ts';
+import { PublishStream } from './publish-stream.ts';
+import { activeTracer, endPublishSpan, startPublishSpan } from './telemetry.ts';
+
+export interface PublisherOptions {
+  readonly batch?: {
+    /** 1 to 1,000. Default 1,000. */
+    readonly maxMessages?: number;
+    /** At most 3 MiB less 4 KiB; a larger message goes alone. Default 256 KiB. */
+    readonly maxBytes?: number;
+    /** How long a batch that is not full waits for more. Default 0: until the end of this turn of the event loop. */
+    readonly lingerMs?: number;
+  };
+  /** `ready()` waits while more than this is not acknowledged. Default 64 MiB. */
+  readonly maxOutstandingBytes?: number;
+  /** The same, in messages. Default 100,000. */
+  readonly maxOutstandingMessages?: number;
+  /** How long a message is tried to be published before its promise is rejected. Default 60,000. */
+  readonly retryDeadlineMs?: number;
+  readonly backoff?: BackoffOptions;
+  /** Aborted: everything unacknowledged is rejected with CANCELLED, the publisher is closed. */
+  readonly signal?: AbortSignal;
+  /** Told about every failure that is tried again. */
+  readonly onRetry?: (error: FanfareError, delayMs: number) => void;
+}
+
+const MAX_BATCH_MESSAGES = 1_000;
+/** publisher.proto's 3 MiB for a request, less what stands before the messages. */
+const MAX_BATCH_BYTES = 3 * 1024 * 1024 - 4096;
+
+export class Publisher implements AsyncDisposable {
+  /** The topic's full name. */
+  readonly topic: string;
+  /** Resolves when it is closed, by close() or by its signal. */
+  readonly closed: Promise<void>;
+  readonly #maxMessages: number;
+  readonly #maxBytes: number;
+  readonly #lingerMs: number;
+  readonly #maxOutstandingBytes: number;
+  readonly #maxOutstandingMessages: number;
+  readonly #stream: PublishStream;
+  readonly #signal: AbortSignal | undefined;
+  readonly #full: Batch[] = [];
+  #open: Batch | undefined;
+  #openIsDue = false;
+  #flushScheduled = false;
+  #nextRequestId = 1;
+  #outstandingBytes = 0;
+  #outstandingMessages = 0;
+  #tracer: ReturnType<typeof activeTracer>;
+  #waiting: (() => void)[] = [];
+  readonly #resolveClosed: () => void;
+  readonly #stoppedKeys = new Set<string>();
+  #closed: FanfareError | undefined;
+
+  constructor(connection: Connection, topic: string, options: PublisherOptions = {}) {
+    this.topic = connection.topicName(topic);
+    this.#maxMessages = bounded('batch.maxMessages', options.batch?.maxMessages ?? 1_000, MAX_BATCH_MESSAGES);
+    this.#maxBytes = bounded('batch.maxBytes', options.batch?.maxBytes ?? 256 * 1024, MAX_BATCH_BYTES);
+    this.#lingerMs = options.batch?.lingerMs ?? 0;
+    this.#maxOutstandingBytes = options.maxOutstandingBytes ?? 64 * 1024 * 1024;
+    this.#maxOutstandingMessages = options.maxOutstandingMessages ?? 100_000;
+    this.#signal = options.signal;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.closed = promise;
+    this.#resolveClosed = resolve;
+    this.#stream = new PublishStream(connection, {
+      topic: this.topic,
+      retryDeadlineMs: options.retryDeadlineMs ?? 60_000,
+      ...(options.backoff && { backoff: options.backoff }),
+      take: (busyKeys) => this.#take(busyKeys),
+      onSettled: (batch) => this.#onSettled(batch),
+      onFailed: (batch) => this.#stopKeys(batch),
+      onRetry: options.onRetry ?? (() => {}),
+    });
+    if (this.#signal?.aborted) this.#onAbort();
+    else this.#signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  /** Not acknowledged yet. */
+  get outstanding(): { readonly messages: number; readonly bytes: number } {
+    return { messages: this.#outstandingMessages, bytes: this.#outstandingBytes };
+  }
+
+  /**
+   * Publishes a message; resolves once it is as durable as its topic asks. Messages are sent in the order of the calls,
+   * and stored at least once: after a lost connection one may be stored twice.
+   *
+   * Rejected with a FanfareError: INVALID_ARGUMENT (the message is not valid, nothing was sent), RESOURCE_EXHAUSTED
+   * (more than twice maxOutstanding… is unacknowledged here: await ready() before publishing more; or the broker was full
+   * until the deadline), FAILED_PRECONDITION (an earlier message of its ordering key failed: see resumeKey), NOT_FOUND,
+   * PERMISSION_DENIED, UNAVAILABLE (not reached until the deadline, may have been stored), CANCELLED (closed).
+   */
+  publish(message: OutgoingMessage): Promise<PublishResult> {
+    if (this.#open === undefined) this.#tracer = activeTracer();
+    if (this.#tracer === undefined) return this.#publish(message);
+    const { span, message: traced } = startPublishSpan(this.#tracer, this.topic, message);
+    const result = this.#publish(traced);
+    result.then(
+      (published) => endPublishSpan(span, published),
+      (error: FanfareError) => endPublishSpan(span, error),
+    );
+    return result;
+  }
+
+  /** Resolves, at once or later, when less than maxOutstanding… is unacknowledged: await it before each publish. */
+  async ready(options: { signal?: AbortSignal } = {}): Promise<void> {
+    while (this.#isOverBound()) await this.#settled(options.signal);
+  }
+
+  /** Resolves when everything published so far was answered, one way or another. */
+  async flush(options: { signal?: AbortSignal } = {}): Promise<void> {
+    while (this.#outstandingMessages > 0) await this.#settled(options.signal);
+  }
+
+  /** Lets an ordering key be published again after one of its messages failed. */
+  resumeKey(orderingKey: string): void {
+    this.#stoppedKeys.delete(orderingKey);
+  }
+
+  /** Takes no more messages, waits for the answers to those it has, and ends the stream. Idempotent. */
+  async close(): Promise<void> {
+    this.#closed ??= new FanfareError('CANCELLED', 'the publisher is closed');
+    await this.flush();
+    this.#signal?.removeEventListener('abort', this.#onAbort);
+    this.#stream.close(this.#closed);
+    this.#resolveClosed();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #publish(message: OutgoingMessage): Promise<PublishResult> {
+    let measured: MeasuredMessage;
+    try {
+      measured = this.#admit(message);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return new Promise((resolve, reject) => {
+      if (this.#open !== undefined && this.#open.byteLength + measured.fieldBytes > this.#maxBytes)
+        this.#seal();
+      this.#open ??= this.#openBatch();
+      this.#open.add(measured, resolve, reject);
+      this.#outstandingMessages++;
+      this.#outstandingBytes += measured.fieldBytes;
+      if (this.#open.count >= this.#maxMessages) this.#seal();
+      this.#scheduleFlush();
+    });
+  }
+
+  #admit(message: OutgoingMessage): MeasuredMessage {
+    if (this.#closed !== undefined) throw this.#closed;
+    if (message.orderingKey && this.#stoppedKeys.has(message.orderingKey)) throw stopped(message.orderingKey);
+    const measured = measure(message);
+    if (
+      this.#outstandingMessages >= 2 * this.#maxOutstandingMessages ||
+      this.#outstandingBytes >= 2 * this.#maxOutstandingBytes
+    ) {
+      throw new FanfareError(
+        'RESOURCE_EXHAUSTED',
+        `${this.#outstandingMessages} messages (${this.#outstandingBytes} bytes) are not acknowledged yet: await publisher.ready() before publishing more`,
+      );
+    }
+    return measured;
+  }
+
+  #openBatch(): Batch {
+    this.#openIsDue = this.#lingerMs === 0;
+    const batch = new Batch(this.#nextRequestId++, this.topic);
+    if (!this.#openIsDue) {
+      setTimeout(() => {
+        if (this.#open !== batch) return;
+        this.#openIsDue = true;
+        this.#stream.pump();
+      }, this.#lingerMs);
+    }
+    return batch;
+  }
+
+  #seal(): void {
+    this.#full.push(this.#open!);
+    this.#open = undefined;
+  }
+
+  /** A batch whose keys are in flight stays here; the open one grows meanwhile. */
+  #take(busyKeys: ReadonlySet<string>): Batch | undefined {
+    const batch = this.#full[0] ?? (this.#openIsDue ? this.#open : undefined);
+    if (batch?.hasAnyOf(busyKeys)) return undefined;
+    if (batch === this.#open) this.#open = undefined;
+    else this.#full.shift();
+    return batch;
+  }
+
+  /** At the end of this turn, so that what is published in one turn goes in one request. */
+  #scheduleFlush(): void {
+    if (this.#flushScheduled) return;
+    this.#flushScheduled = true;
+    setImmediate(() => {
+      this.#flushScheduled = false;
+      this.#stream.pump();
+    });
+  }
+
+  #onSettled(batch: Batch): void {
+    this.#outstandingMessages -= batch.acceptedCount;
+    this.#outstandingBytes -= batch.acceptedBytes;
+    const waiting = this.#waiting;
+    if (waiting.length === 0) return;
+    this.#waiting = [];
+    for (const wake of waiting) wake();
+  }
+
+  /** The keys of a batch that failed: what is here of them fails too, and what comes, until they are resumed. */
+  #stopKeys(failed: Batch): void {
+    if (failed.keys.size === 0) return;
+    for (const key of failed.keys) this.#stoppedKeys.add(key);
+    const held = [...this.#stream.held, ...this.#full];
+    if (this.#open !== undefined) held.push(this.#open);
+    for (const batch of held) batch.rejectKeys(failed.keys, stopped);
+  }
+
+  readonly #onAbort = (): void => {
+    const error = cancelledBy(this.#signal!);
+    this.#closed = error;
+    const held = this.#full.splice(0);
+    if (this.#open !== undefined) held.push(this.#open);
+    this.#open = undefined;
+    for (const batch of held) {
+      batch.reject(error);
+      this.#onSettled(batch);
+    }
+    this.#stream.close(error);
+    this.#resolveClosed();
+  };
+
+  #isOverBound(): boolean {
+    return (
+      this.#outstandingMessages >= this.#maxOutstandingMessages ||
+      this.#outstandingBytes >= this.#maxOutstandingBytes
+    );
+  }
+
+  #settled(signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(cancelledBy(signal));
+      const onAbort = () => reject(cancelledBy(signal!));
+      signal?.addEventListener('abort', onAbort, { once: true });
+      this.#waiting.push(() => {
+        signal?.removeEventListener('abort', onAbort);
+        resolve();
+      });
+    });
+  }
+}
+
+function stopped(key: string): FanfareError {
+  return new FanfareError(
+    'FAILED_PRECONDITION',
+    `an earlier message of ordering key "${key}" could not be published, so later ones are held back to keep their order: publish it again after publisher.resumeKey()`,
+  );
+}
+
+function bounded(name: string, value: number, max: number): number {
+  if (Number.isInteger(value) && value >= 1 && value <= max) return value;
+  throw new FanfareError('INVALID_ARGUMENT', `${name} is ${value}: give 1 to ${max}`);
+}

@@ -1,0 +1,203 @@
+// A message as a subscriber sees it: a view on the bytes that arrived. Nothing is decoded before it is asked for. Made by
+// subscription.ts.
+import { FanfareError } from './errors.ts';
+import { type MessagePlace, parseAckId } from './frames.ts';
+import type { SubscribeStream } from './subscribe-stream.ts';
+import { BYTES, WireReader } from './wire.ts';
+
+/** A response of which messages are not settled yet: what lease-keeper.ts extends. */
+export interface HeldResponse {
+  readonly bytes: Buffer;
+  readonly generation: number;
+  readonly receivedMs: number;
+  /** How many of its messages are not settled. */
+  unsettled: number;
+  /** Called when the last one is. */
+  readonly release: (held: HeldResponse) => void;
+}
+
+const NO_BYTES = Buffer.alloc(0);
+
+export class ReceivedMessage implements MessagePlace {
+  logEpoch = 0;
+  partition = 0;
+  offset = 0;
+  /** How many times this subscription has been given the message, this time included: 1 on the first delivery. */
+  deliveryAttempt = 1;
+  readonly #stream: SubscribeStream;
+  readonly #held: HeldResponse;
+  readonly #byteLength: number;
+  /** Where the encoded Message lies in the response. */
+  #start = 0;
+  #end = 0;
+  #data: Buffer | undefined;
+  #orderingKey = '';
+  #publishTimeMs = 0;
+  #decoded = false;
+  #attributes: Readonly<Record<string, string>> | undefined;
+  #settled = false;
+
+  /** The frame's body lies between start and end of the held response. */
+  constructor(stream: SubscribeStream, held: HeldResponse, start: number, end: number) {
+    this.#stream = stream;
+    this.#held = held;
+    this.#byteLength = end - start;
+    const reader = new WireReader(held.bytes, start, end);
+    let hasAckId = false;
+    while (reader.next()) {
+      if (reader.field === 1 && reader.wireType === BYTES) {
+        const to = reader.lengthDelimitedEnd();
+        parseAckId(held.bytes, reader.position, to, this);
+        reader.position = to;
+        hasAckId = true;
+      } else if (reader.field === 2 && reader.wireType === BYTES) {
+        this.#end = reader.lengthDelimitedEnd();
+        this.#start = reader.position;
+        reader.position = this.#end;
+      } else if (reader.field === 3) this.deliveryAttempt = Math.max(1, reader.varint());
+      else reader.skip();
+    }
+    if (!hasAckId) throw new FanfareError('INTERNAL', 'the broker sent a message without an ack id');
+  }
+
+  /** The payload: a view on the response that brought it. Copy it to keep it for long. */
+  get data(): Buffer {
+    this.#decode();
+    return this.#data ?? NO_BYTES;
+  }
+
+  /** The payload as UTF-8. */
+  get text(): string {
+    return this.data.toString('utf8');
+  }
+
+  get attributes(): Readonly<Record<string, string>> {
+    this.#attributes ??= this.#decodeAttributes();
+    return this.#attributes;
+  }
+
+  /** Empty without one. */
+  get orderingKey(): string {
+    this.#decode();
+    return this.#orderingKey;
+  }
+
+  /** "{log_epoch}.{partition}-{offset}", unique in a cluster. */
+  get messageId(): string {
+    return `${this.logEpoch}.${this.partition}-${this.offset}`;
+  }
+
+  /** When the broker appended it. */
+  get publishTime(): Date {
+    this.#decode();
+    return new Date(this.#publishTimeMs);
+  }
+
+  /** Which stream of its consumer brought it, counted from 1. */
+  get generation(): number {
+    return this.#held.generation;
+  }
+
+  /** Whether the stream that brought it is gone, so that it will be delivered again unless it is acked. */
+  get isStale(): boolean {
+    return this.#held.generation !== this.#stream.generation;
+  }
+
+  /** It is processed: it is not delivered again. The broker is told within a few milliseconds. */
+  ack(): void {
+    if (!this.#settle()) return;
+    this.#stream.ack(this.logEpoch, this.partition, this.offset, this.offset, this.#byteLength);
+  }
+
+  /** Gives it back: it is delivered again at once, perhaps to another consumer. */
+  nack(): void {
+    if (!this.#settle()) return;
+    this.#stream.nack(this.#held.generation, this.#range());
+  }
+
+  /** Lets its lease end that many seconds (1 to 600) from now. */
+  extend(seconds: number): void {
+    if (!this.#settled && !this.isStale) this.#stream.extend([this.#range()], seconds);
+  }
+
+  #range() {
+    return {
+      logEpoch: this.logEpoch,
+      partition: this.partition,
+      firstOffset: this.offset,
+      lastOffset: this.offset,
+    };
+  }
+
+  #settle(): boolean {
+    if (this.#settled) return false;
+    this.#settled = true;
+    if (--this.#held.unsettled === 0) this.#held.release(this.#held);
+    return true;
+  }
+
+  #decode(): void {
+    if (this.#decoded) return;
+    this.#decoded = true;
+    const { bytes } = this.#held;
+    const reader = new WireReader(bytes, this.#start, this.#end);
+    while (reader.next()) {
+      if (reader.wireType !== BYTES || reader.field === 2) {
+        reader.skip();
+        continue;
+      }
+      const to = reader.lengthDelimitedEnd();
+      if (reader.field === 1) this.#data = bytes.subarray(reader.position, to);
+      else if (reader.field === 4) this.#publishTimeMs = decodeTimestampMs(bytes, reader.position, to);
+      else if (reader.field === 5) this.#orderingKey = bytes.toString('utf8', reader.position, to);
+      reader.position = to;
+    }
+  }
+
+  #decodeAttributes(): Record<string, string> {
+    const attributes: Record<string, string> = {};
+    const { bytes } = this.#held;
+    const reader = new WireReader(bytes, this.#start, this.#end);
+    while (reader.next()) {
+      if (reader.field !== 2 || reader.wireType !== BYTES) {
+        reader.skip();
+        continue;
+      }
+      const to = reader.lengthDelimitedEnd();
+      const [key, value] = decodeEntry(bytes, reader.position, to);
+      // A key named __proto__ is a key like any other.
+      Object.defineProperty(attributes, key, { value, enumerable: true, configurable: true, writable: true });
+      reader.position = to;
+    }
+    return attributes;
+  }
+}
+
+function decodeEntry(bytes: Buffer, start: number, end: number): [key: string, value: string] {
+  let key = '';
+  let value = '';
+  const reader = new WireReader(bytes, start, end);
+  while (reader.next()) {
+    if (reader.wireType !== BYTES) {
+      reader.skip();
+      continue;
+    }
+    const to = reader.lengthDelimitedEnd();
+    if (reader.field === 1) key = bytes.toString('utf8', reader.position, to);
+    else if (reader.field === 2) value = bytes.toString('utf8', reader.position, to);
+    reader.position = to;
+  }
+  return [key, value];
+}
+
+function decodeTimestampMs(bytes: Buffer, start: number, end: number): number {
+  let seconds = 0;
+  let nanos = 0;
+  const reader = new WireReader(bytes, start, end);
+  while (reader.next()) {
+    if (reader.field === 1) seconds = reader.varint();
+    else if (reader.field === 2) nanos = reader.varint();
+    else reader.skip();
+  }
+  return seconds * 1000 + nanos / 1_000_000;
+}

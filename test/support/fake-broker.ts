@@ -1,0 +1,446 @@
+// A broker in memory, over real mutual TLS, for tests of the client and the CLI: just enough of the API, with knobs for
+// refusing, breaking off and not answering. What it does by itself follows the proto comments.
+
+import { readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  type Message as AnyMessage,
+  create,
+  type DescMethod,
+  type DescService,
+  fromBinary,
+  toBinary,
+} from '@bufbuild/protobuf';
+import { timestampNow } from '@bufbuild/protobuf/wkt';
+import {
+  type handleBidiStreamingCall,
+  type handleServerStreamingCall,
+  type handleUnaryCall,
+  Server,
+  ServerCredentials,
+  type ServerDuplexStream,
+  type ServiceDefinition,
+  status,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
+import {
+  type DevelopmentCertificates,
+  ensureDevelopmentCertificates,
+} from '../../services/certs/development.ts';
+import * as admin from '../../services/gen/fanfare/v1/admin_pb.ts';
+import type { Message, MessageRange } from '../../services/gen/fanfare/v1/message_pb.ts';
+import * as publisher from '../../services/gen/fanfare/v1/publisher_pb.ts';
+import * as subscriber from '../../services/gen/fanfare/v1/subscriber_pb.ts';
+
+type PublishCall = ServerDuplexStream<publisher.PublishStreamRequest, publisher.PublishStreamResponse>;
+type SubscribeCall = ServerDuplexStream<subscriber.SubscribeRequest, subscriber.SubscribeResponse>;
+
+interface Stored {
+  readonly message: Message;
+  readonly offset: number;
+}
+
+/** One delivery state per message of a subscription, in offset order. One partition is enough for a fake. */
+interface FakeSubscription {
+  readonly definition: admin.Subscription;
+  readonly acked: Set<number>;
+  readonly leased: Map<number, SubscribeCall>;
+  readonly attempts: Map<number, number>;
+  readonly consumers: Map<SubscribeCall, { maxMessages: number; clientId: string }>;
+}
+
+interface FakeTopic {
+  readonly definition: admin.Topic;
+  readonly log: Stored[];
+}
+
+/** What to do with a publish request instead of storing it. `lose`: store it, then break the stream without an answer. */
+export type PublishVerdict =
+  | { readonly refuse: status; readonly message: string }
+  | 'break'
+  | 'lose'
+  | 'ignore'
+  | undefined;
+
+export class FakeBroker {
+  readonly topics = new Map<string, FakeTopic>();
+  readonly subscriptions = new Map<string, FakeSubscription>();
+  /** Every publish request that arrived, stored or not. */
+  readonly publishRequests: publisher.PublishStreamRequest[] = [];
+  /** Every subscribe request that arrived. */
+  readonly subscribeRequests: subscriber.SubscribeRequest[] = [];
+  /** Decides about each publish request. */
+  onPublish: (request: publisher.PublishStreamRequest, call: PublishCall) => PublishVerdict = () => undefined;
+  address = '';
+  certificates!: DevelopmentCertificates;
+  #directory = '';
+  #server: Server | undefined;
+  #nextEpoch = 1;
+
+  static async start(): Promise<FakeBroker> {
+    const broker = new FakeBroker();
+    broker.#directory = await mkdtemp(join(tmpdir(), 'fanfare-fake-'));
+    broker.certificates = await ensureDevelopmentCertificates(broker.#directory);
+    await broker.listen(0);
+    return broker;
+  }
+
+  /** Options for connect(). */
+  get connectOptions() {
+    const { ca, clientCert, clientKey } = this.certificates;
+    return { address: this.address, tls: { ca, cert: clientCert, key: clientKey } };
+  }
+
+  /** The folder that holds the certificates. */
+  get directory(): string {
+    return this.#directory;
+  }
+
+  async listen(port: number): Promise<void> {
+    const server = new Server();
+    server.addService(
+      ...service(publisher.Publisher, { publishStream: (call) => this.#publishStream(call as never) }),
+    );
+    server.addService(
+      ...service(subscriber.Subscriber, { subscribe: (call) => this.#subscribe(call as never) }),
+    );
+    server.addService(...service(admin.Admin, this.#adminHandlers()));
+    const { ca, serverCert, serverKey } = this.certificates;
+    const pair = { private_key: readFileSync(serverKey), cert_chain: readFileSync(serverCert) };
+    const bound = await new Promise<number>((resolve, reject) => {
+      server.bindAsync(
+        `127.0.0.1:${port}`,
+        ServerCredentials.createSsl(readFileSync(ca), [pair], true),
+        (error, at) => (error ? reject(error) : resolve(at)),
+      );
+    });
+    this.#server = server;
+    this.address = `127.0.0.1:${bound}`;
+  }
+
+  /** Drops all connections and stops listening; listen(port) comes back with everything that was stored. */
+  kill(): void {
+    this.#server?.forceShutdown();
+    this.#server = undefined;
+  }
+
+  get port(): number {
+    return Number(this.address.split(':')[1]);
+  }
+
+  async stop(): Promise<void> {
+    this.kill();
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+
+  createTopic(id: string): void {
+    const name = `projects/default/topics/${id}`;
+    const definition = create(admin.TopicSchema, {
+      name,
+      partitions: 1,
+      logEpoch: BigInt(this.#nextEpoch++),
+      createTime: timestampNow(),
+    });
+    this.topics.set(name, { definition, log: [] });
+  }
+
+  createSubscription(id: string, topic: string, ordering = false): void {
+    const name = `projects/default/subscriptions/${id}`;
+    const definition = create(admin.SubscriptionSchema, {
+      name,
+      topic: `projects/default/topics/${topic}`,
+      ackDeadlineSeconds: 10,
+      enableMessageOrdering: ordering,
+      createTime: timestampNow(),
+    });
+    this.#addSubscription(definition);
+  }
+
+  /** The payloads of a topic, as text, in order. */
+  stored(topic: string): string[] {
+    const { log } = this.topics.get(`projects/default/topics/${topic}`)!;
+    return log.map((entry) => Buffer.from(entry.message.data).toString());
+  }
+
+  acked(subscription: string): number[] {
+    return [...this.subscriptions.get(`projects/default/subscriptions/${subscription}`)!.acked].sort(
+      (a, b) => a - b,
+    );
+  }
+
+  /** Ends all streams of a subscription with a status. */
+  breakSubscribers(subscription: string, code: status, details = 'told to by the test'): void {
+    const { consumers } = this.subscriptions.get(`projects/default/subscriptions/${subscription}`)!;
+    for (const call of [...consumers.keys()]) call.emit('error', { code, details });
+  }
+
+  #addSubscription(definition: admin.Subscription): void {
+    this.subscriptions.set(definition.name, {
+      definition,
+      acked: new Set(),
+      leased: new Map(),
+      attempts: new Map(),
+      consumers: new Map(),
+    });
+  }
+
+  #publishStream(call: PublishCall): void {
+    let topicName = '';
+    call.on('error', () => {});
+    call.on('end', () => call.end());
+    call.on('data', (request: publisher.PublishStreamRequest) => {
+      topicName = request.topic || topicName;
+      this.publishRequests.push(request);
+      const verdict = this.onPublish(request, call);
+      if (verdict === 'ignore') return;
+      if (verdict === 'break') {
+        call.emit('error', { code: status.UNAVAILABLE, details: 'told to break off' });
+        return;
+      }
+      const { requestId } = request;
+      const topic = this.topics.get(topicName);
+      const refusal =
+        typeof verdict === 'object'
+          ? { code: verdict.refuse, message: verdict.message }
+          : topic === undefined
+            ? { code: status.NOT_FOUND, message: `no topic ${topicName}` }
+            : undefined;
+      if (refusal !== undefined || topic === undefined) {
+        call.write(create(publisher.PublishStreamResponseSchema, { requestId, error: refusal! }));
+        return;
+      }
+      const firstOffset = topic.log.length;
+      for (const message of request.messages) {
+        message.publishTime = timestampNow();
+        message.messageId = `${topic.definition.logEpoch}.0-${topic.log.length}`;
+        topic.log.push({ message, offset: topic.log.length });
+      }
+      this.#deliverAll(topicName);
+      if (verdict === 'lose') {
+        call.emit('error', { code: status.UNAVAILABLE, details: 'told to lose the answer' });
+        return;
+      }
+      call.write(
+        create(publisher.PublishStreamResponseSchema, {
+          requestId,
+          logEpoch: topic.definition.logEpoch,
+          runs: [{ partition: 0, firstOffset: BigInt(firstOffset), count: request.messages.length }],
+        }),
+      );
+    });
+  }
+
+  #subscribe(call: SubscribeCall): void {
+    let subscription: FakeSubscription | undefined;
+    const leave = () => {
+      if (subscription === undefined || !subscription.consumers.delete(call)) return;
+      for (const [offset, holder] of subscription.leased) {
+        if (holder === call) subscription.leased.delete(offset);
+      }
+      this.#deliver(subscription);
+    };
+    call.on('error', leave);
+    call.on('cancelled', leave);
+    call.on('end', () => {
+      leave();
+      call.end();
+    });
+    call.on('data', (request: subscriber.SubscribeRequest) => {
+      this.subscribeRequests.push(request);
+      if (subscription === undefined) {
+        subscription = this.subscriptions.get(request.subscription);
+        if (subscription === undefined) {
+          call.emit('error', { code: status.NOT_FOUND, details: `no subscription ${request.subscription}` });
+          return;
+        }
+        subscription.consumers.set(call, {
+          maxMessages: Number(request.maxOutstandingMessages),
+          clientId: request.clientId,
+        });
+      }
+      for (const offset of offsetsOf(request.ackRanges)) {
+        subscription.acked.add(offset);
+        subscription.leased.delete(offset);
+      }
+      for (const offset of offsetsOf(request.nackRanges)) subscription.leased.delete(offset);
+      this.#deliver(subscription);
+    });
+  }
+
+  #deliverAll(topic: string): void {
+    for (const subscription of this.subscriptions.values()) {
+      if (subscription.definition.topic === topic) this.#deliver(subscription);
+    }
+  }
+
+  /** Leases what is free to the first consumer that has credit. */
+  #deliver(subscription: FakeSubscription): void {
+    const topic = this.topics.get(subscription.definition.topic);
+    if (topic === undefined) return;
+    for (const [call, { maxMessages }] of subscription.consumers) {
+      const outstanding = [...subscription.leased.values()].filter((holder) => holder === call).length;
+      const free = topic.log
+        .filter(({ offset }) => !subscription.acked.has(offset) && !subscription.leased.has(offset))
+        .slice(0, maxMessages - outstanding);
+      if (free.length === 0) continue;
+      call.write(
+        create(subscriber.SubscribeResponseSchema, {
+          receivedMessages: free.map(({ message, offset }) => {
+            const attempt = (subscription.attempts.get(offset) ?? 0) + 1;
+            subscription.attempts.set(offset, attempt);
+            subscription.leased.set(offset, call);
+            const place = `${topic.definition.logEpoch}.0-${offset}`;
+            return {
+              ackId: attempt > 1 ? `${place}-${attempt}` : place,
+              message,
+              deliveryAttempt: attempt > 1 ? attempt : 0,
+            };
+          }),
+        }),
+      );
+    }
+  }
+
+  #adminHandlers(): Record<string, Handler> {
+    const notFound = (name: string) => ({ code: status.NOT_FOUND, details: `${name} does not exist` });
+    return {
+      createTopic: unary<admin.CreateTopicRequest>(({ topic }) => {
+        if (this.topics.has(topic!.name))
+          throw { code: status.ALREADY_EXISTS, details: `${topic!.name} exists` };
+        topic!.partitions ||= 4;
+        topic!.logEpoch = BigInt(this.#nextEpoch++);
+        topic!.createTime = timestampNow();
+        this.topics.set(topic!.name, { definition: topic!, log: [] });
+        return create(admin.CreateTopicResponseSchema, { topic: topic! });
+      }),
+      getTopic: unary<admin.GetTopicRequest>(({ name }) => {
+        const topic = this.topics.get(name);
+        if (topic === undefined) throw notFound(name);
+        return create(admin.GetTopicResponseSchema, { topic: topic.definition });
+      }),
+      listTopics: unary<admin.ListTopicsRequest>(() =>
+        create(admin.ListTopicsResponseSchema, {
+          topics: [...this.topics.values()].map((t) => t.definition),
+        }),
+      ),
+      updateTopic: unary<admin.UpdateTopicRequest>(({ topic, updateMask }) => {
+        const known = this.topics.get(topic!.name);
+        if (known === undefined) throw notFound(topic!.name);
+        if (updateMask?.paths.includes('partitions')) known.definition.partitions = topic!.partitions;
+        if (updateMask?.paths.includes('labels')) known.definition.labels = topic!.labels;
+        return create(admin.UpdateTopicResponseSchema, { topic: known.definition });
+      }),
+      deleteTopic: unary<admin.DeleteTopicRequest>(({ name }) => {
+        if (!this.topics.delete(name)) throw notFound(name);
+        return create(admin.DeleteTopicResponseSchema);
+      }),
+      createSubscription: unary<admin.CreateSubscriptionRequest>(({ subscription }) => {
+        if (!this.topics.has(subscription!.topic)) throw notFound(subscription!.topic);
+        subscription!.ackDeadlineSeconds ||= 10;
+        subscription!.createTime = timestampNow();
+        this.#addSubscription(subscription!);
+        return create(admin.CreateSubscriptionResponseSchema, { subscription: subscription! });
+      }),
+      getSubscription: unary<admin.GetSubscriptionRequest>(({ name }) => {
+        const known = this.subscriptions.get(name);
+        if (known === undefined) throw notFound(name);
+        return create(admin.GetSubscriptionResponseSchema, { subscription: known.definition });
+      }),
+      listSubscriptions: unary<admin.ListSubscriptionsRequest>(() =>
+        create(admin.ListSubscriptionsResponseSchema, {
+          subscriptions: [...this.subscriptions.values()].map((s) => s.definition),
+        }),
+      ),
+      updateSubscription: unary<admin.UpdateSubscriptionRequest>(({ subscription, updateMask }) => {
+        const known = this.subscriptions.get(subscription!.name);
+        if (known === undefined) throw notFound(subscription!.name);
+        if (updateMask?.paths.includes('ack_deadline_seconds')) {
+          known.definition.ackDeadlineSeconds = subscription!.ackDeadlineSeconds;
+        }
+        return create(admin.UpdateSubscriptionResponseSchema, { subscription: known.definition });
+      }),
+      deleteSubscription: unary<admin.DeleteSubscriptionRequest>(({ name }) => {
+        if (!this.subscriptions.delete(name)) throw notFound(name);
+        return create(admin.DeleteSubscriptionResponseSchema);
+      }),
+      getBacklog: unary<admin.GetBacklogRequest>(({ subscriptions }) =>
+        create(admin.GetBacklogResponseSchema, { backlogs: this.#backlogs(subscriptions) }),
+      ),
+      watchBacklog: ((call) => {
+        const { subscriptions } = call.request as admin.WatchBacklogRequest;
+        call.write(create(admin.WatchBacklogResponseSchema, { backlogs: this.#backlogs(subscriptions) }));
+        const timer = setInterval(
+          () =>
+            call.write(create(admin.WatchBacklogResponseSchema, { backlogs: this.#backlogs(subscriptions) })),
+          100,
+        );
+        call.on('cancelled', () => clearInterval(timer));
+      }) satisfies handleServerStreamingCall<AnyMessage, AnyMessage>,
+    };
+  }
+
+  #backlogs(names: readonly string[]) {
+    return [...this.subscriptions.values()]
+      .filter(({ definition }) => names.length === 0 || names.includes(definition.name))
+      .map(({ definition, acked, leased, attempts, consumers }) => ({
+        subscription: definition.name,
+        topic: definition.topic,
+        messages: BigInt((this.topics.get(definition.topic)?.log.length ?? 0) - acked.size),
+        outstandingMessages: BigInt(leased.size),
+        consumers: consumers.size,
+        deliveredTotal: BigInt([...attempts.values()].reduce((sum, attempt) => sum + attempt, 0)),
+        ackedTotal: BigInt(acked.size),
+        measureTime: timestampNow(),
+      }));
+  }
+}
+
+type Handler =
+  | handleUnaryCall<AnyMessage, AnyMessage>
+  | handleServerStreamingCall<AnyMessage, AnyMessage>
+  | handleBidiStreamingCall<AnyMessage, AnyMessage>;
+
+function unary<Request extends AnyMessage>(answer: (request: Request) => AnyMessage): Handler {
+  return (call, callback) => {
+    try {
+      callback(null, answer(call.request as Request));
+    } catch (error) {
+      callback(error as { code: status; details: string });
+    }
+  };
+}
+
+function service(
+  descriptor: DescService,
+  handlers: Record<string, Handler>,
+): [ServiceDefinition, UntypedServiceImplementation] {
+  const definition: Record<string, ServiceDefinition[string]> = {};
+  for (const method of descriptor.methods) {
+    if (handlers[method.localName] === undefined) continue;
+    definition[method.localName] = methodDefinition(descriptor, method);
+  }
+  return [definition, handlers as UntypedServiceImplementation];
+}
+
+function methodDefinition(descriptor: DescService, method: DescMethod): ServiceDefinition[string] {
+  const encode = (schema: DescMethod['input']) => (message: AnyMessage) =>
+    Buffer.from(toBinary(schema, message));
+  const decode = (schema: DescMethod['input']) => (bytes: Buffer) => fromBinary(schema, bytes);
+  return {
+    path: `/${descriptor.typeName}/${method.name}`,
+    requestStream: method.methodKind === 'client_streaming' || method.methodKind === 'bidi_streaming',
+    responseStream: method.methodKind === 'server_streaming' || method.methodKind === 'bidi_streaming',
+    requestSerialize: encode(method.input),
+    requestDeserialize: decode(method.input),
+    responseSerialize: encode(method.output),
+    responseDeserialize: decode(method.output),
+  };
+}
+
+function* offsetsOf(ranges: readonly MessageRange[]): Iterable<number> {
+  for (const { firstOffset, lastOffset } of ranges) {
+    for (let offset = Number(firstOffset); offset <= Number(lastOffset); offset++) yield offset;
+  }
+}

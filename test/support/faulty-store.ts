@@ -1,0 +1,93 @@
+// Wraps the stores with faults drawn from seeded chance: slow answers, failures before anything was written, and the
+// worst one, a time-out after the write: UNAVAILABLE although it happened. `down` fails everything until it is cleared.
+import { BrokerError } from '../../services/broker/core/errors.ts';
+import type { Clock, Random } from '../../services/broker/ports/clock.ts';
+import type { Stores } from './memory-store.ts';
+
+export interface Faults {
+  /** While true every call fails with UNAVAILABLE and changes nothing. */
+  down: boolean;
+  /** While true every write fails with RESOURCE_EXHAUSTED and changes nothing. */
+  full: boolean;
+  /** Probabilities per call, 0 to 1. */
+  slow: number;
+  failBefore: number;
+  /** Of writes only. */
+  timeoutAfter: number;
+  /** How long a slow call waits before it begins. */
+  slowMs: number;
+}
+
+export interface FaultyStores extends Stores {
+  /** May be changed at any time; counts for calls that begin after. */
+  readonly faults: Faults;
+  /** How often each fault struck. */
+  readonly struck: Record<'down' | 'full' | 'slow' | 'failBefore' | 'timeoutAfter', number>;
+}
+
+const NO_FAULTS: Faults = { down: false, full: false, slow: 0, failBefore: 0, timeoutAfter: 0, slowMs: 100 };
+
+export function withFaults(
+  inner: Stores,
+  random: Random,
+  clock: Clock,
+  initial: Partial<Faults> = {},
+): FaultyStores {
+  const faults: Faults = { ...NO_FAULTS, ...initial };
+  const struck = { down: 0, full: 0, slow: 0, failBefore: 0, timeoutAfter: 0 };
+
+  const strikes = (fault: 'slow' | 'failBefore' | 'timeoutAfter'): boolean => {
+    // Chance is drawn even for a fault that is off, so that switching one off leaves the others' order unchanged.
+    if (random() >= faults[fault]) return false;
+    struck[fault]++;
+    return true;
+  };
+  const begin = async (): Promise<void> => {
+    if (strikes('slow')) await new Promise<void>((resolve) => clock.setTimer(faults.slowMs, resolve));
+    if (faults.down) {
+      struck.down++;
+      throw new BrokerError('UNAVAILABLE', 'fault: the store is down');
+    }
+    if (strikes('failBefore')) throw new BrokerError('UNAVAILABLE', 'fault: failed before the write');
+  };
+  const read = async <T>(call: () => Promise<T>): Promise<T> => {
+    await begin();
+    return call();
+  };
+  const write = async <T>(call: () => Promise<T>): Promise<T> => {
+    await begin();
+    if (faults.full) {
+      struck.full++;
+      throw new BrokerError('RESOURCE_EXHAUSTED', 'fault: the store is full');
+    }
+    const result = await call();
+    if (strikes('timeoutAfter')) throw new BrokerError('UNAVAILABLE', 'fault: timed out after the write');
+    return result;
+  };
+
+  const { log, cursors, definitions, ownership } = inner;
+  return {
+    faults,
+    struck,
+    log: {
+      bounds: (id) => read(() => log.bounds(id)),
+      read: (id, fromOffset, maxBytes) => read(() => log.read(id, fromOffset, maxBytes)),
+      describe: (id, fromOffset, maxChunks) => read(() => log.describe(id, fromOffset, maxChunks)),
+      append: (id, epoch, expectedEnd, chunks) => write(() => log.append(id, epoch, expectedEnd, chunks)),
+      trim: (id, epoch, before, maxChunks) => write(() => log.trim(id, epoch, before, maxChunks)),
+      drop: (logEpoch) => write(() => log.drop(logEpoch)),
+    },
+    cursors: {
+      load: (subscription, id) => read(() => cursors.load(subscription, id)),
+      commit: (commits) => write(() => cursors.commit(commits)),
+      drop: (subscription) => write(() => cursors.drop(subscription)),
+    },
+    definitions: {
+      list: () => read(() => definitions.list()),
+      put: (kind, name, body, revision) => write(() => definitions.put(kind, name, body, revision)),
+      remove: (kind, name, revision) => write(() => definitions.remove(kind, name, revision)),
+      nextIncarnation: () => write(() => definitions.nextIncarnation()),
+    },
+    ownership: { acquire: (id) => write(() => ownership.acquire(id)) },
+  };
+}

@@ -1,0 +1,22 @@
+// How many cases a property test tries, and how one is replayed. Used by every fast-check test.
+//
+//   FAST_CHECK_RUNS   per cent of the usual number of cases; 100 is usual, a nightly run takes more
+//   FAST_CHECK_SEED, FAST_CHECK_PATH   as fast-check printed them with a counterexample
+
+export interface PropertyRuns {
+  readonly numRuns: number;
+  readonly seed?: number;
+  readonly path?: string;
+}
+
+/** Parameters for fc.assert: `usual` cases, or as the environment says. */
+export function cases(usual: number): PropertyRuns {
+  const percent = Number(process.env.FAST_CHECK_RUNS ?? 100);
+  const seed = process.env.FAST_CHECK_SEED;
+  const path = process.env.FAST_CHECK_PATH;
+  return {
+    numRuns: Math.max(1, Math.round((usual * percent) / 100)),
+    ...(seed === undefined ? {} : { seed: Number(seed) }),
+    ...(path === undefined ? {} : { path }),
+  };
+}

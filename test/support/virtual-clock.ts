@@ -1,0 +1,112 @@
+// The Clock port on virtual time, for tests and simulations: nothing happens until the test moves the time, and then
+// everything happens in one order. Timers fire by due time, those due together in the order they were set. Deferred
+// calls run in the instant they were deferred in, before time moves on. Between any two of them all promise reactions run.
+import type { Clock } from '../../services/broker/ports/clock.ts';
+
+interface Timer {
+  readonly dueMs: number;
+  readonly order: number;
+  readonly fn: () => void;
+}
+
+/** An arbitrary moment after 1970: a test that mixes up nowMs and monotonicMs shows it. */
+const EPOCH_MS = 1_700_000_000_000;
+
+export class VirtualClock implements Clock {
+  #elapsedMs = 0;
+  #order = 0;
+  /** A binary heap by (dueMs, order) would be quicker; tests have few timers. Kept sorted, soonest last. */
+  readonly #timers: Timer[] = [];
+  #deferred: (() => void)[] = [];
+  #skewMs = EPOCH_MS;
+
+  nowMs(): number {
+    return this.#skewMs + this.#elapsedMs;
+  }
+
+  monotonicMs(): number {
+    return this.#elapsedMs;
+  }
+
+  setTimer(delayMs: number, fn: () => void): () => void {
+    const timer = { dueMs: this.#elapsedMs + Math.max(0, delayMs), order: this.#order++, fn };
+    this.#timers.splice(this.#placeOf(timer), 0, timer);
+    return () => {
+      const index = this.#timers.indexOf(timer);
+      if (index >= 0) this.#timers.splice(index, 1);
+    };
+  }
+
+  defer(fn: () => void): void {
+    this.#deferred.push(fn);
+  }
+
+  /** The wall clock jumps; what runs on monotonic time notices nothing. */
+  jumpWallClock(byMs: number): void {
+    this.#skewMs += byMs;
+  }
+
+  /** Timers set and not fired or cancelled: a test's check that nothing was left behind. */
+  get timerCount(): number {
+    return this.#timers.length;
+  }
+
+  /** Moves time on by `ms` and runs everything that becomes due, including what that sets in motion. */
+  async advance(ms: number): Promise<void> {
+    const untilMs = this.#elapsedMs + ms;
+    while (await this.#step(untilMs));
+    this.#elapsedMs = untilMs;
+  }
+
+  /** Runs what is due now, without moving time. */
+  settle(): Promise<void> {
+    return this.advance(0);
+  }
+
+  /**
+   * Moves time on, event by event, until the condition holds after one. Throws if it does not within `limitMs`, or if
+   * nothing is left that could happen.
+   */
+  async runUntil(condition: () => boolean, limitMs = 3_600_000): Promise<void> {
+    const untilMs = this.#elapsedMs + limitMs;
+    await reactions();
+    while (!condition()) {
+      if (await this.#step(untilMs)) continue;
+      throw new Error(`the condition did not come true within ${limitMs} ms of virtual time: ${condition}`);
+    }
+  }
+
+  /** The next deferred call or due timer. False if there is none up to untilMs. */
+  async #step(untilMs: number): Promise<boolean> {
+    await reactions();
+    const deferred = this.#deferred.shift();
+    if (deferred) {
+      deferred();
+      return true;
+    }
+    const next = this.#timers.at(-1);
+    if (!next || next.dueMs > untilMs) return false;
+    this.#timers.pop();
+    this.#elapsedMs = Math.max(this.#elapsedMs, next.dueMs);
+    next.fn();
+    return true;
+  }
+
+  #placeOf(timer: Timer): number {
+    let low = 0;
+    let high = this.#timers.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const other = this.#timers[middle]!;
+      if (other.dueMs > timer.dueMs || (other.dueMs === timer.dueMs && other.order > timer.order)) {
+        low = middle + 1;
+      } else high = middle;
+    }
+    return low;
+  }
+}
+
+/** Lets every promise reaction run, however long the chain: the microtask queue empties before an immediate runs. */
+function reactions(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
