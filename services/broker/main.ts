@@ -20,7 +20,9 @@ import { subscriberService } from './adapters/grpc/subscriber.ts';
 import { openServerTls, type ServerTls } from './adapters/grpc/tls.ts';
 import { WatchSlots } from './adapters/grpc/watch.ts';
 import { nodeClock } from './adapters/node/clock.ts';
-import { advertisedAddress, type Config, parseConfig } from './config.ts';
+import { type TelemetrySettings, telemetrySettings } from './adapters/otel/settings.ts';
+import type { Telemetry } from './adapters/otel/telemetry.ts';
+import { advertisedAddress, type Config, formatHostPort, parseConfig } from './config.ts';
 import { BrokerError } from './core/errors.ts';
 import { Broker } from './engine/broker.ts';
 import { Definitions } from './engine/definitions.ts';
@@ -36,6 +38,7 @@ export interface RunningBroker {
 /** Starts a broker, and stops it on SIGTERM and SIGINT. Resolves to the exit code when it has stopped. */
 export async function serve(argv: readonly string[]): Promise<number> {
   let config: Config;
+  let settings: TelemetrySettings | undefined;
   try {
     const parsed = parseConfig({ argv, env: process.env, terminal: process.stderr.isTTY === true });
     if ('help' in parsed) {
@@ -43,20 +46,26 @@ export async function serve(argv: readonly string[]): Promise<number> {
       return 0;
     }
     config = parsed.config;
+    settings = telemetrySettings(process.env, config.metricsListen);
   } catch (error) {
     if (!(error instanceof BrokerError)) throw error;
     process.stderr.write(`fanfare: ${error.message}\n`);
     return 2;
   }
+  let telemetry: Telemetry | undefined;
   const log = createLog({
+    traceIds: () => telemetry?.activeSpanIds(),
     level: config.logLevel,
     format: config.logFormat,
     color: process.stderr.isTTY === true && process.env.NO_COLOR === undefined,
   });
   try {
-    const broker = await startBroker(config, log);
+    telemetry = await loadTelemetry(settings, log);
+    // From now on: a signal right after the start stops in order, too.
+    const stopped = stopSignal();
+    const broker = await startBroker(config, log, telemetry);
     if (config.logFormat === 'pretty') process.stderr.write(greeting(config, broker.address));
-    const signal = await stopSignal();
+    const signal = await stopped;
     log.info({ signal }, 'stopping');
     await broker.stop();
     log.info('stopped');
@@ -67,10 +76,22 @@ export async function serve(argv: readonly string[]): Promise<number> {
     if (error instanceof BrokerError || error.name === 'CertificateError') log.fatal(error.message);
     else log.fatal({ error }, 'the broker failed');
     return 1;
+  } finally {
+    await telemetry?.close();
   }
 }
 
-export async function startBroker(config: Config, log: Log): Promise<RunningBroker> {
+/** OpenTelemetry takes longer to load than the rest of the broker: only for those who use it. */
+async function loadTelemetry(
+  settings: TelemetrySettings | undefined,
+  log: Log,
+): Promise<Telemetry | undefined> {
+  if (settings === undefined) return undefined;
+  const { openTelemetry } = await import('./adapters/otel/telemetry.ts');
+  return openTelemetry({ settings, logger: log, clock: nodeClock });
+}
+
+export async function startBroker(config: Config, log: Log, telemetry?: Telemetry): Promise<RunningBroker> {
   const clock = nodeClock;
   const store = await openEmbeddedStore({
     dir: config.dataDir,
@@ -93,10 +114,19 @@ export async function startBroker(config: Config, log: Log): Promise<RunningBrok
     clock,
     limits: limits.engineLimits(config.cacheBytes),
     logger: log,
+    tracing: telemetry?.tracing,
     maxPullBytes: limits.MAX_RESPONSE_BYTES,
     maxConsumersPerSubscription: limits.MAX_CONSUMERS_PER_SUBSCRIPTION,
   });
   await broker.start();
+  await telemetry?.observe({
+    stats: broker.stats,
+    cachedBytes: () => broker.cachedBytes,
+    store: () => store.stats(),
+    topics: () => broker.topicSizes(),
+    backlog: broker.backlog,
+    subscriptions: () => definitions.subscriptions(),
+  });
 
   const border = new RpcBorder({
     identity: new Identity({ plaintext: config.insecurePlaintext }),
@@ -130,7 +160,16 @@ export async function startBroker(config: Config, log: Log): Promise<RunningBrok
   const port = await server.bind(config.listen);
   address = advertisedAddress(config, port);
   await writeDevelopmentContext(config, address);
-  log.info({ address, dataDir: config.dataDir, pid: process.pid }, 'listening');
+  const metrics = telemetry?.metricsListen;
+  log.info(
+    {
+      address,
+      dataDir: config.dataDir,
+      pid: process.pid,
+      ...(metrics && { metrics: `http://${formatHostPort(metrics)}/metrics` }),
+    },
+    'listening',
+  );
   return {
     address,
     async stop() {
@@ -176,7 +215,10 @@ async function writeDevelopmentContext(config: Config, address: string): Promise
     return;
   }
   const { ca, clientCert, clientKey } = await ensureDevelopmentCertificates(config.dataDir);
-  await writeContext(contextPath(config.dataDir), { ...context, tls: { ca, cert: clientCert, key: clientKey } });
+  await writeContext(contextPath(config.dataDir), {
+    ...context,
+    tls: { ca, cert: clientCert, key: clientKey },
+  });
 }
 
 function greeting(config: Config, address: string): string {

@@ -4,7 +4,7 @@
 //   await client.publisher('orders').publish({ data: 'hello' });
 //   for await (const message of client.subscribe('audit')) message.ack();
 import { Admin } from './admin.ts';
-import { Connection, type ConnectOptions } from './connection.ts';
+import { type CallSettings, Connection, type ConnectOptions } from './connection.ts';
 import { Publisher, type PublisherOptions } from './publisher.ts';
 import { type RawSubscribeOptions, RawSubscriber } from './raw-subscriber.ts';
 import { type MessageHandler, Subscriber, type SubscriberOptions } from './subscriber.ts';
@@ -39,9 +39,12 @@ export class Client implements AsyncDisposable {
     return this.#connection.address;
   }
 
-  /** Resolves once the broker has been reached; rejects with UNAVAILABLE after timeoutMs. Nobody needs to call it. */
-  waitForReady(timeoutMs: number): Promise<void> {
-    return this.#connection.waitForReady(timeoutMs);
+  /**
+   * Resolves once a broker has answered; nobody needs to call it, but it tells at once what publishers and consumers would
+   * try again and again. UNAVAILABLE with the reason; DEADLINE_EXCEEDED.
+   */
+  reach(settings?: CallSettings): Promise<void> {
+    return this.#connection.reach(settings);
   }
 
   /** Publishes to a topic, over a stream of its own. Make one and keep it. */

@@ -1,6 +1,8 @@
 // One gRPC channel to a broker, and the resource names of its project. Made by client.ts; publisher, subscriber and admin
 // open their calls on it. The only file that knows how a channel is configured.
 import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { checkServerIdentity } from 'node:tls';
 import {
   type CallOptions,
   Client as Channel,
@@ -64,6 +66,8 @@ export class Connection {
     this.project = options.project ?? 'default';
     this.#callTimeoutMs = options.callTimeoutMs ?? 30_000;
     this.#channel = new Channel(options.address, channelCredentials(options), channelOptions(options));
+    // Begins to connect now: the handshake goes on while the caller prepares its first call.
+    this.#channel.getChannel().getConnectivityState(true);
   }
 
   topicName(name: string): string {
@@ -103,18 +107,18 @@ export class Connection {
     });
   }
 
-  /** Resolves once the broker has been reached. UNAVAILABLE if that takes longer than timeoutMs. */
-  waitForReady(timeoutMs: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#channel.waitForReady(Date.now() + timeoutMs, (error) => {
-        if (error === undefined) return resolve();
-        reject(
-          new FanfareError('UNAVAILABLE', `no broker answered at ${this.address} within ${timeoutMs} ms`, {
-            cause: error,
-          }),
-        );
-      });
-    });
+  /**
+   * Resolves once a broker has answered. UNAVAILABLE, with the reason, as soon as connecting has failed; DEADLINE_EXCEEDED
+   * after timeoutMs.
+   */
+  async reach(settings: CallSettings = {}): Promise<void> {
+    try {
+      await this.unary('/grpc.health.v1.Health/Check', Buffer.alloc(0), settings);
+    } catch (error) {
+      // Whatever else it says, it was there to say it.
+      const { code } = toFanfareError(error);
+      if (code === 'UNAVAILABLE' || code === 'DEADLINE_EXCEEDED' || code === 'CANCELLED') throw error;
+    }
   }
 
   close(): void {
@@ -132,10 +136,26 @@ function channelCredentials(options: ConnectOptions): ChannelCredentials {
   }
   const { ca, cert, key } = options.tls;
   try {
-    return credentials.createSsl(pem(ca), pem(key), pem(cert));
+    const ip = ipOf(options);
+    return credentials.createSsl(pem(ca), pem(key), pem(cert), {
+      ...(ip !== undefined && {
+        checkServerIdentity: (_name, certificate) => checkServerIdentity(ip, certificate),
+      }),
+    });
   } catch (cause) {
     throw new FanfareError('INVALID_ARGUMENT', `tls is not usable: ${(cause as Error).message}`, { cause });
   }
+}
+
+/**
+ * The IP address, where the broker is addressed by one and not told to have another name. TLS names no addresses to the
+ * server (RFC 6066; node warns), so it is told a name and the certificate is checked for the address all the same.
+ */
+function ipOf(options: ConnectOptions): string | undefined {
+  const host = options.address.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
+  return isIP(host) !== 0 && options.tls !== undefined && options.tls.serverName === undefined
+    ? host
+    : undefined;
 }
 
 function pem(value: string | Buffer): Buffer {
@@ -144,7 +164,7 @@ function pem(value: string | Buffer): Buffer {
 }
 
 function channelOptions(options: ConnectOptions): ChannelOptions {
-  const serverName = options.tls?.serverName;
+  const serverName = options.tls?.serverName ?? (ipOf(options) && 'localhost');
   return {
     'grpc.keepalive_time_ms': options.keepaliveMs ?? 30_000,
     'grpc.keepalive_timeout_ms': 10_000,

@@ -25,9 +25,19 @@ export function toFanfareError(error: unknown): FanfareError {
   if (error instanceof FanfareError) return error;
   const { code, details, message } = error as Partial<ServiceError>;
   if (typeof code === 'number') {
-    return new FanfareError(codeName(code), details || message || 'no reason was given', { cause: error });
+    return new FanfareError(codeName(code), explain(details || message || ''), { cause: error });
   }
   return new FanfareError('UNKNOWN', message ?? String(error), { cause: error });
+}
+
+/** What grpc-js says of a connection that can't be made is for its own authors. */
+function explain(details: string): string {
+  const [, reason] =
+    /^No connection established\. Last error: (?:Error: )?(.*?)\.? ?(?:Resolution note: ?)?$/s.exec(
+      details,
+    ) ?? [];
+  if (reason !== undefined) return `the broker can't be reached: ${reason}`;
+  return details || 'no reason was given';
 }
 
 /** The name of a google.rpc.Code. */

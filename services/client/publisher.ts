@@ -6,7 +6,7 @@ import type { Connection } from './connection.ts';
 import { cancelledBy, FanfareError } from './errors.ts';
 import { type MeasuredMessage, measure, type OutgoingMessage } from './message-codec.ts';
 import { PublishStream } from './publish-stream.ts';
-import { activeTracer, endPublishSpan, startPublishSpan } from './telemetry.ts';
+import { activeTracing, endPublishSpan, startPublishSpan, type Tracing } from './telemetry.ts';
 
 export interface PublisherOptions {
   readonly batch?: {
@@ -53,7 +53,8 @@ export class Publisher implements AsyncDisposable {
   #nextRequestId = 1;
   #outstandingBytes = 0;
   #outstandingMessages = 0;
-  #tracer: ReturnType<typeof activeTracer>;
+  /** Looked for anew with every batch. */
+  #tracing: Tracing | undefined;
   #waiting: (() => void)[] = [];
   readonly #resolveClosed: () => void;
   readonly #stoppedKeys = new Set<string>();
@@ -98,15 +99,21 @@ export class Publisher implements AsyncDisposable {
    * PERMISSION_DENIED, UNAVAILABLE (not reached until the deadline, may have been stored), CANCELLED (closed).
    */
   publish(message: OutgoingMessage): Promise<PublishResult> {
-    if (this.#open === undefined) this.#tracer = activeTracer();
-    if (this.#tracer === undefined) return this.#publish(message);
-    const { span, message: traced } = startPublishSpan(this.#tracer, this.topic, message);
+    if (this.#open === undefined) this.#tracing = activeTracing();
+    const tracing = this.#tracing;
+    if (tracing === undefined) return this.#publish(message);
+    const { span, message: traced } = startPublishSpan(tracing, this.topic, message);
     const result = this.#publish(traced);
     result.then(
-      (published) => endPublishSpan(span, published),
-      (error: FanfareError) => endPublishSpan(span, error),
+      (published) => endPublishSpan(tracing, span, published),
+      (error: FanfareError) => endPublishSpan(tracing, span, error),
     );
     return result;
+  }
+
+  /** Whether ready() would wait. */
+  get isFull(): boolean {
+    return this.#isOverBound();
   }
 
   /** Resolves, at once or later, when less than maxOutstanding… is unacknowledged: await it before each publish. */

@@ -5,7 +5,7 @@
 // it is given back, and so is what was under way to us when the broker learned of it (a first delivery behind the failure).
 import type { ReceivedMessage } from './received-message.ts';
 import type { SubscribeOptions, Subscription } from './subscription.ts';
-import { activeTracer, processInSpan } from './telemetry.ts';
+import { activeTracing, processInSpan } from './telemetry.ts';
 
 export type MessageHandler = (message: ReceivedMessage) => void | Promise<void>;
 
@@ -131,7 +131,7 @@ export class Subscriber implements AsyncDisposable {
   async #handle(message: ReceivedMessage): Promise<boolean> {
     this.#running++;
     try {
-      await processInSpan(activeTracer(), this.#subscription.name, message, async () =>
+      await processInSpan(activeTracing(), this.#subscription.name, message, async () =>
         this.#handler(message),
       );
       message.ack();

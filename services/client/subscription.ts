@@ -94,6 +94,11 @@ export class Subscription implements AsyncIterableIterator<ReceivedMessage>, Asy
     });
   }
 
+  /** No more messages: next() is done. The stream stays until close(), so that what was handed out can be settled. */
+  end(): void {
+    this.#onEnd(undefined);
+  }
+
   /** Called when a `for await` loop is left. */
   async return(): Promise<IteratorResult<ReceivedMessage>> {
     await this.close();

@@ -1,39 +1,42 @@
 // Spans of publishing and processing, by the messaging conventions of OpenTelemetry, and the W3C context in message
-// attributes that links them. Called by publisher.ts and subscriber.ts. Without an SDK in the process nothing of it costs
-// more than one look a batch.
-import {
-  type Attributes,
-  context,
-  ProxyTracerProvider,
-  propagation,
-  type Span,
-  SpanKind,
-  SpanStatusCode,
-  type Tracer,
-  trace,
-} from '@opentelemetry/api';
+// attributes that links them. Called by publisher.ts and subscriber.ts. Without an SDK in the process it costs one look a
+// batch, and not even the API is loaded.
+import { createRequire } from 'node:module';
+import type * as Api from '@opentelemetry/api';
 import type { FanfareError } from './errors.ts';
 import type { OutgoingMessage } from './message-codec.ts';
 import type { ReceivedMessage } from './received-message.ts';
 
 const NAME = 'fanfare-client';
 
-/** The tracer, or undefined while no SDK is there. */
-export function activeTracer(): Tracer | undefined {
-  const provider = trace.getTracerProvider();
-  return provider instanceof ProxyTracerProvider
-    ? provider.getDelegateTracer(NAME)
-    : provider.getTracer(NAME);
+/** Where every copy of the API, of major version 1, keeps what an SDK has registered. */
+const REGISTERED = Symbol.for('opentelemetry.js.api.1');
+
+let api: typeof Api | undefined;
+
+/** What the functions below need; undefined while no SDK is there. */
+export interface Tracing {
+  readonly api: typeof Api;
+  readonly tracer: Api.Tracer;
+}
+
+export function activeTracing(): Tracing | undefined {
+  if (api === undefined) {
+    if (!(REGISTERED in globalThis)) return undefined;
+    // At once, not by import(): the first message is to have its span too.
+    api = createRequire(import.meta.url)('@opentelemetry/api') as typeof Api;
+  }
+  return { api, tracer: api.trace.getTracer(NAME) };
 }
 
 /** Starts the span of one publish and puts its context into the message's attributes, if the span is recorded. */
 export function startPublishSpan(
-  tracer: Tracer,
+  { api, tracer }: Tracing,
   topic: string,
   message: OutgoingMessage,
-): { span: Span; message: OutgoingMessage } {
+): { span: Api.Span; message: OutgoingMessage } {
   const span = tracer.startSpan(`send ${topic}`, {
-    kind: SpanKind.PRODUCER,
+    kind: api.SpanKind.PRODUCER,
     attributes: {
       ...messagingAttributes('send', 'send', topic),
       'messaging.message.body.size': message.data?.length ?? 0,
@@ -41,27 +44,32 @@ export function startPublishSpan(
   });
   if (!span.isRecording()) return { span, message };
   const attributes: Record<string, string> = { ...message.attributes };
-  propagation.inject(trace.setSpan(context.active(), span), attributes);
+  api.propagation.inject(api.trace.setSpan(api.context.active(), span), attributes);
   return { span, message: { ...message, attributes } };
 }
 
-export function endPublishSpan(span: Span, outcome: { messageId: string } | FanfareError): void {
+export function endPublishSpan(
+  { api }: Tracing,
+  span: Api.Span,
+  outcome: { messageId: string } | FanfareError,
+): void {
   if ('messageId' in outcome) span.setAttribute('messaging.message.id', outcome.messageId);
-  else fail(span, outcome, outcome.code);
+  else fail(api, span, outcome, outcome.code);
   span.end();
 }
 
 /** Runs a handler in a span that is linked to, not nested in, the span that published the message. */
 export async function processInSpan(
-  tracer: Tracer | undefined,
+  tracing: Tracing | undefined,
   subscription: string,
   message: ReceivedMessage,
   handle: () => Promise<void>,
 ): Promise<void> {
-  if (tracer === undefined) return handle();
-  const publisher = trace.getSpanContext(propagation.extract(context.active(), message.attributes));
+  if (tracing === undefined) return handle();
+  const { api, tracer } = tracing;
+  const publisher = api.trace.getSpanContext(api.propagation.extract(api.ROOT_CONTEXT, message.attributes));
   const span = tracer.startSpan(`process ${subscription}`, {
-    kind: SpanKind.CONSUMER,
+    kind: api.SpanKind.CONSUMER,
     attributes: {
       ...messagingAttributes('process', 'process', subscription),
       'messaging.destination.subscription.name': subscription,
@@ -72,16 +80,16 @@ export async function processInSpan(
     ...(publisher !== undefined && { links: [{ context: publisher }] }),
   });
   try {
-    await context.with(trace.setSpan(context.active(), span), handle);
+    await api.context.with(api.trace.setSpan(api.context.active(), span), handle);
   } catch (error) {
-    fail(span, error as Error, (error as Error)?.name ?? 'Error');
+    fail(api, span, error as Error, (error as Error)?.name ?? 'Error');
     throw error;
   } finally {
     span.end();
   }
 }
 
-function messagingAttributes(name: string, type: string, destination: string): Attributes {
+function messagingAttributes(name: string, type: string, destination: string): Api.Attributes {
   return {
     'messaging.system': 'fanfare',
     'messaging.operation.name': name,
@@ -90,8 +98,8 @@ function messagingAttributes(name: string, type: string, destination: string): A
   };
 }
 
-function fail(span: Span, error: Error, type: string): void {
+function fail(api: typeof Api, span: Api.Span, error: Error, type: string): void {
   span.recordException(error);
-  span.setStatus({ code: SpanStatusCode.ERROR, message: String(error?.message ?? error) });
+  span.setStatus({ code: api.SpanStatusCode.ERROR, message: String(error?.message ?? error) });
   span.setAttribute('error.type', type);
 }

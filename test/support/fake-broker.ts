@@ -98,26 +98,26 @@ export class FakeBroker {
     return this.#directory;
   }
 
-  async listen(port: number): Promise<void> {
+  async listen(port: number, host = '127.0.0.1'): Promise<void> {
     const server = new Server();
     server.addService(
-      ...service(publisher.Publisher, { publishStream: (call) => this.#publishStream(call as never) }),
+      ...service(publisher.Publisher, { publishStream: (call: PublishCall) => this.#publishStream(call) }),
     );
     server.addService(
-      ...service(subscriber.Subscriber, { subscribe: (call) => this.#subscribe(call as never) }),
+      ...service(subscriber.Subscriber, { subscribe: (call: SubscribeCall) => this.#subscribe(call) }),
     );
     server.addService(...service(admin.Admin, this.#adminHandlers()));
     const { ca, serverCert, serverKey } = this.certificates;
     const pair = { private_key: readFileSync(serverKey), cert_chain: readFileSync(serverCert) };
     const bound = await new Promise<number>((resolve, reject) => {
       server.bindAsync(
-        `127.0.0.1:${port}`,
+        `${host}:${port}`,
         ServerCredentials.createSsl(readFileSync(ca), [pair], true),
         (error, at) => (error ? reject(error) : resolve(at)),
       );
     });
     this.#server = server;
-    this.address = `127.0.0.1:${bound}`;
+    this.address = `${host}:${bound}`;
   }
 
   /** Drops all connections and stops listening; listen(port) comes back with everything that was stored. */
@@ -414,7 +414,7 @@ function unary<Request extends AnyMessage>(answer: (request: Request) => AnyMess
 
 function service(
   descriptor: DescService,
-  handlers: Record<string, Handler>,
+  handlers: Readonly<Record<string, unknown>>,
 ): [ServiceDefinition, UntypedServiceImplementation] {
   const definition: Record<string, ServiceDefinition[string]> = {};
   for (const method of descriptor.methods) {

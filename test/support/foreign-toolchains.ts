@@ -34,7 +34,8 @@ export function run(
     ...options,
     env: { ...process.env, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: STEP_TIMEOUT_MS,
+    // Not `timeout`: for a command that isn't there its timer keeps this process alive to the end.
+    signal: AbortSignal.timeout(STEP_TIMEOUT_MS),
   });
   const output = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const) {
@@ -42,10 +43,10 @@ export function run(
       output[name] += text;
     });
   }
-  child.once('error', reject);
+  const line = [command, ...args].join(' ');
+  child.once('error', (cause) => reject(new Error(`${line}: ${cause.message}`, { cause })));
   child.once('close', (code, signal) => {
     if (code === 0) return resolve(output.stdout);
-    const line = [command, ...args].join(' ');
     const tail = `${output.stdout.slice(-TAIL_LENGTH)}\n${output.stderr.slice(-TAIL_LENGTH)}`;
     reject(new Error(`${line} ended with ${signal ?? `exit code ${code}`}:\n${tail}`));
   });

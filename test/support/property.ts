@@ -3,6 +3,11 @@
 //   FAST_CHECK_RUNS   per cent of the usual number of cases; 100 is usual, a nightly run takes more
 //   FAST_CHECK_SEED, FAST_CHECK_PATH   as fast-check printed them with a counterexample
 
+const PERCENT = Number(process.env.FAST_CHECK_RUNS ?? 100);
+
+/** For a test whose cases take seconds in all. */
+export const TIMEOUT_MS = 300 * Math.max(100, PERCENT);
+
 export interface PropertyRuns {
   readonly numRuns: number;
   readonly seed?: number;
@@ -11,11 +16,10 @@ export interface PropertyRuns {
 
 /** Parameters for fc.assert: `usual` cases, or as the environment says. */
 export function cases(usual: number): PropertyRuns {
-  const percent = Number(process.env.FAST_CHECK_RUNS ?? 100);
   const seed = process.env.FAST_CHECK_SEED;
   const path = process.env.FAST_CHECK_PATH;
   return {
-    numRuns: Math.max(1, Math.round((usual * percent) / 100)),
+    numRuns: Math.max(1, Math.round((usual * PERCENT) / 100)),
     ...(seed === undefined ? {} : { seed: Number(seed) }),
     ...(path === undefined ? {} : { path }),
   };

@@ -12,6 +12,7 @@ import {
   type Slice,
   sliceBytes,
   sliceLength,
+  splitSlice,
 } from '../../services/broker/core/chunk.ts';
 import { formatPartitionId, type PartitionId } from '../../services/broker/core/partition.ts';
 import { hashOfKey, parsePublish } from '../../services/broker/core/publish-batch.ts';
@@ -128,6 +129,31 @@ test('a slice takes only its own messages, in the order of its indexes', () => {
       checkChunk(chunk, own, id, 98, 1_000);
       expect(sliceLength(slice)).toBe(own.length);
       expect(sliceBytes(slice)).toBe(own.reduce((sum, message) => sum + messageBytes(message).length, 0));
+    }),
+    cases(100),
+  );
+});
+
+test('a slice is split into parts within the limit that are together the slice', () => {
+  const input = fc
+    .array(messages, { minLength: 1, maxLength: 12 })
+    .chain((list) =>
+      fc.tuple(fc.constant(list), fc.subarray([...list.keys()], { minLength: 1 }), fc.boolean()),
+    );
+  fc.assert(
+    fc.property(input, fc.integer({ min: 1, max: 600 }), ([list, some, all], maxBytes) => {
+      const indexes = all ? [...list.keys()] : some;
+      const parts = splitSlice(sliceOf(list, all ? undefined : some), maxBytes);
+      expect(parts.flatMap((part) => [...(part.indexes ?? list.keys())])).toEqual(indexes);
+      for (const [i, part] of parts.entries()) {
+        expect(sliceLength(part)).toBeGreaterThan(0);
+        if (sliceLength(part) > 1) expect(sliceBytes(part)).toBeLessThanOrEqual(maxBytes);
+        const next = parts[i + 1];
+        if (next === undefined) continue;
+        const [first] = next.indexes ?? [0];
+        // As few parts as the order allows.
+        expect(sliceBytes(part) + messageBytes(list[first!]!).length).toBeGreaterThan(maxBytes);
+      }
     }),
     cases(100),
   );

@@ -118,3 +118,51 @@ test('an interval map behaves like a map of offsets, and shares values in propor
     cases(500),
   );
 });
+
+test('a map of very many pieces, put in and taken out anywhere, is the same as a plain list', () => {
+  const COUNT = 2_000;
+  const change = fc.record({
+    first: fc.nat(2 * COUNT),
+    length: fc.oneof(fc.nat(10), fc.nat(1_500)),
+    refill: fc.nat(3),
+  });
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: COUNT - 1 }),
+      fc.array(change, { maxLength: 30 }),
+      (stride, changes) => {
+        const map = new IntervalMap<number>();
+        const model = new Map<number, number>();
+        const put = (offset: number, value: number): void => {
+          if (model.has(offset)) return;
+          map.insert(offset, offset, value);
+          model.set(offset, value);
+        };
+        // Every other offset, in an order that jumps about.
+        for (let i = 0; i < COUNT; i += 1) put(2 * ((i * stride) % COUNT), i);
+        for (const { first, length, refill } of changes) {
+          const last = first + length;
+          const known = [...model.keys()]
+            .filter((offset) => offset >= first && offset <= last)
+            .sort((a, b) => a - b);
+          expect(map.cut(first, last).map((piece) => piece.first)).toEqual(known);
+          for (const offset of known) model.delete(offset);
+          if (refill > 0) for (let offset = last; offset > first; offset -= refill) put(offset, offset);
+          expect(map.length).toBe(model.size);
+          expect(map.count).toBe(model.size);
+          const after = [...map.from(first)];
+          expect(after[0]?.first ?? Infinity).toBe(
+            Math.min(...[...model.keys()].filter((offset) => offset >= first)),
+          );
+        }
+        const odd = map.takeOut(({ value }) => value % 2 === 1).map(({ first }) => first);
+        const listed = [...model].sort(([a], [b]) => a - b);
+        expect(odd).toEqual(listed.filter(([, value]) => value % 2 === 1).map(([offset]) => offset));
+        expect([...map].map(({ first, value }) => [first, value])).toEqual(
+          listed.filter(([, value]) => value % 2 === 0),
+        );
+      },
+    ),
+    cases(40),
+  );
+});

@@ -1,8 +1,8 @@
 // Sets and maps of offsets, kept as sorted disjoint intervals with both ends included: what makes a chunk of a thousand
 // messages cost one entry. Used by delivery.ts and what it is made of.
 //
-// Plain sorted arrays with binary search: nearly all work happens at either end, and the callers bound the number of
-// intervals, so that a splice in the middle is a short move of memory.
+// A set is two plain sorted arrays with binary search: nearly all work happens at either end, and the callers bound the
+// number of intervals, so that a splice in the middle is a short move of memory. A map has more of them: see there.
 
 export interface Interval {
   readonly first: number;
@@ -142,12 +142,18 @@ export interface Piece<V> extends Interval {
 /** How a value is shared when its interval is cut: the value of the part with `part` of `whole` offsets. */
 export type Share<V> = (value: V, part: number, whole: number) => V;
 
-/** Disjoint intervals with a value each. Intervals that touch stay apart. */
+/** Pieces in a block, at most. */
+const BLOCK = 256;
+
+/**
+ * Disjoint intervals with a value each. Intervals that touch stay apart, so that there can be as many as outstanding
+ * messages: they lie in blocks, and a change moves at most the rest of its block.
+ */
 export class IntervalMap<V> {
-  readonly #firsts: number[] = [];
-  readonly #lasts: number[] = [];
-  readonly #values: V[] = [];
+  /** In order, none empty. */
+  #blocks: Piece<V>[][] = [];
   readonly #share: Share<V>;
+  #length = 0;
   #count = 0;
 
   constructor(share: Share<V> = (value) => value) {
@@ -155,7 +161,7 @@ export class IntervalMap<V> {
   }
 
   get length(): number {
-    return this.#firsts.length;
+    return this.#length;
   }
 
   get count(): number {
@@ -164,103 +170,139 @@ export class IntervalMap<V> {
 
   /** first..last must not be in the map yet. */
   insert(first: number, last: number, value: V): void {
+    this.#length += 1;
     this.#count += last - first + 1;
-    const end = this.#firsts.length;
-    if (end === 0 || this.#lasts[end - 1]! < first) {
-      this.#firsts.push(first);
-      this.#lasts.push(last);
-      this.#values.push(value);
-      return;
+    const piece = { first, last, value };
+    // Behind everything, it goes to the end of the last block.
+    const at = Math.min(this.#blockAt(first), Math.max(0, this.#blocks.length - 1));
+    const block = this.#blocks[at];
+    if (block === undefined) this.#blocks.push([piece]);
+    else if (block.at(-1)!.last < first) {
+      if (block.length < BLOCK) block.push(piece);
+      else this.#blocks.push([piece]);
+    } else {
+      block.splice(indexAt(block, first), 0, piece);
+      if (block.length > BLOCK) this.#blocks.splice(at + 1, 0, block.splice(BLOCK / 2));
     }
-    const at = lowerBound(this.#lasts, first);
-    this.#firsts.splice(at, 0, first);
-    this.#lasts.splice(at, 0, last);
-    this.#values.splice(at, 0, value);
   }
 
   /** Takes first..last out of the map and returns what was there, in order. */
   cut(first: number, last: number): Piece<V>[] {
     const removed: Piece<V>[] = [];
-    const from = lowerBound(this.#lasts, first);
+    const start = this.#blockAt(first);
+    let emptied = 0;
+    let firstEmptied = start;
+    for (let at = start; at < this.#blocks.length; at += 1) {
+      const block = this.#blocks[at]!;
+      if (block[0]!.first > last) break;
+      this.#cutBlock(block, first, last, removed);
+      if (block.length > 0) continue;
+      if (emptied === 0) firstEmptied = at;
+      emptied += 1;
+    }
+    if (emptied > 0) this.#blocks.splice(firstEmptied, emptied);
+    if (removed.length > 0) this.#mergeAt(start);
+    return removed;
+  }
+
+  #cutBlock(block: Piece<V>[], first: number, last: number, removed: Piece<V>[]): void {
+    const from = indexAt(block, first);
     let to = from;
     const kept: Piece<V>[] = [];
-    while (to < this.#firsts.length && this.#firsts[to]! <= last) {
-      const f = this.#firsts[to]!;
-      const l = this.#lasts[to]!;
-      const value = this.#values[to]!;
-      const whole = l - f + 1;
-      const cutFirst = Math.max(f, first);
-      const cutLast = Math.min(l, last);
-      removed.push(
-        cutFirst === f && cutLast === l
-          ? { first: f, last: l, value }
-          : { first: cutFirst, last: cutLast, value: this.#share(value, cutLast - cutFirst + 1, whole) },
-      );
-      if (f < first) kept.push({ first: f, last: first - 1, value: this.#share(value, first - f, whole) });
-      if (l > last) kept.push({ first: last + 1, last: l, value: this.#share(value, l - last, whole) });
+    for (; to < block.length && block[to]!.first <= last; to += 1) {
+      const piece = block[to]!;
+      const cutFirst = Math.max(piece.first, first);
+      const cutLast = Math.min(piece.last, last);
       this.#count -= cutLast - cutFirst + 1;
-      to += 1;
+      removed.push(this.#part(piece, cutFirst, cutLast));
+      if (piece.first < first) kept.push(this.#part(piece, piece.first, first - 1));
+      if (piece.last > last) kept.push(this.#part(piece, last + 1, piece.last));
     }
-    if (to > from) {
-      this.#firsts.splice(from, to - from, ...kept.map((piece) => piece.first));
-      this.#lasts.splice(from, to - from, ...kept.map((piece) => piece.last));
-      this.#values.splice(from, to - from, ...kept.map((piece) => piece.value));
-    }
-    return removed;
+    if (to === from) return;
+    block.splice(from, to - from, ...kept);
+    this.#length += kept.length - (to - from);
+  }
+
+  #part(piece: Piece<V>, first: number, last: number): Piece<V> {
+    const part = last - first + 1;
+    const whole = piece.last - piece.first + 1;
+    return part === whole ? piece : { first, last, value: this.#share(piece.value, part, whole) };
+  }
+
+  /** Small neighbours become one block, or cuts in the middle would leave a block for every piece. */
+  #mergeAt(at: number): void {
+    const block = this.#blocks[at];
+    const next = this.#blocks[at + 1];
+    if (block === undefined || next === undefined || block.length + next.length > BLOCK / 2) return;
+    this.#blocks.splice(at, 2, block.concat(next));
   }
 
   /** Takes the pieces out of the map for which `chosen` holds and returns them, in order. One pass, however many. */
   takeOut(chosen: (piece: Piece<V>) => boolean): Piece<V>[] {
     const removed: Piece<V>[] = [];
-    let kept = 0;
-    for (let at = 0; at < this.#firsts.length; at += 1) {
-      const piece = { first: this.#firsts[at]!, last: this.#lasts[at]!, value: this.#values[at]! };
-      if (chosen(piece)) {
-        removed.push(piece);
-        this.#count -= piece.last - piece.first + 1;
-        continue;
-      }
-      this.#firsts[kept] = piece.first;
-      this.#lasts[kept] = piece.last;
-      this.#values[kept] = piece.value;
-      kept += 1;
+    const blocks: Piece<V>[][] = [];
+    for (const block of this.#blocks) {
+      const kept: Piece<V>[] = [];
+      for (const piece of block) (chosen(piece) ? removed : kept).push(piece);
+      if (kept.length > 0) blocks.push(kept);
     }
-    this.#firsts.length = kept;
-    this.#lasts.length = kept;
-    this.#values.length = kept;
+    this.#blocks = blocks;
+    this.#length -= removed.length;
+    for (const { first, last } of removed) this.#count -= last - first + 1;
     return removed;
   }
 
   /** The highest piece; undefined if empty. */
   highest(): Piece<V> | undefined {
-    const at = this.length - 1;
-    return at < 0
-      ? undefined
-      : { first: this.#firsts[at]!, last: this.#lasts[at]!, value: this.#values[at]! };
+    return this.#blocks.at(-1)?.at(-1);
   }
 
   /** The pieces that end at or after offset, whole, in order. The map must not change meanwhile. */
   *from(offset: number): IterableIterator<Piece<V>> {
-    for (let at = lowerBound(this.#lasts, offset); at < this.#firsts.length; at += 1) {
-      yield { first: this.#firsts[at]!, last: this.#lasts[at]!, value: this.#values[at]! };
+    for (let at = this.#blockAt(offset); at < this.#blocks.length; at += 1) {
+      const block = this.#blocks[at]!;
+      for (let i = indexAt(block, offset); i < block.length; i += 1) yield block[i]!;
     }
   }
 
   /** The pieces that overlap first..last, whole, in order. */
   overlapping(first: number, last: number): Piece<V>[] {
     const found: Piece<V>[] = [];
-    for (let at = lowerBound(this.#lasts, first); at < this.#firsts.length; at += 1) {
-      if (this.#firsts[at]! > last) break;
-      found.push({ first: this.#firsts[at]!, last: this.#lasts[at]!, value: this.#values[at]! });
+    for (const piece of this.from(first)) {
+      if (piece.first > last) break;
+      found.push(piece);
     }
     return found;
   }
 
-  *[Symbol.iterator](): IterableIterator<Piece<V>> {
-    for (let at = 0; at < this.#firsts.length; at += 1) {
-      yield { first: this.#firsts[at]!, last: this.#lasts[at]!, value: this.#values[at]! };
-    }
+  [Symbol.iterator](): IterableIterator<Piece<V>> {
+    return this.from(Number.NEGATIVE_INFINITY);
   }
+
+  /** The index of the first block that ends at or after offset. */
+  #blockAt(offset: number): number {
+    let low = 0;
+    let high = this.#blocks.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#blocks[middle]!.at(-1)!.last < offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+/** The index of the first piece that ends at or after offset. */
+function indexAt(block: readonly Interval[], offset: number): number {
+  let low = 0;
+  let high = block.length;
+  if (high === 0 || block[0]!.last >= offset) return 0;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (block[middle]!.last < offset) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 /** The index of the first element that is at least `value`. */

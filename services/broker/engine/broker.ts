@@ -13,6 +13,7 @@ import type { Clock } from '../ports/clock.ts';
 import type { CursorStore } from '../ports/cursor-store.ts';
 import type { LogStore } from '../ports/log-store.ts';
 import type { OwnershipStore } from '../ports/ownership-store.ts';
+import type { MessageTracing } from '../ports/telemetry.ts';
 import { EngineBacklogReporter } from './backlog-reporter.ts';
 import { ChunkCache } from './chunk-cache.ts';
 import type { EngineContext, EngineLimits, EngineLogger } from './context.ts';
@@ -37,9 +38,20 @@ export interface BrokerOptions {
   readonly clock: Clock;
   readonly limits: EngineLimits;
   readonly logger: EngineLogger;
+  /** Undefined: tracing is off. */
+  readonly tracing?: MessageTracing | undefined;
   /** What one Pull may answer with, in bytes. */
   readonly maxPullBytes: number;
   readonly maxConsumersPerSubscription: number;
+}
+
+/** What a topic's logs hold. */
+export interface TopicSize {
+  readonly topic: string;
+  /** Ever since the topic was created. */
+  readonly publishedMessages: number;
+  readonly storedMessages: number;
+  readonly storedBytes: number;
 }
 
 const STOPPING = new BrokerError('UNAVAILABLE', 'the broker is stopping: connect again');
@@ -61,8 +73,8 @@ export class Broker {
 
   constructor(options: BrokerOptions) {
     this.#options = options;
-    const { clock, limits, logger } = options;
-    this.#context = { clock, limits, logger, stats: this.stats };
+    const { clock, limits, logger, tracing } = options;
+    this.#context = { clock, limits, logger, stats: this.stats, tracing };
     this.#cache = new ChunkCache(options.log, limits.cacheBytes, limits.readBytes);
     this.#committer = new CursorCommitter(options.cursors, this.#context);
     this.#leases = new LeaseSweeper(this.#context);
@@ -100,6 +112,19 @@ export class Broker {
     return this.#topicRuntime(topic.name).owners.map((owner) => owner.bounds.endOffset);
   }
 
+  /** Of the topics whose partitions are owned here. */
+  topicSizes(): TopicSize[] {
+    return [...this.#topics.values()].map(({ definition, owners }) => {
+      const size = { topic: definition.name, publishedMessages: 0, storedMessages: 0, storedBytes: 0 };
+      for (const { bounds } of owners) {
+        size.publishedMessages += bounds.endOffset;
+        size.storedMessages += bounds.endOffset - bounds.headOffset;
+        size.storedBytes += bounds.endByte - bounds.headByte;
+      }
+      return size;
+    });
+  }
+
   /** 0 if the partition is not owned here. */
   ownerEpochOf({ logEpoch, partition }: PartitionId): number {
     for (const { definition, owners } of this.#topics.values()) {
@@ -121,7 +146,23 @@ export class Broker {
     failed: (error: BrokerError) => void,
   ): void {
     if (this.#stopping) throw STOPPING;
-    this.#topicRuntime(topic).publish(batch, done, failed);
+    const runtime = this.#topicRuntime(topic);
+    const ended = this.#context.tracing?.publishing(topic, batch);
+    if (ended === undefined) {
+      runtime.publish(batch, done, failed);
+      return;
+    }
+    runtime.publish(
+      batch,
+      (runs) => {
+        ended();
+        done(runs);
+      },
+      (error) => {
+        ended(error);
+        failed(error);
+      },
+    );
   }
 
   /** Adds a consumer. Throws NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE. */

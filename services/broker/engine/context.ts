@@ -1,5 +1,6 @@
 // What every moving part of the engine needs: time, limits, counters, a voice. Made once by broker.ts.
 import type { Clock } from '../ports/clock.ts';
+import type { MessageTracing } from '../ports/telemetry.ts';
 import type { Stats } from './stats.ts';
 
 /** What the engine tells people. The log format and destination are somebody else's. */
@@ -37,4 +38,6 @@ export interface EngineContext {
   readonly limits: EngineLimits;
   readonly stats: Stats;
   readonly logger: EngineLogger;
+  /** Undefined: tracing is off. */
+  readonly tracing: MessageTracing | undefined;
 }

@@ -1,6 +1,7 @@
 // Delivery of one subscription in one partition, run by the partition's owner: collects events, lets core/delivery decide,
 // performs the effects in order. Made by SubscriptionRuntime; follows a PartitionOwner.
 import { recutFrame } from '../core/chunk.ts';
+import type { SubscriptionDefinition } from '../core/definitions.ts';
 import type { DeliveredRun, Delivery, DeliveryEffect, DeliveryEvent } from '../core/delivery.ts';
 import { assertNever } from '../core/errors.ts';
 import type { CachedChunk } from './chunk-cache.ts';
@@ -12,6 +13,7 @@ import type { Session } from './session.ts';
 
 /** What a dispatcher needs of its subscription. */
 export interface DispatcherHost {
+  readonly definition: SubscriptionDefinition;
   readonly incarnation: number;
   session(consumer: number): Session | undefined;
   /** There may be something to give out. */
@@ -143,14 +145,25 @@ export class Dispatcher implements LogFollower {
   }
 
   #deliver(effect: DeliveryEffect & { kind: 'deliver' }, chunk: CachedChunk): void {
-    const { stats } = this.#context;
+    const { stats, tracing } = this.#context;
     const session = this.host.session(effect.consumer)!;
     session.leased(effect.messages, effect.bytes);
     stats.deliveredMessages += effect.messages;
     stats.deliveredBytes += effect.bytes;
     stats.deliveryWrites += 1;
     this.#sweeper.watch(this);
-    session.sink.send(this.#frames(effect.runs, chunk));
+    const frames = this.#frames(effect.runs, chunk);
+    session.sink.send(frames);
+    if (tracing !== undefined) {
+      const { name, topic } = this.host.definition;
+      tracing.delivered({
+        subscription: name,
+        topic,
+        partition: this.owner.id,
+        messages: effect.messages,
+        frames,
+      });
+    }
   }
 
   /** The bytes of the runs: the chunk itself or a part of it where they are in one piece, else put together. */

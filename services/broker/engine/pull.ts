@@ -23,6 +23,7 @@ export class PullConsumer implements ConsumerSink {
   readonly #onIdle: () => void;
   readonly #calls: PullCall[] = [];
   #idleSinceMs: number;
+  #cancelIdleTimer: () => void = () => undefined;
 
   constructor(
     subscription: SubscriptionRuntime,
@@ -69,6 +70,7 @@ export class PullConsumer implements ConsumerSink {
   }
 
   close(error: BrokerError): void {
+    this.#cancelIdleTimer();
     for (const call of this.#calls.splice(0)) {
       call.cancelTimer();
       call.reject(error);
@@ -98,7 +100,7 @@ export class PullConsumer implements ConsumerSink {
   }
 
   #watchIdle(): void {
-    this.#context.clock.setTimer(IDLE_MS, () => {
+    this.#cancelIdleTimer = this.#context.clock.setTimer(IDLE_MS, () => {
       if (this.#session.closed) return;
       const idleMs = this.#context.clock.monotonicMs() - this.#idleSinceMs;
       if (this.#calls.length === 0 && this.#session.outstandingMessages === 0 && idleMs >= IDLE_MS) {

@@ -119,6 +119,7 @@ export class DurableKv {
     const found = new Map<string, Entry>();
     for (const entry of this.tables.entries(table, range)) found.set(entry.key.toString('latin1'), entry);
     for (const { key, value } of this.#overlay.ofTable(table)) {
+      if (key.compare(range.start) < 0 || key.compare(range.end) >= 0) continue;
       if (value) found.set(key.toString('latin1'), { key, value: Buffer.from(value) });
       else found.delete(key.toString('latin1'));
     }
@@ -172,7 +173,6 @@ export class DurableKv {
     this.#running ??= new Promise((resolve) => {
       setImmediate(async () => {
         await this.#pump();
-        this.#running = undefined;
         resolve();
       });
     });
@@ -186,6 +186,8 @@ export class DurableKv {
       if (batch.ops.length > 0) await this.#write(batch);
       else batch.resolve();
     }
+    // In the same step as the loop's last look at the queue: whoever comes after this wakes a new pump.
+    this.#running = undefined;
   }
 
   get #canMerge(): boolean {

@@ -21,6 +21,7 @@ import { openFolder } from './folder.ts';
 import { lockFolder } from './folder-lock.ts';
 import { type Journal, openJournal } from './journal.ts';
 import { EmbeddedLogStore } from './log-store.ts';
+import { Overlay } from './overlay.ts';
 import { EmbeddedOwnershipStore } from './ownership-store.ts';
 import { PartitionTable } from './partition-table.ts';
 import { isFull, messageOf, refuseFolder } from './storage-errors.ts';
@@ -117,10 +118,9 @@ async function openKv(dir: string, options: EmbeddedStoreOptions): Promise<Durab
 async function replay(journal: Journal, tables: Tables): Promise<number> {
   const merged = tables.sequence();
   const records = await journal.recover(merged);
-  await tables.write(
-    records.flatMap((record) => record.ops),
-    records.at(-1)?.sequence ?? merged,
-  );
+  const last = new Overlay();
+  for (const op of records.flatMap(({ ops }) => ops)) last.add(op);
+  await tables.write(last.freeze(), records.at(-1)?.sequence ?? merged);
   return records.length;
 }
 

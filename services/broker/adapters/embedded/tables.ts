@@ -4,10 +4,9 @@
 // closed and opened again before the next one: LMDB may have declared its environment broken, and lmdb-js then blocks
 // for ever on the next transaction.
 
-import { stat } from 'node:fs/promises';
 import { open } from 'lmdb';
-import { BrokerError } from '../../core/errors.ts';
 import { type KeyRange, readU64, SEQUENCE_KEY, writeU64 } from './keys.ts';
+import { checkTablesFile } from './tables-file.ts';
 
 export const LOG = 0;
 export const CURSORS = 1;
@@ -45,8 +44,9 @@ const BINARY = { encoding: 'binary', keyEncoding: 'binary' } as const;
 /** Address space, not memory: growing the map later stops all readers for a moment. */
 const MAP_BYTES = 1 << 30;
 
-/** Throws what lmdb throws on a file that is no LMDB database, and FAILED_PRECONDITION on one that is cut short. */
+/** Makes the file if it is not there. FAILED_PRECONDITION if it is no LMDB file, or cut short. */
 export async function openTables(path: string): Promise<Tables> {
+  await checkTablesFile(path);
   const root = open({
     path,
     noSubdir: true,
@@ -59,7 +59,6 @@ export async function openTables(path: string): Promise<Tables> {
     eventTurnBatching: false,
   });
   try {
-    await refuseCutShort(path, root.getStats());
     const tables = TABLE_NAMES.map((name) => root.openDB<Buffer, Buffer>(name, BINARY));
     const at = (table: Table) => tables[table]!;
 
@@ -109,16 +108,6 @@ export async function openTables(path: string): Promise<Tables> {
 
 function sequenceFrom(value: Buffer | undefined): number {
   return value ? readU64(value, 0) : 0;
-}
-
-/** A page beyond the file's end can't be read, only crashed on, so this is looked at before anything else. */
-async function refuseCutShort(path: string, stats: object): Promise<void> {
-  const { pageSize, lastPageNumber } = stats as { pageSize: number; lastPageNumber: number };
-  const needed = (lastPageNumber + 1) * pageSize;
-  const { size } = await stat(path);
-  if (size < needed) {
-    throw new BrokerError('FAILED_PRECONDITION', `${path} is cut short: ${size} of ${needed} bytes`);
-  }
 }
 
 /** lmdb-js rejects with a general error whose `commitError` rejects with the cause. */

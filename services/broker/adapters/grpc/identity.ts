@@ -88,8 +88,14 @@ function unquoted(value: string): string {
   }
 }
 
+/** The part of an HTTP/2 session that is used here. */
+export interface Session {
+  once(event: 'close', listener: () => void): unknown;
+  destroy(): void;
+}
+
 /** The HTTP/2 session behind a call that an interceptor sees, or behind the one that a handler gets. */
-export function sessionOf(call: unknown): object | undefined {
-  const { call: inner, stream } = call as { call?: unknown; stream?: { session?: object } };
-  return stream?.session ?? (inner as { stream?: { session?: object } } | undefined)?.stream?.session;
+export function sessionOf(call: unknown): Session | undefined {
+  const { call: inner, stream } = call as { call?: unknown; stream?: { session?: Session } };
+  return stream?.session ?? (inner as { stream?: { session?: Session } } | undefined)?.stream?.session;
 }

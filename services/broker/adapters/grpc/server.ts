@@ -6,6 +6,7 @@ import { KEEPALIVE_TIMEOUT_MS, MAX_REQUEST_BYTES, MAX_STREAMS_PER_CONNECTION } f
 import type { Clock } from '../../ports/clock.ts';
 import { HEALTH_SERVICE } from './grpc-descriptors.ts';
 import { Health } from './health.ts';
+import { type Session, sessionOf } from './identity.ts';
 import { reflectionServices } from './reflection.ts';
 import type { GrpcService, RpcBorder } from './rpc.ts';
 import { statusOf } from './status.ts';
@@ -32,6 +33,8 @@ export class GrpcServer {
   readonly #options: GrpcServerOptions;
   readonly #server: grpc.Server;
   readonly #health: Health;
+  /** Those on which there was a call, and that are still open. */
+  readonly #sessions = new Set<Session>();
   #draining: Promise<'drained' | 'cut off'> | undefined;
 
   constructor(options: GrpcServerOptions) {
@@ -91,6 +94,8 @@ export class GrpcServer {
     } finally {
       cancelTimer();
       this.#server.forceShutdown();
+      // forceShutdown knows no sessions when channelz is off.
+      for (const session of this.#sessions) session.destroy();
     }
   }
 
@@ -109,6 +114,11 @@ export class GrpcServer {
 
   /** Health goes on answering while the server drains, everything else is refused. */
   #admit(path: string, call: grpc.ServerInterceptingCallInterface): grpc.ServerInterceptingCall {
+    const session = sessionOf(call);
+    if (session !== undefined && !this.#sessions.has(session)) {
+      this.#sessions.add(session);
+      session.once('close', () => this.#sessions.delete(session));
+    }
     if (this.#draining === undefined || path.startsWith(`/${HEALTH_SERVICE}/`)) {
       // Handed on as it is: a wrapper would cost every message of the hot methods.
       return call as grpc.ServerInterceptingCall;
@@ -121,6 +131,12 @@ export class GrpcServer {
       new grpc.ResponderBuilder().withStart((next) => next(listener)).build(),
     );
   }
+}
+
+/** grpc-js' own log, which otherwise goes to the console. Once a process. */
+export function onGrpcLog(listener: (message: string) => void): void {
+  const write = (...parts: unknown[]): void => listener(parts.map(String).join(' '));
+  grpc.setLogger({ error: write, info: write, debug: write });
 }
 
 function bindError(address: string, cause: Error): BrokerError {

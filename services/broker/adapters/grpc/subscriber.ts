@@ -15,6 +15,7 @@ import type { Broker } from '../../engine/broker.ts';
 import type { ConsumerSink, Session } from '../../engine/session.ts';
 import type { SubscriptionRuntime } from '../../engine/subscription-runtime.ts';
 import type { Clock } from '../../ports/clock.ts';
+import { type BidiCall, frameWriter, type WriteFrames } from './frame-writer.ts';
 import { parsePull } from './hot-wire.ts';
 import type { Authorize } from './identity.ts';
 import { type GrpcService, grpcService, type RawBidiStream, type RpcBorder } from './rpc.ts';
@@ -39,8 +40,8 @@ export interface SubscriberOptions {
 }
 
 const EMPTY = Buffer.alloc(0);
-/** The transport's own bound is 16 messages, whatever their size. */
-const OUTBOX_WRITES = 16;
+/** Small writes under way on a stream: each costs the transport more than its bytes. */
+const OUTBOX_WRITES = 64;
 
 export function subscriberService(options: SubscriberOptions): GrpcService {
   const { border } = options;
@@ -151,25 +152,23 @@ function checkCredit(limits: SubscriberOptions['limits'], messages: number, byte
 
 /** A stream's way out, bounded in bytes and writes. */
 class StreamSink implements ConsumerSink {
-  readonly #call: Parameters<RawBidiStream>[0];
+  readonly #call: BidiCall;
+  readonly #write: WriteFrames;
   readonly #options: SubscriberOptions;
   readonly #over: AbortSignal;
   readonly #onWritable: () => void;
   #bytes = 0;
   #writes = 0;
   #taken = 0;
-  #watching = false;
+  #cancelWatch: (() => void) | undefined;
 
-  constructor(
-    options: SubscriberOptions,
-    call: Parameters<RawBidiStream>[0],
-    over: AbortSignal,
-    onWritable: () => void,
-  ) {
+  constructor(options: SubscriberOptions, call: BidiCall, over: AbortSignal, onWritable: () => void) {
     this.#options = options;
     this.#call = call;
+    this.#write = frameWriter(call);
     this.#over = over;
     this.#onWritable = onWritable;
+    over.addEventListener('abort', () => this.#cancelWatch?.());
   }
 
   get writable(): boolean {
@@ -181,14 +180,14 @@ class StreamSink implements ConsumerSink {
   send(frames: Buffer): void {
     this.#bytes += frames.length;
     this.#writes += 1;
-    this.#call.write(frames, () => {
+    this.#write(frames, () => {
       const wasWritable = this.writable;
       this.#bytes -= frames.length;
       this.#writes -= 1;
       this.#taken += 1;
       if (!wasWritable && this.writable) this.#onWritable();
     });
-    if (!this.writable && !this.#watching) this.#watch();
+    if (!this.writable && this.#cancelWatch === undefined) this.#watch();
   }
 
   close(error: BrokerError): void {
@@ -197,12 +196,11 @@ class StreamSink implements ConsumerSink {
 
   /** Looks again after slowConsumerMs: if nothing was taken meanwhile, nobody is reading. */
   #watch(): void {
-    this.#watching = true;
     const { clock, broker, limits } = this.#options;
     const before = this.#taken;
-    clock.setTimer(limits.slowConsumerMs, () => {
-      this.#watching = false;
-      if (this.#over.aborted || this.#writes === 0) return;
+    this.#cancelWatch = clock.setTimer(limits.slowConsumerMs, () => {
+      this.#cancelWatch = undefined;
+      if (this.#writes === 0) return;
       if (this.#taken > before) {
         if (!this.writable) this.#watch();
         return;

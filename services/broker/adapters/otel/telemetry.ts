@@ -1,0 +1,176 @@
+// The broker's telemetry as one thing: traces over OTLP, metrics over OTLP and for Prometheus. main.ts loads it only when
+// settings.ts says that somebody wants any of it, opens it first and closes it last.
+//
+//   engine ──MessageTracing──▶ tracing ──▶ SDK ──▶ OTLP
+//   engine's and store's counters ◀─read─ metric-producer ◀─collect─ prometheus-endpoint, otlp-metrics
+import { hostname } from 'node:os';
+import { setTimeout } from 'node:timers/promises';
+import { type DiagLogger, DiagLogLevel, diag, trace } from '@opentelemetry/api';
+import {
+  defaultResource,
+  detectResources,
+  envDetector,
+  type Resource,
+  resourceFromAttributes,
+  serviceInstanceIdDetector,
+} from '@opentelemetry/resources';
+import type { NodeSDK } from '@opentelemetry/sdk-node';
+import type { BrokerError } from '../../core/errors.ts';
+import type { EngineLogger } from '../../engine/context.ts';
+import type { Clock } from '../../ports/clock.ts';
+import type { MessageTracing } from '../../ports/telemetry.ts';
+import { BrokerMetrics, MAX_REPORTED, type MetricSources } from './metric-producer.ts';
+import type { MetricPush } from './otlp-metrics.ts';
+import { openPrometheusEndpoint, type PrometheusEndpoint } from './prometheus-endpoint.ts';
+import type { TelemetrySettings } from './settings.ts';
+import { OtelTracing } from './tracing.ts';
+
+const SERVICE_NAME = 'fanfare-broker';
+/** How long a stopping broker waits for a collector that does not answer. */
+const CLOSE_TIMEOUT_MS = 5_000;
+/** Failed publishes come in floods: one in so long is logged. */
+const FAILURE_LOG_INTERVAL_MS = 1_000;
+
+export interface TelemetryOptions {
+  readonly settings: TelemetrySettings;
+  readonly logger: EngineLogger;
+  readonly clock: Clock;
+}
+
+export class Telemetry {
+  /** Undefined while traces are not exported. */
+  readonly tracing: MessageTracing | undefined;
+  readonly #options: TelemetryOptions;
+  readonly #resource: Resource;
+  readonly #sdk: NodeSDK | undefined;
+  readonly #endpoint: PrometheusEndpoint | undefined;
+  #metrics: BrokerMetrics | undefined;
+  #push: MetricPush | undefined;
+
+  constructor(
+    options: TelemetryOptions,
+    resource: Resource,
+    sdk: NodeSDK | undefined,
+    endpoint: PrometheusEndpoint | undefined,
+  ) {
+    this.#options = options;
+    this.#resource = resource;
+    this.#sdk = sdk;
+    this.#endpoint = endpoint;
+    if (sdk !== undefined) {
+      this.tracing = new OtelTracing(trace.getTracer(SERVICE_NAME), failureLog(options));
+    }
+  }
+
+  /** Where the Prometheus endpoint is; undefined: there is none. */
+  get metricsListen(): { readonly host: string; readonly port: number } | undefined {
+    return this.#endpoint;
+  }
+
+  /** For the log's lines. */
+  activeSpanIds(): { readonly traceId: string; readonly spanId: string } | undefined {
+    return trace.getActiveSpan()?.spanContext();
+  }
+
+  /** The broker is there: its numbers are exported from now on. */
+  async observe(sources: MetricSources): Promise<void> {
+    const { settings, logger, clock } = this.#options;
+    this.#metrics = new BrokerMetrics(this.#resource, sources, clock, (count) =>
+      logger.warn(
+        { unreported: count },
+        `more than ${MAX_REPORTED} topics or subscriptions: the others have no metrics of their own`,
+      ),
+    );
+    this.#endpoint?.serve(this.#metrics);
+    if (settings.metrics.exporters.length === 0) return;
+    const { openMetricPush } = await import('./otlp-metrics.ts');
+    this.#push = await openMetricPush(settings.metrics, this.#metrics);
+  }
+
+  /** Exports what is left, within 5 s, and ends. Never rejects. */
+  async close(): Promise<void> {
+    const { logger } = this.#options;
+    const giveUp = new AbortController();
+    const late = setTimeout(CLOSE_TIMEOUT_MS, 'late', { signal: giveUp.signal });
+    try {
+      const closed = Promise.all([this.#sdk?.shutdown(), this.#push?.close(), this.#endpoint?.close()]);
+      if ((await Promise.race([closed, late])) === 'late') {
+        logger.warn({}, `the last telemetry could not be exported in ${CLOSE_TIMEOUT_MS / 1000} s`);
+      }
+    } catch (error) {
+      logger.warn({ error }, 'the last telemetry could not be exported');
+    } finally {
+      giveUp.abort();
+      late.catch(() => {
+        // Aborted: in time.
+      });
+      this.#metrics?.stop();
+    }
+  }
+}
+
+/** FAILED_PRECONDITION if the Prometheus endpoint can't listen. */
+export async function openTelemetry(options: TelemetryOptions): Promise<Telemetry> {
+  const { settings, logger } = options;
+  const endpoint =
+    settings.metricsListen &&
+    (await openPrometheusEndpoint(settings.metricsListen, (error) =>
+      logger.error({ error }, 'the metrics endpoint failed'),
+    ));
+  const resource = brokerResource();
+  const sdk = settings.traces ? await startTraces(resource) : undefined;
+  // After the SDK: with OTEL_LOG_LEVEL it sets a logger of its own, on standard output.
+  diag.setLogger(diagLogger(logger), { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true });
+  return new Telemetry(options, resource, sdk, endpoint);
+}
+
+/** Reads exporter, sampler, limits, batching and propagators from OTEL_ variables. */
+async function startTraces(resource: Resource): Promise<NodeSDK> {
+  const { NodeSDK } = await import('@opentelemetry/sdk-node');
+  const sdk = new NodeSDK({
+    resource,
+    autoDetectResources: false,
+    metricReaders: [],
+    logRecordProcessors: [],
+  });
+  sdk.start();
+  return sdk;
+}
+
+/** What the broker is called in all telemetry: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over our own name. */
+function brokerResource(): Resource {
+  return defaultResource()
+    .merge(resourceFromAttributes({ 'service.name': SERVICE_NAME, 'host.name': hostname() }))
+    .merge(detectResources({ detectors: [serviceInstanceIdDetector, envDetector] }));
+}
+
+/** OpenTelemetry's own troubles, such as a collector that is away, in the broker's log. */
+function diagLogger(logger: EngineLogger): DiagLogger {
+  const as =
+    (level: 'info' | 'warn') =>
+    (message: string, ...details: unknown[]): void =>
+      logger[level](details.length === 0 ? {} : { details: details.map(String) }, sentence(message));
+  return { error: as('warn'), warn: as('warn'), info: as('info'), debug: as('info'), verbose: as('info') };
+}
+
+/** Errors come as JSON, with their stack: what went wrong is in `message`. */
+function sentence(text: string): string {
+  const message = text.startsWith('{') && /"message":"((?:[^"\\]|\\.)*)"/.exec(text)?.[1];
+  return `OpenTelemetry: ${message || text}`;
+}
+
+function failureLog({ logger, clock }: TelemetryOptions) {
+  let lastMs = Number.NEGATIVE_INFINITY;
+  let unlogged = 0;
+  return (topic: string, failure: BrokerError): void => {
+    const nowMs = clock.monotonicMs();
+    if (nowMs - lastMs < FAILURE_LOG_INTERVAL_MS) {
+      unlogged += 1;
+      return;
+    }
+    const fields = { topic, code: failure.code, reason: failure.message };
+    logger.warn({ ...fields, ...(unlogged > 0 && { unlogged }) }, 'a traced publish failed');
+    lastMs = nowMs;
+    unlogged = 0;
+  };
+}

@@ -1,0 +1,7 @@
+// fanfare serve: the broker itself. Its flags are its own (services/broker/config.ts).
+
+/** `flags` is everything after "serve". Resolves to the exit code when the broker has stopped. */
+export async function serve(flags: readonly string[]): Promise<number> {
+  const broker = await import('../../broker/main.ts');
+  return broker.serve(flags);
+}

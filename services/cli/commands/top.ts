@@ -1,0 +1,88 @@
+// fanfare top: how far behind each subscription is, live.
+import type { Backlog } from '../../client/admin-types.ts';
+import type { CommonFlags } from '../config.ts';
+import { CliError, EXIT } from '../failure.ts';
+import { type Columns, formatTable } from '../output.ts';
+import { withClient } from '../session.ts';
+import { formatCount, formatDuration, formatSize } from '../units.ts';
+
+export interface TopFlags extends CommonFlags {
+  /** Milliseconds. */
+  readonly interval: number;
+  readonly once?: boolean;
+}
+
+/** A backlog with what happened since the answer before. */
+interface Row extends Backlog {
+  readonly appendedPerS: number;
+  readonly deliveredPerS: number;
+  readonly ackedPerS: number;
+}
+
+const COLUMNS: Columns<Row> = {
+  subscription: (row) => row.subscription.slice(row.subscription.lastIndexOf('/') + 1),
+  topic: (row) => row.topic.slice(row.topic.lastIndexOf('/') + 1),
+  'publish/s': (row) => formatCount(row.appendedPerS),
+  'deliver/s': (row) => formatCount(row.deliveredPerS),
+  'ack/s': (row) => formatCount(row.ackedPerS),
+  backlog: (row) => formatCount(row.messages),
+  size: (row) => formatSize(row.bytes),
+  outstanding: (row) => formatCount(row.outstandingMessages),
+  'oldest unacked': (row) =>
+    row.oldestUnackedAgeMs === undefined ? '-' : formatDuration(row.oldestUnackedAgeMs),
+  consumers: (row) => row.consumers,
+};
+
+export async function top(
+  subscriptions: readonly string[],
+  flags: TopFlags,
+  signal: AbortSignal,
+): Promise<void> {
+  await withClient(flags, async (client) => {
+    await client.reach({ timeoutMs: flags.timeout, signal });
+    let before: readonly Backlog[] = [];
+    let answers = 0;
+    for await (const backlogs of client.admin.watchBacklog({
+      subscriptions,
+      intervalMs: flags.interval,
+      signal,
+    })) {
+      answers++;
+      // Rates need two answers; --once shows the first that has them.
+      if (!flags.once || answers > 1 || backlogs.length === 0) print(rowsOf(backlogs, before), flags);
+      if (flags.once && (answers > 1 || backlogs.length === 0)) return;
+      before = backlogs;
+    }
+  });
+  if (signal.aborted) throw new CliError('', EXIT.interrupted);
+}
+
+/** Rates from the difference of two answers; a counter that fell began anew. */
+export function rowsOf(now: readonly Backlog[], before: readonly Backlog[]): Row[] {
+  const earlier = new Map(before.map((backlog) => [backlog.subscription, backlog]));
+  return now.map((backlog) => {
+    const last = earlier.get(backlog.subscription);
+    const seconds = ((backlog.measureTime?.getTime() ?? 0) - (last?.measureTime?.getTime() ?? 0)) / 1_000;
+    const rate = (total: number, previous: number | undefined) => {
+      if (previous === undefined || !(seconds > 0)) return 0;
+      return (total < previous ? total : total - previous) / seconds;
+    };
+    return {
+      ...backlog,
+      appendedPerS: rate(backlog.appendedTotal, last?.appendedTotal),
+      deliveredPerS: rate(backlog.deliveredTotal, last?.deliveredTotal),
+      ackedPerS: rate(backlog.ackedTotal, last?.ackedTotal),
+    };
+  });
+}
+
+function print(rows: readonly Row[], flags: TopFlags): void {
+  if (flags.output === 'json') {
+    for (const row of rows) console.log(JSON.stringify(row));
+    return;
+  }
+  const text = rows.length === 0 ? 'no subscriptions' : formatTable(rows, COLUMNS);
+  if (!process.stdout.isTTY || flags.once) console.log(text);
+  // Home, the table with each line cleared behind it, and everything below cleared.
+  else process.stdout.write(`\x1b[H${text.replaceAll('\n', '\x1b[K\n')}\x1b[K\n\x1b[J`);
+}

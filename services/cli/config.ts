@@ -1,0 +1,79 @@
+// Which broker a command talks to. The only file of the CLI that reads the environment. First that says so wins:
+// flags, FANFARE_ variables, the nearest .fanfare/context.json in this folder or one above, the selected context.
+import { homedir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { type Context, contextPath, readContext } from '../certs/context-file.ts';
+import { contextsFolder, readNamedContext, selectedContext } from './context-store.ts';
+import { CliError, EXIT } from './failure.ts';
+import type { OutputFormat } from './output.ts';
+
+/** Flags that every command has which talks to a broker. */
+export interface CommonFlags {
+  readonly context?: string;
+  readonly address?: string;
+  readonly project?: string;
+  readonly tlsCa?: string;
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
+  readonly insecure?: boolean;
+  readonly output: OutputFormat;
+  /** Milliseconds. */
+  readonly timeout: number;
+}
+
+/** A context and where it comes from, for `context show`. */
+export interface ResolvedContext extends Context {
+  readonly source: string;
+}
+
+const DATA_FOLDER = '.fanfare';
+
+/** Where named contexts are kept. */
+export function configFolder(): string {
+  const base = process.env.XDG_CONFIG_HOME || join(homedir(), '.config');
+  return contextsFolder(base);
+}
+
+export async function resolveContext(flags: Partial<CommonFlags>): Promise<ResolvedContext> {
+  const env = process.env;
+  const address = flags.address ?? env.FANFARE_ADDRESS;
+  const found = await findContext(flags.context ?? env.FANFARE_CONTEXT);
+  if (address === undefined && found === undefined) {
+    throw new CliError(
+      'no broker is known here: start one in this folder ("npm start"), or give --address with --tls-ca, --tls-cert and --tls-key, or "context add" one',
+      EXIT.usage,
+    );
+  }
+  const ca = flags.tlsCa ?? env.FANFARE_TLS_CA ?? found?.tls?.ca;
+  const cert = flags.tlsCert ?? env.FANFARE_TLS_CERT ?? found?.tls?.cert;
+  const key = flags.tlsKey ?? env.FANFARE_TLS_KEY ?? found?.tls?.key;
+  const insecure =
+    flags.insecure || env.FANFARE_INSECURE === '1' || (found !== undefined && !found.tls && !ca);
+  const base = {
+    address: address ?? found!.address,
+    project: flags.project ?? env.FANFARE_PROJECT ?? found?.project ?? 'default',
+    source: found?.source ?? 'flags and environment',
+  };
+  if (insecure) return base;
+  if (ca === undefined || cert === undefined || key === undefined) {
+    throw new CliError(
+      `${base.address} needs mutual TLS: give --tls-ca, --tls-cert and --tls-key (or --insecure for a plaintext broker)`,
+      EXIT.usage,
+    );
+  }
+  return { ...base, tls: { ca: resolve(ca), cert: resolve(cert), key: resolve(key) } };
+}
+
+async function findContext(name: string | undefined): Promise<ResolvedContext | undefined> {
+  const folder = configFolder();
+  if (name !== undefined) return { ...(await readNamedContext(folder, name)), source: `context ${name}` };
+  for (let at = process.cwd(); ; at = dirname(at)) {
+    const path = contextPath(join(at, DATA_FOLDER));
+    const context = await readContext(path);
+    if (context !== undefined) return { ...context, source: path };
+    if (at === dirname(at)) break;
+  }
+  const selected = await selectedContext(folder);
+  if (selected === undefined) return undefined;
+  return { ...(await readNamedContext(folder, selected)), source: `context ${selected}` };
+}

@@ -1,0 +1,47 @@
+// What a command can fail with, and what the shell is told then. Used by every command; main.ts prints.
+
+/** README's exit codes. */
+export const EXIT = {
+  ok: 0,
+  failed: 1,
+  usage: 2,
+  notFound: 3,
+  denied: 4,
+  unavailable: 5,
+  timeout: 6,
+  interrupted: 130,
+} as const;
+
+/** Ends a command with a message: what, why, what to do. */
+export class CliError extends Error {
+  override readonly name = 'CliError';
+  readonly exitCode: number;
+
+  constructor(message: string, exitCode: number = EXIT.failed, options?: { cause?: unknown }) {
+    super(message, options);
+    this.exitCode = exitCode;
+  }
+}
+
+const BY_CODE: Readonly<Record<string, { exitCode: number; hint?: string }>> = {
+  NOT_FOUND: { exitCode: EXIT.notFound, hint: 'see what there is with "topic list" and "subscription list"' },
+  PERMISSION_DENIED: { exitCode: EXIT.denied },
+  UNAUTHENTICATED: { exitCode: EXIT.denied },
+  INVALID_ARGUMENT: { exitCode: EXIT.usage },
+  UNAVAILABLE: { exitCode: EXIT.unavailable, hint: 'is the broker running there? "npm start" starts one' },
+  DEADLINE_EXCEEDED: { exitCode: EXIT.timeout, hint: 'try again, or give more time with --timeout' },
+  CANCELLED: { exitCode: EXIT.interrupted },
+};
+
+/** The line and the exit code for whatever a command threw. */
+export function describeFailure(error: unknown): { text: string; exitCode: number } {
+  if (error instanceof CliError) return { text: error.message, exitCode: error.exitCode };
+  const { name, code, message } = error as { name?: string; code?: string; message?: string };
+  if (name === 'CertificateError') return { text: message ?? '', exitCode: EXIT.failed };
+  if (name === 'FanfareError') {
+    const known = BY_CODE[code ?? ''];
+    const text = known?.hint === undefined ? `${message}` : `${message}; ${known.hint}`;
+    return { text, exitCode: known?.exitCode ?? EXIT.failed };
+  }
+  return { text: message ?? String(error), exitCode: EXIT.failed };
+}

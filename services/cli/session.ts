@@ -1,0 +1,36 @@
+// One command's time with a broker: finds it, connects, closes. Used by every command that talks to one.
+import { type Client, connect } from '../client/client.ts';
+import { type CommonFlags, resolveContext } from './config.ts';
+
+/** Runs a command with a client, which is closed after it, whatever happens. */
+export async function withClient<Result>(
+  flags: CommonFlags,
+  run: (client: Client) => Promise<Result>,
+): Promise<Result> {
+  const { address, project, tls } = await resolveContext(flags);
+  const client = connect({
+    address,
+    project,
+    ...(tls === undefined ? { insecure: true } : { tls }),
+    callTimeoutMs: flags.timeout,
+  });
+  try {
+    return await run(client);
+  } finally {
+    await client.close();
+  }
+}
+
+/** Tells on stderr, once per outage, that a stream is being opened again. */
+export function outageReporter(): { onRetry: (error: Error) => void; onAlive: () => void } {
+  let isDown = false;
+  return {
+    onRetry(error) {
+      if (!isDown) console.error(`fanfare: trying again: ${error.message}`);
+      isDown = true;
+    },
+    onAlive() {
+      isDown = false;
+    },
+  };
+}

@@ -1,0 +1,158 @@
+// The load of one bench case, a process of its own: a publisher and the consumers, on the client library. Started by
+// cases.ts through child.ts. Each message carries the time it was published at, so that latency needs one clock only.
+import { readFileSync } from 'node:fs';
+import { connect } from '../../services/client/client.ts';
+import { walkFrames } from '../../services/client/frames.ts';
+import { receiveJob, report, told } from './child.ts';
+
+export interface LoadJob {
+  readonly address: string;
+  readonly certs: string;
+  readonly topic: string;
+  /** One consumer for each entry. */
+  readonly subscriptions: readonly string[];
+  /** All consumers on one connection, or each on its own. */
+  readonly connections: 'shared' | 'separate';
+  readonly messageBytes: number;
+  /** Messages a second; 0: as fast as they are acknowledged. */
+  readonly rate: number;
+  readonly seconds: number;
+  readonly warmupSeconds: number;
+  /** Ordering keys to choose from; 0: none. */
+  readonly keys: number;
+  /** What the publisher has unacknowledged, at most. */
+  readonly outstandingMessages: number;
+  readonly outstandingBytes: number;
+}
+
+export interface LoadResult {
+  readonly published: number;
+  readonly delivered: number;
+  readonly seconds: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly p999Ms: number;
+  /** CPU of this process for the same time. */
+  readonly clientCpuSeconds: number;
+}
+
+/** Latencies kept; beyond, every second one is dropped and so on. */
+const MAX_SAMPLES = 1_000_000;
+
+const job = await receiveJob<LoadJob>();
+const pem = (file: string): Buffer => readFileSync(`${job.certs}/${file}`);
+const tls = { ca: pem('ca.crt'), cert: pem('client.crt'), key: pem('client.key') };
+const open = () => connect({ address: job.address, tls });
+const publisherClient = open();
+const shared = open();
+
+let measuring = false;
+let delivered = 0;
+let samples: number[] = [];
+const epoch = performance.timeOrigin;
+const nowMs = (): number => performance.now();
+
+const consumers = job.subscriptions.map((subscription) => {
+  const client = job.connections === 'shared' ? shared : open();
+  return client.subscribeRaw(subscription, {
+    maxOutstandingMessages: 100_000,
+    maxOutstandingBytes: 64 * 1024 * 1024,
+    onChunk: (bytes, settle) => {
+      settle.ack();
+      if (!measuring) {
+        delivered += countAndSample(bytes, false);
+        return;
+      }
+      delivered += countAndSample(bytes, true);
+    },
+  });
+});
+
+/** At a rate every message is measured; else the first of each response, which has waited longest. */
+function countAndSample(bytes: Buffer, sample: boolean): number {
+  let count = 0;
+  walkFrames(bytes, (start) => {
+    if (sample && (count === 0 || job.rate > 0) && samples.length < MAX_SAMPLES)
+      samples.push(nowMs() - publishedAtMs(bytes, start));
+    count += 1;
+  });
+  return count;
+}
+
+/** ack_id, then message, whose first field is data: its first 8 bytes. */
+function publishedAtMs(bytes: Buffer, start: number): number {
+  let at = start + 2 + bytes[start + 1]!;
+  at += 1;
+  while (bytes[at]! >= 0x80) at += 1;
+  at += 2;
+  while (bytes[at]! >= 0x80) at += 1;
+  return bytes.readDoubleLE(at + 1) - epoch;
+}
+
+const publisher = publisherClient.publisher(job.topic, {
+  maxOutstandingMessages: job.outstandingMessages,
+  maxOutstandingBytes: job.outstandingBytes,
+});
+let published = 0;
+let stopping = false;
+
+function publishOne(): void {
+  const data = Buffer.allocUnsafe(job.messageBytes);
+  data.writeDoubleLE(epoch + nowMs(), 0);
+  const orderingKey = job.keys > 0 ? `key-${published % job.keys}` : undefined;
+  published += 1;
+  publisher
+    .publish(orderingKey === undefined ? { data } : { data, orderingKey })
+    .catch((error: unknown) => report('failed', { error: String(error) }));
+}
+
+async function publishFast(): Promise<void> {
+  while (!stopping) {
+    await publisher.ready();
+    // A batch's worth without a turn of the event loop each.
+    for (let i = 0; i < 250 && !stopping; i += 1) publishOne();
+  }
+}
+
+/** An open loop: a message is due at its time, whatever became of those before it. */
+async function publishAtRate(): Promise<void> {
+  const startMs = nowMs();
+  let sent = 0;
+  while (!stopping) {
+    const due = Math.floor(((nowMs() - startMs) * job.rate) / 1000);
+    for (; sent < due; sent += 1) publishOne();
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
+await Promise.all([publisherClient.admin.getTopic(job.topic), shared.admin.getTopic(job.topic)]);
+report('ready');
+await told('start');
+const publishing = job.rate > 0 ? publishAtRate() : publishFast();
+await new Promise((resolve) => setTimeout(resolve, job.warmupSeconds * 1000));
+
+report('measuring');
+measuring = true;
+const before = { published, delivered, atMs: nowMs(), cpu: process.cpuUsage() };
+samples = [];
+await new Promise((resolve) => setTimeout(resolve, job.seconds * 1000));
+const seconds = (nowMs() - before.atMs) / 1000;
+const cpu = process.cpuUsage(before.cpu);
+measuring = false;
+samples.sort((a, b) => a - b);
+const quantile = (q: number): number => samples[Math.min(samples.length - 1, Math.floor(samples.length * q))] ?? 0;
+const result: LoadResult = {
+  published: published - before.published,
+  delivered: delivered - before.delivered,
+  seconds,
+  p50Ms: quantile(0.5),
+  p99Ms: quantile(0.99),
+  p999Ms: quantile(0.999),
+  clientCpuSeconds: (cpu.user + cpu.system) / 1e6,
+};
+report('measured', result);
+stopping = true;
+await publishing;
+await publisher.close();
+for (const consumer of consumers) await consumer.close();
+process.exit(0);

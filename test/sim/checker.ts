@@ -1,0 +1,212 @@
+// Judges a simulation while it runs: told everything that publishers, consumers and stores see, it throws a Violation at
+// the first broken promise. Called by world.ts and the actors; the promises are listed in log-history.ts (logs and
+// publishers) and delivery-history.ts (subscriptions), and here:
+//
+//   fenced       a subscription sees only its own incarnation of its topic
+//   prompt       acks are committed within cursorCommitMs, or as soon as the store lets them
+//   complete     in the end everything is settled, or was trimmed by retention
+import type { SubscriptionDefinition } from '../../services/broker/core/definitions.ts';
+import type { PartitionId } from '../../services/broker/core/partition.ts';
+import type { SettleOperation } from '../../services/broker/core/settle-request.ts';
+import type { CursorCommit } from '../../services/broker/ports/cursor-store.ts';
+import type { Clock } from '../../services/broker/ports/clock.ts';
+import { type ConsumerName, DeliveryHistory, type Moment } from './delivery-history.ts';
+import { LogHistory } from './log-history.ts';
+import type { Received } from './received.ts';
+import type { StoreObserver } from './observed-store.ts';
+import { Violation } from './violation.ts';
+
+export interface CheckerOptions {
+  readonly clock: Clock;
+  readonly maxRun: number;
+  readonly cursorCommitMs: number;
+}
+
+/** How long the engine waits after a commit that failed; see engine/cursor-committer.ts. */
+const COMMIT_RETRY_MS = 250;
+
+export class Checker implements StoreObserver {
+  readonly logs = new LogHistory();
+  readonly #options: CheckerOptions;
+  /** By incarnation and partition. */
+  readonly #histories = new Map<string, DeliveryHistory>();
+  readonly #commitsBegun = new WeakMap<readonly CursorCommit[], number>();
+  #at = 0;
+  #life = 0;
+  #commitsUnderWay = 0;
+  #lastCommitEndMs = 0;
+  /** After everything was settled: whatever is delivered now is wrong. */
+  quiet = false;
+
+  constructor(options: CheckerOptions) {
+    this.#options = options;
+  }
+
+  // --- stores ---
+
+  appended(id: PartitionId, chunks: Parameters<LogHistory['appended']>[1]): void {
+    this.logs.appended(id, chunks, this.#options.clock.monotonicMs());
+  }
+
+  trimmed(id: PartitionId, bounds: Parameters<LogHistory['trimmed']>[1]): void {
+    this.logs.trimmed(id, bounds);
+  }
+
+  dropped(logEpoch: number): void {
+    this.logs.dropped(logEpoch);
+  }
+
+  commitBegun(commits: readonly CursorCommit[]): void {
+    this.#commitsUnderWay += 1;
+    this.#commitsBegun.set(commits, this.#moment().at);
+    for (const { subscription, partition } of commits) this.#known(subscription, partition)?.snapshotTaken();
+  }
+
+  commitEnded(): void {
+    this.#commitsUnderWay -= 1;
+    this.#lastCommitEndMs = this.#options.clock.monotonicMs();
+  }
+
+  committed(commits: readonly CursorCommit[], stale: readonly number[]): void {
+    const at = this.#commitsBegun.get(commits);
+    if (at === undefined) throw new Violation('a commit came from nowhere');
+    commits.forEach(({ subscription, partition }, index) => {
+      if (!stale.includes(index)) this.#known(subscription, partition)?.committed(at);
+    });
+  }
+
+  // --- lives ---
+
+  lifeBegins(life: number): void {
+    this.#life = life;
+    this.#commitsUnderWay = 0;
+    this.#lastCommitEndMs = this.#options.clock.monotonicMs();
+  }
+
+  /** `live`: the subscriptions that there are. */
+  lifeEnds(graceful: boolean, live: Iterable<SubscriptionDefinition>): void {
+    this.checkCommitsArePrompt(live);
+    const nowMs = this.#options.clock.monotonicMs();
+    for (const history of this.#histories.values()) history.lifeEnded(nowMs, graceful);
+  }
+
+  checkCommitsArePrompt(live: Iterable<SubscriptionDefinition>): void {
+    if (this.#commitsUnderWay > 0) return;
+    const nowMs = this.#options.clock.monotonicMs();
+    const patienceMs = Math.max(this.#options.cursorCommitMs, COMMIT_RETRY_MS) + 1;
+    for (const definition of live) {
+      for (const { dirtySinceMs } of this.#historiesOf(definition)) {
+        if (dirtySinceMs === undefined) continue;
+        const sinceMs = Math.max(dirtySinceMs, this.#lastCommitEndMs);
+        if (nowMs - sinceMs > patienceMs)
+          throw new Violation(`${definition.name}: an ack of ${dirtySinceMs} is not being committed at ${nowMs}`);
+      }
+    }
+  }
+
+  // --- consumers ---
+
+  delivered(
+    definition: SubscriptionDefinition,
+    consumer: ConsumerName,
+    messages: readonly Received[],
+    deadlineMs: number,
+  ): void {
+    for (const { logEpoch, partition, offset, attempt, identity, content } of messages) {
+      const place = `${logEpoch}.${partition}-${offset}`;
+      if (this.quiet) throw new Violation(`${definition.name}: ${place} was delivered after the end`);
+      if (logEpoch !== definition.topicEpoch)
+        throw new Violation(`${definition.name} of ${definition.topicEpoch} was given ${place}`);
+      const history = this.#of(definition, partition);
+      const logged = history.log.messages[offset];
+      if (logged !== undefined && (logged.sent.identity !== identity || logged.sent.content !== content))
+        throw new Violation(`${definition.name}: ${place} was delivered with other bytes than are in the log`);
+      history.delivered(consumer, offset, attempt, deadlineMs, this.#moment());
+    }
+  }
+
+  settling(definition: SubscriptionDefinition, operations: readonly SettleOperation[]): void {
+    for (const { kind, logEpoch, partition, first, last, seconds } of operations) {
+      if (logEpoch !== definition.topicEpoch) continue;
+      const history = this.#of(definition, partition);
+      const moment = this.#moment();
+      if (kind === 'ack') history.acked(first, last, moment);
+      else if (kind === 'nack') history.nacked(first, last, moment);
+      else history.extended(first, last, moment.nowMs + seconds * 1000, moment);
+    }
+  }
+
+  /** The broker has answered an Acknowledge. */
+  confirmed(definition: SubscriptionDefinition, operations: readonly SettleOperation[]): void {
+    for (const { kind, logEpoch, partition, first, last } of operations) {
+      if (kind === 'ack' && logEpoch === definition.topicEpoch)
+        this.#of(definition, partition).confirmed(first, last);
+    }
+  }
+
+  left(definition: SubscriptionDefinition, consumer: ConsumerName): void {
+    const moment = this.#moment();
+    for (const history of this.#historiesOf(definition)) history.left(consumer, moment);
+  }
+
+  heldBy(definition: SubscriptionDefinition, consumer: ConsumerName): number {
+    const nowMs = this.#options.clock.monotonicMs();
+    return this.#historiesOf(definition).reduce((sum, each) => sum + each.heldBy(consumer, nowMs), 0);
+  }
+
+  // --- the end ---
+
+  /** A sentence about something that is not settled; undefined if all is. */
+  unsettled(definition: SubscriptionDefinition): string | undefined {
+    for (const history of this.#allOf(definition)) {
+      const offset = history.firstUnsettled();
+      const { logEpoch, partition } = history.log.id;
+      if (offset !== undefined) return `${definition.name} has not settled ${logEpoch}.${partition}-${offset}`;
+    }
+    return undefined;
+  }
+
+  /** Everything that was appended longer than delayMs ago has been delivered. */
+  checkNotDelayed(definition: SubscriptionDefinition, delayMs: number): void {
+    const beforeMs = this.#options.clock.monotonicMs() - delayMs;
+    for (const history of this.#allOf(definition)) {
+      const offset = history.firstUndelivered(beforeMs);
+      if (offset === undefined) continue;
+      const { logEpoch, partition } = history.log.id;
+      throw new Violation(`${definition.name} has waited ${delayMs} ms for ${logEpoch}.${partition}-${offset}`);
+    }
+  }
+
+  #allOf(definition: SubscriptionDefinition): DeliveryHistory[] {
+    return this.logs.partitionsOf(definition.topicEpoch).map(({ id }) => this.#of(definition, id.partition));
+  }
+
+  #historiesOf(definition: SubscriptionDefinition): DeliveryHistory[] {
+    return this.#allOf(definition);
+  }
+
+  #of(definition: SubscriptionDefinition, partition: number): DeliveryHistory {
+    const name = `${definition.incarnation} ${partition}`;
+    let history = this.#histories.get(name);
+    if (history === undefined) {
+      const what = `${definition.name} (${definition.incarnation})`;
+      const { ordering, startOffsets, topicEpoch } = definition;
+      const startOffset = startOffsets?.[partition] ?? 0;
+      history = new DeliveryHistory(
+        { what, ordering, startOffset, maxRun: this.#options.maxRun },
+        this.logs.partition({ logEpoch: topicEpoch, partition }),
+      );
+      this.#histories.set(name, history);
+    }
+    return history;
+  }
+
+  #known(incarnation: number, { partition }: PartitionId): DeliveryHistory | undefined {
+    return this.#histories.get(`${incarnation} ${partition}`);
+  }
+
+  #moment(): Moment {
+    this.#at += 1;
+    return { at: this.#at, nowMs: this.#options.clock.monotonicMs(), life: this.#life };
+  }
+}

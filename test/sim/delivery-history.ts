@@ -1,0 +1,335 @@
+// What one subscription was given of one partition, and what it said of it: the promises of delivery, judged one event at
+// a time. One part of checker.ts. Everything here is seen from the broker's doorstep; nothing is read out of the engine.
+//
+//   settled      an acknowledged message is not delivered again in the same life; not in a later one either, if its cursor
+//                was durable
+//   leased       a message whose lease is open is not delivered
+//   attempts     rise by 1 with each delivery that ended in vain; the count is durable before the redelivery; a crash
+//                takes nothing back
+//   ordered      of a key, the next message goes out only to the consumer that has all before it, or when nothing of the key
+//                is outstanding, and then it is the lowest unsettled one; so no two consumers share a key, nothing overtakes
+//
+// The broker ends leases some time after their deadline, unseen: from its deadline on a lease is *endable*, and with it those
+// behind it in the run of its key. A settled message whose cursor may not have been durable at a crash is *open*: the next
+// life decides, once, whether it is settled.
+import type { PartitionHistory } from './log-history.ts';
+import { Violation } from './violation.ts';
+
+/** The sessions of all lives have different names. */
+export type ConsumerName = string;
+
+interface Lease {
+  readonly consumer: ConsumerName;
+  deadlineMs: number;
+  /** Given back: by nack, or because the consumer left. */
+  ended: boolean;
+  endable: boolean;
+}
+
+interface Entry {
+  readonly offset: number;
+  state: 'unsettled' | 'settled' | 'open';
+  settledAt: number;
+  /** Of the last delivery; 0 before the first. */
+  attempt: number;
+  deliveredAt: number;
+  /** When it was last given back. */
+  endedAt: number;
+  life: number;
+  /** The last life ended while the lease was open: the attempt has not failed. */
+  cutShort: boolean;
+  lease: Lease | undefined;
+}
+
+export interface DeliveryOptions {
+  readonly what: string;
+  readonly ordering: boolean;
+  readonly startOffset: number;
+  readonly maxRun: number;
+}
+
+/** When something happened: `at` orders all events of a simulation. */
+export interface Moment {
+  readonly at: number;
+  readonly nowMs: number;
+  readonly life: number;
+}
+
+export class DeliveryHistory {
+  readonly #options: DeliveryOptions;
+  readonly #log: PartitionHistory;
+  readonly #entries = new Map<number, Entry>();
+  /** Offsets of each key that were delivered and are neither settled nor delivered anew in another run, ascending. */
+  readonly #runs = new Map<string, Entry[]>();
+  /** Everything said before this is in a durable cursor. */
+  #durableAt = 0;
+  /** When the oldest ack was given that no commit has taken along yet. */
+  dirtySinceMs: number | undefined;
+
+  constructor(options: DeliveryOptions, log: PartitionHistory) {
+    this.#options = options;
+    this.#log = log;
+  }
+
+  get log(): PartitionHistory {
+    return this.#log;
+  }
+
+  delivered(consumer: ConsumerName, offset: number, attempt: number, deadlineMs: number, moment: Moment): void {
+    const { startOffset, ordering } = this.#options;
+    const logged = this.#log.messages[offset];
+    if (logged === undefined) this.#fail(offset, 'was delivered, but is not in the log');
+    if (offset < startOffset) this.#fail(offset, `was delivered; the subscription begins at ${startOffset}`);
+    const entry = this.#entry(offset);
+    if (entry.state === 'settled') this.#fail(offset, `was delivered to ${consumer} although it is settled`);
+    entry.state = 'unsettled';
+    this.#checkAttempt(entry, attempt, moment);
+    const lease: Lease = { consumer, deadlineMs, ended: false, endable: false };
+    const { key } = logged.sent;
+    if (ordering && key !== '') this.#enterRun(key, entry, lease, moment);
+    else if (entry.lease !== undefined && !isEndable(entry.lease, moment.nowMs))
+      this.#fail(offset, `was delivered to ${consumer}; ${entry.lease.consumer} has it until ${entry.lease.deadlineMs}`);
+    entry.lease = lease;
+    entry.attempt = attempt;
+    entry.deliveredAt = moment.at;
+    entry.life = moment.life;
+    entry.cutShort = false;
+  }
+
+  acked(first: number, last: number, moment: Moment): void {
+    for (let offset = Math.max(first, this.#options.startOffset); offset <= this.#bounded(last); offset += 1) {
+      const entry = this.#entry(offset);
+      this.#leaveRun(entry, moment.nowMs);
+      entry.lease = undefined;
+      if (entry.state === 'settled') continue;
+      entry.state = 'settled';
+      entry.settledAt = moment.at;
+      this.dirtySinceMs ??= moment.nowMs;
+    }
+  }
+
+  nacked(first: number, last: number, moment: Moment): void {
+    for (let offset = first; offset <= this.#bounded(last); offset += 1) {
+      const entry = this.#entries.get(offset);
+      if (entry?.lease !== undefined) this.#giveBack(entry, moment);
+    }
+  }
+
+  extended(first: number, last: number, deadlineMs: number, moment: Moment): void {
+    for (let offset = first; offset <= this.#bounded(last); offset += 1) {
+      const entry = this.#entries.get(offset);
+      if (entry?.lease === undefined) continue;
+      this.#ageRun(entry, moment.nowMs);
+      // What may have ended already may also live on.
+      entry.lease.endable ||= entry.lease.deadlineMs <= moment.nowMs;
+      entry.lease.deadlineMs = deadlineMs;
+    }
+  }
+
+  left(consumer: ConsumerName, moment: Moment): void {
+    for (const entry of this.#entries.values())
+      if (entry.lease?.consumer === consumer) this.#giveBack(entry, moment);
+  }
+
+  /** A commit that was begun at `at` is durable. */
+  committed(at: number): void {
+    this.#durableAt = Math.max(this.#durableAt, at);
+  }
+
+  /** A commit has taken along everything so far. */
+  snapshotTaken(): void {
+    this.dirtySinceMs = undefined;
+  }
+
+  /** The broker has said that all acknowledgements so far are durable. */
+  confirmed(first: number, last: number): void {
+    for (let offset = first; offset <= this.#bounded(last); offset += 1) {
+      const entry = this.#entries.get(offset);
+      if (entry?.state === 'settled') entry.settledAt = 0;
+    }
+  }
+
+  /** The life ends; after a graceful end everything is durable. */
+  lifeEnded(nowMs: number, graceful: boolean): void {
+    for (const entry of this.#entries.values()) {
+      this.#ageRun(entry, nowMs);
+      if (entry.state === 'settled' && entry.settledAt > this.#durableAt && !graceful) entry.state = 'open';
+      if (entry.lease !== undefined) entry.cutShort = !isEndable(entry.lease, nowMs);
+    }
+    for (const entry of this.#entries.values()) entry.lease = undefined;
+    this.#runs.clear();
+    this.dirtySinceMs = undefined;
+  }
+
+  /** The first message that should have been settled by now; undefined if there is none. */
+  firstUnsettled(): number | undefined {
+    const from = Math.max(this.#options.startOffset, this.#log.headOffset);
+    for (let offset = from; offset < this.#log.endOffset; offset += 1) {
+      if ((this.#entries.get(offset)?.state ?? 'unsettled') === 'unsettled') return offset;
+    }
+    return undefined;
+  }
+
+  /** The first message appended before that moment and never delivered since; undefined if there is none. */
+  firstUndelivered(appendedBeforeMs: number): number | undefined {
+    for (let offset = this.#options.startOffset; offset < this.#log.endOffset; offset += 1) {
+      if (this.#log.messages[offset]!.appendedMs >= appendedBeforeMs) return undefined;
+      if (offset >= this.#log.headOffset && !this.#entries.has(offset)) return offset;
+    }
+    return undefined;
+  }
+
+  /** Messages that the consumer has for certain. */
+  heldBy(consumer: ConsumerName, nowMs: number): number {
+    let held = 0;
+    for (const { lease, offset } of this.#entries.values()) {
+      if (lease?.consumer !== consumer || offset < this.#log.headOffset) continue;
+      if (!isEndable(lease, nowMs)) held += 1;
+    }
+    return held;
+  }
+
+  #checkAttempt(entry: Entry, attempt: number, { life }: Moment): void {
+    const { offset } = entry;
+    const before = entry.attempt;
+    if (before === 0) {
+      if (attempt !== 1) this.#fail(offset, `has attempt ${attempt} on its first delivery`);
+    } else if (entry.life === life) {
+      if (attempt !== before + 1) this.#fail(offset, `has attempt ${attempt} after ${before}`);
+      if (this.#durableAt < Math.max(entry.deliveredAt, entry.endedAt))
+        this.#fail(offset, `has attempt ${attempt}, and a crash now would forget that`);
+    } else if (attempt < before || attempt > before + (entry.cutShort ? 0 : 1)) {
+      this.#fail(offset, `has attempt ${attempt} in life ${life}, had ${before} in life ${entry.life}`);
+    }
+  }
+
+  #enterRun(key: string, entry: Entry, lease: Lease, { nowMs }: Moment): void {
+    const { offset } = entry;
+    const before = this.#runs.get(key);
+    const run = (before ?? []).filter((each) => !this.#isTrimmed(each.offset));
+    this.#age(run, nowMs);
+    const highest = run.at(-1)?.offset ?? -1;
+    const grows =
+      run.length > 0 &&
+      run.every((each) => each.lease!.consumer === lease.consumer && !each.lease!.ended) &&
+      offset > highest &&
+      this.#isNextOfKey(key, offset, highest + 1);
+    if (grows) {
+      run.push(entry);
+      if (run.filter(({ lease: each }) => !(each?.endable ?? false)).length > this.#options.maxRun)
+        this.#fail(offset, `is one too many of key ${key} at ${lease.consumer}`);
+      this.#runs.set(key, run);
+      this.#settleOpenBelow(key, offset);
+      return;
+    }
+    const holder = run.find((each) => !each.lease!.ended && !each.lease!.endable);
+    if (holder !== undefined) {
+      this.#fail(
+        offset,
+        `of key ${key} was delivered to ${lease.consumer} while ${holder.lease!.consumer} has ${holder.offset}`,
+      );
+    }
+    if (!this.#isNextOfKey(key, offset, this.#options.startOffset))
+      this.#fail(offset, `of key ${key} overtakes an unsettled message of its key`);
+    for (const each of run) if (each !== entry) each.lease = undefined;
+    this.#runs.set(key, [entry]);
+    this.#settleOpenBelow(key, offset);
+  }
+
+  /** Whether nothing unsettled of the key lies between. */
+  #isNextOfKey(key: string, offset: number, from: number): boolean {
+    for (const other of this.#log.byKey.get(key) ?? []) {
+      if (other >= offset) return true;
+      if (other < from || this.#isTrimmed(other)) continue;
+      if ((this.#entries.get(other)?.state ?? 'unsettled') === 'unsettled') return false;
+    }
+    return true;
+  }
+
+  /** This life has decided: they were settled. */
+  #settleOpenBelow(key: string, offset: number): void {
+    for (const other of this.#log.byKey.get(key) ?? []) {
+      if (other >= offset) return;
+      const entry = this.#entries.get(other);
+      if (entry?.state !== 'open') continue;
+      entry.state = 'settled';
+      entry.settledAt = 0;
+    }
+  }
+
+  #giveBack(entry: Entry, moment: Moment): void {
+    end(entry, moment);
+    const run = this.#runOf(entry);
+    if (run === undefined) return;
+    this.#age(run, moment.nowMs);
+    for (const each of run) if (each.offset > entry.offset) end(each, moment);
+  }
+
+  #leaveRun(entry: Entry, nowMs: number): void {
+    const run = this.#runOf(entry);
+    if (run === undefined) return;
+    this.#age(run, nowMs);
+    const at = run.indexOf(entry);
+    if (at !== -1) run.splice(at, 1);
+  }
+
+  #ageRun(entry: Entry, nowMs: number): void {
+    const run = this.#runOf(entry);
+    if (run !== undefined) this.#age(run, nowMs);
+  }
+
+  #runOf(entry: Entry): Entry[] | undefined {
+    if (!this.#options.ordering || entry.lease === undefined) return undefined;
+    return this.#runs.get(this.#log.messages[entry.offset]!.sent.key);
+  }
+
+  #age(run: readonly Entry[], nowMs: number): void {
+    let behind = false;
+    for (const { lease } of run) {
+      behind ||= lease!.ended || isEndable(lease!, nowMs);
+      if (behind) lease!.endable = true;
+    }
+  }
+
+  #entry(offset: number): Entry {
+    let entry = this.#entries.get(offset);
+    if (entry === undefined) {
+      entry = {
+        offset,
+        state: 'unsettled',
+        settledAt: 0,
+        attempt: 0,
+        deliveredAt: 0,
+        endedAt: 0,
+        life: 0,
+        cutShort: false,
+        lease: undefined,
+      };
+      this.#entries.set(offset, entry);
+    }
+    return entry;
+  }
+
+  #isTrimmed(offset: number): boolean {
+    return offset < this.#log.headOffset;
+  }
+
+  #bounded(last: number): number {
+    return Math.min(last, this.#log.endOffset - 1);
+  }
+
+  #fail(offset: number, what: string): never {
+    const { logEpoch, partition } = this.#log.id;
+    throw new Violation(`${this.#options.what}: ${logEpoch}.${partition}-${offset} ${what}`);
+  }
+}
+
+function end(entry: Entry, { at, nowMs }: Moment): void {
+  // Of one that may have expired before, the attempt may have been counted and committed before, too.
+  if (!isEndable(entry.lease!, nowMs)) entry.endedAt = at;
+  entry.lease!.ended = true;
+}
+
+function isEndable(lease: Lease, nowMs: number): boolean {
+  return lease.ended || lease.endable || lease.deadlineMs <= nowMs;
+}

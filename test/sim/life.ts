@@ -1,0 +1,179 @@
+// One life of the broker: the real engine between its start and its crash. Made by world.ts, again and again on the same
+// stores.
+//
+// A crash is `kill()`: from that moment no timer fires, no deferred call runs and no store answers, so nothing of this life
+// happens any more. What it had asked of the stores may still reach them, as a request on a network may.
+import { BrokerError } from '../../services/broker/core/errors.ts';
+import { Broker } from '../../services/broker/engine/broker.ts';
+import { Definitions } from '../../services/broker/engine/definitions.ts';
+import type { Clock } from '../../services/broker/ports/clock.ts';
+import type { CursorCommit } from '../../services/broker/ports/cursor-store.ts';
+import type { Stores } from '../support/memory-store.ts';
+import type { Scenario } from './scenario.ts';
+import type { Trace } from './trace.ts';
+
+export interface LifeOptions {
+  readonly number: number;
+  readonly scenario: Scenario;
+  readonly stores: Stores;
+  readonly clock: Clock;
+  readonly trace: Trace;
+  readonly onCommit: (life: Life, commits: readonly CursorCommit[]) => void;
+  readonly onCommitEnd: (life: Life) => void;
+  /** Something that no store and no caller may ever see. */
+  readonly onBug: (error: unknown) => void;
+}
+
+/** More calls to the stores than that in one instant can only be a circle. */
+const MAX_CALLS_AT_ONCE = 3_000;
+
+export class Life {
+  readonly number: number;
+  readonly definitions: Definitions;
+  readonly broker: Broker;
+  /** Clients can reach it. */
+  ready = false;
+  alive = true;
+  readonly #options: LifeOptions;
+  readonly #deathListeners = new Set<() => void>();
+  #instantMs = 0;
+  #callsInInstant = 0;
+
+  constructor(options: LifeOptions) {
+    this.#options = options;
+    this.number = options.number;
+    const { scenario, trace } = options;
+    const clock = this.#mortalClock();
+    const stores = this.#mortalStores();
+    const say = (fields: object, message: string): void => {
+      if (trace.on) trace.say(`broker ${this.number}`, `${message} ${JSON.stringify(fields)}`);
+    };
+    this.definitions = new Definitions({
+      store: stores.definitions,
+      clock,
+      durability: { supported: ['fsync'], default: 'fsync' },
+      currentEnds: (topic) => this.broker.currentEnds(topic),
+      audit: ({ verb, resource, result }) => say({ verb, resource, result }, 'audit'),
+      onWarning: (message, { error }) => {
+        if (!(error instanceof BrokerError)) options.onBug(error);
+        say({}, message);
+      },
+    });
+    this.broker = new Broker({
+      ...stores,
+      definitions: this.definitions,
+      clock,
+      limits: scenario.limits,
+      logger: { info: say, warn: say, error: say },
+      maxPullBytes: scenario.maxPullBytes,
+      maxConsumersPerSubscription: 100,
+    });
+  }
+
+  /** As main.ts does it. Rejects with a BrokerError if the stores don't let it; never settles if it is killed meanwhile. */
+  async start(): Promise<void> {
+    await this.definitions.load();
+    await this.broker.start();
+    this.ready = true;
+  }
+
+  kill(): void {
+    if (!this.alive) return;
+    this.alive = false;
+    this.ready = false;
+    for (const listener of [...this.#deathListeners]) listener();
+    this.#deathListeners.clear();
+  }
+
+  /** Returns a function that ends it. */
+  onDeath(listener: () => void): () => void {
+    this.#deathListeners.add(listener);
+    return () => this.#deathListeners.delete(listener);
+  }
+
+  #mortalClock(): Clock {
+    const { clock } = this.#options;
+    const mortal = (fn: () => void) => (): void => {
+      if (this.alive) fn();
+    };
+    return {
+      nowMs: () => clock.nowMs(),
+      monotonicMs: () => clock.monotonicMs(),
+      defer: (fn) => clock.defer(mortal(fn)),
+      setTimer: (delayMs, fn) => {
+        const cancel = clock.setTimer(delayMs, () => {
+          forget();
+          mortal(fn)();
+        });
+        const forget = this.onDeath(cancel);
+        return () => {
+          forget();
+          cancel();
+        };
+      },
+    };
+  }
+
+  #mortalStores(): Stores {
+    const { log, cursors, definitions, ownership } = this.#options.stores;
+    return {
+      log: {
+        bounds: this.#mortal(log.bounds),
+        append: this.#mortal(log.append),
+        read: this.#mortal(log.read),
+        describe: this.#mortal(log.describe),
+        trim: this.#mortal(log.trim),
+        drop: this.#mortal(log.drop),
+      },
+      cursors: {
+        load: this.#mortal(cursors.load),
+        drop: this.#mortal(cursors.drop),
+        commit: this.#mortal(async (commits) => {
+          this.#options.onCommit(this, commits);
+          try {
+            return await cursors.commit(commits);
+          } finally {
+            this.#options.onCommitEnd(this);
+          }
+        }),
+      },
+      definitions: {
+        list: this.#mortal(definitions.list),
+        put: this.#mortal(definitions.put),
+        remove: this.#mortal(definitions.remove),
+        nextIncarnation: this.#mortal(definitions.nextIncarnation),
+      },
+      ownership: { acquire: this.#mortal(ownership.acquire) },
+    };
+  }
+
+  /** The call as the living see it: it settles only while this life lasts. */
+  #mortal<A extends unknown[], T>(call: (...args: A) => Promise<T>): (...args: A) => Promise<T> {
+    return (...args) =>
+      new Promise((resolve, reject) => {
+        if (!this.alive) return;
+        this.#meter();
+        call(...args).then(
+          (value) => {
+            if (this.alive) resolve(value);
+          },
+          (error: unknown) => {
+            if (!(error instanceof BrokerError)) this.#options.onBug(error);
+            if (this.alive) reject(error);
+          },
+        );
+      });
+  }
+
+  #meter(): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    if (nowMs !== this.#instantMs) {
+      this.#instantMs = nowMs;
+      this.#callsInInstant = 0;
+    }
+    this.#callsInInstant += 1;
+    if (this.#callsInInstant <= MAX_CALLS_AT_ONCE) return;
+    this.#options.onBug(new Error(`${MAX_CALLS_AT_ONCE} calls to the stores in one instant: the engine runs in a circle`));
+    this.kill();
+  }
+}

@@ -1,0 +1,145 @@
+// What is in the logs and what publishers were told of it. One part of checker.ts.
+//
+//   contiguous   offsets of a partition follow each other, publish times don't go back within a life
+//   intact       every frame holds exactly what some publisher has sent
+//   ordered      the batches of a publisher that share a key lie in the order of publishing; a batch may be there again,
+//                as a whole, as long as no later one is
+//   told         a publisher is told the place where its message is, and only once it is there
+import type { PartitionId } from '../../services/broker/core/partition.ts';
+import type { PublishedRun } from '../../services/broker/engine/topic-runtime.ts';
+import type { Chunk, LogBounds } from '../../services/broker/ports/log-store.ts';
+import { decodeFrames } from './received.ts';
+import { Violation } from './violation.ts';
+
+export interface SentMessage {
+  readonly identity: string;
+  readonly key: string;
+  readonly content: string;
+  /** Its batch, counted by its publisher. */
+  readonly batch: number;
+  /** Its number among its publisher's messages of the key, and that of the first one of its batch. */
+  readonly nth: number;
+  readonly batchFirst: number;
+}
+
+export interface LoggedMessage {
+  readonly sent: SentMessage;
+  readonly appendedMs: number;
+}
+
+export class PartitionHistory {
+  readonly id: PartitionId;
+  readonly messages: LoggedMessage[] = [];
+  readonly byKey = new Map<string, number[]>();
+  headOffset = 0;
+  /** Publishers were told of something below it. */
+  toldEnd = 0;
+  dropped = false;
+  /** By publisher and key. */
+  readonly last = new Map<string, SentMessage>();
+
+  constructor(id: PartitionId) {
+    this.id = id;
+  }
+
+  get endOffset(): number {
+    return this.messages.length;
+  }
+}
+
+export class LogHistory {
+  readonly #partitions = new Map<string, PartitionHistory>();
+  readonly #sent = new Map<string, SentMessage>();
+
+  partition(id: PartitionId): PartitionHistory {
+    const name = `${id.logEpoch}.${id.partition}`;
+    let found = this.#partitions.get(name);
+    if (found === undefined) {
+      found = new PartitionHistory(id);
+      this.#partitions.set(name, found);
+    }
+    return found;
+  }
+
+  /** Of one incarnation of a topic, in order. */
+  partitionsOf(logEpoch: number): PartitionHistory[] {
+    return [...this.#partitions.values()]
+      .filter(({ id }) => id.logEpoch === logEpoch)
+      .sort((a, b) => a.id.partition - b.id.partition);
+  }
+
+  sending(messages: readonly SentMessage[]): void {
+    for (const message of messages) this.#sent.set(message.identity, message);
+  }
+
+  appended(id: PartitionId, chunks: readonly Chunk[], nowMs: number): void {
+    const log = this.partition(id);
+    if (log.dropped) return;
+    for (const chunk of chunks) {
+      if (chunk.firstOffset !== log.endOffset)
+        throw new Violation(`${name(id)}: a chunk at ${chunk.firstOffset} was appended at ${log.endOffset}`);
+      const frames = decodeFrames(chunk.bytes);
+      if (frames.length !== chunk.count)
+        throw new Violation(`${name(id)}: a chunk of ${chunk.count} has ${frames.length} frames`);
+      for (const frame of frames) {
+        const sent = this.#sent.get(frame.identity);
+        const { logEpoch, partition, offset } = frame;
+        if (logEpoch !== id.logEpoch || partition !== id.partition || offset !== log.endOffset)
+          throw new Violation(`${name(id)}: the frame at ${log.endOffset} says ${logEpoch}.${partition}-${offset}`);
+        if (sent === undefined || sent.content !== frame.content)
+          throw new Violation(`${name(id)}-${offset} is not what ${frame.identity} was when it was published`);
+        this.#checkOrder(log, sent);
+        const ofKey = log.byKey.get(sent.key);
+        if (ofKey === undefined) log.byKey.set(sent.key, [offset]);
+        else ofKey.push(offset);
+        log.messages.push({ sent, appendedMs: nowMs });
+      }
+    }
+  }
+
+  trimmed(id: PartitionId, bounds: LogBounds): void {
+    const log = this.partition(id);
+    log.headOffset = Math.max(log.headOffset, bounds.headOffset);
+  }
+
+  dropped(logEpoch: number): void {
+    for (const log of this.partitionsOf(logEpoch)) log.dropped = true;
+  }
+
+  told(logEpoch: number, messages: readonly SentMessage[], runs: readonly PublishedRun[]): void {
+    let index = 0;
+    for (const { partition, firstOffset, count } of runs) {
+      const log = this.partition({ logEpoch, partition });
+      for (let offset = firstOffset; offset < firstOffset + count; offset += 1) {
+        const message = messages[index];
+        index += 1;
+        const logged = log.messages[offset];
+        if (message === undefined) throw new Violation('a publisher was told of more messages than it sent');
+        if (log.dropped) continue;
+        if (logged?.sent.identity !== message.identity) {
+          throw new Violation(
+            `${message.identity} was acknowledged at ${name(log.id)}-${offset}, where ${logged?.sent.identity ?? 'nothing'} is`,
+          );
+        }
+        log.toldEnd = Math.max(log.toldEnd, offset + 1);
+      }
+    }
+    if (index !== messages.length)
+      throw new Violation(`a publisher was told of ${index} messages instead of ${messages.length}`);
+  }
+
+  #checkOrder(log: PartitionHistory, sent: SentMessage): void {
+    if (sent.key === '') return;
+    const who = `${sent.identity.split('/')[0]} ${sent.key}`;
+    const before = log.last.get(who);
+    log.last.set(who, sent);
+    const continues = before !== undefined && before.batch === sent.batch && sent.nth === before.nth + 1;
+    const begins = sent.nth === sent.batchFirst && (before === undefined || before.batch <= sent.batch);
+    if (!continues && !begins)
+      throw new Violation(`${name(log.id)}: ${sent.identity} of key ${sent.key} follows ${before?.identity}`);
+  }
+}
+
+function name({ logEpoch, partition }: PartitionId): string {
+  return `${logEpoch}.${partition}`;
+}

@@ -1,0 +1,45 @@
+// Chance with a handle: everything a simulation leaves open is drawn from one of these. Used by all of test/sim.
+//
+// Each actor draws from its own fork, so that one more decision of a consumer does not change what the store does: a trace
+// changes where the behaviour does.
+import type { Random } from '../../services/broker/ports/clock.ts';
+import { seededRandom } from '../support/random.ts';
+
+export class Chance {
+  readonly random: Random;
+
+  constructor(seed: number) {
+    this.random = seededRandom(seed);
+  }
+
+  fork(): Chance {
+    return new Chance(Math.floor(this.random() * 0x1_0000_0000));
+  }
+
+  bool(probability: number): boolean {
+    return this.random() < probability;
+  }
+
+  /** Both ends included. */
+  int(min: number, max: number): number {
+    return min + Math.floor(this.random() * (max - min + 1));
+  }
+
+  /** Both ends included; small numbers are as likely as large ones, by order of magnitude. */
+  scale(min: number, max: number): number {
+    return Math.round(min * (max / min) ** this.random());
+  }
+
+  pick<T>(list: readonly T[]): T {
+    return list[Math.floor(this.random() * list.length)]!;
+  }
+
+  shuffled<T>(list: readonly T[]): T[] {
+    const result = [...list];
+    for (let i = result.length - 1; i > 0; i -= 1) {
+      const j = this.int(0, i);
+      [result[i], result[j]] = [result[j]!, result[i]!];
+    }
+    return result;
+  }
+}

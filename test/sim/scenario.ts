@@ -1,0 +1,233 @@
+// What a seed stands for: which topics, subscriptions, publishers and consumers there are, how tight the limits, how bad
+// the weather. Drawn once, before anything runs; world.ts builds it.
+import type { EngineLimits } from '../../services/broker/engine/context.ts';
+import { Chance } from './prng.ts';
+
+export interface ConsumerPlan {
+  readonly clientId: string;
+  readonly maxOutstandingMessages: number;
+  readonly maxOutstandingBytes: number;
+  readonly outboxBytes: number;
+  /** Undefined: the subscription's. */
+  readonly ackDeadlineMs: number | undefined;
+  readonly networkMs: number;
+  readonly workMs: readonly [number, number];
+  /** Per message. */
+  readonly nack: number;
+  readonly forget: number;
+  readonly extend: number;
+  /** Per second: stops reading for a while, loses its connection, changes its credit. */
+  readonly blocks: number;
+  readonly crashes: number;
+  readonly changesCredit: number;
+}
+
+export interface SubscriptionPlan {
+  readonly name: string;
+  readonly ordering: boolean;
+  readonly earliest: boolean;
+  readonly ackDeadlineMs: number;
+  readonly consumers: readonly ConsumerPlan[];
+  readonly pullers: number;
+  /** Its consumers are quick and have credit: others must not delay it. */
+  readonly prompt: boolean;
+}
+
+export interface PublisherPlan {
+  readonly name: string;
+  readonly batches: number;
+  readonly maxBatch: number;
+  readonly keys: number;
+  readonly keyless: number;
+  readonly maxDataBytes: number;
+  readonly networkMs: number;
+  readonly pauseMs: number;
+  readonly inFlight: number;
+  /** Per batch: it breaks its stream and sends what was not answered again. */
+  readonly disconnects: number;
+}
+
+export interface TopicPlan {
+  readonly name: string;
+  readonly partitions: number;
+  readonly retentionMs: number;
+  /** 0: no limit. */
+  readonly retentionBytes: number;
+  readonly subscriptions: readonly SubscriptionPlan[];
+  readonly publishers: readonly PublisherPlan[];
+}
+
+/** How often, per virtual second, and how badly. */
+export interface Weather {
+  readonly crashes: number;
+  readonly gracefulRestarts: number;
+  readonly outages: number;
+  readonly fullStores: number;
+  readonly faultChanges: number;
+  readonly worstFault: number;
+  readonly clockJumps: number;
+  readonly adminChanges: number;
+}
+
+export interface Scenario {
+  readonly seed: number;
+  /** No faults: then the bounds on delay are checked. */
+  readonly calm: boolean;
+  readonly chaosMs: number;
+  readonly storeLatencyMs: readonly [number, number];
+  readonly limits: EngineLimits;
+  readonly maxPullBytes: number;
+  readonly topics: readonly TopicPlan[];
+  readonly weather: Weather;
+}
+
+export const PROJECT = 'projects/sim';
+const DAY_MS = 86_400_000;
+/** A batch of the largest messages, with room: an idle broker must take any batch. */
+const LARGEST_BATCH_BYTES = 8 * 700;
+
+export function drawScenario(seed: number): Scenario {
+  const chance = new Chance(seed);
+  const calm = chance.bool(0.12);
+  const topics = chance.bool(0.6) ? 1 : 2;
+  return {
+    seed,
+    calm,
+    chaosMs: chance.scale(1_500, 12_000),
+    storeLatencyMs: [0, chance.pick([0, 1, 5, 30])],
+    limits: calm ? { ...drawLimits(chance), ...AMPLE } : drawLimits(chance),
+    maxPullBytes: chance.scale(500, 20_000),
+    topics: Array.from({ length: topics }, (_, index) => drawTopic(chance, index, calm)),
+    weather: calm ? CALM : drawWeather(chance),
+  };
+}
+
+/** What the bounds on delay are promised for. */
+const AMPLE = { cacheBytes: 1_000_000, maxRun: 50, maxQueued: 300, maxHoles: 100 };
+
+function drawLimits(chance: Chance): EngineLimits {
+  return {
+    maxChunkBytes: chance.scale(150, 5_000),
+    maxAppendBytes: chance.scale(300, 20_000),
+    maxUncommittedBytes: chance.scale(LARGEST_BATCH_BYTES, 60_000),
+    cacheBytes: chance.scale(1_500, 100_000),
+    readBytes: chance.scale(300, 10_000),
+    maxHoles: chance.scale(2, 100),
+    maxQueued: chance.scale(2, 300),
+    maxRun: chance.scale(1, 50),
+    cursorCommitMs: chance.scale(5, 100),
+    leaseSweepMs: chance.scale(10, 200),
+    unknownOutcomeMs: chance.scale(100, 3_000),
+    retentionSweepMs: chance.scale(100, 3_000),
+  };
+}
+
+function drawTopic(chance: Chance, index: number, calm: boolean): TopicPlan {
+  const name = `topic${index}`;
+  const retains = chance.bool(0.75) || calm;
+  const subscriptions = Array.from({ length: chance.int(1, 3) }, (_, nth) =>
+    drawSubscription(chance, `${name}-sub${nth}`, calm && nth === 0),
+  );
+  const publishers = Array.from({ length: chance.int(1, 2) }, (_, nth) =>
+    drawPublisher(chance, `${name}-pub${nth}`),
+  );
+  return {
+    name: `${PROJECT}/topics/${name}`,
+    partitions: chance.pick([1, 1, 2, 3]),
+    retentionMs: retains || chance.bool(0.5) ? DAY_MS : chance.scale(1_000, 20_000),
+    retentionBytes: retains || chance.bool(0.5) ? 0 : chance.scale(1_000, 20_000),
+    subscriptions,
+    publishers,
+  };
+}
+
+function drawSubscription(chance: Chance, id: string, prompt: boolean): SubscriptionPlan {
+  const consumers = chance.pick([1, 1, 2, 3]);
+  return {
+    name: `${PROJECT}/subscriptions/${id}`,
+    ordering: chance.bool(0.6),
+    earliest: chance.bool(0.5),
+    ackDeadlineMs: prompt ? 30_000 : chance.scale(100, 5_000),
+    consumers: Array.from({ length: consumers }, (_, nth) =>
+      prompt ? promptConsumer(`${id}-c${nth}`) : drawConsumer(chance, `${id}-c${nth}`),
+    ),
+    pullers: prompt || chance.bool(0.7) ? 0 : chance.int(1, 2),
+    prompt,
+  };
+}
+
+function promptConsumer(clientId: string): ConsumerPlan {
+  return {
+    clientId,
+    maxOutstandingMessages: 1_000,
+    maxOutstandingBytes: 1_000_000,
+    outboxBytes: 1_000_000,
+    ackDeadlineMs: undefined,
+    networkMs: 1,
+    workMs: [0, 1],
+    nack: 0,
+    forget: 0,
+    extend: 0,
+    blocks: 0,
+    crashes: 0,
+    changesCredit: 0,
+  };
+}
+
+function drawConsumer(chance: Chance, clientId: string): ConsumerPlan {
+  const difficult = chance.bool(0.6);
+  return {
+    clientId,
+    maxOutstandingMessages: chance.scale(1, 60),
+    maxOutstandingBytes: chance.scale(60, 20_000),
+    outboxBytes: chance.scale(100, 20_000),
+    ackDeadlineMs: chance.bool(0.5) ? undefined : chance.scale(50, 5_000),
+    networkMs: chance.scale(1, 40),
+    workMs: [0, chance.scale(1, 300)],
+    nack: difficult ? chance.pick([0, 0.05, 0.3]) : 0,
+    forget: difficult ? chance.pick([0, 0.05, 0.2]) : 0,
+    extend: difficult ? chance.pick([0, 0.2]) : 0,
+    blocks: difficult ? chance.pick([0, 0.3, 1]) : 0,
+    crashes: difficult ? chance.pick([0, 0.2, 1]) : 0,
+    changesCredit: difficult ? chance.pick([0, 0.5]) : 0,
+  };
+}
+
+function drawPublisher(chance: Chance, name: string): PublisherPlan {
+  return {
+    name,
+    batches: chance.scale(4, 25),
+    maxBatch: chance.scale(1, 8),
+    keys: chance.pick([1, 2, 4, 12]),
+    keyless: chance.pick([0, 0, 0.3, 1]),
+    maxDataBytes: chance.pick([20, 60, 600]),
+    networkMs: chance.scale(1, 30),
+    pauseMs: chance.scale(1, 600),
+    inFlight: chance.int(1, 4),
+    disconnects: chance.pick([0, 0, 0.1]),
+  };
+}
+
+const CALM: Weather = {
+  crashes: 0,
+  gracefulRestarts: 0,
+  outages: 0,
+  fullStores: 0,
+  faultChanges: 0,
+  worstFault: 0,
+  clockJumps: 0,
+  adminChanges: 0,
+};
+
+function drawWeather(chance: Chance): Weather {
+  return {
+    crashes: chance.pick([0, 0.2, 0.6]),
+    gracefulRestarts: chance.pick([0, 0, 0.2]),
+    outages: chance.pick([0, 0, 0.2]),
+    fullStores: chance.pick([0, 0, 0.2]),
+    faultChanges: chance.pick([0, 1]),
+    worstFault: chance.pick([0.02, 0.1, 0.4]),
+    clockJumps: chance.pick([0, 0, 0.2]),
+    adminChanges: chance.pick([0, 0, 0.4]),
+  };
+}

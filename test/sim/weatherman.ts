@@ -1,0 +1,76 @@
+// Makes the weather: crashes, restarts, outages, full and flaky stores, jumping clocks. Started by world.ts; rests when the
+// chaos is over.
+import type { Chance } from './prng.ts';
+import type { World } from './world.ts';
+
+interface Kind {
+  readonly perSecond: number;
+  readonly happen: () => Promise<void> | void;
+}
+
+export class Weatherman {
+  readonly #world: World;
+  readonly #chance: Chance;
+
+  constructor(world: World) {
+    this.#world = world;
+    this.#chance = world.chance.fork();
+  }
+
+  start(): void {
+    const { weather } = this.#world.scenario;
+    const { stores } = this.#world;
+    const kinds: Kind[] = [
+      { perSecond: weather.crashes, happen: () => this.#world.crash() },
+      { perSecond: weather.gracefulRestarts, happen: () => this.#stop() },
+      { perSecond: weather.outages, happen: () => this.#for('down') },
+      { perSecond: weather.fullStores, happen: () => this.#for('full') },
+      { perSecond: weather.faultChanges, happen: () => this.#changeFaults(weather.worstFault) },
+      { perSecond: weather.clockJumps, happen: () => this.#world.clock.jumpWallClock(this.#jumpMs()) },
+    ];
+    if (weather.faultChanges > 0) this.#changeFaults(weather.worstFault);
+    stores.faults.slowMs = this.#chance.scale(5, 400);
+    for (const kind of kinds) if (kind.perSecond > 0) this.#world.spawn(this.#repeat(kind));
+  }
+
+  async #repeat({ perSecond, happen }: Kind): Promise<void> {
+    while (this.#world.phase === 'chaos' && !this.#world.over) {
+      // Exponential: moments that know nothing of each other.
+      await this.#world.sleep((-Math.log(1 - this.#chance.random()) * 1000) / perSecond);
+      if (this.#world.phase === 'chaos') await happen();
+    }
+  }
+
+  /** Killed, if the stop takes too long: as a supervisor would. */
+  async #stop(): Promise<void> {
+    const life = this.#world.reachable();
+    const patienceMs = this.#chance.scale(10, 3_000);
+    const stopped = this.#world.stopGracefully();
+    const killed = this.#world.sleep(patienceMs).then(() => {
+      if (life !== undefined && this.#world.life === life) this.#world.crash();
+    });
+    await Promise.all([stopped, killed]);
+  }
+
+  async #for(fault: 'down' | 'full'): Promise<void> {
+    const { faults } = this.#world.stores;
+    faults[fault] = true;
+    this.#world.say('store', `is ${fault}`);
+    await this.#world.sleep(this.#chance.scale(10, 3_000));
+    faults[fault] = false;
+    this.#world.say('store', `is no longer ${fault}`);
+  }
+
+  #changeFaults(worst: number): void {
+    const draw = (): number => (this.#chance.bool(0.5) ? 0 : this.#chance.random() * worst);
+    const { faults } = this.#world.stores;
+    faults.slow = draw();
+    faults.failBefore = draw();
+    faults.timeoutAfter = draw();
+    if (this.#world.trace.on) this.#world.say('store', `faults are now ${JSON.stringify(faults)}`);
+  }
+
+  #jumpMs(): number {
+    return this.#chance.int(-20_000, 20_000);
+  }
+}

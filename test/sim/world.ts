@@ -1,0 +1,352 @@
+// One simulated world: the stores, the broker's lives on them, everybody who talks to it, and the checker that watches.
+// Made by run.ts from a scenario; one thread, virtual time, all chance from the scenario's seed.
+//
+//   begin   the scenario's definitions are put into the stores
+//   chaos   actors at work, the weather as planned
+//   drain   no more faults: everybody becomes well-behaved, and everything published must be settled in bounded time
+//   end     a graceful stop, another life that must have nothing to deliver, and nothing may be left pending
+import { encodeDefinition } from '../../services/broker/core/definition-codec.ts';
+import { BrokerError } from '../../services/broker/core/errors.ts';
+import { createMemoryStore, type Stores } from '../support/memory-store.ts';
+import { type FaultyStores, withFaults } from '../support/faulty-store.ts';
+import { VirtualClock } from '../support/virtual-clock.ts';
+import { Checker } from './checker.ts';
+import { SimConsumer } from './consumer.ts';
+import { Life } from './life.ts';
+import { observed } from './observed-store.ts';
+import { Operator } from './operator.ts';
+import { Chance } from './prng.ts';
+import { SimPublisher } from './publisher.ts';
+import { SimPuller } from './puller.ts';
+import type { Scenario, SubscriptionPlan, TopicPlan } from './scenario.ts';
+import { Trace } from './trace.ts';
+import { Violation } from './violation.ts';
+import { Weatherman } from './weatherman.ts';
+
+const SLICE_MS = 50;
+/** After the last fault: everything is settled in this time, however often it is redelivered first. */
+const DRAIN_MS = 300_000;
+/** From append to delivery, for consumers that are quick, whatever the others do. */
+const PROMPT_MS = 2_000;
+const STOP_MS = 60_000;
+/** The longest timer that anybody sets: pull.ts looks for idleness every 30 s. */
+const LAST_TIMER_MS = 40_000;
+/** What a chunk in the cache may be larger than the bound: one chunk, its overhead. */
+const CACHE_SLACK_BYTES = 16_000;
+
+export type Phase = 'chaos' | 'drain' | 'end';
+
+export class World {
+  readonly scenario: Scenario;
+  readonly clock = new VirtualClock();
+  readonly trace: Trace;
+  readonly checker: Checker;
+  readonly chance: Chance;
+  phase: Phase = 'chaos';
+  /** Undefined while there is none. */
+  life: Life | undefined;
+  /** Lives so far. */
+  lives = 0;
+  readonly stores: FaultyStores;
+  readonly publishers: SimPublisher[] = [];
+  readonly #plain: Stores;
+  readonly #consumers: (SimConsumer | SimPuller)[] = [];
+  readonly #operator: Operator;
+  #failure: unknown;
+  /** Of actors: what has not come to an end. */
+  #running = 0;
+
+  constructor(scenario: Scenario, traced: boolean) {
+    this.scenario = scenario;
+    this.trace = new Trace(traced, this.clock);
+    this.chance = new Chance(scenario.seed ^ 0x5eed);
+    const { maxRun, cursorCommitMs } = scenario.limits;
+    this.checker = new Checker({ clock: this.clock, maxRun, cursorCommitMs });
+    const storeChance = this.chance.fork();
+    const [minMs, maxMs] = scenario.storeLatencyMs;
+    const memory = createMemoryStore({ clock: this.clock, latencyMs: () => storeChance.int(minMs, maxMs) });
+    this.#plain = observed(memory, this.checker);
+    this.stores = withFaults(this.#plain, storeChance.random, this.clock);
+    this.#operator = new Operator(this);
+  }
+
+  async run(): Promise<void> {
+    await this.#begin();
+    for (let ms = 0; ms < this.scenario.chaosMs; ms += SLICE_MS) await this.#slice();
+    await this.#drain();
+    await this.#end();
+  }
+
+  get over(): boolean {
+    return this.phase === 'end' || this.#failure !== undefined;
+  }
+
+  sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => this.clock.setTimer(ms, resolve));
+  }
+
+  say(who: string, what: string): void {
+    if (this.#failure === undefined) this.trace.say(who, what);
+  }
+
+  /** The first failure counts; the run ends with it. */
+  fail(error: unknown): void {
+    if (this.#failure !== undefined) return;
+    this.say('FAILURE', error instanceof Error ? error.message : String(error));
+    this.#failure = error ?? new Error('failed');
+  }
+
+  /** Something that goes on beside everything else, and ends when the world is over. */
+  spawn(activity: Promise<void>): void {
+    this.#running += 1;
+    activity.then(
+      () => {
+        this.#running -= 1;
+      },
+      (error: unknown) => this.fail(error),
+    );
+  }
+
+  /** Calls the broker; rejects with UNAVAILABLE when its life ends first. */
+  call<T>(life: Life, call: () => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const forget = life.onDeath(() => reject(new BrokerError('UNAVAILABLE', 'the connection is lost')));
+      call().then(resolve, reject).finally(forget);
+    });
+  }
+
+  /** A life that clients can reach. */
+  reachable(): Life | undefined {
+    return this.life?.ready === true ? this.life : undefined;
+  }
+
+  crash(): void {
+    const life = this.life;
+    if (life === undefined) return;
+    if (this.trace.on) this.say('world', `life ${life.number} is killed`);
+    this.#bury(life, false);
+  }
+
+  async stopGracefully(): Promise<void> {
+    const life = this.reachable();
+    if (life === undefined) return;
+    if (this.trace.on) this.say('world', `life ${life.number} is asked to stop`);
+    await this.call(life, () => life.broker.stop()).catch((error: unknown) => {
+      if (!(error instanceof BrokerError)) throw error;
+    });
+    if (!life.alive) return;
+    if (this.trace.on) this.say('world', `life ${life.number} has stopped`);
+    this.#bury(life, true);
+  }
+
+  /** Starts consumers for a subscription; they come back whatever happens, until the world is over. */
+  populate(plan: SubscriptionPlan): void {
+    for (const consumer of plan.consumers) this.#consumers.push(new SimConsumer(this, plan, consumer));
+    for (let nth = 0; nth < plan.pullers; nth += 1) this.#consumers.push(new SimPuller(this, plan, nth));
+  }
+
+  async #begin(): Promise<void> {
+    let ready = false;
+    this.spawn(
+      this.#putDefinitions().then(() => {
+        ready = true;
+      }),
+    );
+    await this.clock.runUntil(() => ready);
+    this.spawn(this.#keepAlive());
+    for (const topic of this.scenario.topics) {
+      for (const subscription of topic.subscriptions) this.populate(subscription);
+      for (const plan of topic.publishers) this.publishers.push(new SimPublisher(this, topic.name, plan));
+    }
+    new Weatherman(this).start();
+    this.#operator.start();
+  }
+
+  /** Past the admin API, whose limits are made for people: a simulation wants retention of a few chunks. */
+  async #putDefinitions(): Promise<void> {
+    for (const topic of this.scenario.topics) {
+      const logEpoch = await this.#plain.definitions.nextIncarnation();
+      await this.#put('topic', topic.name, {
+        ...topicDefinition(topic),
+        logEpoch,
+      });
+      for (const subscription of topic.subscriptions) {
+        const incarnation = await this.#plain.definitions.nextIncarnation();
+        await this.#put('subscription', subscription.name, {
+          name: subscription.name,
+          topic: topic.name,
+          ackDeadlineMs: subscription.ackDeadlineMs,
+          ordering: subscription.ordering,
+          start: 'earliest',
+          labels: {},
+          incarnation,
+          createTimeMs: 0,
+          topicEpoch: logEpoch,
+          revision: 0,
+        });
+      }
+    }
+  }
+
+  async #put(
+    kind: 'topic' | 'subscription',
+    name: string,
+    definition: Parameters<typeof encodeDefinition>[0],
+  ): Promise<void> {
+    await this.#plain.definitions.put(kind, name, encodeDefinition(definition), 0);
+  }
+
+  /** As a supervisor starts a process again, whenever there is none. */
+  async #keepAlive(): Promise<void> {
+    const chance = this.chance.fork();
+    while (!this.over) {
+      if (this.life === undefined) await this.#live();
+      await this.sleep(chance.scale(1, 400));
+    }
+  }
+
+  async #live(): Promise<void> {
+    this.lives += 1;
+    const life = new Life({
+      number: this.lives,
+      scenario: this.scenario,
+      stores: this.stores,
+      clock: this.clock,
+      trace: this.trace,
+      onCommit: (from, commits) => {
+        if (from === this.life) this.checker.commitBegun(commits);
+      },
+      onCommitEnd: (from) => {
+        if (from === this.life) this.checker.commitEnded();
+      },
+      onBug: (error) => this.fail(error),
+    });
+    this.life = life;
+    this.checker.lifeBegins(life.number);
+    try {
+      await this.call(life, () => life.start());
+      if (this.trace.on) this.say('world', `life ${life.number} is ready`);
+      this.#operator.checkDefinitions(life);
+    } catch (error) {
+      if (!(error instanceof BrokerError)) throw error;
+      if (!life.alive) return;
+      if (this.trace.on) this.say('world', `life ${life.number} could not start: ${error.message}`);
+      this.#bury(life, false);
+    }
+  }
+
+  #bury(life: Life, graceful: boolean): void {
+    this.checker.lifeEnds(graceful, life.ready ? life.definitions.subscriptions() : []);
+    this.life = undefined;
+    life.kill();
+  }
+
+  async #slice(): Promise<void> {
+    await this.clock.advance(SLICE_MS);
+    if (this.#failure !== undefined) throw this.#failure;
+    const life = this.reachable();
+    if (life === undefined) return;
+    this.#checkBounds(life);
+    this.checker.checkCommitsArePrompt(life.definitions.subscriptions());
+    if (!this.scenario.calm) return;
+    for (const { subscriptions } of this.scenario.topics) {
+      for (const { prompt, name } of subscriptions) {
+        const definition = life.definitions.subscription(name);
+        if (prompt && definition !== undefined) this.checker.checkNotDelayed(definition, PROMPT_MS);
+      }
+    }
+  }
+
+  #checkBounds({ broker }: Life): void {
+    const { maxUncommittedBytes, cacheBytes } = this.scenario.limits;
+    const { uncommittedBytes } = broker.stats;
+    if (uncommittedBytes < 0 || uncommittedBytes > maxUncommittedBytes)
+      throw new Violation(`${uncommittedBytes} bytes are not stored yet; the bound is ${maxUncommittedBytes}`);
+    if (broker.cachedBytes < 0 || broker.cachedBytes > cacheBytes + CACHE_SLACK_BYTES)
+      throw new Violation(`${broker.cachedBytes} bytes are cached; the bound is ${cacheBytes}`);
+  }
+
+  async #drain(): Promise<void> {
+    this.say('world', 'drain');
+    this.phase = 'drain';
+    Object.assign(this.stores.faults, { down: false, full: false, slow: 0, failBefore: 0, timeoutAfter: 0 });
+    for (const consumer of this.#consumers) consumer.behave();
+    for (let ms = 0; ; ms += SLICE_MS) {
+      await this.#slice();
+      const unfinished = await this.#unfinished();
+      if (unfinished === undefined) return;
+      if (ms > DRAIN_MS) throw new Violation(`${DRAIN_MS} ms after the last fault: ${unfinished}`);
+    }
+  }
+
+  /** What keeps the drain from being complete; undefined if nothing does. */
+  async #unfinished(): Promise<string | undefined> {
+    const life = this.reachable();
+    if (life === undefined) return 'there is no broker';
+    if (this.#operator.busy) return 'an admin call has no answer';
+    for (const publisher of this.publishers) {
+      if (!publisher.finished) return `${publisher.name} has ${publisher.unanswered} unanswered batches`;
+    }
+    for (const definition of life.definitions.subscriptions()) {
+      const unsettled = this.checker.unsettled(definition);
+      if (unsettled !== undefined) return unsettled;
+    }
+    return this.#backlog(life);
+  }
+
+  /** The engine must come to the same result. */
+  async #backlog(life: Life): Promise<string | undefined> {
+    let backlog: string | undefined = 'the backlog report is not there';
+    this.spawn(
+      life.broker.backlog.report('projects/sim', []).then((reports) => {
+        const left = reports.find(({ messages, outstandingMessages }) => messages + outstandingMessages > 0);
+        backlog = left && `${left.subscription} reports ${left.messages} messages, ${left.outstandingMessages} outstanding`;
+      }),
+    );
+    await this.clock.advance(this.scenario.storeLatencyMs[1] * 10 + 1);
+    return backlog;
+  }
+
+  async #end(): Promise<void> {
+    this.say('world', 'end');
+    await this.#stopWithin();
+    this.checker.quiet = true;
+    await this.#slices(2_000);
+    if (this.reachable() === undefined) throw new Violation('the broker has not come back');
+    await this.#stopWithin();
+    this.phase = 'end';
+    await this.#slices(LAST_TIMER_MS);
+    if (this.#running > 0) throw new Violation(`${this.#running} activities have not come to an end`);
+    if (this.clock.timerCount > 0) throw new Violation(`${this.clock.timerCount} timers are left`);
+  }
+
+  async #stopWithin(): Promise<void> {
+    const life = this.life;
+    this.spawn(this.stopGracefully());
+    for (let ms = 0; life?.alive === true; ms += SLICE_MS) {
+      if (ms > STOP_MS) throw new Violation(`the broker has not stopped within ${STOP_MS} ms`);
+      await this.clock.advance(SLICE_MS);
+      if (this.#failure !== undefined) throw this.#failure;
+    }
+  }
+
+  async #slices(ms: number): Promise<void> {
+    for (let passed = 0; passed < ms; passed += SLICE_MS) {
+      await this.clock.advance(SLICE_MS);
+      if (this.#failure !== undefined) throw this.#failure;
+    }
+  }
+}
+
+function topicDefinition(topic: TopicPlan) {
+  return {
+    name: topic.name,
+    partitions: topic.partitions,
+    retentionMs: topic.retentionMs,
+    retentionBytesPerPartition: topic.retentionBytes,
+    durability: 'fsync' as const,
+    labels: {},
+    createTimeMs: 0,
+    revision: 0,
+  };
+}

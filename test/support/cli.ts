@@ -1,0 +1,52 @@
+// Runs the real `fanfare` command as a process of its own, as a shell would.
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const BIN = fileURLToPath(new URL('../../services/cli/fanfare.js', import.meta.url));
+
+export interface CliRun {
+  readonly child: ChildProcessWithoutNullStreams;
+  readonly finished: Promise<CliResult>;
+}
+
+export interface CliResult {
+  readonly code: number | null;
+  readonly stdout: Buffer;
+  readonly stderr: string;
+}
+
+export interface CliOptions {
+  /** Where it runs: contexts are looked for from here upward. */
+  readonly cwd: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Starts a command; its standard input is the caller's to write and to end. */
+export function startCli(args: readonly string[], { cwd, env = {} }: CliOptions): CliRun {
+  const child = spawn(process.execPath, [BIN, ...args], {
+    cwd,
+    env: { PATH: process.env.PATH ?? '', HOME: cwd, XDG_CONFIG_HOME: `${cwd}/config`, ...env },
+  });
+  const stdout: Buffer[] = [];
+  const stderr: Buffer[] = [];
+  child.stdout.on('data', (bytes: Buffer) => stdout.push(bytes));
+  child.stderr.on('data', (bytes: Buffer) => stderr.push(bytes));
+  // A command may end without reading what it was given.
+  child.stdin.on('error', () => {});
+  const finished = new Promise<CliResult>((resolve) => {
+    child.on('close', (code) => {
+      resolve({ code, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr).toString() });
+    });
+  });
+  return { child, finished };
+}
+
+/** Runs a command to its end. */
+export function runCli(
+  args: readonly string[],
+  options: CliOptions & { readonly input?: string | Buffer },
+): Promise<CliResult> {
+  const { child, finished } = startCli(args, options);
+  child.stdin.end(options.input ?? '');
+  return finished;
+}

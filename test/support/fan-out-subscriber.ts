@@ -1,0 +1,91 @@
+// A subscriber process of test/integration/debian-fan-out.test.ts: notes every message it is handed (history-log.ts), then
+// acknowledges it. Started by fan-out-run.ts with its options as JSON; SIGTERM ends it in order.
+//
+// The note is in the file before the acknowledgement is given to the client: whatever the broker may know, the history
+// knows too, even if this process is killed.
+import { connect } from '../../services/client/client.ts';
+import type { TlsOptions } from '../../services/client/connection.ts';
+import type { ReceivedMessage } from '../../services/client/received-message.ts';
+import { fingerprintOf, HistoryLog } from './history-log.ts';
+
+export interface FanOutSubscriberOptions {
+  readonly address: string;
+  readonly tls: TlsOptions;
+  readonly subscription: string;
+  readonly historyFile: string;
+  /**
+   * How it reads. `batches`: an iterator, acknowledging what came in one turn; `backwards`: the same, the last one first;
+   * `handler`: one handler for each message, several at once.
+   */
+  readonly mode: 'batches' | 'backwards' | 'handler';
+}
+
+const MAX_BATCH = 100;
+
+const options: FanOutSubscriberOptions = JSON.parse(process.argv[2]!);
+const history = new HistoryLog(options.historyFile);
+const client = connect({ address: options.address, tls: options.tls });
+
+let brokenStreams = 0;
+const onRetry = (): void => {
+  brokenStreams += 1;
+  history.add('X', brokenStreams);
+  history.write();
+};
+// Whoever started us is gone.
+const onOrphaned = () => process.exit(1);
+process.once('disconnect', onOrphaned);
+
+if (options.mode === 'handler') await runHandler();
+else await runIterator();
+history.close();
+process.off('disconnect', onOrphaned);
+process.disconnect();
+
+function noteHanded(message: ReceivedMessage): void {
+  const { generation, messageId, deliveryAttempt, data, orderingKey } = message;
+  history.add('D', generation, messageId, deliveryAttempt, fingerprintOf(data), orderingKey);
+}
+
+async function runHandler(): Promise<void> {
+  const handle = (message: ReceivedMessage): void => {
+    noteHanded(message);
+    // The client acknowledges it as soon as we return.
+    history.add('A', message.messageId);
+    history.write();
+  };
+  const subscriber = client.subscriber(options.subscription, handle, { onRetry });
+  process.once('SIGTERM', () => void client.close());
+  await subscriber.closed;
+  await client.close();
+}
+
+async function runIterator(): Promise<void> {
+  const subscription = client.subscribe(options.subscription, { onRetry });
+  let batch: ReceivedMessage[] = [];
+  let scheduled = false;
+  const acknowledge = (): void => {
+    if (options.mode === 'backwards') batch.reverse();
+    for (const { messageId } of batch) history.add('A', messageId);
+    history.write();
+    for (const message of batch) message.ack();
+    batch = [];
+  };
+  process.once('SIGTERM', () => {
+    acknowledge();
+    void subscription.close();
+  });
+  for await (const message of subscription) {
+    noteHanded(message);
+    batch.push(message);
+    if (batch.length >= MAX_BATCH) acknowledge();
+    if (scheduled) continue;
+    scheduled = true;
+    setImmediate(() => {
+      scheduled = false;
+      acknowledge();
+    });
+  }
+  acknowledge();
+  await client.close();
+}

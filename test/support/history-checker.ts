@@ -1,0 +1,253 @@
+// Judges what publishers were told against what subscribers were handed, across kills and freezes. Given histories by
+// debian-fan-out.test.ts, and broken ones by history-checker.test.ts. Knows nothing of the broker's inner life: only what
+// was observed outside, with times of one clock.
+//
+// It holds the broker to this:
+//   log          a message that was told to be stored is there once; one that was sent again may be there more often; the
+//                copies of a key lie in one partition in the order of publishing, going back only to what was sent again
+//   nothing lost every subscription is handed, and acknowledges, every message that was told, and any other that one of
+//                them was handed
+//   intact       payload and key are those that were published
+//   ordered      a message is handed out only when every earlier one of its key was acknowledged, or was handed to the same
+//                stream just before it (history-order.ts)
+//   duplicates   only where a lease was open or an acknowledgement could not be recorded in time (history-duplicates.ts)
+import { DuplicateJudge, type DuplicateReason } from './history-duplicates.ts';
+import { OrderJudge } from './history-order.ts';
+
+export interface PublishedMessage {
+  readonly key: string;
+  readonly fingerprint: string;
+  /** What the publisher was told; undefined if it was told nothing or that it failed. */
+  readonly toldId: string | undefined;
+  /** It was sent again, so that it may be stored more than once. */
+  readonly retried: boolean;
+}
+
+export type SubscriberEvent =
+  | {
+      readonly kind: 'handed';
+      readonly atMs: number;
+      /** The process. */
+      readonly consumer: string;
+      /** Which of its streams, from 1. */
+      readonly stream: number;
+      readonly messageId: string;
+      readonly attempt: number;
+      readonly fingerprint: string;
+      readonly key: string;
+    }
+  /** Noted just before the acknowledgement is given to the client. */
+  | {
+      readonly kind: 'acked';
+      readonly atMs: number;
+      readonly consumer: string;
+      readonly messageId: string;
+    }
+  /** The process learned that the stream is gone. */
+  | {
+      readonly kind: 'broken';
+      readonly atMs: number;
+      readonly consumer: string;
+      readonly stream: number;
+    };
+
+export type HandedEvent = SubscriberEvent & { readonly kind: 'handed' };
+
+export interface SubscriptionHistory {
+  readonly subscription: string;
+  readonly ordering: boolean;
+  readonly ackDeadlineMs: number;
+  /** Of all its consumers, in the order of their times. */
+  readonly events: readonly SubscriberEvent[];
+}
+
+export interface Faults {
+  /** When the broker was killed. */
+  readonly brokerKillsMs: readonly number[];
+  /** When a subscriber process was killed. */
+  readonly consumerKills: readonly { readonly consumer: string; readonly atMs: number }[];
+  readonly freezes: readonly { readonly consumer: string; readonly fromMs: number; readonly toMs: number }[];
+}
+
+export interface History {
+  /** In the order of publishing. */
+  readonly published: readonly PublishedMessage[];
+  readonly subscriptions: readonly SubscriptionHistory[];
+  readonly faults: Faults;
+}
+
+export interface Verdict {
+  /** One sentence each; the first of each kind are enough to see what is wrong. */
+  readonly problems: readonly string[];
+  readonly handed: number;
+  /** Messages that are in the log more than once. */
+  readonly storedAgain: number;
+  /** Allowed duplicates, by what allows them. */
+  readonly duplicates: Readonly<Record<DuplicateReason, number>>;
+}
+
+/** A message in the log, as far as it can be seen from outside. */
+interface LogEntry {
+  readonly messageId: string;
+  readonly partition: string;
+  readonly offset: number;
+  readonly key: string;
+  /** In the input. */
+  readonly index: number;
+}
+
+/** More than this of one subscription says nothing new. */
+const MAX_PROBLEMS = 20;
+
+export function checkHistory(history: History): Verdict {
+  const problems: string[] = [];
+  const duplicates: Record<DuplicateReason, number> = {
+    'lease ended with its stream': 0,
+    'lease expired': 0,
+    'consumer was frozen': 0,
+    'ack lost in a kill': 0,
+  };
+  const log = readLog(history, problems);
+  const keys = checkLog(log, history.published, problems);
+  let handed = 0;
+  for (const subscription of history.subscriptions) {
+    const found: string[] = [];
+    handed += checkSubscription(subscription, log, keys, history.faults, duplicates, found);
+    for (const problem of found.slice(0, MAX_PROBLEMS))
+      problems.push(`${subscription.subscription}: ${problem}`);
+    if (found.length > MAX_PROBLEMS) {
+      problems.push(`${subscription.subscription}: and ${found.length - MAX_PROBLEMS} more like these`);
+    }
+  }
+  const storedAgain = log.size - new Set([...log.values()].map(({ index }) => index)).size;
+  return { problems, handed, storedAgain, duplicates };
+}
+
+/** Everything that is known to be in the log, by message id. */
+function readLog({ published, subscriptions }: History, problems: string[]): Map<string, LogEntry> {
+  const log = new Map<string, LogEntry>();
+  const indexOf = new Map<string, number>();
+  for (const [index, { key, fingerprint, toldId }] of published.entries()) {
+    indexOf.set(fingerprint, index);
+    if (toldId === undefined) problems.push(`message ${index} was never acknowledged to the publisher`);
+    else if (log.has(toldId)) problems.push(`${toldId} was told for two messages, the second is ${index}`);
+    else log.set(toldId, { ...placeOf(toldId), key, index });
+  }
+  let unknown = 0;
+  for (const { subscription, events } of subscriptions) {
+    for (const event of events) {
+      if (event.kind !== 'handed') continue;
+      const { messageId, fingerprint } = event;
+      const known = log.get(messageId);
+      const index = known?.index ?? indexOf.get(fingerprint);
+      const original = index === undefined ? undefined : published[index]!;
+      if (original?.fingerprint === fingerprint && original.key === event.key) {
+        if (known === undefined) log.set(messageId, { ...placeOf(messageId), key: event.key, index: index! });
+        continue;
+      }
+      unknown += 1;
+      if (unknown > MAX_PROBLEMS) continue;
+      const what = original?.fingerprint === fingerprint ? 'key' : 'payload';
+      problems.push(`${subscription}: ${messageId} was handed out with a ${what} that was not published so`);
+    }
+  }
+  return log;
+}
+
+/** Checks the log itself; returns the message ids of each key, in its order. */
+function checkLog(
+  log: ReadonlyMap<string, LogEntry>,
+  published: readonly PublishedMessage[],
+  problems: string[],
+): Map<string, string[]> {
+  const byKey = Map.groupBy(log.values(), ({ key }) => key);
+  const copies = new Map<number, number>();
+  const found: string[] = [];
+  for (const [key, entries] of byKey) {
+    const partitions = new Set(entries.map(({ partition }) => partition));
+    if (partitions.size > 1)
+      found.push(`the messages of ${key} lie in partitions ${[...partitions].join(', ')}`);
+    entries.sort((a, b) => a.offset - b.offset);
+    checkKeyOrder(key, entries, published, found);
+    for (const { index } of entries) copies.set(index, (copies.get(index) ?? 0) + 1);
+  }
+  for (const [index, count] of copies) {
+    if (count > 1 && !published[index]!.retried) {
+      found.push(`message ${index} is stored ${count} times, but was sent once`);
+    }
+  }
+  for (const [partition, entries] of Map.groupBy(log.values(), (entry) => entry.partition)) {
+    const end = Math.max(...entries.map(({ offset }) => offset)) + 1;
+    if (end !== entries.length) {
+      found.push(
+        `partition ${partition} ends at ${end}, but only ${entries.length} of its messages were seen`,
+      );
+    }
+  }
+  problems.push(...found.slice(0, MAX_PROBLEMS).map((problem) => `log: ${problem}`));
+  return new Map([...byKey].map(([key, entries]) => [key, entries.map(({ messageId }) => messageId)]));
+}
+
+/** In the order of publishing; where it goes back, to a message that was sent again, and from there on in order. */
+function checkKeyOrder(
+  key: string,
+  entries: readonly LogEntry[],
+  published: readonly PublishedMessage[],
+  found: string[],
+): void {
+  const inputOrder = published.flatMap((message, index) => (message.key === key ? [index] : []));
+  const placeInKey = new Map(inputOrder.map((index, place) => [index, place]));
+  let expected = 0;
+  for (const { index, messageId } of entries) {
+    const place = placeInKey.get(index)!;
+    const isAgain = place < expected && published[index]!.retried;
+    if (place !== expected && !isAgain) {
+      found.push(
+        `${messageId} is message ${place} of ${key}, expected ${expected}: ${place > expected ? 'something is missing before it' : 'it was not sent again'}`,
+      );
+    }
+    expected = place + 1;
+  }
+}
+
+/** Returns how many deliveries it saw. */
+function checkSubscription(
+  history: SubscriptionHistory,
+  log: ReadonlyMap<string, LogEntry>,
+  keys: ReadonlyMap<string, readonly string[]>,
+  faults: Faults,
+  duplicates: Record<DuplicateReason, number>,
+  found: string[],
+): number {
+  const order = history.ordering ? new OrderJudge(keys) : undefined;
+  const duplicateJudge = new DuplicateJudge(history, faults);
+  const handedIds = new Set<string>();
+  const ackedIds = new Set<string>();
+  let handed = 0;
+  for (const event of history.events) {
+    if (event.kind === 'acked') {
+      ackedIds.add(event.messageId);
+      order?.acked(event.messageId);
+      duplicateJudge.acked(event);
+    } else if (event.kind === 'handed') {
+      handed += 1;
+      const misordered = order?.handed(event);
+      if (misordered !== undefined) found.push(misordered);
+      const verdict = duplicateJudge.handed(event);
+      if (verdict !== undefined && 'problem' in verdict) found.push(verdict.problem);
+      else if (verdict !== undefined) duplicates[verdict.reason] += 1;
+      handedIds.add(event.messageId);
+    }
+  }
+  for (const [messageId, { key, index }] of log) {
+    if (!handedIds.has(messageId)) found.push(`${messageId} (message ${index}, ${key}) was never handed out`);
+    else if (!ackedIds.has(messageId)) found.push(`${messageId} was handed out, but never acknowledged`);
+  }
+  return handed;
+}
+
+/** Of "{log_epoch}.{partition}-{offset}". */
+function placeOf(messageId: string): { messageId: string; partition: string; offset: number } {
+  const dash = messageId.lastIndexOf('-');
+  return { messageId, partition: messageId.slice(0, dash), offset: Number(messageId.slice(dash + 1)) };
+}

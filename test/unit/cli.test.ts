@@ -1,0 +1,215 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { status } from '@grpc/grpc-js';
+import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
+import { contextPath, writeContext } from '../../services/certs/context-file.ts';
+import { runCli, startCli } from '../support/cli.ts';
+import { FakeBroker } from '../support/fake-broker.ts';
+
+let broker: FakeBroker;
+let cwd: string;
+
+beforeAll(async () => {
+  broker = await FakeBroker.start();
+  const { ca, clientCert, clientKey } = broker.certificates;
+  // Found from a folder below the one that has it.
+  cwd = join(broker.directory, 'deep', 'er');
+  await mkdir(cwd, { recursive: true });
+  await writeContext(contextPath(join(broker.directory, '.fanfare')), {
+    address: broker.address,
+    project: 'default',
+    tls: { ca, cert: clientCert, key: clientKey },
+  });
+});
+
+afterAll(() => broker.stop());
+
+beforeEach(() => {
+  broker.topics.clear();
+  broker.subscriptions.clear();
+  broker.onPublish = () => undefined;
+  broker.createTopic('orders');
+  broker.createSubscription('audit', 'orders');
+});
+
+const run = (args: string, input?: string | Buffer) =>
+  runCli(args.split(' '), { cwd, ...(input !== undefined && { input }) });
+
+test('topics and subscriptions: create, list, describe, update, delete', async () => {
+  const created = await run('topic create invoices --partitions 8 --label team=web -o json');
+  expect(JSON.parse(created.stdout.toString())).toMatchObject({
+    id: 'invoices',
+    partitions: 8,
+    labels: { team: 'web' },
+  });
+  const again = await run('topic create invoices');
+  expect(again).toMatchObject({ code: 1, stderr: 'fanfare: projects/default/topics/invoices exists\n' });
+  const list = await run('topic list');
+  expect(list.stdout.toString()).toMatch(/^NAME +PARTITIONS.*\norders +1 .*\ninvoices +8 /);
+  await run('topic update invoices --partitions 16');
+  expect((await run('topic describe invoices')).stdout.toString()).toMatch(/partitions: +16/);
+  const bills = await run('subscription create bills --topic invoices --ordering --ack-deadline 30s -o json');
+  expect(JSON.parse(bills.stdout.toString())).toMatchObject({ ordering: true, ackDeadlineSeconds: 30 });
+  const described = await run('subscription describe bills -o json');
+  expect(JSON.parse(described.stdout.toString())).toMatchObject({ id: 'bills', backlog: { messages: 0 } });
+  expect((await run('subscription delete bills')).code).toBe(0);
+  expect((await run('topic delete invoices --yes')).code).toBe(0);
+  expect(await run('topic describe invoices')).toMatchObject({
+    code: 3,
+    stderr: expect.stringMatching(
+      /^fanfare: projects\/default\/topics\/invoices does not exist; .*topic list/,
+    ),
+  });
+});
+
+test('pub and sub carry bytes, keys and attributes', async () => {
+  const input = Buffer.concat([
+    Buffer.from('a 1\nb 2\n'),
+    Buffer.from([0x61, 0x20, 0xff, 0x00, 0xfe, 0x0d]),
+    Buffer.from('\na 4'),
+  ]);
+  const pub = await runCli(['pub', 'orders', '--key-field', '1', '--attr', 'x=1', '-o', 'json'], {
+    cwd,
+    input,
+  });
+  expect(pub).toMatchObject({ code: 0, stderr: '' });
+  const acknowledged = pub.stdout
+    .toString()
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  expect(acknowledged.map((ack) => ack.line)).toEqual([1, 2, 3, 4]);
+  expect(acknowledged[0].messageId).toMatch(/^\d+\.0-0$/);
+
+  const json = await run('sub audit --count 2 -o json');
+  expect(JSON.parse(json.stdout.toString().split('\n')[1]!)).toMatchObject({
+    orderingKey: 'b',
+    attributes: { x: '1' },
+    deliveryAttempt: 1,
+    data: 'b 2',
+  });
+  const rest = await run('sub audit --exit-at-end');
+  expect(rest.code).toBe(0);
+  expect(rest.stdout).toEqual(
+    Buffer.from([0x61, 0x20, 0xff, 0x00, 0xfe, 0x0d, 0x0a, ...Buffer.from('a 4\n')]),
+  );
+  expect(broker.acked('audit')).toEqual([0, 1, 2, 3]);
+});
+
+test('records of several lines, separated by NUL, with a key found by a pattern', async () => {
+  const stanzas = ['Package: a\nSection: libs\n', 'Package: b\nSection: admin\n'];
+  const pub = await runCli(['pub', 'orders', '-0', '--key-match', '^Section: (.*)$'], {
+    cwd,
+    input: stanzas.join('\0'),
+  });
+  expect(pub.code).toBe(0);
+  const sub = await run('sub audit -0 --exit-at-end');
+  expect(sub.stdout.toString()).toBe(stanzas.map((stanza) => `${stanza}\0`).join(''));
+  const { log } = broker.topics.get('projects/default/topics/orders')!;
+  expect(log.map(({ message }) => message.orderingKey)).toEqual(['libs', 'admin']);
+});
+
+test('what could not be published is named by line, the rest is published', async () => {
+  const pub = await runCli(['pub', 'orders', '--key-field', '2'], { cwd, input: 'a 1\nb\nc\n\nd 2\n' });
+  expect(pub.code).toBe(1);
+  expect(pub.stderr).toBe(
+    'fanfare: lines 2 to 4: it has no field 2 to be its ordering key\nfanfare: 3 of 5 messages were not published\n',
+  );
+  expect(broker.stored('orders')).toEqual(['a 1', 'd 2']);
+});
+
+test('an unknown topic ends pub with 3, and says from where on nothing was published', async () => {
+  const { child, finished } = startCli(['pub', 'nothing'], { cwd });
+  // The input goes on until the refusal has come back.
+  const feeder = setInterval(() => child.stdin.writable && child.stdin.write('more\n'), 20);
+  const pub = await finished;
+  clearInterval(feeder);
+  expect(pub.code).toBe(3);
+  expect(pub.stderr).toMatch(/^fanfare: lines? 1.*: no topic projects\/default\/topics\/nothing$/m);
+  expect(pub.stderr).toMatch(/^fanfare: line \d+ and those behind it were not published$/m);
+});
+
+test('a full broker is asked again until --retry is over', async () => {
+  broker.onPublish = () => ({ refuse: status.RESOURCE_EXHAUSTED, message: 'the disk is full' });
+  const pub = await runCli(['pub', 'orders', '--retry', '300ms'], { cwd, input: '1\n2\n' });
+  expect(pub).toMatchObject({ code: 1, stderr: expect.stringContaining('lines 1 to 2: the disk is full') });
+});
+
+test('a reader that goes away ends sub with 0, and what was not written is not acked', async () => {
+  const lines = Array.from({ length: 2_000 }, (_, n) => `${n} ${'x'.repeat(500)}`).join('\n');
+  await runCli(['pub', 'orders'], { cwd, input: lines });
+  const { child, finished } = startCli(['sub', 'audit', '--max-outstanding', '2000'], { cwd });
+  child.stdout.once('data', () => child.stdout.destroy());
+  const sub = await finished;
+  expect(sub).toMatchObject({ code: 0, stderr: '' });
+  await vi.waitUntil(() => [...broker.subscriptions.values()][0]!.leased.size === 0);
+  expect(broker.acked('audit').length).toBeLessThan(2_000);
+});
+
+test('Ctrl-C ends sub with 130 after what was printed is acked', async () => {
+  await runCli(['pub', 'orders'], { cwd, input: '1\n' });
+  const { child, finished } = startCli(['sub', 'audit'], { cwd });
+  child.stdout.once('data', () => child.kill('SIGINT'));
+  expect((await finished).code).toBe(130);
+  expect(broker.acked('audit')).toEqual([0]);
+});
+
+test('exit codes and errors that say what to do', async () => {
+  expect(await run('sub nothing')).toMatchObject({
+    code: 3,
+    stderr: expect.stringContaining('no subscription'),
+  });
+  expect(await run('pub')).toMatchObject({ code: 2, stderr: "fanfare: missing required argument 'topic'\n" });
+  expect(await run('topic create a --retention 5')).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('such as 30s'),
+  });
+  expect(await run('topic list --address 127.0.0.1:1')).toMatchObject({
+    code: 5,
+    stderr: expect.stringMatching(
+      /^fanfare: the broker can't be reached: .*ECONNREFUSED.*; is the broker running/,
+    ),
+  });
+  expect(await runCli(['topic', 'list'], { cwd: '/' })).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/^fanfare: no broker is known here: .*--address/),
+  });
+});
+
+test('contexts: flags before environment before the folder before the selected one', async () => {
+  const home = join(broker.directory, '..');
+  const env = { XDG_CONFIG_HOME: join(broker.directory, 'config') };
+  const show = async (args: string, more: Record<string, string> = {}, from = cwd) => {
+    const { stdout, stderr } = await runCli(`context show -o json ${args}`.trim().split(' '), {
+      cwd: from,
+      env: { ...env, ...more },
+    });
+    expect(stderr).toBe('');
+    return JSON.parse(stdout.toString());
+  };
+  expect(await show('')).toMatchObject({
+    address: broker.address,
+    source: expect.stringContaining('.fanfare/context.json'),
+  });
+  expect(await show('', { FANFARE_ADDRESS: 'b:2' })).toMatchObject({ address: 'b:2' });
+  expect(await show('--address c:3 --project other', { FANFARE_ADDRESS: 'b:2' })).toMatchObject({
+    address: 'c:3',
+    project: 'other',
+  });
+  expect((await runCli(['context', 'add', 'mine', '--address', 'd:4', '--select'], { cwd, env })).code).toBe(
+    0,
+  );
+  expect(await show('--context mine')).toMatchObject({ address: 'd:4', source: 'context mine' });
+  expect(await show('', {}, home)).toMatchObject({ address: 'd:4', source: 'context mine' });
+  expect((await runCli(['context', 'list'], { cwd, env })).stdout.toString()).toMatch(/^\* +mine +d:4/m);
+  expect((await runCli(['context', 'remove', 'mine'], { cwd, env })).code).toBe(0);
+  expect(await runCli(['context', 'select', 'mine'], { cwd, env })).toMatchObject({ code: 3 });
+});
+
+test('top --once and bench print what they measured', async () => {
+  const top = await run('top --once --interval 100ms -o json');
+  expect(JSON.parse(top.stdout.toString())).toMatchObject({ messages: 0, ackedPerS: 0 });
+  const bench = await run('bench --messages 300 --subscriptions 2 -o json');
+  expect(JSON.parse(bench.stdout.toString())).toMatchObject({ messages: 300, deliveries: 600 });
+  expect([...broker.topics.keys()]).toEqual(['projects/default/topics/orders']);
+});

@@ -1,0 +1,128 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { advertisedAddress, type Config, parseConfig } from '../../services/broker/config.ts';
+import { serveHelp } from '../../services/broker/config-options.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'fanfare-config-'));
+afterAll(() => rmSync(dir, { recursive: true }));
+
+function parse(argv: string[] = [], env: Record<string, string> = {}, terminal = false): Config {
+  const parsed = parseConfig({ argv, env, terminal });
+  if ('help' in parsed) throw new Error('it printed help');
+  return parsed.config;
+}
+
+function configFile(content: string): string {
+  const path = join(dir, 'fanfare.json');
+  writeFileSync(path, content);
+  return path;
+}
+
+describe('configuration', () => {
+  test('defaults', () => {
+    const config = parse();
+    expect(config).toEqual({
+      listen: { host: '127.0.0.1', port: 7443 },
+      advertise: undefined,
+      dataDir: '.fanfare',
+      tls: undefined,
+      insecurePlaintext: false,
+      maxStreamAgeMs: 30 * 60_000,
+      keepaliveMs: 30_000,
+      drainTimeoutMs: 10_000,
+      cacheBytes: 256 * 1024 ** 2,
+      metricsListen: undefined,
+      logLevel: 'info',
+      logFormat: 'json',
+    });
+    expect(parse([], {}, true).logFormat).toBe('pretty');
+    expect(Object.isFrozen(config) && Object.isFrozen(config.listen)).toBe(true);
+  });
+
+  test('a flag wins over the environment, that over the file, that over the default', () => {
+    const path = configFile(
+      '{"listen": "[::1]:1", "keepalive": "1m", "cache": "1GiB", "insecure-plaintext": true}',
+    );
+    const env = { FANFARE_CONFIG: path, FANFARE_LISTEN: '127.0.0.2:2', FANFARE_KEEPALIVE: '2m' };
+    expect(parse(['--listen', '127.0.0.3:3'], env)).toMatchObject({
+      listen: { host: '127.0.0.3', port: 3 },
+      keepaliveMs: 120_000,
+      cacheBytes: 1024 ** 3,
+      insecurePlaintext: true,
+    });
+    expect(parse(['--config', path, '--no-insecure-plaintext']).insecurePlaintext).toBe(false);
+    expect(parse(['--config', path]).listen).toEqual({ host: '::1', port: 1 });
+  });
+
+  test('all problems are reported together, with origin and what is allowed', () => {
+    const path = configFile('{"keepalive": "never", "colour": "blue", "cache": ["1GiB"]}');
+    const env = {
+      FANFARE_MAX_STREAM_AGE: '30',
+      FANFARE_LOG_LEVEL: 'loud',
+      FANFARE_INSECURE_PLAINTEXT: 'maybe',
+    };
+    const argv = ['--config', path, '--listen', 'nowhere', '--drain-timeout=-1s'];
+    expect(() => parse(argv, env)).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }));
+    let message = '';
+    try {
+      parse(argv, env);
+    } catch (error) {
+      message = String(error);
+    }
+    for (const part of [
+      `"colour" in ${path} is no option`,
+      `cache in ${path} must be a string, a number, true or false`,
+      '--listen is "nowhere": must be HOST:PORT',
+      `keepalive in ${path} is "never": must be 1s to 24h`,
+      'FANFARE_MAX_STREAM_AGE is "30": must be 1s to 7d',
+      'FANFARE_LOG_LEVEL is "loud": must be one of trace',
+      'FANFARE_INSECURE_PLAINTEXT is "maybe": must be true or false',
+      '--drain-timeout is "-1s": must be 0s to 1h',
+    ]) {
+      expect(message).toContain(part);
+    }
+  });
+
+  test.each([
+    [
+      ['--insecure-plaintext', '--listen', '0.0.0.0:7443'],
+      /loopback address only, and --listen is 0\.0\.0\.0:7443/,
+    ],
+    [['--insecure-plaintext', '--listen', '[::]:7443'], /loopback address only/],
+    [['--insecure-plaintext', '--listen', '127.evil.example:1'], /loopback address only/],
+    [['--insecure-plaintext', '--tls-cert', 'a', '--tls-key', 'b', '--tls-ca', 'c'], /contradict each other/],
+    [['--tls-cert', 'a', '--tls-ca', 'c'], /belong together, and only tls-cert, tls-ca is set/],
+    [['--listen', '127.0.0.1:65536'], /port up to 65535/],
+    [['--listen', '::1:7443'], /must be HOST:PORT/],
+    [['--cache', '1MiB'], /8MiB to 1TiB/],
+    [['--cache', '256'], /8MiB to 1TiB/],
+    [['--colour', 'blue'], /--colour/],
+    [['--data-dir', ''], /must name a folder/],
+    [['--config', '/nonexistent/fanfare.json'], /config file \/nonexistent.* can't be read/],
+    [['stray'], /stray/],
+  ])('refuses %o', (argv, message) => {
+    expect(() => parse(argv)).toThrow(message);
+  });
+
+  test('TLS files come as one', () => {
+    const argv = ['--tls-cert', 'a', '--tls-key', 'b', '--tls-ca', 'c', '--listen', '0.0.0.0:1'];
+    expect(parse(argv).tls).toEqual({ cert: 'a', key: 'b', ca: 'c' });
+  });
+
+  test('help names every option and fits a terminal', () => {
+    expect(parseConfig({ argv: ['-h', '--listen', 'x'], env: {}, terminal: true })).toEqual({
+      help: serveHelp(),
+    });
+    expect(serveHelp()).toContain('--metrics-listen HOST:PORT');
+    for (const line of serveHelp().split('\n')) expect(line.length).toBeLessThanOrEqual(120);
+  });
+
+  test('the advertised address can be connected to', () => {
+    expect(advertisedAddress(parse(), 7000)).toBe('127.0.0.1:7000');
+    expect(advertisedAddress(parse(['--listen', '[::1]:0']), 7000)).toBe('[::1]:7000');
+    expect(advertisedAddress(parse(['--listen', '0.0.0.0:0']), 7000)).not.toMatch(/^0\.0/);
+    expect(advertisedAddress(parse(['--advertise', 'b1.example:443']), 7000)).toBe('b1.example:443');
+  });
+});

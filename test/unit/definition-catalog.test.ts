@@ -1,0 +1,370 @@
+// engine/definitions.ts with its catalog, over the memory store with faults that strike when the test says so.
+import { describe, expect, test } from 'vitest';
+import type { SubscriptionDefinition, TopicDefinition } from '../../services/broker/core/definitions.ts';
+import { BrokerError } from '../../services/broker/core/errors.ts';
+import type { DefinitionChange } from '../../services/broker/engine/definition-catalog.ts';
+import { type AuditRecord, Definitions } from '../../services/broker/engine/definitions.ts';
+import type { DefinitionStore } from '../../services/broker/ports/definition-store.ts';
+import { createMemoryStore } from '../support/memory-store.ts';
+import { VirtualClock } from '../support/virtual-clock.ts';
+
+const ORDERS = 'projects/p/topics/orders';
+const AUDIT = 'projects/p/subscriptions/audit';
+const BILLING = 'projects/p/subscriptions/billing';
+
+type Fault = 'none' | 'before' | 'after' | 'full';
+
+/** A store whose next call of a kind fails: before it had an effect, after it, or because it is full. */
+function scripted(inner: DefinitionStore) {
+  const faults: Partial<Record<keyof DefinitionStore, Fault[]>> = {};
+  const call = async <T>(name: keyof DefinitionStore, work: () => Promise<T>): Promise<T> => {
+    const fault = faults[name]?.shift();
+    if (fault === 'full') throw new BrokerError('RESOURCE_EXHAUSTED', 'full');
+    if (fault === 'before') throw new BrokerError('UNAVAILABLE', 'away');
+    const result = await work();
+    if (fault === 'after') throw new BrokerError('UNAVAILABLE', 'timed out');
+    return result;
+  };
+  const store: DefinitionStore = {
+    list: () => call('list', () => inner.list()),
+    put: (...args) => call('put', () => inner.put(...args)),
+    remove: (...args) => call('remove', () => inner.remove(...args)),
+    nextIncarnation: () => call('nextIncarnation', () => inner.nextIncarnation()),
+  };
+  return { store, faults };
+}
+
+function rig() {
+  const inner = createMemoryStore().definitions;
+  const { store, faults } = scripted(inner);
+  const audit: AuditRecord[] = [];
+  const warnings: string[] = [];
+  let ends: number[] = [3, 0, 0, 8];
+  const open = async () => {
+    const definitions = new Definitions({
+      store,
+      clock: new VirtualClock(),
+      durability: { supported: ['memory', 'stored', 'fsync'], default: 'fsync' },
+      currentEnds: async () => ends,
+      audit: (record) => audit.push(record),
+      onWarning: (message) => warnings.push(message),
+    });
+    await definitions.load();
+    const changes: string[] = [];
+    const drop = { fails: false };
+    definitions.onChange(async (change: DefinitionChange) => {
+      const { name } = 'topic' in change ? change.topic : change.subscription;
+      if (change.kind === 'deleted' && drop.fails) throw new BrokerError('UNAVAILABLE', "can't drop");
+      changes.push(`${change.kind} ${name.split('/').at(-1)}`);
+    });
+    return { definitions, changes, drop };
+  };
+  return { open, inner, faults, audit, warnings, setEnds: (next: number[]) => (ends = next) };
+}
+
+async function withTopic() {
+  const parts = rig();
+  const opened = await parts.open();
+  const topic = await opened.definitions.createTopic('me', { name: ORDERS });
+  const subscription = await opened.definitions.createSubscription('me', { name: AUDIT, topic: ORDERS });
+  opened.changes.length = 0;
+  parts.audit.length = 0;
+  return { ...parts, ...opened, topic, subscription };
+}
+
+const code = (expected: string) => expect.objectContaining({ code: expected });
+
+describe('creating', () => {
+  test('is durable, listened to, and found again after a restart', async () => {
+    const { open } = rig();
+    const { definitions, changes } = await open();
+    const topic = await definitions.createTopic('me', { name: ORDERS, labels: { a: 'b' } });
+    expect(topic).toMatchObject<Partial<TopicDefinition>>({
+      partitions: 4,
+      durability: 'fsync',
+      revision: 1,
+    });
+    const subscription = await definitions.createSubscription('me', { name: AUDIT, topic: ORDERS });
+    expect(subscription).toMatchObject<Partial<SubscriptionDefinition>>({
+      topicEpoch: topic.logEpoch,
+      startOffsets: [3, 0, 0, 8],
+    });
+    expect(subscription.incarnation).not.toBe(topic.logEpoch);
+    expect(changes).toEqual(['created orders', 'created audit']);
+
+    const again = await open();
+    expect([...again.definitions.topics()]).toEqual([topic]);
+    expect([...again.definitions.subscriptions()]).toEqual([subscription]);
+    expect(again.definitions.subscriptionsOf(ORDERS)).toEqual([subscription]);
+    expect(again.changes).toEqual([]);
+  });
+
+  test('from the earliest message records no offsets', async () => {
+    const { definitions } = await withTopic();
+    const input = { name: BILLING, topic: ORDERS, start: 'earliest' } as const;
+    expect(await definitions.createSubscription('me', input)).not.toHaveProperty('startOffsets');
+  });
+
+  test('is answered only when the listeners are done', async () => {
+    const { definitions } = await (await rig()).open();
+    const { promise: ready, resolve } = Promise.withResolvers<void>();
+    definitions.onChange(() => ready);
+    let answered = false;
+    const created = definitions.createTopic('me', { name: ORDERS }).then(() => (answered = true));
+    await new Promise(setImmediate);
+    expect(answered).toBe(false);
+    resolve();
+    await created;
+  });
+
+  test('refuses what is there, what is not there, and what the store cannot give', async () => {
+    const { definitions, changes, audit } = await withTopic();
+    await expect(definitions.createTopic('me', { name: ORDERS })).rejects.toEqual(code('ALREADY_EXISTS'));
+    await expect(definitions.createSubscription('me', { name: AUDIT, topic: ORDERS })).rejects.toEqual(
+      code('ALREADY_EXISTS'),
+    );
+    const other = { name: BILLING, topic: 'projects/p/topics/none' };
+    await expect(definitions.createSubscription('me', other)).rejects.toEqual(code('NOT_FOUND'));
+    const replicated = { name: 'projects/p/topics/abc', durability: 'replicated' } as const;
+    await expect(definitions.createTopic('me', replicated)).rejects.toThrow(
+      /it can give memory, stored, fsync/,
+    );
+    expect(changes).toEqual([]);
+    expect(audit.map(({ result }) => result)).toEqual([
+      'ALREADY_EXISTS',
+      'ALREADY_EXISTS',
+      'NOT_FOUND',
+      'FAILED_PRECONDITION',
+    ]);
+  });
+
+  test('of one name at the same time: one wins', async () => {
+    const { definitions } = await (await rig()).open();
+    const results = await Promise.allSettled(
+      Array.from({ length: 5 }, () => definitions.createTopic('me', { name: ORDERS })),
+    );
+    expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+  });
+
+  test('keeps the quota of partitions, also with several at the same time', async () => {
+    const { definitions } = await (await rig()).open();
+    const results = await Promise.allSettled(
+      Array.from({ length: 120 }, (_, at) =>
+        definitions.createTopic('me', { name: `projects/p/topics/t${100 + at}`, partitions: 1024 }),
+      ),
+    );
+    expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(97);
+    const refused = results.find((result) => result.status === 'rejected');
+    expect(refused?.reason).toEqual(code('RESOURCE_EXHAUSTED'));
+    await definitions.deleteTopic('me', 'projects/p/topics/t100', { force: false });
+    await definitions.createTopic('me', { name: 'projects/p/topics/new', partitions: 1024 });
+  });
+
+  test('keeps the quota of topics of a project', async () => {
+    const { open, inner } = rig();
+    const { definitions: first } = await open();
+    const { partitions: _, ...topic } = await first.createTopic('me', { name: ORDERS });
+    const body = JSON.stringify({ format: 1, ...topic, partitions: 1 });
+    for (let at = 1; at < 9_999; at++) await inner.put('topic', `projects/p/topics/n${at}`, body, 0);
+    const { definitions } = await open();
+    await definitions.createTopic('me', { name: 'projects/p/topics/last', partitions: 1 });
+    await expect(definitions.createTopic('me', { name: 'projects/p/topics/more' })).rejects.toThrow(
+      /10000 topics, which is the limit/,
+    );
+    await definitions.createTopic('me', { name: 'projects/q/topics/other' });
+  });
+
+  test('that failed before it was written leaves nothing', async () => {
+    for (const fault of ['before', 'full'] as const) {
+      const { open, faults } = rig();
+      const { definitions, changes } = await open();
+      faults.put = [fault];
+      await expect(definitions.createTopic('me', { name: ORDERS })).rejects.toThrow(BrokerError);
+      expect(definitions.topic(ORDERS)).toBeUndefined();
+      await definitions.createTopic('me', { name: ORDERS });
+      expect(changes).toEqual(['created orders']);
+    }
+  });
+
+  test('that was written although the store timed out is found to be so', async () => {
+    const { open, faults } = rig();
+    const { definitions, changes } = await open();
+    faults.put = ['after'];
+    expect(await definitions.createTopic('me', { name: ORDERS })).toMatchObject({ revision: 1 });
+    expect(changes).toEqual(['created orders']);
+  });
+
+  test('whose outcome stays unknown is looked up before the name is used again', async () => {
+    const { open, faults } = rig();
+    const { definitions, changes } = await open();
+    faults.put = ['after'];
+    faults.list = ['before'];
+    await expect(definitions.createTopic('me', { name: ORDERS })).rejects.toEqual(code('UNAVAILABLE'));
+    await expect(definitions.createTopic('me', { name: ORDERS })).rejects.toEqual(code('ALREADY_EXISTS'));
+    expect(definitions.topic(ORDERS)).toMatchObject({ revision: 1 });
+    expect(changes).toEqual(['created orders']);
+  });
+});
+
+describe('updating', () => {
+  test('is durable and listened to', async () => {
+    const { definitions, changes, open } = await withTopic();
+    const topic = await definitions.updateTopic('me', { name: ORDERS, partitions: 6 }, ['partitions']);
+    expect(topic).toMatchObject({ partitions: 6, revision: 2 });
+    await definitions.updateSubscription('me', { name: AUDIT, topic: '', labels: { a: 'b' } }, ['labels']);
+    expect(changes).toEqual(['updated orders', 'updated audit']);
+    const again = await open();
+    expect(again.definitions.topic(ORDERS)).toEqual(topic);
+    expect(again.definitions.subscription(AUDIT)).toMatchObject({ labels: { a: 'b' }, revision: 2 });
+  });
+
+  test('that loses to another writer is ABORTED, and the next one goes on from what that one wrote', async () => {
+    const { definitions, inner, topic } = await withTopic();
+    const { name: _name, revision: _revision, ...rest } = topic;
+    await inner.put('topic', ORDERS, JSON.stringify({ format: 1, ...rest, partitions: 9 }), 1);
+    const grow = () => definitions.updateTopic('me', { name: ORDERS, labels: { a: 'b' } }, ['labels']);
+    await expect(grow()).rejects.toEqual(code('ABORTED'));
+    expect(await grow()).toMatchObject({ partitions: 9, revision: 3 });
+  });
+});
+
+describe('deleting', () => {
+  test('a topic with subscriptions needs force, and takes them with it', async () => {
+    const { definitions, changes, inner } = await withTopic();
+    await expect(definitions.deleteTopic('me', ORDERS, { force: false })).rejects.toThrow(/set force/);
+    await definitions.deleteTopic('me', ORDERS, { force: true });
+    expect(changes).toEqual(['deleted audit', 'deleted orders']);
+    expect(await inner.list()).toEqual([]);
+    expect(() => definitions.getSubscription(AUDIT)).toThrow(code('NOT_FOUND'));
+    expect(definitions.subscriptionsOf(ORDERS)).toEqual([]);
+    const again = await definitions.createTopic('me', { name: ORDERS });
+    expect(again.logEpoch).toBeGreaterThan(1);
+  });
+
+  test('whose data cannot be dropped is finished later, and the name waits for it', async () => {
+    const { definitions, changes, drop, warnings, inner } = await withTopic();
+    drop.fails = true;
+    await definitions.deleteTopic('me', ORDERS, { force: true });
+    expect(warnings).toHaveLength(1);
+    expect(() => definitions.getTopic(ORDERS)).toThrow(code('NOT_FOUND'));
+    expect(() => definitions.getSubscription(AUDIT)).toThrow(code('NOT_FOUND'));
+    await expect(definitions.createTopic('me', { name: ORDERS })).rejects.toEqual(code('UNAVAILABLE'));
+    expect(await definitions.finishDeletions()).toBe(2);
+    drop.fails = false;
+    expect(await definitions.finishDeletions()).toBe(0);
+    expect(changes).toEqual(['deleted audit', 'deleted orders']);
+    expect(await inner.list()).toEqual([]);
+  });
+
+  test('interrupted by a crash at any step is finished at the next start', async () => {
+    // The steps: tombstone of the topic, tombstone of the subscription, its removal, the topic's.
+    for (let crashAt = 1; crashAt <= 4; crashAt++) {
+      const { definitions, open, faults, inner } = await withTopic();
+      const away = Array.from<Fault>({ length: 9 }).fill('before');
+      faults.put = [...['none' as const].slice(0, crashAt - 1), ...away].slice(crashAt > 2 ? 99 : 0);
+      faults.remove = crashAt < 3 ? [] : [...['none' as const].slice(0, crashAt - 3), ...away];
+      const deleted = definitions.deleteTopic('me', ORDERS, { force: true });
+      await (crashAt === 1 ? expect(deleted).rejects.toEqual(code('UNAVAILABLE')) : deleted);
+
+      faults.put = [];
+      faults.remove = [];
+      const again = await open();
+      const there = crashAt === 1 ? 1 : 0;
+      expect([...again.definitions.topics()], `topics after ${crashAt}`).toHaveLength(there);
+      expect([...again.definitions.subscriptions()], `subscriptions after ${crashAt}`).toHaveLength(there);
+      expect(await again.definitions.finishDeletions()).toBe(0);
+      if (crashAt > 1) expect(again.changes.at(-1)).toBe('deleted orders');
+      expect(await inner.list()).toHaveLength(2 * there);
+    }
+  });
+
+  test('that was removed although the store timed out is done', async () => {
+    const { definitions, faults, inner, warnings } = await withTopic();
+    faults.remove = ['after'];
+    await definitions.deleteSubscription('me', AUDIT);
+    expect(warnings).toEqual([]);
+    expect(await definitions.finishDeletions()).toBe(0);
+    expect(await inner.list()).toHaveLength(1);
+  });
+
+  test('a topic while its subscription is being updated leaves nothing of either', async () => {
+    const { definitions, inner } = await withTopic();
+    const labels = { name: AUDIT, topic: '', labels: { a: 'b' } };
+    await Promise.allSettled([
+      definitions.updateSubscription('me', labels, ['labels']),
+      definitions.deleteTopic('me', ORDERS, { force: true }),
+      definitions.updateSubscription('me', labels, ['labels']),
+      definitions.createSubscription('me', { name: BILLING, topic: ORDERS }),
+    ]);
+    await definitions.finishDeletions();
+    expect([...definitions.subscriptions()]).toEqual([]);
+    expect(await inner.list()).toEqual([]);
+  });
+});
+
+describe('listing', () => {
+  test('goes by name, in pages, within a project and topic', async () => {
+    const { definitions } = await (await rig()).open();
+    const ids = ['zebra', 'apple', 'mango', 'melon', 'berry'];
+    for (const id of ids) await definitions.createTopic('me', { name: `projects/p/topics/${id}` });
+    await definitions.createTopic('me', { name: 'projects/pp/topics/other' });
+    const seen: string[] = [];
+    let pageToken = '';
+    do {
+      const page = definitions.listTopics({ parent: 'projects/p', pageSize: 2, pageToken });
+      seen.push(...page.items.map(({ name }) => name.split('/').at(-1) ?? ''));
+      pageToken = page.nextPageToken;
+      // Names that come and go between pages don't disturb the others.
+      if (seen.length === 2) await definitions.deleteTopic('me', 'projects/p/topics/berry', { force: false });
+    } while (pageToken !== '');
+    expect(seen).toEqual(['apple', 'berry', 'mango', 'melon', 'zebra']);
+
+    await definitions.createSubscription('me', { name: AUDIT, topic: 'projects/p/topics/apple' });
+    await definitions.createSubscription('me', { name: BILLING, topic: 'projects/p/topics/mango' });
+    const request = { parent: 'projects/p', pageSize: 0, pageToken: '' };
+    expect(definitions.listSubscriptions(request, '').items).toHaveLength(2);
+    const ofApple = definitions.listSubscriptions(request, 'projects/p/topics/apple').items;
+    expect(ofApple.map(({ name }) => name)).toEqual([AUDIT]);
+  });
+
+  test('keeps an answer below its limit', async () => {
+    const { definitions } = await (await rig()).open();
+    const labels = Object.fromEntries(Array.from({ length: 64 }, (_, at) => [`k${at}`, 'v'.repeat(255)]));
+    for (let at = 0; at < 300; at++) {
+      await definitions.createTopic('me', { name: `projects/p/topics/t${1000 + at}`, partitions: 1, labels });
+    }
+    const first = definitions.listTopics({ parent: 'projects/p', pageSize: 1000, pageToken: '' });
+    expect(first.items.length).toBeLessThan(200);
+    const pageToken = first.nextPageToken;
+    const second = definitions.listTopics({ parent: 'projects/p', pageSize: 1000, pageToken });
+    expect(first.items.length + second.items.length).toBe(300);
+    expect(second.nextPageToken).toBe('');
+  });
+
+  test.each([{ parent: 'p' }, { pageSize: -1 }, { pageSize: 1001 }, { pageToken: 'nonsense' }])(
+    'refuses %o',
+    async (bad) => {
+      const { definitions } = await (await rig()).open();
+      const request = { parent: 'projects/p', pageSize: 0, pageToken: '', ...bad };
+      expect(() => definitions.listTopics(request)).toThrow(code('INVALID_ARGUMENT'));
+    },
+  );
+});
+
+test('every change that was asked for is audited, with its result', async () => {
+  const { definitions, audit } = await withTopic();
+  await definitions.updateTopic('alice', { name: ORDERS, labels: {} }, ['labels']);
+  await expect(definitions.deleteTopic('mallory', 'x'.repeat(9999), { force: true })).rejects.toThrow();
+  await definitions.deleteSubscription('bob', AUDIT);
+  expect(audit).toEqual([
+    { principal: 'alice', verb: 'update', resource: ORDERS, result: 'OK' },
+    {
+      principal: 'mallory',
+      verb: 'delete',
+      resource: expect.stringMatching(/^x{1,600}$/),
+      result: 'INVALID_ARGUMENT',
+      message: expect.any(String),
+    },
+    { principal: 'bob', verb: 'delete', resource: AUDIT, result: 'OK' },
+  ]);
+});
