@@ -1,7 +1,7 @@
 // One project for each tier of tests: `vitest run --project unit`.
 import { defineConfig } from 'vitest/config';
 
-const tiers = ['unit', 'golden', 'conformance', 'sim', 'integration'];
+const tiers = ['repository', 'unit', 'golden', 'conformance', 'sim', 'integration'];
 
 export default defineConfig({
   test: { projects: tiers.map((name) => ({ test: { name, include: [`test/${name}/**/*.test.ts`] } })) },

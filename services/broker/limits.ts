@@ -5,8 +5,7 @@ import { assert } from './core/errors.ts';
 import { MAX_NAME_LENGTH } from './core/names.ts';
 import type { EngineLimits } from './engine/context.ts';
 
-const KIB = 1024;
-const MIB = 1024 * KIB;
+const MIB = 1024 * 1024;
 const GIB = 1024 * MIB;
 const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
@@ -131,8 +130,6 @@ export const MAX_WATCHES = 1_000;
 
 /** Open RPCs of one connection. */
 export const MAX_STREAMS_PER_CONNECTION = 1_000;
-/** What a client may send on one stream before the broker has read it; HTTP/2's default is 64 KiB a round trip. */
-export const STREAM_WINDOW_BYTES = 256 * KIB;
 export const TLS_HANDSHAKE_TIMEOUT_MS = 10 * SECOND_MS;
 /** How often certificate files are looked at. */
 export const TLS_RELOAD_INTERVAL_MS = 10 * SECOND_MS;

@@ -15,7 +15,7 @@ import { authorizeAll, Identity } from './adapters/grpc/identity.ts';
 import { publisherService } from './adapters/grpc/publisher.ts';
 import { routingService } from './adapters/grpc/routing.ts';
 import { RpcBorder } from './adapters/grpc/rpc.ts';
-import { GrpcServer } from './adapters/grpc/server.ts';
+import { GrpcServer, onGrpcLog } from './adapters/grpc/server.ts';
 import { subscriberService } from './adapters/grpc/subscriber.ts';
 import { openServerTls, type ServerTls } from './adapters/grpc/tls.ts';
 import { WatchSlots } from './adapters/grpc/watch.ts';
@@ -93,11 +93,16 @@ async function loadTelemetry(
 
 export async function startBroker(config: Config, log: Log, telemetry?: Telemetry): Promise<RunningBroker> {
   const clock = nodeClock;
+  onGrpcLog((message) => log.debug(message));
+  // What a start that fails half-way must close, so that the process ends; the running broker takes it over.
+  await using opened = new AsyncDisposableStack();
   const store = await openEmbeddedStore({
     dir: config.dataDir,
     onWarning: (message, fields) => log.warn(fields, message),
   });
+  opened.defer(() => store.close());
   const tls = await serverTls(config, log);
+  opened.defer(() => tls?.close());
 
   const definitions = new Definitions({
     store: store.definitions,
@@ -118,6 +123,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
     maxPullBytes: limits.MAX_RESPONSE_BYTES,
     maxConsumersPerSubscription: limits.MAX_CONSUMERS_PER_SUBSCRIPTION,
   });
+  opened.defer(() => broker.stop());
   await broker.start();
   await telemetry?.observe({
     stats: broker.stats,
@@ -170,6 +176,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
     },
     'listening',
   );
+  const parts = opened.move();
   return {
     address,
     async stop() {
@@ -178,8 +185,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
         endStreams: () => broker.stop(),
       });
       if (how === 'cut off') log.warn({}, 'clients did not go in time: cut off');
-      tls?.close();
-      await store.close();
+      await parts.disposeAsync();
     },
   };
 }

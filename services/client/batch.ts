@@ -35,13 +35,15 @@ export class Batch {
   #buffer: Buffer;
   #end: number;
 
-  constructor(requestId: number, topic: string) {
+  /** expectedBytes: how large its messages will probably be. */
+  constructor(requestId: number, topic: string, expectedBytes = 0) {
     this.requestId = requestId;
     this.#topic = topic;
     this.#topicBytes = Buffer.byteLength(topic);
     this.#messagesStart = HEADER_BYTES + this.#topicBytes;
     this.#end = this.#messagesStart;
-    this.#buffer = Buffer.allocUnsafe(INITIAL_BYTES);
+    // A little more than the last one had, or it would grow at its end time and again.
+    this.#buffer = Buffer.allocUnsafe(INITIAL_BYTES + expectedBytes + (expectedBytes >> 4));
   }
 
   /** How many messages it ever took, also those taken out again by rejectKeys. */
@@ -108,7 +110,7 @@ export class Batch {
   }
 
   /** Takes out, and rejects, the messages of keys that failed earlier, so that nothing of a key overtakes its failure. */
-  rejectKeys(failed: ReadonlySet<string>, error: (key: string) => FanfareError): void {
+  rejectKeys(failed: ReadonlySet<string>, error: () => FanfareError): void {
     if (!this.hasAnyOf(failed)) return;
     const entries = this.#entries;
     this.#entries = [];
@@ -116,7 +118,7 @@ export class Batch {
     let end = this.#messagesStart;
     for (const entry of entries) {
       if (entry.orderingKey !== undefined && failed.has(entry.orderingKey)) {
-        entry.reject(error(entry.orderingKey));
+        entry.reject(error());
       } else {
         this.#buffer.copyWithin(end, start, entry.end);
         end += entry.end - start;

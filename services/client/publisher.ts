@@ -19,7 +19,7 @@ export interface PublisherOptions {
   };
   /** `ready()` waits while more than this is not acknowledged. Default 64 MiB. */
   readonly maxOutstandingBytes?: number;
-  /** The same, in messages. Default 100,000. */
+  /** The same, in messages. Default 20,000: more only gives the garbage collector more to carry. */
   readonly maxOutstandingMessages?: number;
   /** How long a message is tried to be published before its promise is rejected. Default 60,000. */
   readonly retryDeadlineMs?: number;
@@ -51,6 +51,8 @@ export class Publisher implements AsyncDisposable {
   #openIsDue = false;
   #flushScheduled = false;
   #nextRequestId = 1;
+  /** Of the last batch: a good guess for the next. */
+  #usualBytes = 0;
   #outstandingBytes = 0;
   #outstandingMessages = 0;
   /** Looked for anew with every batch. */
@@ -66,7 +68,7 @@ export class Publisher implements AsyncDisposable {
     this.#maxBytes = bounded('batch.maxBytes', options.batch?.maxBytes ?? 256 * 1024, MAX_BATCH_BYTES);
     this.#lingerMs = options.batch?.lingerMs ?? 0;
     this.#maxOutstandingBytes = options.maxOutstandingBytes ?? 64 * 1024 * 1024;
-    this.#maxOutstandingMessages = options.maxOutstandingMessages ?? 100_000;
+    this.#maxOutstandingMessages = options.maxOutstandingMessages ?? 20_000;
     this.#signal = options.signal;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.closed = promise;
@@ -165,7 +167,7 @@ export class Publisher implements AsyncDisposable {
 
   #admit(message: OutgoingMessage): MeasuredMessage {
     if (this.#closed !== undefined) throw this.#closed;
-    if (message.orderingKey && this.#stoppedKeys.has(message.orderingKey)) throw stopped(message.orderingKey);
+    if (message.orderingKey && this.#stoppedKeys.has(message.orderingKey)) throw stopped();
     const measured = measure(message);
     if (
       this.#outstandingMessages >= 2 * this.#maxOutstandingMessages ||
@@ -181,7 +183,7 @@ export class Publisher implements AsyncDisposable {
 
   #openBatch(): Batch {
     this.#openIsDue = this.#lingerMs === 0;
-    const batch = new Batch(this.#nextRequestId++, this.topic);
+    const batch = new Batch(this.#nextRequestId++, this.topic, this.#usualBytes);
     if (!this.#openIsDue) {
       setTimeout(() => {
         if (this.#open !== batch) return;
@@ -193,6 +195,7 @@ export class Publisher implements AsyncDisposable {
   }
 
   #seal(): void {
+    this.#usualBytes = this.#open!.byteLength;
     this.#full.push(this.#open!);
     this.#open = undefined;
   }
@@ -201,8 +204,11 @@ export class Publisher implements AsyncDisposable {
   #take(busyKeys: ReadonlySet<string>): Batch | undefined {
     const batch = this.#full[0] ?? (this.#openIsDue ? this.#open : undefined);
     if (batch?.hasAnyOf(busyKeys)) return undefined;
-    if (batch === this.#open) this.#open = undefined;
-    else this.#full.shift();
+    if (batch === undefined) return undefined;
+    if (batch === this.#open) {
+      this.#usualBytes = batch.byteLength;
+      this.#open = undefined;
+    } else this.#full.shift();
     return batch;
   }
 
@@ -268,10 +274,10 @@ export class Publisher implements AsyncDisposable {
   }
 }
 
-function stopped(key: string): FanfareError {
+function stopped(): FanfareError {
   return new FanfareError(
     'FAILED_PRECONDITION',
-    `an earlier message of ordering key "${key}" could not be published, so later ones are held back to keep their order: publish it again after publisher.resumeKey()`,
+    'held back to keep the order: an earlier message of its ordering key could not be published (see Publisher.resumeKey)',
   );
 }
 

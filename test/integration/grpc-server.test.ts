@@ -209,7 +209,7 @@ describe('hostile bytes', () => {
     );
   });
 
-  test('a million labels get an answer, and the next caller too', async () => {
+  test('100,000 labels get an answer, and the next caller too', async () => {
     const client = rig.connect();
     const labels = Object.fromEntries(Array.from({ length: 100_000 }, (_, at) => [`k${at}`, 'v']));
     await expect(client.call(method.createTopic, { topic: { name: ORDERS, labels } })).rejects.toEqual(

@@ -167,6 +167,32 @@ describe('the embedded store on a failing disk', () => {
     expect(await readAll(store, P)).toEqual(written);
   });
 
+  test('a large commit waits for the merge under way: LMDB has one writer', async () => {
+    await open({ directBytes: 1_000 });
+    const written = await appendTo(store, P, 0, [100]);
+    const merge = Promise.withResolvers<void>();
+    const begun = Promise.withResolvers<void>();
+    let tableWrites = 0;
+    disk.beforeWrite = async (to) => {
+      if (to !== 'tables') return;
+      tableWrites++;
+      begun.resolve();
+      await merge.promise;
+    };
+    const dropped = store.cursors.drop(9);
+    await begun.promise;
+    written.push(...(await appendTo(store, P, 0, [200])));
+    const large = appendTo(store, P, 0, [5_000]);
+    for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
+    expect(tableWrites).toBe(1);
+    merge.resolve();
+    await dropped;
+    written.push(...(await large));
+    expect(await readAll(store, P)).toEqual(written);
+    await crashAndReopen();
+    expect(await readAll(store, P)).toEqual(written);
+  });
+
   test('LMDB can not be opened again for a while: reads wait as errors, then everything is there', async () => {
     await open({ directBytes: 0 });
     const written = await appendTo(store, P, 0, [100]);

@@ -149,6 +149,10 @@ export class Checker implements StoreObserver {
     for (const history of this.#historiesOf(definition)) history.left(consumer, moment);
   }
 
+  pullLost(definition: SubscriptionDefinition): void {
+    for (const history of this.#historiesOf(definition)) history.pullLost();
+  }
+
   heldBy(definition: SubscriptionDefinition, consumer: ConsumerName): number {
     const nowMs = this.#options.clock.monotonicMs();
     return this.#historiesOf(definition).reduce((sum, each) => sum + each.heldBy(consumer, nowMs), 0);

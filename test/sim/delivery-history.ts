@@ -61,6 +61,8 @@ export class DeliveryHistory {
   readonly #entries = new Map<number, Entry>();
   /** Offsets of each key that were delivered and are neither settled nor delivered anew in another run, ascending. */
   readonly #runs = new Map<string, Entry[]>();
+  /** Pulls that the broker has answered with an error: what it had leased to them was delivered, and nobody saw it. */
+  #lostPulls = 0;
   /** Everything said before this is in a durable cursor. */
   #durableAt = 0;
   /** When the oldest ack was given that no commit has taken along yet. */
@@ -104,7 +106,8 @@ export class DeliveryHistory {
       if (entry.state === 'settled') continue;
       entry.state = 'settled';
       entry.settledAt = moment.at;
-      this.dirtySinceMs ??= moment.nowMs;
+      // Of what retention has deleted, the cursor may be past it already.
+      if (!this.#isTrimmed(offset)) this.dirtySinceMs ??= moment.nowMs;
     }
   }
 
@@ -131,6 +134,10 @@ export class DeliveryHistory {
       if (entry.lease?.consumer === consumer) this.#giveBack(entry, moment);
   }
 
+  pullLost(): void {
+    this.#lostPulls += 1;
+  }
+
   /** A commit that was begun at `at` is durable. */
   committed(at: number): void {
     this.#durableAt = Math.max(this.#durableAt, at);
@@ -154,7 +161,7 @@ export class DeliveryHistory {
     for (const entry of this.#entries.values()) {
       this.#ageRun(entry, nowMs);
       if (entry.state === 'settled' && entry.settledAt > this.#durableAt && !graceful) entry.state = 'open';
-      if (entry.lease !== undefined) entry.cutShort = !isEndable(entry.lease, nowMs);
+      if (entry.lease !== undefined) entry.cutShort = !graceful && !isEndable(entry.lease, nowMs);
     }
     for (const entry of this.#entries.values()) entry.lease = undefined;
     this.#runs.clear();
@@ -193,12 +200,12 @@ export class DeliveryHistory {
     const { offset } = entry;
     const before = entry.attempt;
     if (before === 0) {
-      if (attempt !== 1) this.#fail(offset, `has attempt ${attempt} on its first delivery`);
+      if (attempt < 1 || attempt > 1 + this.#lostPulls) this.#fail(offset, `has attempt ${attempt} on its first delivery`);
     } else if (entry.life === life) {
       if (attempt !== before + 1) this.#fail(offset, `has attempt ${attempt} after ${before}`);
       if (this.#durableAt < Math.max(entry.deliveredAt, entry.endedAt))
         this.#fail(offset, `has attempt ${attempt}, and a crash now would forget that`);
-    } else if (attempt < before || attempt > before + (entry.cutShort ? 0 : 1)) {
+    } else if (attempt < before || attempt > before + (entry.cutShort ? 0 : 1) + this.#lostPulls) {
       this.#fail(offset, `has attempt ${attempt} in life ${life}, had ${before} in life ${entry.life}`);
     }
   }

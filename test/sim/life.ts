@@ -36,6 +36,8 @@ export class Life {
   alive = true;
   readonly #options: LifeOptions;
   readonly #deathListeners = new Set<() => void>();
+  #timers = 0;
+  #calls = 0;
   #instantMs = 0;
   #callsInInstant = 0;
 
@@ -85,6 +87,11 @@ export class Life {
     this.#deathListeners.clear();
   }
 
+  /** Timers and calls to the stores that have not come to an end: nothing after a graceful stop. */
+  get pending(): number {
+    return this.#timers + this.#calls;
+  }
+
   /** Returns a function that ends it. */
   onDeath(listener: () => void): () => void {
     this.#deathListeners.add(listener);
@@ -101,13 +108,20 @@ export class Life {
       monotonicMs: () => clock.monotonicMs(),
       defer: (fn) => clock.defer(mortal(fn)),
       setTimer: (delayMs, fn) => {
-        const cancel = clock.setTimer(delayMs, () => {
+        let set = true;
+        const ended = (): void => {
+          if (set) this.#timers -= 1;
+          set = false;
           forget();
+        };
+        this.#timers += 1;
+        const cancel = clock.setTimer(delayMs, () => {
+          ended();
           mortal(fn)();
         });
         const forget = this.onDeath(cancel);
         return () => {
-          forget();
+          ended();
           cancel();
         };
       },
@@ -153,11 +167,14 @@ export class Life {
       new Promise((resolve, reject) => {
         if (!this.alive) return;
         this.#meter();
+        this.#calls += 1;
         call(...args).then(
           (value) => {
+            this.#calls -= 1;
             if (this.alive) resolve(value);
           },
           (error: unknown) => {
+            this.#calls -= 1;
             if (!(error instanceof BrokerError)) this.#options.onBug(error);
             if (this.alive) reject(error);
           },

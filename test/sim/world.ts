@@ -81,8 +81,9 @@ export class World {
     return this.phase === 'end' || this.#failure !== undefined;
   }
 
+  /** Whole milliseconds, as the time of the real clock is. */
   sleep(ms: number): Promise<void> {
-    return new Promise((resolve) => this.clock.setTimer(ms, resolve));
+    return new Promise((resolve) => this.clock.setTimer(Math.ceil(ms), resolve));
   }
 
   say(who: string, what: string): void {
@@ -215,9 +216,11 @@ export class World {
       trace: this.trace,
       onCommit: (from, commits) => {
         if (from === this.life) this.checker.commitBegun(commits);
+        if (this.trace.on) this.say(`broker ${from.number}`, `commits ${commits.length} cursors`);
       },
       onCommitEnd: (from) => {
         if (from === this.life) this.checker.commitEnded();
+        this.say(`broker ${from.number}`, 'has an answer to its commit');
       },
       onBug: (error) => this.fail(error),
     });
@@ -309,24 +312,29 @@ export class World {
 
   async #end(): Promise<void> {
     this.say('world', 'end');
-    await this.#stopWithin();
+    await this.#stopWithin(() => this.stopGracefully());
     this.checker.quiet = true;
     await this.#slices(2_000);
     if (this.reachable() === undefined) throw new Violation('the broker has not come back');
-    await this.#stopWithin();
     this.phase = 'end';
+    const last = this.life!;
+    await this.#stopWithin((life) => life.broker.stop());
     await this.#slices(LAST_TIMER_MS);
+    if (last.pending > 0) throw new Violation(`${last.pending} timers or calls of the broker are left after its stop`);
     if (this.#running > 0) throw new Violation(`${this.#running} activities have not come to an end`);
     if (this.clock.timerCount > 0) throw new Violation(`${this.clock.timerCount} timers are left`);
   }
 
-  async #stopWithin(): Promise<void> {
-    const life = this.life;
-    this.spawn(this.stopGracefully());
-    for (let ms = 0; life?.alive === true; ms += SLICE_MS) {
+  async #stopWithin(stop: (life: Life) => Promise<void>): Promise<void> {
+    let stopped = false;
+    this.spawn(
+      stop(this.life!).then(() => {
+        stopped = true;
+      }),
+    );
+    for (let ms = 0; !stopped; ms += SLICE_MS) {
       if (ms > STOP_MS) throw new Violation(`the broker has not stopped within ${STOP_MS} ms`);
-      await this.clock.advance(SLICE_MS);
-      if (this.#failure !== undefined) throw this.#failure;
+      await this.#slices(SLICE_MS);
     }
   }
 

@@ -17,6 +17,13 @@ import type { ConnectOptions } from '../../services/client/connection.ts';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const START_TIMEOUT_MS = 30_000;
 const STOP_TIMEOUT_MS = 30_000;
+/**
+ * Runs in the broker: its standard input ends when the test's process does, however that ends (a test that takes too long is
+ * killed with all its handlers), and so does the broker.
+ */
+const END_WITH_TEST = `data:text/javascript,${encodeURIComponent(
+  "process.stdin.on('end', () => process.kill(process.pid, 'SIGKILL')).resume().unref();",
+)}`;
 /** A broker that is flooded logs a lot: only so many of the newest lines are kept. */
 const MAX_LOG_LINES = 20_000;
 
@@ -49,6 +56,7 @@ export interface Exit {
 export async function startBroker(options: StartOptions = {}): Promise<BrokerProcess> {
   const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), 'fanfare-broker-')));
   const args = [
+    ...['--import', END_WITH_TEST],
     ...(options.nodeArgs ?? []),
     join(ROOT, 'services/broker/main.ts'),
     ...['--listen', options.listen ?? '127.0.0.1:0'],
@@ -59,7 +67,7 @@ export async function startBroker(options: StartOptions = {}): Promise<BrokerPro
   const child = spawn(process.execPath, args, {
     cwd: ROOT,
     env: { ...cleanEnvironment(), ...options.env },
-    stdio: ['ignore', 'ignore', 'pipe'],
+    stdio: ['pipe', 'ignore', 'pipe'],
   });
   const broker = new BrokerProcess(child, dataDir, options.dataDir === undefined);
   try {
@@ -95,11 +103,8 @@ export class BrokerProcess implements AsyncDisposable {
     const at = (file: string) => join(dataDir, 'certs', file);
     this.tls = { ca: at('ca.crt'), cert: at('client.crt'), key: at('client.key') };
     createInterface({ input: child.stderr! }).on('line', (line) => this.#onLine(parseLine(line)));
-    const killWithUs = (): boolean => child.kill('SIGKILL');
-    process.once('exit', killWithUs);
     this.exited = new Promise((resolve) => {
       const gone = (exit: Exit): void => {
-        process.off('exit', killWithUs);
         this.#isGone = true;
         for (const hear of [...this.#waiting]) hear(exit);
         resolve(exit);

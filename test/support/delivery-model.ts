@@ -202,10 +202,17 @@ export class DeliveryModel {
     return unsettled.length;
   }
 
-  extend(first: number, last: number, deadlineMs: number, effects: readonly DeliveryEffect[]): void {
+  extend(
+    consumer: number,
+    first: number,
+    last: number,
+    deadlineMs: number,
+    effects: readonly DeliveryEffect[],
+  ): void {
     expect(effects).toEqual([]);
     for (const message of this.messages) {
-      if (message.state === 'leased' && message.offset >= first && message.offset <= last)
+      const own = consumer === 0 || message.consumer === consumer;
+      if (message.state === 'leased' && own && message.offset >= first && message.offset <= last)
         message.deadlineMs = deadlineMs;
     }
   }

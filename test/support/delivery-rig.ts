@@ -117,13 +117,20 @@ export class DeliveryRig {
 
   nack(consumer: number, first: number, last: number): void {
     const effects = this.#step({ kind: 'nack', consumer, first, last });
-    this.model.giveBack(({ offset }) => offset >= first && offset <= last, effects);
+    this.model.giveBack(
+      (message) =>
+        message.offset >= first &&
+        message.offset <= last &&
+        (consumer === 0 || message.consumer === consumer),
+      effects,
+    );
     this.#check();
   }
 
   extend(consumer: number, first: number, last: number, byMs: number): void {
     const deadlineMs = this.nowMs + byMs;
     this.model.extend(
+      consumer,
       first,
       last,
       deadlineMs,

@@ -30,7 +30,7 @@ import {
   ensureDevelopmentCertificates,
 } from '../../services/certs/development.ts';
 import * as admin from '../../services/gen/fanfare/v1/admin_pb.ts';
-import type { Message, MessageRange } from '../../services/gen/fanfare/v1/message_pb.ts';
+import { type Message, type MessageRange, MessageSchema } from '../../services/gen/fanfare/v1/message_pb.ts';
 import * as publisher from '../../services/gen/fanfare/v1/publisher_pb.ts';
 import * as subscriber from '../../services/gen/fanfare/v1/subscriber_pb.ts';
 
@@ -156,6 +156,20 @@ export class FakeBroker {
       createTime: timestampNow(),
     });
     this.#addSubscription(definition);
+  }
+
+  /** Stores a message at once, as if another publisher had sent it, and delivers it. */
+  store(topicId: string, text: string, orderingKey = ''): void {
+    const name = `projects/default/topics/${topicId}`;
+    const { log, definition } = this.topics.get(name)!;
+    const message = create(MessageSchema, {
+      data: Buffer.from(text),
+      orderingKey,
+      messageId: `${definition.logEpoch}.0-${log.length}`,
+      publishTime: timestampNow(),
+    });
+    log.push({ message, offset: log.length });
+    this.#deliverAll(name);
   }
 
   /** The payloads of a topic, as text, in order. */

@@ -14,13 +14,15 @@ export interface FanOutSubscriberOptions {
   readonly subscription: string;
   readonly historyFile: string;
   /**
-   * How it reads. `batches`: an iterator, acknowledging what came in one turn; `backwards`: the same, the last one first;
-   * `handler`: one handler for each message, several at once.
+   * How it reads. `prompt`: an iterator, acknowledging what came in one turn; `backwards`: the same, the last one first;
+   * `late`: the same after a while, so that much is outstanding; `handler`: one handler for each message, several at once.
    */
-  readonly mode: 'batches' | 'backwards' | 'handler';
+  readonly mode: 'prompt' | 'backwards' | 'late' | 'handler';
 }
 
 const MAX_BATCH = 100;
+/** How long the work on a batch seems to take in the mode `late`. Longer than from an ack to the commit of its cursor. */
+const LATE_MS = 200;
 
 const options: FanOutSubscriberOptions = JSON.parse(process.argv[2]!);
 const history = new HistoryLog(options.historyFile);
@@ -62,30 +64,38 @@ async function runHandler(): Promise<void> {
 
 async function runIterator(): Promise<void> {
   const subscription = client.subscribe(options.subscription, { onRetry });
+  const unacknowledged = new Set<ReceivedMessage[]>();
   let batch: ReceivedMessage[] = [];
-  let scheduled = false;
-  const acknowledge = (): void => {
-    if (options.mode === 'backwards') batch.reverse();
-    for (const { messageId } of batch) history.add('A', messageId);
+  const acknowledge = (handed: ReceivedMessage[]): void => {
+    if (!unacknowledged.delete(handed)) return;
+    // What is left undone at the end of its stream must come again.
+    const messages = options.mode === 'late' ? handed.filter(({ isStale }) => !isStale) : handed;
+    if (options.mode === 'backwards') messages.reverse();
+    for (const { messageId } of messages) history.add('A', messageId);
     history.write();
-    for (const message of batch) message.ack();
-    batch = [];
+    for (const message of messages) message.ack();
   };
   process.once('SIGTERM', () => {
-    acknowledge();
+    for (const messages of unacknowledged) acknowledge(messages);
     void subscription.close();
   });
   for await (const message of subscription) {
     noteHanded(message);
+    if (batch.length === 0 || batch.length >= MAX_BATCH) batch = beginBatch();
     batch.push(message);
-    if (batch.length >= MAX_BATCH) acknowledge();
-    if (scheduled) continue;
-    scheduled = true;
-    setImmediate(() => {
-      scheduled = false;
-      acknowledge();
-    });
   }
-  acknowledge();
   await client.close();
+
+  /** It takes what comes in this turn. */
+  function beginBatch(): ReceivedMessage[] {
+    const begun: ReceivedMessage[] = [];
+    unacknowledged.add(begun);
+    setImmediate(() => {
+      history.write();
+      if (batch === begun) batch = [];
+      if (options.mode === 'late') setTimeout(() => acknowledge(begun), LATE_MS);
+      else acknowledge(begun);
+    });
+    return begun;
+  }
 }

@@ -96,7 +96,7 @@ interface LogEntry {
   readonly index: number;
 }
 
-/** More than this of one subscription says nothing new. */
+/** More than this of one subscription, or of the log, says nothing new. */
 const MAX_PROBLEMS = 20;
 
 export function checkHistory(history: History): Verdict {
@@ -111,13 +111,7 @@ export function checkHistory(history: History): Verdict {
   const keys = checkLog(log, history.published, problems);
   let handed = 0;
   for (const subscription of history.subscriptions) {
-    const found: string[] = [];
-    handed += checkSubscription(subscription, log, keys, history.faults, duplicates, found);
-    for (const problem of found.slice(0, MAX_PROBLEMS))
-      problems.push(`${subscription.subscription}: ${problem}`);
-    if (found.length > MAX_PROBLEMS) {
-      problems.push(`${subscription.subscription}: and ${found.length - MAX_PROBLEMS} more like these`);
-    }
+    handed += checkSubscription(subscription, log, keys, history.faults, duplicates, problems);
   }
   const storedAgain = log.size - new Set([...log.values()].map(({ index }) => index)).size;
   return { problems, handed, storedAgain, duplicates };
@@ -127,14 +121,16 @@ export function checkHistory(history: History): Verdict {
 function readLog({ published, subscriptions }: History, problems: string[]): Map<string, LogEntry> {
   const log = new Map<string, LogEntry>();
   const indexOf = new Map<string, number>();
+  const found: string[] = [];
   for (const [index, { key, fingerprint, toldId }] of published.entries()) {
     indexOf.set(fingerprint, index);
-    if (toldId === undefined) problems.push(`message ${index} was never acknowledged to the publisher`);
-    else if (log.has(toldId)) problems.push(`${toldId} was told for two messages, the second is ${index}`);
+    if (toldId === undefined) found.push(`message ${index} was never acknowledged to the publisher`);
+    else if (log.has(toldId)) found.push(`${toldId} was told for two messages, the second is ${index}`);
     else log.set(toldId, { ...placeOf(toldId), key, index });
   }
-  let unknown = 0;
+  addProblems(problems, 'publisher', found);
   for (const { subscription, events } of subscriptions) {
+    const wrong: string[] = [];
     for (const event of events) {
       if (event.kind !== 'handed') continue;
       const { messageId, fingerprint } = event;
@@ -145,11 +141,10 @@ function readLog({ published, subscriptions }: History, problems: string[]): Map
         if (known === undefined) log.set(messageId, { ...placeOf(messageId), key: event.key, index: index! });
         continue;
       }
-      unknown += 1;
-      if (unknown > MAX_PROBLEMS) continue;
       const what = original?.fingerprint === fingerprint ? 'key' : 'payload';
-      problems.push(`${subscription}: ${messageId} was handed out with a ${what} that was not published so`);
+      wrong.push(`${messageId} was handed out with a ${what} that was not published so`);
     }
+    addProblems(problems, subscription, wrong);
   }
   return log;
 }
@@ -184,7 +179,7 @@ function checkLog(
       );
     }
   }
-  problems.push(...found.slice(0, MAX_PROBLEMS).map((problem) => `log: ${problem}`));
+  addProblems(problems, 'log', found);
   return new Map([...byKey].map(([key, entries]) => [key, entries.map(({ messageId }) => messageId)]));
 }
 
@@ -217,12 +212,15 @@ function checkSubscription(
   keys: ReadonlyMap<string, readonly string[]>,
   faults: Faults,
   duplicates: Record<DuplicateReason, number>,
-  found: string[],
+  problems: string[],
 ): number {
   const order = history.ordering ? new OrderJudge(keys) : undefined;
   const duplicateJudge = new DuplicateJudge(history, faults);
   const handedIds = new Set<string>();
   const ackedIds = new Set<string>();
+  const misorders: string[] = [];
+  const repeats: string[] = [];
+  const losses: string[] = [];
   let handed = 0;
   for (const event of history.events) {
     if (event.kind === 'acked') {
@@ -232,18 +230,26 @@ function checkSubscription(
     } else if (event.kind === 'handed') {
       handed += 1;
       const misordered = order?.handed(event);
-      if (misordered !== undefined) found.push(misordered);
+      if (misordered !== undefined) misorders.push(misordered);
       const verdict = duplicateJudge.handed(event);
-      if (verdict !== undefined && 'problem' in verdict) found.push(verdict.problem);
+      if (verdict !== undefined && 'problem' in verdict) repeats.push(verdict.problem);
       else if (verdict !== undefined) duplicates[verdict.reason] += 1;
       handedIds.add(event.messageId);
     }
   }
   for (const [messageId, { key, index }] of log) {
-    if (!handedIds.has(messageId)) found.push(`${messageId} (message ${index}, ${key}) was never handed out`);
-    else if (!ackedIds.has(messageId)) found.push(`${messageId} was handed out, but never acknowledged`);
+    if (!handedIds.has(messageId))
+      losses.push(`${messageId} (message ${index}, ${key}) was never handed out`);
+    else if (!ackedIds.has(messageId)) losses.push(`${messageId} was handed out, but never acknowledged`);
   }
+  for (const found of [losses, misorders, repeats]) addProblems(problems, history.subscription, found);
   return handed;
+}
+
+function addProblems(problems: string[], where: string, found: readonly string[]): void {
+  for (const problem of found.slice(0, MAX_PROBLEMS)) problems.push(`${where}: ${problem}`);
+  const more = found.length - MAX_PROBLEMS;
+  if (more > 0) problems.push(`${where}: and ${more} more`);
 }
 
 /** Of "{log_epoch}.{partition}-{offset}". */

@@ -54,7 +54,8 @@ export class VirtualClock implements Clock {
   /** Moves time on by `ms` and runs everything that becomes due, including what that sets in motion. */
   async advance(ms: number): Promise<void> {
     const untilMs = this.#elapsedMs + ms;
-    while (await this.#step(untilMs));
+    await reactions();
+    while (this.#step(untilMs)) await reactions();
     this.#elapsedMs = untilMs;
   }
 
@@ -71,14 +72,15 @@ export class VirtualClock implements Clock {
     const untilMs = this.#elapsedMs + limitMs;
     await reactions();
     while (!condition()) {
-      if (await this.#step(untilMs)) continue;
+      const happened = this.#step(untilMs);
+      await reactions();
+      if (happened) continue;
       throw new Error(`the condition did not come true within ${limitMs} ms of virtual time: ${condition}`);
     }
   }
 
   /** The next deferred call or due timer. False if there is none up to untilMs. */
-  async #step(untilMs: number): Promise<boolean> {
-    await reactions();
+  #step(untilMs: number): boolean {
     const deferred = this.#deferred.shift();
     if (deferred) {
       deferred();

@@ -51,14 +51,17 @@ test('a lost connection: what was not answered is published again, in order', as
     onRetry: (error) => retries.push(error.code),
   });
   let seen = 0;
-  broker.onPublish = () => {
+  const idsByStream = new Map<unknown, bigint[]>();
+  broker.onPublish = ({ requestId }, call) => {
     seen++;
+    idsByStream.set(call, [...(idsByStream.get(call) ?? []), requestId]);
     return seen === 2 ? 'ignore' : seen === 4 ? 'break' : seen === 7 ? 'lose' : undefined;
   };
   await Promise.all(range(100).map((data) => publisher.publish({ data })));
   const stored = broker.stored('orders');
-  // At least once, and the first copies are in order: see the ordering test for what keys are promised.
   expect(new Set(stored).size).toBe(100);
+  expect(idsByStream.size).toBe(3);
+  for (const ids of idsByStream.values()) expect(ids).toEqual([...ids].sort((a, b) => Number(a - b)));
   expect(retries).toEqual(['UNAVAILABLE', 'UNAVAILABLE']);
 });
 

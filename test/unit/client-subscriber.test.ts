@@ -212,6 +212,25 @@ test('messages of a key are handled one after the other, and none overtakes a fa
   expect(broker.acked('audit')).toHaveLength(30);
 });
 
+test('a message that was under way when an earlier one of its key failed waits for that one', async () => {
+  broker.store('orders', 'first', 'k');
+  const handled: string[] = [];
+  const { promise: both, resolve } = Promise.withResolvers<void>();
+  const subscriber = client.subscriber(
+    'audit',
+    (message) => {
+      if (message.text === 'first' && message.deliveryAttempt === 1) throw new Error('again');
+      handled.push(message.text);
+      if (handled.length === 2) resolve();
+    },
+    // Written to the stream before the broker can have heard of the failure.
+    { onHandlerError: () => broker.store('orders', 'second', 'k') },
+  );
+  await both;
+  await subscriber.stop();
+  expect(handled).toEqual(['first', 'second']);
+});
+
 test('a raw consumer gets bytes and acks whole responses', async () => {
   const { promise: enough, resolve } = Promise.withResolvers<void>();
   let bytes = 0;

@@ -20,6 +20,7 @@ import { type Cursor, decodeCursor, encodeCursor } from './cursor.ts';
 import { assert, assertNever } from './errors.ts';
 import { type Interval, IntervalMap, IntervalSet, type Piece } from './intervals.ts';
 import { KeyQueues, type KeyState } from './key-queues.ts';
+import { NOBODY } from './key-slots.ts';
 
 /** What the machine must know of a chunk. ends and keyHashes are only called when they are needed. */
 export interface ChunkView {
@@ -63,6 +64,7 @@ export type DeliveryEvent =
       readonly deadlineMs: number;
     }
   | { readonly kind: 'ack'; readonly consumer: number; readonly first: number; readonly last: number }
+  /** Of the consumer's own leases only; NOBODY (0) stands for a call without a stream, which may mean anybody's. */
   | { readonly kind: 'nack'; readonly consumer: number; readonly first: number; readonly last: number }
   | {
       readonly kind: 'extend';
@@ -264,11 +266,11 @@ export class Delivery {
         break;
       case 'nack':
         this.#heardOf(event.consumer);
-        this.#giveBack(this.#leases.cut(event.first, event.last), effects);
+        this.#giveBack(this.#cutOwn(event.consumer, event.first, event.last), effects);
         break;
       case 'extend':
         this.#heardOf(event.consumer);
-        this.#extend(event.first, event.last, event.deadlineMs);
+        this.#extend(event.consumer, event.first, event.last, event.deadlineMs);
         break;
       case 'expire':
         this.#expire(nowMs, effects);
@@ -446,8 +448,20 @@ export class Delivery {
     effects.push({ kind: 'moved' });
   }
 
-  #extend(first: number, last: number, deadlineMs: number): void {
-    for (const piece of this.#leases.cut(first, last)) {
+  /** Takes the consumer's leases in first..last out; NOBODY's are everybody's, for calls without a stream. */
+  #cutOwn(consumer: number, first: number, last: number): Piece<Lease>[] {
+    const pieces = this.#leases.cut(first, last);
+    if (consumer === NOBODY) return pieces;
+    return pieces.filter((piece) => {
+      if (piece.value.consumer === consumer) return true;
+      // A late word of one whose lease has gone to another must not end that one's.
+      this.#leases.insert(piece.first, piece.last, piece.value);
+      return false;
+    });
+  }
+
+  #extend(consumer: number, first: number, last: number, deadlineMs: number): void {
+    for (const piece of this.#cutOwn(consumer, first, last)) {
       this.#leases.insert(piece.first, piece.last, { ...piece.value, deadlineMs });
     }
     if (this.#leases.length > 0) this.#earliestDeadlineMs = Math.min(this.#earliestDeadlineMs, deadlineMs);

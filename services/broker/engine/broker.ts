@@ -78,7 +78,14 @@ export class Broker {
     this.#cache = new ChunkCache(options.log, limits.cacheBytes, limits.readBytes);
     this.#committer = new CursorCommitter(options.cursors, this.#context);
     this.#leases = new LeaseSweeper(this.#context);
-    this.#retention = new RetentionSweeper(options.log, this.#context, () => this.#topics.values());
+    this.#retention = new RetentionSweeper(
+      options.log,
+      this.#context,
+      () => this.#topics.values(),
+      async () => {
+        await options.definitions.finishDeletions();
+      },
+    );
     this.backlog = new EngineBacklogReporter(this.#context, this.#subscriptions);
   }
 

@@ -77,7 +77,8 @@ export class ChunkCache {
     while (this.#bytes > this.#maxBytes && this.#queueHead < this.#queue.length - 1) {
       const oldest = this.#queue[this.#queueHead]!;
       this.#queueHead += 1;
-      if (oldest.chunk.used && oldest.partition.holds(oldest.chunk)) {
+      // The one just added stays, too: whoever has read it has had no turn to use it yet.
+      if (oldest.chunk === chunk || (oldest.chunk.used && oldest.partition.holds(oldest.chunk))) {
         oldest.chunk.used = false;
         this.#queue.push(oldest);
       } else {

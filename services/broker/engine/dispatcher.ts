@@ -100,7 +100,11 @@ export class Dispatcher implements LogFollower {
       nowMs,
     );
     // Without an effect it may still have got on, by looking ahead for keys.
-    if (effects.length === 0) return this.delivery.peek(session.id) !== offset;
+    if (effects.length === 0) {
+      const gotOn = this.delivery.peek(session.id) !== offset;
+      if (!gotOn) session.short = true;
+      return gotOn;
+    }
     this.#perform(effects, chunk);
     return true;
   }
@@ -127,9 +131,12 @@ export class Dispatcher implements LogFollower {
         case 'credit': {
           const session = this.host.session(effect.consumer);
           if (session === undefined) break;
-          const wasReady = session.ready;
+          const waited = session.short || !session.ready;
           session.leaseEnded(effect.messages, effect.bytes);
-          if (!wasReady && session.ready) this.host.creditReturned();
+          if (waited && session.ready) {
+            session.short = false;
+            this.host.creditReturned();
+          }
           break;
         }
         case 'moved':

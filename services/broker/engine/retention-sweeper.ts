@@ -1,5 +1,6 @@
-// Deletes what is older or more than a topic keeps, whatever the acks: one loop for the broker, a bounded step for one
-// partition at a time. Started by broker.ts.
+// Deletes what is older or more than a topic keeps, whatever the acks, and goes on with deletions of topics and
+// subscriptions that a failing store interrupted: one loop for the broker, a bounded step for one partition at a time.
+// Started by broker.ts.
 import { BrokerError } from '../core/errors.ts';
 import type { LogStore } from '../ports/log-store.ts';
 import type { EngineContext } from './context.ts';
@@ -13,21 +14,30 @@ export class RetentionSweeper {
   readonly #log: LogStore;
   readonly #context: EngineContext;
   readonly #topics: () => Iterable<TopicRuntime>;
+  readonly #finishDeletions: () => Promise<void>;
   #cancelTimer: () => void = () => undefined;
   #sweeping: Promise<void> = Promise.resolve();
   #stopped = false;
 
-  constructor(log: LogStore, context: EngineContext, topics: () => Iterable<TopicRuntime>) {
+  constructor(
+    log: LogStore,
+    context: EngineContext,
+    topics: () => Iterable<TopicRuntime>,
+    finishDeletions: () => Promise<void>,
+  ) {
     this.#log = log;
     this.#context = context;
     this.#topics = topics;
+    this.#finishDeletions = finishDeletions;
   }
 
   start(): void {
     this.#cancelTimer = this.#context.clock.setTimer(this.#context.limits.retentionSweepMs, () => {
-      this.#sweeping = this.sweep().then(() => {
-        if (!this.#stopped) this.start();
-      });
+      this.#sweeping = this.sweep()
+        .then(this.#finishDeletions)
+        .then(() => {
+          if (!this.#stopped) this.start();
+        });
     });
   }
 

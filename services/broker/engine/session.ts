@@ -27,6 +27,8 @@ export class Session {
   limits: SessionLimits;
   outstandingMessages = 0;
   outstandingBytes = 0;
+  /** Ready, but a message was larger than what is left of its credit: to be asked again when some returns. */
+  short = false;
   closed = false;
 
   constructor(id: number, hash: number, sink: ConsumerSink, limits: SessionLimits) {

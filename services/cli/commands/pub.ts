@@ -1,10 +1,11 @@
 // fanfare pub: standard input (or a file) to a topic, a record a message. Reads no faster than the broker takes.
 import { createReadStream } from 'node:fs';
-import { type FanfareError, toFanfareError } from '../../client/errors.ts';
+import type { FanfareError } from '../../client/errors.ts';
+import { measure, type OutgoingMessage } from '../../client/message-codec.ts';
 import type { Publisher } from '../../client/publisher.ts';
 import type { CommonFlags } from '../config.ts';
 import { CliError, describeFailure, EXIT } from '../failure.ts';
-import { type KeyFlags, keyExtractor } from '../ordering-key.ts';
+import { type ExtractedKey, type KeyFlags, keyExtractor } from '../ordering-key.ts';
 import { splitRecords } from '../records.ts';
 import { outageReporter, withClient } from '../session.ts';
 import { formatCount } from '../units.ts';
@@ -21,6 +22,7 @@ const PROGRESS_MS = 200;
 
 /** After one of these, the records behind it would fare no better. */
 const HOPELESS: ReadonlySet<string> = new Set([
+  'INVALID_ARGUMENT',
   'NOT_FOUND',
   'PERMISSION_DENIED',
   'UNAUTHENTICATED',
@@ -76,23 +78,17 @@ async function publishAll(
         break;
       }
       const at = ++line;
-      const key = keyOf(record);
-      if (key.error !== undefined) {
-        report.onFailed(at, new CliError(key.error));
+      const message = messageOf(record, keyOf(record), flags);
+      if (message instanceof Error) {
+        report.onFailed(at, message);
         continue;
       }
       if (publisher.isFull) await publisher.ready();
       if (!report.hasRoom) await report.drained();
-      publisher
-        .publish({
-          data: record,
-          ...(flags.attr && { attributes: flags.attr }),
-          ...(key.value !== undefined && { orderingKey: key.value }),
-        })
-        .then(
-          ({ messageId }) => report.onPublished(at, messageId),
-          (error) => report.onFailed(at, error),
-        );
+      publisher.publish(message).then(
+        ({ messageId }) => report.onPublished(at, messageId),
+        (error) => report.onRefused(at, error),
+      );
     }
   } catch (error) {
     if (!signal.aborted) throw new CliError(`the input can't be read: ${(error as Error).message}`);
@@ -101,6 +97,22 @@ async function publishAll(
   await publisher.flush();
   report.finish();
   if (hasRest) console.error(`fanfare: line ${line + 1} and those behind it were not published`);
+}
+
+/** The message, or why this record can't be one: then others can. */
+function messageOf(record: Buffer, key: ExtractedKey, flags: PubFlags): OutgoingMessage | Error {
+  if (key.error !== undefined) return new CliError(key.error);
+  const message = {
+    data: record,
+    ...(flags.attr && { attributes: flags.attr }),
+    ...(key.value !== undefined && { orderingKey: key.value }),
+  };
+  try {
+    measure(message);
+    return message;
+  } catch (error) {
+    return error as Error;
+  }
 }
 
 /** Counts, and tells what came of each line. */
@@ -134,13 +146,17 @@ class PubReport {
     if (this.#json) process.stdout.write(`{"line":${line},"messageId":"${messageId}"}\n`);
   }
 
-  onFailed(line: number, error: Error): void {
-    this.failed++;
-    const { code } = toFanfareError(error) as FanfareError;
-    if (HOPELESS.has(code)) {
+  /** By the broker. */
+  onRefused(line: number, error: FanfareError): void {
+    if (HOPELESS.has(error.code)) {
       this.isHopeless = true;
       this.exitCode = describeFailure(error).exitCode;
     }
+    this.onFailed(line, error);
+  }
+
+  onFailed(line: number, error: Error): void {
+    this.failed++;
     const text = error.message;
     if (this.#run?.text === text && this.#run.last + 1 === line) this.#run.last = line;
     else {

@@ -2,7 +2,7 @@
 // resolved. Owns the order of commits, the journal, the overlay and LMDB (tables). Why there is a journal:
 // services/decisions/0001-journal-before-lmdb.md.
 //
-//   commit() ─▶ queue ─▶ pump: one batch at a time ─┬─ small ─▶ journal, overlay ── every 100 ms: merge ─▶ LMDB
+//   commit() ─▶ queue ─▶ pump: one batch at a time ─┬─ small ─▶ journal, overlay ── every 250 ms: merge ─▶ LMDB
 //                                                   └─ large ─▶ LMDB, with all that waits in the overlay
 //
 // Invariants. Batches become durable in order, one at a time; a batch's sequence is one more than its predecessor's. A

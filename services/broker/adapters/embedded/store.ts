@@ -27,7 +27,7 @@ import { PartitionTable } from './partition-table.ts';
 import { isFull, messageOf, refuseFolder } from './storage-errors.ts';
 import type { Tables } from './tables.ts';
 
-const DEFAULT_MERGE_INTERVAL_MS = 100;
+const DEFAULT_MERGE_INTERVAL_MS = 250;
 /** Below this a journal write now and a share of a merge later cost less CPU than an LMDB commit (decision 0001). */
 const DEFAULT_DIRECT_BYTES = 256 << 10;
 /** Two of them; half of one is what a merge takes to LMDB at most, in normal running. */

@@ -10,7 +10,6 @@ import { ServerCredentials } from '@grpc/grpc-js';
 import { BrokerError } from '../../core/errors.ts';
 import {
   MAX_STREAMS_PER_CONNECTION,
-  STREAM_WINDOW_BYTES,
   TLS_HANDSHAKE_TIMEOUT_MS,
   TLS_RELOAD_INTERVAL_MS,
 } from '../../limits.ts';
@@ -48,6 +47,8 @@ export class ServerTls {
   /** What was looked at last, good or bad. */
   #seen: Content;
   #certificate: X509Certificate;
+  /** The last problem, until the files were good again. */
+  #reported = '';
   #cancelTimer: () => void = () => {};
   #closed = false;
 
@@ -74,6 +75,7 @@ export class ServerTls {
       if (equal(content, this.#seen)) return 'unchanged';
       this.#seen = content;
       this.#certificate = check(content, this.#options);
+      this.#reported = '';
       this.#update(contextOf(content));
       this.#options.onReload(this.#certificate);
       return 'reloaded';
@@ -88,13 +90,11 @@ export class ServerTls {
     this.#cancelTimer();
   }
 
-  #unreadable = '';
-
   #report(error: unknown): void {
     const problem = asProblem(error);
     // A file that is missing is so at every look.
-    if (problem.message === this.#unreadable) return;
-    this.#unreadable = problem.message;
+    if (problem.message === this.#reported) return;
+    this.#reported = problem.message;
     this.#options.onProblem(problem);
   }
 
@@ -126,7 +126,6 @@ class ReloadingCredentials extends ServerCredentials {
         handshakeTimeout: TLS_HANDSHAKE_TIMEOUT_MS,
         settings: {
           maxConcurrentStreams: MAX_STREAMS_PER_CONNECTION,
-          initialWindowSize: STREAM_WINDOW_BYTES,
         },
       },
       context,

@@ -78,10 +78,18 @@ function traceparentOf(bytes: Uint8Array, from: number, end: number): string | u
   while (entry.tag()) {
     const valueEnd = entry.block();
     if (entry.field === KEY_FIELD) isContext = KEYS.some((key) => equals(bytes, entry.at, valueEnd, key));
-    else if (valueEnd - entry.at <= MAX_TRACEPARENT_LENGTH) text = latin1(bytes, entry.at, valueEnd);
+    else if (saysSampled(bytes, entry.at, valueEnd)) text = latin1(bytes, entry.at, valueEnd);
     entry.at = valueEnd;
   }
   return isContext ? text : undefined;
+}
+
+/** Looks at one byte before anything is made of the text: most publishers sample little. */
+function saysSampled(bytes: Uint8Array, from: number, end: number): boolean {
+  if (end - from < TRACEPARENT_LENGTH || end - from > MAX_TRACEPARENT_LENGTH) return false;
+  const digit = bytes[from + TRACEPARENT_LENGTH - 1]!;
+  // Odd hexadecimal digits: 1, 3, 5, 7, 9 have odd codes, b, d, f even ones.
+  return digit < 0x61 ? (digit & 1) === 1 : (digit & 1) === 0;
 }
 
 function parse(text: string): SpanContext | undefined {

@@ -23,6 +23,8 @@ export const MAX_LINKS = 32;
 export class OtelTracing implements MessageTracing {
   readonly #tracer: Tracer;
   readonly #onFailure: (topic: string, failure: BrokerError) => void;
+  #lastFrames: WeakRef<Uint8Array> | undefined;
+  #lastLinks: Link[] = [];
 
   /** `onFailure` is told of each publish with a span that failed, while that span is the active one. */
   constructor(tracer: Tracer, onFailure: (topic: string, failure: BrokerError) => void) {
@@ -54,7 +56,7 @@ export class OtelTracing implements MessageTracing {
   }
 
   delivered({ subscription, topic, partition, messages, frames }: DeliveryWrite): void {
-    const links = linksTo(contextsOfFrames(frames, MAX_LINKS));
+    const links = this.#linksOfFrames(frames);
     if (links.length === 0) return;
     const attributes = {
       ...messaging('deliver', 'receive', topic, messages),
@@ -65,6 +67,15 @@ export class OtelTracing implements MessageTracing {
     this.#tracer
       .startSpan(`deliver ${subscription}`, { kind: SpanKind.SERVER, root: true, links, attributes })
       .end();
+  }
+
+  /** All subscriptions are given the same chunk, one right after the other: it is walked once. */
+  #linksOfFrames(frames: Uint8Array): Link[] {
+    if (this.#lastFrames?.deref() !== frames) {
+      this.#lastFrames = new WeakRef(frames);
+      this.#lastLinks = linksTo(contextsOfFrames(frames, MAX_LINKS));
+    }
+    return this.#lastLinks;
   }
 }
 

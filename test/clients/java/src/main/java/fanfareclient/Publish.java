@@ -1,13 +1,13 @@
 package fanfareclient;
 
 import com.google.protobuf.ByteString;
-import fanfare.v1.MessageOuterClass.Message;
-import fanfare.v1.PublisherGrpc;
-import fanfare.v1.PublisherOuterClass.PublishRequest;
-import fanfare.v1.PublisherOuterClass.PublishResponse;
-import fanfare.v1.PublisherOuterClass.PublishStreamRequest;
-import fanfare.v1.PublisherOuterClass.PublishStreamResponse;
-import fanfare.v1.PublisherOuterClass.PublishedRun;
+import dev.fanfare.v1.Message;
+import dev.fanfare.v1.PublishRequest;
+import dev.fanfare.v1.PublishResponse;
+import dev.fanfare.v1.PublishStreamRequest;
+import dev.fanfare.v1.PublishStreamResponse;
+import dev.fanfare.v1.PublishedRun;
+import dev.fanfare.v1.PublisherGrpc;
 import io.grpc.Channel;
 import io.grpc.stub.StreamObserver;
 import java.util.ArrayList;

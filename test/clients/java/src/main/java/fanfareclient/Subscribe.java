@@ -1,11 +1,11 @@
 package fanfareclient;
 
-import fanfare.v1.MessageOuterClass.MessageRange;
-import fanfare.v1.MessageOuterClass.ReceivedMessage;
-import fanfare.v1.SubscriberGrpc;
-import fanfare.v1.SubscriberOuterClass.AcknowledgeRequest;
-import fanfare.v1.SubscriberOuterClass.SubscribeRequest;
-import fanfare.v1.SubscriberOuterClass.SubscribeResponse;
+import dev.fanfare.v1.AcknowledgeRequest;
+import dev.fanfare.v1.MessageRange;
+import dev.fanfare.v1.ReceivedMessage;
+import dev.fanfare.v1.SubscribeRequest;
+import dev.fanfare.v1.SubscribeResponse;
+import dev.fanfare.v1.SubscriberGrpc;
 import io.grpc.Channel;
 import io.grpc.stub.StreamObserver;
 import java.io.IOException;

@@ -1,0 +1,33 @@
+// Machine check 2 of the repository: what is generated is current, and the lockfile names no host.
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+
+const root = join(import.meta.dirname, '../..');
+
+test('services/gen is what `npm run generate` makes of proto', () => {
+  const out = mkdtempSync(join(tmpdir(), 'fanfare-generated-'));
+  try {
+    execFileSync('buf', ['generate', '--output', out], { cwd: root, stdio: 'pipe' });
+    expect(contents(join(out, 'services/gen'))).toEqual(contents(join(root, 'services/gen')));
+  } finally {
+    rmSync(out, { recursive: true });
+  }
+}, 60_000);
+
+test('the lockfile names no registry', () => {
+  const lock = readFileSync(join(root, 'package-lock.json'), 'utf8');
+  expect(lock.match(/"resolved": "http[^"]*"/g)).toBeNull();
+});
+
+function contents(folder: string): Record<string, string> {
+  const files: Record<string, string> = {};
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const path = join(entry.parentPath, entry.name);
+    files[path.slice(folder.length)] = readFileSync(path, 'utf8');
+  }
+  return files;
+}

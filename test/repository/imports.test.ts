@@ -1,0 +1,98 @@
+// Machine check 1 of the repository: imports point in the allowed directions only (style: core ← ports ← engine ← adapters
+// ← main), and each outside library stays in its adapter.
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { expect, test } from 'vitest';
+
+/** A part of the tree by path prefix, longest first, and what it may import: prefixes, and packages or node:*. */
+const RULES: readonly { part: string; may: readonly string[]; packages: readonly string[] }[] = [
+  { part: 'services/broker/core/', may: ['services/broker/core/'], packages: [] },
+  {
+    part: 'services/broker/ports/',
+    may: ['services/broker/ports/', 'services/broker/core/'],
+    packages: [],
+  },
+  {
+    part: 'services/broker/engine/',
+    may: [
+      'services/broker/engine/',
+      'services/broker/ports/',
+      'services/broker/core/',
+      'services/broker/limits.ts',
+    ],
+    packages: [],
+  },
+  ...['grpc', 'embedded', 'node', 'otel'].map((adapter) => ({
+    part: `services/broker/adapters/${adapter}/`,
+    may: [
+      `services/broker/adapters/${adapter}/`,
+      'services/broker/engine/',
+      'services/broker/ports/',
+      'services/broker/core/',
+      'services/broker/limits.ts',
+      ...(adapter === 'grpc' ? ['services/gen/'] : []),
+    ],
+    packages: {
+      grpc: ['node:*', '@grpc/grpc-js', '@bufbuild/protobuf'],
+      embedded: ['node:*', 'lmdb', 'zod'],
+      node: ['node:*'],
+      otel: ['node:*', '@opentelemetry/*'],
+    }[adapter]!,
+  })),
+  { part: 'services/broker/', may: ['services/broker/', 'services/certs/'], packages: ['*'] },
+  { part: 'services/certs/', may: ['services/certs/'], packages: ['node:*', '@peculiar/x509', 'reflect-metadata'] },
+  {
+    part: 'services/client/',
+    may: ['services/client/', 'services/gen/'],
+    packages: ['node:*', '@grpc/grpc-js', '@bufbuild/protobuf', '@opentelemetry/api'],
+  },
+  {
+    part: 'services/cli/',
+    may: ['services/cli/', 'services/client/', 'services/certs/', 'services/broker/main.ts', 'services/broker/config-options.ts'],
+    packages: ['node:*', 'commander'],
+  },
+];
+
+const root = join(import.meta.dirname, '../..');
+
+test('imports point in the allowed directions', () => {
+  const offences: string[] = [];
+  let checked = 0;
+  for (const file of sources('services')) {
+    const rule = RULES.find(({ part }) => file.startsWith(part));
+    if (rule === undefined) {
+      if (!file.startsWith('services/gen/')) offences.push(`${file}: no rule covers it`);
+      continue;
+    }
+    for (const target of importsOf(readFileSync(join(root, file), 'utf8'))) {
+      checked += 1;
+      const allowed = target.startsWith('.')
+        ? rule.may.some((prefix) => normalize(join(dirname(file), target)).startsWith(prefix))
+        : rule.packages.some((name) =>
+            name.endsWith('*') ? target.startsWith(name.slice(0, -1)) : target === name || target.startsWith(`${name}/`),
+          );
+      if (!allowed) offences.push(`${file} imports ${target}`);
+    }
+  }
+  expect(checked).toBeGreaterThan(100);
+  expect(offences).toEqual([]);
+});
+
+test('the check sees an offence', () => {
+  expect(importsOf("import { x } from '../engine/broker.ts';\nconst y = await import('lmdb');")).toEqual([
+    '../engine/broker.ts',
+    'lmdb',
+  ]);
+});
+
+function* sources(folder: string): Iterable<string> {
+  for (const entry of readdirSync(join(root, folder), { withFileTypes: true })) {
+    const path = `${folder}/${entry.name}`;
+    if (entry.isDirectory()) yield* sources(path);
+    else if (path.endsWith('.ts')) yield path;
+  }
+}
+
+function importsOf(source: string): string[] {
+  return [...source.matchAll(/(?:from\s+|import\s*\(\s*|import\s+)'([^']+)'/g)].map(([, target]) => target!);
+}

@@ -1,0 +1,75 @@
+// `npm test`: the static checks, then every tier of tests, then one line that counts them. Exits with 1 if anything failed.
+// `npm test -- unit golden` runs only those tiers.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** What vitest's JSON reporter writes, as far as it is needed here. */
+interface Report {
+  readonly numPassedTests: number;
+  readonly numFailedTests: number;
+  readonly numPendingTests: number;
+  readonly numTotalTests: number;
+  readonly testResults: readonly { readonly status: string; readonly assertionResults: readonly unknown[] }[];
+}
+
+const CHECKS: readonly { name: string; command: readonly string[] }[] = [
+  { name: 'lint and format', command: ['biome', 'check', '--error-on-warnings', '.'] },
+  { name: 'types', command: ['tsc'] },
+  { name: 'proto style', command: ['buf', 'lint'] },
+  { name: 'proto compatibility', command: ['buf', 'breaking', '--against', 'proto/released.binpb'] },
+];
+
+const tiers = process.argv.slice(2);
+let passed = 0;
+let failed = 0;
+
+for (const { name, command } of tiers.length > 0 ? [] : CHECKS) {
+  const startMs = performance.now();
+  const ok = run(command) === 0;
+  console.log(`${ok ? 'ok    ' : 'FAILED'} ${name} (${((performance.now() - startMs) / 1000).toFixed(1)} s)`);
+  if (ok) passed += 1;
+  else failed += 1;
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'fanfare-test-'));
+const file = join(folder, 'report.json');
+const code = run([
+  'vitest',
+  'run',
+  '--reporter=default',
+  '--reporter=json',
+  `--outputFile=${file}`,
+  ...tiers.flatMap((tier) => ['--project', tier]),
+]);
+const report = read(file);
+rmSync(folder, { recursive: true });
+if (report === undefined) failed += 1;
+else {
+  passed += report.numPassedTests;
+  failed += report.numFailedTests;
+  // A skipped test is a test that did not pass; a file that could not be loaded has no tests to count.
+  failed += report.numPendingTests;
+  failed += report.testResults.filter((each) => each.status === 'failed' && each.assertionResults.length === 0).length;
+}
+// Whatever else vitest complains of (an unhandled rejection, say).
+if (code !== 0 && failed === 0) failed = 1;
+
+console.log(`${passed} passed, ${failed} failed`);
+process.exitCode = failed === 0 ? 0 : 1;
+
+function run([command, ...args]: readonly string[]): number {
+  const { status, error } = spawnSync(command!, args, { stdio: 'inherit' });
+  if (error) console.error(`${command} cannot be run: ${error.message}. Use \`npm test\`, after \`npm ci\`.`);
+  return status ?? 1;
+}
+
+function read(path: string): Report | undefined {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as Report;
+  } catch (error) {
+    console.error(`vitest left no report: ${error}`);
+    return undefined;
+  }
+}
