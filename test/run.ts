@@ -51,7 +51,9 @@ else {
   failed += report.numFailedTests;
   // A skipped test is a test that did not pass; a file that could not be loaded has no tests to count.
   failed += report.numPendingTests;
-  failed += report.testResults.filter((each) => each.status === 'failed' && each.assertionResults.length === 0).length;
+  failed += report.testResults.filter(
+    (each) => each.status === 'failed' && each.assertionResults.length === 0,
+  ).length;
 }
 // Whatever else vitest complains of (an unhandled rejection, say).
 if (code !== 0 && failed === 0) failed = 1;

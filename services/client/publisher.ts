@@ -105,7 +105,7 @@ export class Publisher implements AsyncDisposable {
     const tracing = this.#tracing;
     if (tracing === undefined) return this.#publish(message);
     const { span, message: traced } = startPublishSpan(tracing, this.topic, message);
-    const result = this.#publish(traced);
+    const result = this.#publish(traced, message);
     result.then(
       (published) => endPublishSpan(tracing, span, published),
       (error: FanfareError) => endPublishSpan(tracing, span, error),
@@ -146,9 +146,11 @@ export class Publisher implements AsyncDisposable {
     return this.close();
   }
 
-  #publish(message: OutgoingMessage): Promise<PublishResult> {
+  /** `given` is what the caller gave, where tracing has added to it: the limits and rules are for that too. */
+  #publish(message: OutgoingMessage, given?: OutgoingMessage): Promise<PublishResult> {
     let measured: MeasuredMessage;
     try {
+      if (given !== undefined) measure(given);
       measured = this.#admit(message);
     } catch (error) {
       return Promise.reject(error);

@@ -1,5 +1,5 @@
 // Starts a part of the bench in a process of its own and talks to it: the parent sends one job, the child sends messages.
-import { fork, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 
@@ -8,6 +8,8 @@ export interface Child {
   /** Resolves with the next message of that kind. Rejects if the child dies first. */
   next<T>(kind: string): Promise<T>;
   send(kind: string, body?: object): void;
+  /** Resolves when it has ended. */
+  readonly gone: Promise<unknown>;
   stop(): Promise<void>;
 }
 
@@ -30,6 +32,7 @@ export function startChild(module: string, job: object): Child {
   });
   return {
     pid: child.pid!,
+    gone: exited,
     next(kind) {
       const at = received.findIndex((message) => message.kind === kind);
       if (at !== -1) return Promise.resolve(received.splice(at, 1)[0] as never);

@@ -9,8 +9,8 @@ export interface LoadJob {
   readonly address: string;
   readonly certs: string;
   readonly topic: string;
-  /** One consumer for each entry. */
-  readonly subscriptions: readonly string[];
+  /** The subscription of each consumer. */
+  readonly consumers: readonly string[];
   /** All consumers on one connection, or each on its own. */
   readonly connections: 'shared' | 'separate';
   readonly messageBytes: number;
@@ -22,7 +22,8 @@ export interface LoadJob {
   readonly keys: number;
   /** What the publisher has unacknowledged, at most. */
   readonly outstandingMessages: number;
-  readonly outstandingBytes: number;
+  /** Publish so many and no more; then nothing else is measured. 0: nothing is published. */
+  readonly publishCount?: number;
 }
 
 export interface LoadResult {
@@ -52,18 +53,14 @@ let samples: number[] = [];
 const epoch = performance.timeOrigin;
 const nowMs = (): number => performance.now();
 
-const consumers = job.subscriptions.map((subscription) => {
+const consumers = job.consumers.map((subscription) => {
   const client = job.connections === 'shared' ? shared : open();
   return client.subscribeRaw(subscription, {
     maxOutstandingMessages: 100_000,
     maxOutstandingBytes: 64 * 1024 * 1024,
     onChunk: (bytes, settle) => {
       settle.ack();
-      if (!measuring) {
-        delivered += countAndSample(bytes, false);
-        return;
-      }
-      delivered += countAndSample(bytes, true);
+      delivered += countAndSample(bytes, measuring);
     },
   });
 });
@@ -91,7 +88,7 @@ function publishedAtMs(bytes: Buffer, start: number): number {
 
 const publisher = publisherClient.publisher(job.topic, {
   maxOutstandingMessages: job.outstandingMessages,
-  maxOutstandingBytes: job.outstandingBytes,
+  maxOutstandingBytes: 64 * 1024 * 1024,
 });
 let published = 0;
 let stopping = false;
@@ -106,11 +103,14 @@ function publishOne(): void {
     .catch((error: unknown) => report('failed', { error: String(error) }));
 }
 
+/** A batch's worth without a turn of the event loop each. */
+const BURST = 250;
+
 async function publishFast(): Promise<void> {
-  while (!stopping) {
+  const most = job.publishCount ?? Number.POSITIVE_INFINITY;
+  while (!stopping && published < most) {
     await publisher.ready();
-    // A batch's worth without a turn of the event loop each.
-    for (let i = 0; i < 250 && !stopping; i += 1) publishOne();
+    for (let i = 0; i < BURST && !stopping && published < most; i += 1) publishOne();
   }
 }
 
@@ -125,22 +125,26 @@ async function publishAtRate(): Promise<void> {
   }
 }
 
-await Promise.all([publisherClient.admin.getTopic(job.topic), shared.admin.getTopic(job.topic)]);
+await publisherClient.admin.getTopic(job.topic).catch(() => undefined);
 report('ready');
 await told('start');
 const publishing = job.rate > 0 ? publishAtRate() : publishFast();
-await new Promise((resolve) => setTimeout(resolve, job.warmupSeconds * 1000));
+if (job.publishCount === undefined)
+  await new Promise((resolve) => setTimeout(resolve, job.warmupSeconds * 1000));
 
 report('measuring');
 measuring = true;
 const before = { published, delivered, atMs: nowMs(), cpu: process.cpuUsage() };
 samples = [];
-await new Promise((resolve) => setTimeout(resolve, job.seconds * 1000));
+// Filling up a backlog takes as long as it takes.
+if (job.publishCount) await publishing.then(() => publisher.close());
+else await new Promise((resolve) => setTimeout(resolve, job.seconds * 1000));
 const seconds = (nowMs() - before.atMs) / 1000;
 const cpu = process.cpuUsage(before.cpu);
 measuring = false;
 samples.sort((a, b) => a - b);
-const quantile = (q: number): number => samples[Math.min(samples.length - 1, Math.floor(samples.length * q))] ?? 0;
+const quantile = (q: number): number =>
+  samples[Math.min(samples.length - 1, Math.floor(samples.length * q))] ?? 0;
 const result: LoadResult = {
   published: published - before.published,
   delivered: delivered - before.delivered,
@@ -154,5 +158,5 @@ report('measured', result);
 stopping = true;
 await publishing;
 await publisher.close();
-for (const consumer of consumers) await consumer.close();
+await Promise.all(consumers.map((consumer) => consumer.close()));
 process.exit(0);

@@ -125,14 +125,19 @@ export class Checker implements StoreObserver {
     }
   }
 
-  settling(definition: SubscriptionDefinition, operations: readonly SettleOperation[]): void {
+  /** The broker is about to hear this, from a consumer's stream or from a call without one. */
+  settling(
+    definition: SubscriptionDefinition,
+    consumer: ConsumerName | undefined,
+    operations: readonly SettleOperation[],
+  ): void {
     for (const { kind, logEpoch, partition, first, last, seconds } of operations) {
       if (logEpoch !== definition.topicEpoch) continue;
       const history = this.#of(definition, partition);
       const moment = this.#moment();
       if (kind === 'ack') history.acked(first, last, moment);
-      else if (kind === 'nack') history.nacked(first, last, moment);
-      else history.extended(first, last, moment.nowMs + seconds * 1000, moment);
+      else if (kind === 'nack') history.nacked(consumer, first, last, moment);
+      else history.extended(consumer, first, last, moment.nowMs + seconds * 1000, moment);
     }
   }
 

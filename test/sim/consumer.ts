@@ -225,7 +225,7 @@ class Connection implements ConsumerSink {
     world.clock.setTimer(plan.networkMs, () => {
       if (!this.#open || operations.length === 0) return;
       if (world.trace.on) world.say(this.name, describe(operations));
-      world.checker.settling(this.#runtime!.definition, operations);
+      world.checker.settling(this.#runtime!.definition, this.name, operations);
       this.#runtime!.settle(this.#session!.id, { operations });
     });
   }

@@ -111,17 +111,23 @@ export class DeliveryHistory {
     }
   }
 
-  nacked(first: number, last: number, moment: Moment): void {
+  nacked(consumer: ConsumerName | undefined, first: number, last: number, moment: Moment): void {
     for (let offset = first; offset <= this.#bounded(last); offset += 1) {
       const entry = this.#entries.get(offset);
-      if (entry?.lease !== undefined) this.#giveBack(entry, moment);
+      if (isHeldBy(entry, consumer)) this.#giveBack(entry, moment);
     }
   }
 
-  extended(first: number, last: number, deadlineMs: number, moment: Moment): void {
+  extended(
+    consumer: ConsumerName | undefined,
+    first: number,
+    last: number,
+    deadlineMs: number,
+    moment: Moment,
+  ): void {
     for (let offset = first; offset <= this.#bounded(last); offset += 1) {
       const entry = this.#entries.get(offset);
-      if (entry?.lease === undefined) continue;
+      if (!isHeldBy(entry, consumer)) continue;
       this.#ageRun(entry, moment.nowMs);
       // What may have ended already may also live on.
       entry.lease.endable ||= entry.lease.deadlineMs <= moment.nowMs;
@@ -237,7 +243,7 @@ export class DeliveryHistory {
       );
     }
     if (!this.#isNextOfKey(key, offset, this.#options.startOffset))
-      this.#fail(offset, `of key ${key} overtakes an unsettled message of its key`);
+      this.#fail(offset, `of key ${key} overtakes an unsettled message of its key ${JSON.stringify(run)} ${JSON.stringify(before)}`);
     for (const each of run) if (each !== entry) each.lease = undefined;
     this.#runs.set(key, [entry]);
     this.#settleOpenBelow(key, offset);
@@ -329,6 +335,14 @@ export class DeliveryHistory {
     const { logEpoch, partition } = this.#log.id;
     throw new Violation(`${this.#options.what}: ${logEpoch}.${partition}-${offset} ${what}`);
   }
+}
+
+/** A call without a stream, whose consumer is undefined, means anybody's leases; a consumer means its own. */
+function isHeldBy(
+  entry: Entry | undefined,
+  consumer: ConsumerName | undefined,
+): entry is Entry & { lease: Lease } {
+  return entry?.lease !== undefined && (consumer ?? entry.lease.consumer) === entry.lease.consumer;
 }
 
 function end(entry: Entry, { at, nowMs }: Moment): void {

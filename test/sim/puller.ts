@@ -103,7 +103,7 @@ export class SimPuller {
     if (!life.ready || current?.incarnation !== definition.incarnation || operations.length === 0) return;
     if (trace.on) this.#world.say(this.#name, describe(operations));
     await this.#world.call(life, () => {
-      checker.settling(definition, operations);
+      checker.settling(definition, undefined, operations);
       return life.broker.settle({ subscription: this.#subscription, operations });
     });
     checker.confirmed(definition, operations);

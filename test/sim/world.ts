@@ -13,7 +13,7 @@ import { VirtualClock } from '../support/virtual-clock.ts';
 import { Checker } from './checker.ts';
 import { SimConsumer } from './consumer.ts';
 import { Life } from './life.ts';
-import { observed } from './observed-store.ts';
+import { observed, type StoreObserver } from './observed-store.ts';
 import { Operator } from './operator.ts';
 import { Chance } from './prng.ts';
 import { SimPublisher } from './publisher.ts';
@@ -65,7 +65,7 @@ export class World {
     const storeChance = this.chance.fork();
     const [minMs, maxMs] = scenario.storeLatencyMs;
     const memory = createMemoryStore({ clock: this.clock, latencyMs: () => storeChance.int(minMs, maxMs) });
-    this.#plain = observed(memory, this.checker);
+    this.#plain = observed(memory, this.#observer());
     this.stores = withFaults(this.#plain, storeChance.random, this.clock);
     this.#operator = new Operator(this);
   }
@@ -144,6 +144,19 @@ export class World {
   populate(plan: SubscriptionPlan): void {
     for (const consumer of plan.consumers) this.#consumers.push(new SimConsumer(this, plan, consumer));
     for (let nth = 0; nth < plan.pullers; nth += 1) this.#consumers.push(new SimPuller(this, plan, nth));
+  }
+
+  #observer(): StoreObserver {
+    const { checker, trace } = this;
+    return {
+      appended: (id, chunks) => checker.appended(id, chunks),
+      dropped: (logEpoch) => checker.dropped(logEpoch),
+      committed: (commits, stale) => checker.committed(commits, stale),
+      trimmed: (id, bounds) => {
+        if (trace.on) this.say('store', `${id.logEpoch}.${id.partition} begins at ${bounds.headOffset}`);
+        checker.trimmed(id, bounds);
+      },
+    };
   }
 
   async #begin(): Promise<void> {

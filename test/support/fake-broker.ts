@@ -5,56 +5,27 @@ import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import {
-  type Message as AnyMessage,
-  create,
-  type DescMethod,
-  type DescService,
-  fromBinary,
-  toBinary,
-} from '@bufbuild/protobuf';
+import { create } from '@bufbuild/protobuf';
 import { timestampNow } from '@bufbuild/protobuf/wkt';
-import {
-  type handleBidiStreamingCall,
-  type handleServerStreamingCall,
-  type handleUnaryCall,
-  Server,
-  ServerCredentials,
-  type ServerDuplexStream,
-  type ServiceDefinition,
-  status,
-  type UntypedServiceImplementation,
-} from '@grpc/grpc-js';
+import { Server, ServerCredentials, type ServerDuplexStream, status } from '@grpc/grpc-js';
 import {
   type DevelopmentCertificates,
   ensureDevelopmentCertificates,
 } from '../../services/certs/development.ts';
 import * as admin from '../../services/gen/fanfare/v1/admin_pb.ts';
-import { type Message, type MessageRange, MessageSchema } from '../../services/gen/fanfare/v1/message_pb.ts';
+import { type MessageRange, MessageSchema } from '../../services/gen/fanfare/v1/message_pb.ts';
 import * as publisher from '../../services/gen/fanfare/v1/publisher_pb.ts';
 import * as subscriber from '../../services/gen/fanfare/v1/subscriber_pb.ts';
+import {
+  adminHandlers,
+  type FakeState,
+  type FakeSubscription,
+  type FakeTopic,
+  type SubscribeCall,
+} from './fake-admin.ts';
+import { service } from './grpc-service.ts';
 
 type PublishCall = ServerDuplexStream<publisher.PublishStreamRequest, publisher.PublishStreamResponse>;
-type SubscribeCall = ServerDuplexStream<subscriber.SubscribeRequest, subscriber.SubscribeResponse>;
-
-interface Stored {
-  readonly message: Message;
-  readonly offset: number;
-}
-
-/** One delivery state per message of a subscription, in offset order. One partition is enough for a fake. */
-interface FakeSubscription {
-  readonly definition: admin.Subscription;
-  readonly acked: Set<number>;
-  readonly leased: Map<number, SubscribeCall>;
-  readonly attempts: Map<number, number>;
-  readonly consumers: Map<SubscribeCall, { maxMessages: number; clientId: string }>;
-}
-
-interface FakeTopic {
-  readonly definition: admin.Topic;
-  readonly log: Stored[];
-}
 
 /** What to do with a publish request instead of storing it. `lose`: store it, then break the stream without an answer. */
 export type PublishVerdict =
@@ -64,7 +35,7 @@ export type PublishVerdict =
   | 'ignore'
   | undefined;
 
-export class FakeBroker {
+export class FakeBroker implements FakeState {
   readonly topics = new Map<string, FakeTopic>();
   readonly subscriptions = new Map<string, FakeSubscription>();
   /** Every publish request that arrived, stored or not. */
@@ -77,7 +48,7 @@ export class FakeBroker {
   certificates!: DevelopmentCertificates;
   #directory = '';
   #server: Server | undefined;
-  #nextEpoch = 1;
+  #nextEpoch = 1n;
 
   static async start(): Promise<FakeBroker> {
     const broker = new FakeBroker();
@@ -106,7 +77,7 @@ export class FakeBroker {
     server.addService(
       ...service(subscriber.Subscriber, { subscribe: (call: SubscribeCall) => this.#subscribe(call) }),
     );
-    server.addService(...service(admin.Admin, this.#adminHandlers()));
+    server.addService(...service(admin.Admin, adminHandlers(this)));
     const { ca, serverCert, serverKey } = this.certificates;
     const pair = { private_key: readFileSync(serverKey), cert_chain: readFileSync(serverCert) };
     const bound = await new Promise<number>((resolve, reject) => {
@@ -135,12 +106,16 @@ export class FakeBroker {
     await rm(this.#directory, { recursive: true, force: true });
   }
 
+  nextEpoch(): bigint {
+    return this.#nextEpoch++;
+  }
+
   createTopic(id: string): void {
     const name = `projects/default/topics/${id}`;
     const definition = create(admin.TopicSchema, {
       name,
       partitions: 1,
-      logEpoch: BigInt(this.#nextEpoch++),
+      logEpoch: this.nextEpoch(),
       createTime: timestampNow(),
     });
     this.topics.set(name, { definition, log: [] });
@@ -155,7 +130,7 @@ export class FakeBroker {
       enableMessageOrdering: ordering,
       createTime: timestampNow(),
     });
-    this.#addSubscription(definition);
+    this.addSubscription(definition);
   }
 
   /** Stores a message at once, as if another publisher had sent it, and delivers it. */
@@ -190,7 +165,7 @@ export class FakeBroker {
     for (const call of [...consumers.keys()]) call.emit('error', { code, details });
   }
 
-  #addSubscription(definition: admin.Subscription): void {
+  addSubscription(definition: admin.Subscription): void {
     this.subscriptions.set(definition.name, {
       definition,
       acked: new Set(),
@@ -316,141 +291,6 @@ export class FakeBroker {
       );
     }
   }
-
-  #adminHandlers(): Record<string, Handler> {
-    const notFound = (name: string) => ({ code: status.NOT_FOUND, details: `${name} does not exist` });
-    return {
-      createTopic: unary<admin.CreateTopicRequest>(({ topic }) => {
-        if (this.topics.has(topic!.name))
-          throw { code: status.ALREADY_EXISTS, details: `${topic!.name} exists` };
-        topic!.partitions ||= 4;
-        topic!.logEpoch = BigInt(this.#nextEpoch++);
-        topic!.createTime = timestampNow();
-        this.topics.set(topic!.name, { definition: topic!, log: [] });
-        return create(admin.CreateTopicResponseSchema, { topic: topic! });
-      }),
-      getTopic: unary<admin.GetTopicRequest>(({ name }) => {
-        const topic = this.topics.get(name);
-        if (topic === undefined) throw notFound(name);
-        return create(admin.GetTopicResponseSchema, { topic: topic.definition });
-      }),
-      listTopics: unary<admin.ListTopicsRequest>(() =>
-        create(admin.ListTopicsResponseSchema, {
-          topics: [...this.topics.values()].map((t) => t.definition),
-        }),
-      ),
-      updateTopic: unary<admin.UpdateTopicRequest>(({ topic, updateMask }) => {
-        const known = this.topics.get(topic!.name);
-        if (known === undefined) throw notFound(topic!.name);
-        if (updateMask?.paths.includes('partitions')) known.definition.partitions = topic!.partitions;
-        if (updateMask?.paths.includes('labels')) known.definition.labels = topic!.labels;
-        return create(admin.UpdateTopicResponseSchema, { topic: known.definition });
-      }),
-      deleteTopic: unary<admin.DeleteTopicRequest>(({ name }) => {
-        if (!this.topics.delete(name)) throw notFound(name);
-        return create(admin.DeleteTopicResponseSchema);
-      }),
-      createSubscription: unary<admin.CreateSubscriptionRequest>(({ subscription }) => {
-        if (!this.topics.has(subscription!.topic)) throw notFound(subscription!.topic);
-        subscription!.ackDeadlineSeconds ||= 10;
-        subscription!.createTime = timestampNow();
-        this.#addSubscription(subscription!);
-        return create(admin.CreateSubscriptionResponseSchema, { subscription: subscription! });
-      }),
-      getSubscription: unary<admin.GetSubscriptionRequest>(({ name }) => {
-        const known = this.subscriptions.get(name);
-        if (known === undefined) throw notFound(name);
-        return create(admin.GetSubscriptionResponseSchema, { subscription: known.definition });
-      }),
-      listSubscriptions: unary<admin.ListSubscriptionsRequest>(() =>
-        create(admin.ListSubscriptionsResponseSchema, {
-          subscriptions: [...this.subscriptions.values()].map((s) => s.definition),
-        }),
-      ),
-      updateSubscription: unary<admin.UpdateSubscriptionRequest>(({ subscription, updateMask }) => {
-        const known = this.subscriptions.get(subscription!.name);
-        if (known === undefined) throw notFound(subscription!.name);
-        if (updateMask?.paths.includes('ack_deadline_seconds')) {
-          known.definition.ackDeadlineSeconds = subscription!.ackDeadlineSeconds;
-        }
-        return create(admin.UpdateSubscriptionResponseSchema, { subscription: known.definition });
-      }),
-      deleteSubscription: unary<admin.DeleteSubscriptionRequest>(({ name }) => {
-        if (!this.subscriptions.delete(name)) throw notFound(name);
-        return create(admin.DeleteSubscriptionResponseSchema);
-      }),
-      getBacklog: unary<admin.GetBacklogRequest>(({ subscriptions }) =>
-        create(admin.GetBacklogResponseSchema, { backlogs: this.#backlogs(subscriptions) }),
-      ),
-      watchBacklog: ((call) => {
-        const { subscriptions } = call.request as admin.WatchBacklogRequest;
-        call.write(create(admin.WatchBacklogResponseSchema, { backlogs: this.#backlogs(subscriptions) }));
-        const timer = setInterval(
-          () =>
-            call.write(create(admin.WatchBacklogResponseSchema, { backlogs: this.#backlogs(subscriptions) })),
-          100,
-        );
-        call.on('cancelled', () => clearInterval(timer));
-      }) satisfies handleServerStreamingCall<AnyMessage, AnyMessage>,
-    };
-  }
-
-  #backlogs(names: readonly string[]) {
-    return [...this.subscriptions.values()]
-      .filter(({ definition }) => names.length === 0 || names.includes(definition.name))
-      .map(({ definition, acked, leased, attempts, consumers }) => ({
-        subscription: definition.name,
-        topic: definition.topic,
-        messages: BigInt((this.topics.get(definition.topic)?.log.length ?? 0) - acked.size),
-        outstandingMessages: BigInt(leased.size),
-        consumers: consumers.size,
-        deliveredTotal: BigInt([...attempts.values()].reduce((sum, attempt) => sum + attempt, 0)),
-        ackedTotal: BigInt(acked.size),
-        measureTime: timestampNow(),
-      }));
-  }
-}
-
-type Handler =
-  | handleUnaryCall<AnyMessage, AnyMessage>
-  | handleServerStreamingCall<AnyMessage, AnyMessage>
-  | handleBidiStreamingCall<AnyMessage, AnyMessage>;
-
-function unary<Request extends AnyMessage>(answer: (request: Request) => AnyMessage): Handler {
-  return (call, callback) => {
-    try {
-      callback(null, answer(call.request as Request));
-    } catch (error) {
-      callback(error as { code: status; details: string });
-    }
-  };
-}
-
-function service(
-  descriptor: DescService,
-  handlers: Readonly<Record<string, unknown>>,
-): [ServiceDefinition, UntypedServiceImplementation] {
-  const definition: Record<string, ServiceDefinition[string]> = {};
-  for (const method of descriptor.methods) {
-    if (handlers[method.localName] === undefined) continue;
-    definition[method.localName] = methodDefinition(descriptor, method);
-  }
-  return [definition, handlers as UntypedServiceImplementation];
-}
-
-function methodDefinition(descriptor: DescService, method: DescMethod): ServiceDefinition[string] {
-  const encode = (schema: DescMethod['input']) => (message: AnyMessage) =>
-    Buffer.from(toBinary(schema, message));
-  const decode = (schema: DescMethod['input']) => (bytes: Buffer) => fromBinary(schema, bytes);
-  return {
-    path: `/${descriptor.typeName}/${method.name}`,
-    requestStream: method.methodKind === 'client_streaming' || method.methodKind === 'bidi_streaming',
-    responseStream: method.methodKind === 'server_streaming' || method.methodKind === 'bidi_streaming',
-    requestSerialize: encode(method.input),
-    requestDeserialize: decode(method.input),
-    responseSerialize: encode(method.output),
-    responseDeserialize: decode(method.output),
-  };
 }
 
 function* offsetsOf(ranges: readonly MessageRange[]): Iterable<number> {

@@ -243,8 +243,12 @@ class Child {
     this.process.stderr!.on('data', (bytes: Buffer) => {
       this.#stderr = (this.#stderr + bytes).slice(-10_000);
     });
+    // One that is frozen would not notice that we are gone.
+    const killWithUs = (): boolean => this.process.kill('SIGKILL');
+    process.once('exit', killWithUs);
     this.succeeded = new Promise((resolve, reject) => {
       this.process.once('close', (code, signal) => {
+        process.off('exit', killWithUs);
         if (code === 0) return resolve();
         this.#failure = new Error(`${name} ended with ${code ?? signal}:\n${this.#stderr}`);
         reject(this.#failure);

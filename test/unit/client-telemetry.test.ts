@@ -32,7 +32,7 @@ test('without an SDK there are no spans and nothing is added to messages', async
 });
 
 test('publish and process spans are linked through the message', async () => {
-  const processor = new SimpleSpanProcessor(exporter);
+  const processor = new SimpleSpanProcessor({ exporter });
   trace.setGlobalTracerProvider(new TracerProvider({ spanProcessors: [processor] }));
   propagation.setGlobalPropagator(new W3CTraceContextPropagator());
   const { messageId } = await client.publisher('orders').publish({ data: 'traced', attributes: { a: 'b' } });

@@ -15,6 +15,19 @@ interface PullCall {
 
 const IDLE_MS = 30_000;
 
+/** A call asks once: leases that end while it waits give it no more than that. */
+class PullSession extends Session {
+  override leaseEnded(messages: number, bytes: number): void {
+    super.leaseEnded(messages, bytes);
+    const { maxOutstandingMessages, maxOutstandingBytes, ackDeadlineMs } = this.limits;
+    this.limits = {
+      maxOutstandingMessages: maxOutstandingMessages - messages,
+      maxOutstandingBytes: maxOutstandingBytes - bytes,
+      ackDeadlineMs,
+    };
+  }
+}
+
 export class PullConsumer implements ConsumerSink {
   readonly #subscription: SubscriptionRuntime;
   readonly #context: EngineContext;
@@ -38,7 +51,7 @@ export class PullConsumer implements ConsumerSink {
     this.#onIdle = onIdle;
     this.#idleSinceMs = context.clock.monotonicMs();
     const { ackDeadlineMs } = subscription.definition;
-    this.#session = new Session(sessionId, sessionId, this, {
+    this.#session = new PullSession(sessionId, sessionId, this, {
       maxOutstandingMessages: 0,
       maxOutstandingBytes: 0,
       ackDeadlineMs,

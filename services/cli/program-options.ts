@@ -1,0 +1,35 @@
+// Options and help that many commands share. Used by the program-….ts files.
+import { type Command, Option } from 'commander';
+import { parseDuration } from './units.ts';
+
+/** The options of every command that talks to a broker. */
+export function withBroker(command: Command): Command {
+  return withOutput(command)
+    .option('--context <name>', 'use a named context (see "fanfare context")')
+    .option('--address <host:port>', 'the broker')
+    .option('--project <name>', 'the project of short names (default: "default")')
+    .option('--tls-ca <file>', 'CA certificates that may vouch for the broker, PEM')
+    .option('--tls-cert <file>', 'certificate to show, PEM')
+    .option('--tls-key <file>', 'its private key, PEM')
+    .option('--insecure', 'plaintext, for a broker that runs with it')
+    .addOption(
+      new Option('--timeout <duration>', 'how long to connect, and how long a call may take')
+        .argParser(parseDuration)
+        .default(10_000, '10s'),
+    );
+}
+
+export function withOutput(command: Command): Command {
+  return command.addOption(
+    new Option(
+      '-o, --output <format>',
+      'lists are JSON arrays, single things objects, streams an object a line',
+    )
+      .choices(['table', 'json'])
+      .default('table'),
+  );
+}
+
+export function examples(command: Command, text: string): Command {
+  return command.addHelpText('after', `\nExamples:\n${text.replace(/^/gm, '  ')}`);
+}
