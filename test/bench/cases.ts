@@ -92,8 +92,14 @@ export interface Durations {
   readonly warmupSeconds: number;
 }
 
-export async function runCase(bench: BenchCase, durations: Durations): Promise<CaseResult> {
-  await using broker = await startBroker();
+export async function runCase(
+  bench: BenchCase,
+  durations: Durations,
+  profileDir: string | undefined,
+): Promise<CaseResult> {
+  await using broker = await startBroker({
+    nodeArgs: profileDir === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileDir}`],
+  });
   await using client = broker.connect();
   await client.admin.createTopic('bench', { partitions: bench.partitions });
   const consumers: string[] = [];
@@ -109,6 +115,7 @@ export async function runCase(bench: BenchCase, durations: Durations): Promise<C
   const certs = `${broker.dataDir}/certs`;
   const job: LoadJob = { ...bench, ...durations, address: broker.address, certs, topic: 'bench', consumers };
   const measured = await measure(job, broker.pid);
+  if (profileDir !== undefined) await broker.stop();
   const ceiling = startChild('./ceiling-server.ts', { certs });
   const { address } = await ceiling.next<{ address: string }>('listening');
   const most = await measure({ ...job, address }, ceiling.pid);

@@ -1,6 +1,7 @@
 // `npm run bench`: runs the cases and prints a table; with --json one JSON object per case and nothing else on stdout.
 //   --case NAME     only that one (may be repeated; also `backlog` and `idle`)
 //   --seconds N     measured for each case (10)
+//   --profile DIR   leaves CPU profiles of the broker there (the numbers are then worth nothing)
 //   --quick         each case briefly, with small backlogs: to see that it runs, not to quote
 import { parseArgs } from 'node:util';
 import { runBacklog } from './backlog.ts';
@@ -13,6 +14,7 @@ const { values } = parseArgs({
     quick: { type: 'boolean', default: false },
     case: { type: 'string', multiple: true },
     seconds: { type: 'string' },
+    profile: { type: 'string' },
   },
 });
 const seconds = Number(values.seconds ?? (values.quick ? 1 : 10));
@@ -33,7 +35,7 @@ if (wanted.includes('idle'))
 
 async function show(bench: BenchCase): Promise<void> {
   if (!values.json) console.log(`${bench.name}: ${bench.what}`);
-  print(await runCase(bench, durations));
+  print(await runCase(bench, durations, values.profile));
 }
 
 function print(result: object): void {

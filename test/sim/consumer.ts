@@ -168,8 +168,11 @@ class Connection implements ConsumerSink {
   #checkCredit(definition: SubscriptionDefinition, session: Session): void {
     const { outstandingMessages, outstandingBytes, limits } = session;
     const held = this.#owner.world.checker.heldBy(definition, this.name);
-    if (Math.max(outstandingMessages, held) > limits.maxOutstandingMessages)
-      throw new Violation(`${this.name} has ${held} messages; its credit is ${limits.maxOutstandingMessages}`);
+    if (Math.max(outstandingMessages, held) > limits.maxOutstandingMessages) {
+      throw new Violation(
+        `${this.name} has ${held} messages, ${outstandingMessages} as the broker counts; its credit is ${limits.maxOutstandingMessages}`,
+      );
+    }
     // Parts of leases are counted in proportion, so a byte may be missing to the whole.
     if (outstandingMessages > 1 && outstandingBytes > limits.maxOutstandingBytes + 1)
       throw new Violation(`${this.name} has ${outstandingBytes} bytes; its credit is ${limits.maxOutstandingBytes}`);
@@ -263,13 +266,14 @@ class Connection implements ConsumerSink {
   }
 
   #changeCredit(): void {
-    const { chance } = this.#owner;
+    const { world, chance } = this.#owner;
     const session = this.#session!;
     session.limits = {
       ...session.limits,
       maxOutstandingMessages: chance.scale(1, 60),
       maxOutstandingBytes: chance.scale(60, 20_000),
     };
+    if (world.trace.on) world.say(this.name, `has now credit ${JSON.stringify(session.limits)}`);
     this.#runtime!.pumpAll();
   }
 

@@ -194,6 +194,7 @@ export class DeliveryHistory {
 
   /** Messages that the consumer has for certain. */
   heldBy(consumer: ConsumerName, nowMs: number): number {
+    for (const run of this.#runs.values()) this.#age(run, nowMs);
     let held = 0;
     for (const { lease, offset } of this.#entries.values()) {
       if (lease?.consumer !== consumer || offset < this.#log.headOffset) continue;
@@ -243,7 +244,7 @@ export class DeliveryHistory {
       );
     }
     if (!this.#isNextOfKey(key, offset, this.#options.startOffset))
-      this.#fail(offset, `of key ${key} overtakes an unsettled message of its key ${JSON.stringify(run)} ${JSON.stringify(before)}`);
+      this.#fail(offset, `of key ${key} overtakes an unsettled message of its key`);
     for (const each of run) if (each !== entry) each.lease = undefined;
     this.#runs.set(key, [entry]);
     this.#settleOpenBelow(key, offset);
@@ -273,7 +274,7 @@ export class DeliveryHistory {
   #giveBack(entry: Entry, moment: Moment): void {
     end(entry, moment);
     const run = this.#runOf(entry);
-    if (run === undefined) return;
+    if (run?.includes(entry) !== true) return;
     this.#age(run, moment.nowMs);
     for (const each of run) if (each.offset > entry.offset) end(each, moment);
   }

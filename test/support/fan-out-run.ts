@@ -62,6 +62,7 @@ export class FanOutRun implements AsyncDisposable {
     this.#options = options;
     this.#broker = broker;
     this.#client = broker.connect();
+    process.once('exit', this.#killAll);
   }
 
   /** Starts the broker, makes topic and subscriptions, and returns when all consumers are connected. */
@@ -175,9 +176,15 @@ export class FanOutRun implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#publisher?.kill();
     for (const { child } of this.#consumers.values()) await child.kill();
+    process.off('exit', this.#killAll);
     await this.#client.close();
     await this.#broker[Symbol.asyncDispose]();
   }
+
+  /** Children notice by themselves that we are gone, but one that is frozen would not. */
+  readonly #killAll = (): void => {
+    for (const { child } of this.#consumers.values()) child.process.kill('SIGKILL');
+  };
 
   #startConsumer(plan: SubscriptionPlan, name: string): void {
     const options: FanOutSubscriberOptions = {
@@ -243,12 +250,8 @@ class Child {
     this.process.stderr!.on('data', (bytes: Buffer) => {
       this.#stderr = (this.#stderr + bytes).slice(-10_000);
     });
-    // One that is frozen would not notice that we are gone.
-    const killWithUs = (): boolean => this.process.kill('SIGKILL');
-    process.once('exit', killWithUs);
     this.succeeded = new Promise((resolve, reject) => {
       this.process.once('close', (code, signal) => {
-        process.off('exit', killWithUs);
         if (code === 0) return resolve();
         this.#failure = new Error(`${name} ended with ${code ?? signal}:\n${this.#stderr}`);
         reject(this.#failure);

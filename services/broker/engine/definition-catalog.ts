@@ -25,7 +25,8 @@ export type DefinitionChange =
 /**
  * Called after a change is durable; the call that made it is answered once all listeners have resolved. Must not change
  * definitions itself. `deleted` may come more than once, and for something never seen as created (after a restart): drop
- * its data if there is any. A rejection of `deleted` is tried again later, of the others it reaches the caller.
+ * its data if there is any. A rejection of `deleted` is tried again later; of the others it reaches the caller, and they come
+ * again as `updated`: both mean that the definition is to be taken up.
  */
 export type ChangeListener = (change: DefinitionChange) => void | Promise<void>;
 
@@ -49,6 +50,8 @@ export class DefinitionCatalog {
   readonly #warn: WarningSink;
   readonly #ofTopic = new Map<string, Set<string>>();
   readonly #tombstones = new Map<string, Tombstone>();
+  /** Created or changed, but a listener failed: it hears of them again. */
+  readonly #unheard = new Map<string, Entry>();
   /** Names of which the store may hold something else than we do, because the outcome of a put is unknown. */
   readonly #uncertain = new Set<string>();
   readonly #serial = new SerialByKey();
@@ -92,6 +95,7 @@ export class DefinitionCatalog {
     return this.#serial.run(`${kind} ${name}`, async () => {
       await this.#settle(kind, name);
       await this.#bury(kind, name);
+      await this.#tellAgain(`${kind} ${name}`);
       return change();
     });
   }
@@ -118,12 +122,22 @@ export class DefinitionCatalog {
     await this.#tryToBury(entry);
   }
 
+  /** Tells listeners again what they failed to take up. */
+  async finishChanges(): Promise<void> {
+    // Topics first: their subscriptions need them.
+    for (const [key, { definition }] of [...this.#unheard].sort(([, a], [, b]) => topicsFirst(a, b))) {
+      try {
+        await this.#serial.run(key, () => this.#tellAgain(key));
+      } catch (error) {
+        this.#warn('a change is not in effect yet and will be tried again', { error, name: definition.name });
+      }
+    }
+  }
+
   /** Goes on with all unfinished deletions; returns how many are left. */
   async finishDeletions(): Promise<number> {
     // Topics first: they bury their subscriptions.
-    const left = [...this.#tombstones.values()].sort((a, b) =>
-      a.kind === b.kind ? 0 : a.kind === 'topic' ? -1 : 1,
-    );
+    const left = [...this.#tombstones.values()].sort(topicsFirst);
     for (const tombstone of left) {
       await this.#serial.run(keyOf(tombstone), () => this.#tryToBury(tombstone));
     }
@@ -232,7 +246,9 @@ export class DefinitionCatalog {
     }
   }
 
-  #forget({ kind, definition }: Entry): void {
+  #forget(entry: Entry): void {
+    const { kind, definition } = entry;
+    this.#unheard.delete(keyOf(entry));
     if (kind === 'topic') {
       this.#partitions -= this.topics.get(definition.name)?.partitions ?? 0;
       this.topics.delete(definition.name);
@@ -247,8 +263,20 @@ export class DefinitionCatalog {
   async #emit(kind: ChangeKind, entry: Entry): Promise<void> {
     const change: DefinitionChange =
       entry.kind === 'topic' ? { kind, topic: entry.definition } : { kind, subscription: entry.definition };
+    if (kind !== 'deleted') this.#unheard.set(keyOf(entry), entry);
     for (const listener of this.#listeners) await listener(change);
+    if (this.#unheard.get(keyOf(entry)) === entry) this.#unheard.delete(keyOf(entry));
   }
+
+  /** Within the name's turn. */
+  async #tellAgain(key: string): Promise<void> {
+    const entry = this.#unheard.get(key);
+    if (entry !== undefined) await this.#emit('updated', entry);
+  }
+}
+
+function topicsFirst(a: Entry, b: Entry): number {
+  return a.kind === b.kind ? 0 : a.kind === 'topic' ? -1 : 1;
 }
 
 function keyOf({ kind, definition }: Entry): string {

@@ -3,7 +3,7 @@
 import { recutFrame } from '../core/chunk.ts';
 import type { SubscriptionDefinition } from '../core/definitions.ts';
 import type { DeliveredRun, Delivery, DeliveryEffect, DeliveryEvent } from '../core/delivery.ts';
-import { assertNever } from '../core/errors.ts';
+import { assertNever, BrokerError } from '../core/errors.ts';
 import type { CachedChunk } from './chunk-cache.ts';
 import type { EngineContext } from './context.ts';
 import type { CursorCommitter } from './cursor-committer.ts';
@@ -102,7 +102,7 @@ export class Dispatcher implements LogFollower {
     // Without an effect it may still have got on, by looking ahead for keys.
     if (effects.length === 0) {
       const gotOn = this.delivery.peek(session.id) !== offset;
-      if (!gotOn) session.short = true;
+      if (!gotOn) session.fellShort();
       return gotOn;
     }
     this.#perform(effects, chunk);
@@ -131,12 +131,9 @@ export class Dispatcher implements LogFollower {
         case 'credit': {
           const session = this.host.session(effect.consumer);
           if (session === undefined) break;
-          const waited = session.short || !session.ready;
+          const wasReady = session.ready;
           session.leaseEnded(effect.messages, effect.bytes);
-          if (waited && session.ready) {
-            session.short = false;
-            this.host.creditReturned();
-          }
+          if (!wasReady && session.ready) this.host.creditReturned();
           break;
         }
         case 'moved':
@@ -196,13 +193,21 @@ export class Dispatcher implements LogFollower {
     return Buffer.concat(parts);
   }
 
+  /** There is nothing at the offset or behind it, although it was appended. */
+  async #passTrim(offset: number): Promise<void> {
+    await this.owner.findHead();
+    if (this.owner.bounds.headOffset <= offset)
+      throw new BrokerError('INTERNAL', `the log has nothing at ${offset}, where something was appended`);
+  }
+
   async #load(offset: number): Promise<void> {
     if (this.#loading) return;
     this.#loading = true;
     try {
       const chunk = await this.owner.chunks.load(offset);
-      // Retention has been quicker.
-      if (chunk !== undefined && chunk.firstOffset > offset && !this.closed) {
+      // Retention has been quicker; it may even have left nothing, in a trim whose outcome was unknown.
+      if (chunk === undefined) await this.#passTrim(offset);
+      else if (chunk.firstOffset > offset && !this.closed) {
         this.apply({ kind: 'trim', headOffset: chunk.firstOffset });
       }
     } catch (error) {

@@ -121,12 +121,22 @@ export class PartitionOwner {
   async trim(beforeOffset: number, maxChunks: number): Promise<boolean> {
     const before = this.#bounds.headOffset;
     const bounds = await this.#log.trim(this.id, this.ownerEpoch, beforeOffset, maxChunks);
-    this.#bounds = { ...this.#bounds, headOffset: bounds.headOffset, headByte: bounds.headByte };
     if (bounds.headOffset === before) return false;
     this.#context.stats.trimmedChunks += 1;
-    this.chunks.dropBelow(bounds.headOffset);
-    for (const follower of this.followers) follower.trimmed(bounds.headOffset);
+    this.#trimmed(bounds);
     return bounds.headOffset < beforeOffset;
+  }
+
+  /** Asks the store where the log begins: a trim of unknown outcome may have happened. */
+  async findHead(): Promise<void> {
+    const bounds = await this.#log.bounds(this.id);
+    if (bounds.headOffset > this.#bounds.headOffset) this.#trimmed(bounds);
+  }
+
+  #trimmed({ headOffset, headByte }: LogBounds): void {
+    this.#bounds = { ...this.#bounds, headOffset, headByte };
+    this.chunks.dropBelow(headOffset);
+    for (const follower of this.followers) follower.trimmed(headOffset);
   }
 
   async #appendAll(): Promise<void> {

@@ -71,6 +71,11 @@ export class RetentionSweeper {
     const { retentionMs, retentionBytesPerPartition } = topic.definition;
     const oldestMs = this.#context.clock.nowMs() - retentionMs;
     const infos = await this.#log.describe(owner.id, headOffset, STEP_CHUNKS);
+    if ((infos[0]?.firstOffset ?? endOffset) > headOffset) {
+      // An earlier trim happened without our hearing so.
+      await owner.findHead();
+      return false;
+    }
     let before = headOffset;
     for (const info of infos) {
       const excess = retentionBytesPerPartition > 0 && endByte - info.startByte > retentionBytesPerPartition;

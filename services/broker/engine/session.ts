@@ -24,24 +24,34 @@ export class Session {
   /** Of the client id: decides the share of ordering keys. */
   readonly hash: number;
   readonly sink: ConsumerSink;
-  limits: SessionLimits;
   outstandingMessages = 0;
   outstandingBytes = 0;
-  /** Ready, but a message was larger than what is left of its credit: to be asked again when some returns. */
-  short = false;
   closed = false;
+  #limits: SessionLimits;
+  /** A message was larger than what is left of the credit. Nothing overtakes it: smaller ones would take the credit again and again. */
+  #short = false;
 
   constructor(id: number, hash: number, sink: ConsumerSink, limits: SessionLimits) {
     this.id = id;
     this.hash = hash;
     this.sink = sink;
-    this.limits = limits;
+    this.#limits = limits;
+  }
+
+  get limits(): SessionLimits {
+    return this.#limits;
+  }
+
+  set limits(limits: SessionLimits) {
+    this.#limits = limits;
+    this.#short = false;
   }
 
   /** Whether it may be given something now. */
   get ready(): boolean {
     return (
       !this.closed &&
+      !this.#short &&
       this.outstandingMessages < this.limits.maxOutstandingMessages &&
       (this.outstandingBytes < this.limits.maxOutstandingBytes || this.outstandingMessages === 0) &&
       this.sink.writable
@@ -53,7 +63,13 @@ export class Session {
     this.outstandingBytes += bytes;
   }
 
+  /** The next message does not fit: not ready until credit returns. */
+  fellShort(): void {
+    this.#short = true;
+  }
+
   leaseEnded(messages: number, bytes: number): void {
+    this.#short = false;
     this.outstandingMessages -= messages;
     // Parts of leases are counted in proportion: start from a whole number again whenever there is one.
     this.outstandingBytes = this.outstandingMessages === 0 ? 0 : this.outstandingBytes - bytes;
