@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { fromBinary } from '@bufbuild/protobuf';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
 import { type Beside, startBeside } from '../support/fuzz-beside.ts';
-import { FuzzConnection, inFlight } from '../support/fuzz-connection.ts';
+import { FuzzPool, inFlight } from '../support/fuzz-connection.ts';
 import { fuzzedFrames, fuzzedRpcs } from '../support/fuzz-requests.ts';
 import { attack, fixedAttacks, randomAttack } from '../support/fuzz-raw.ts';
 import { seededRandom } from '../support/random.ts';
@@ -19,7 +19,7 @@ beforeAll(async () => {
   await c.close();
 });
 test('a', { timeout: 200_000 }, async () => {
-  const conns = await Promise.all([0, 1, 2, 3].map(() => FuzzConnection.open(broker.address, broker.tls)));
+  await using pool = new FuzzPool(broker.address, broker.tls);
   for (const rpc of fuzzedRpcs()) {
     const random = seededRandom(seed);
     const ends = new Map<string, number>();
@@ -27,7 +27,7 @@ test('a', { timeout: 200_000 }, async () => {
     const details = new Map<string, string>();
     await inFlight(1000, 100, async (at) => {
       const f = fuzzedFrames(rpc, random);
-      const o = await conns[at % 4]!.call(rpc.path, f, { dropAfter: rpc.kind === 'server_streaming' ? 1 : Infinity });
+      const o = await pool.call(rpc.path, f, { dropAfter: rpc.kind === 'server_streaming' ? 1 : Infinity });
       ends.set(o.end, (ends.get(o.end) ?? 0) + 1);
       if (!/OK|INVALID|NOT_FOUND/.test(o.end)) details.set(o.end, o.details + f.toString('hex').slice(0, 100));
       if (o.end === 'OK') for (const m of o.messages) fromBinary(rpc.output, m);

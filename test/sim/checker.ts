@@ -33,6 +33,7 @@ export class Checker implements StoreObserver {
   readonly #commitsBegun = new WeakMap<readonly CursorCommit[], number>();
   #at = 0;
   #life = 0;
+  #stopAskedAt = 0;
   #commitsUnderWay = 0;
   #lastCommitEndMs = 0;
   /** After everything was settled: whatever is delivered now is wrong. */
@@ -83,11 +84,19 @@ export class Checker implements StoreObserver {
     this.#lastCommitEndMs = this.#options.clock.monotonicMs();
   }
 
+  /** The broker is about to be asked to stop: if it says that it has, everything so far is durable. */
+  stopping(): void {
+    const moment = this.#moment();
+    this.#stopAskedAt = moment.at;
+    for (const history of this.#histories.values()) history.stopping(moment);
+  }
+
   /** `live`: the subscriptions that there are. */
   lifeEnds(graceful: boolean, live: Iterable<SubscriptionDefinition>): void {
     this.checkCommitsArePrompt(live);
     const nowMs = this.#options.clock.monotonicMs();
-    for (const history of this.#histories.values()) history.lifeEnded(nowMs, graceful);
+    const durableBefore = graceful ? this.#stopAskedAt : 0;
+    for (const history of this.#histories.values()) history.lifeEnded(nowMs, durableBefore);
   }
 
   checkCommitsArePrompt(live: Iterable<SubscriptionDefinition>): void {

@@ -162,12 +162,18 @@ export class DeliveryHistory {
     }
   }
 
-  /** The life ends; after a graceful end everything is durable. */
-  lifeEnded(nowMs: number, graceful: boolean): void {
+  /** The broker is asked to stop: all leases end. */
+  stopping(moment: Moment): void {
+    for (const entry of this.#entries.values()) if (entry.lease !== undefined) this.#giveBack(entry, moment);
+  }
+
+  /** The life ends. Everything that was said before `durableBefore` is durable. */
+  lifeEnded(nowMs: number, durableBefore: number): void {
+    this.#durableAt = Math.max(this.#durableAt, durableBefore);
     for (const entry of this.#entries.values()) {
       this.#ageRun(entry, nowMs);
-      if (entry.state === 'settled' && entry.settledAt > this.#durableAt && !graceful) entry.state = 'open';
-      if (entry.lease !== undefined) entry.cutShort = !graceful && !isEndable(entry.lease, nowMs);
+      if (entry.state === 'settled' && entry.settledAt > this.#durableAt) entry.state = 'open';
+      if (entry.lease !== undefined) entry.cutShort = !isEndable(entry.lease, nowMs);
     }
     for (const entry of this.#entries.values()) entry.lease = undefined;
     this.#runs.clear();
@@ -272,11 +278,13 @@ export class DeliveryHistory {
   }
 
   #giveBack(entry: Entry, moment: Moment): void {
-    end(entry, moment);
     const run = this.#runOf(entry);
-    if (run?.includes(entry) !== true) return;
+    if (run?.includes(entry) !== true) {
+      end(entry, moment);
+      return;
+    }
     this.#age(run, moment.nowMs);
-    for (const each of run) if (each.offset > entry.offset) end(each, moment);
+    for (const each of run) if (each.offset >= entry.offset) end(each, moment);
   }
 
   #leaveRun(entry: Entry, nowMs: number): void {

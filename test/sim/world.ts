@@ -132,6 +132,7 @@ export class World {
     const life = this.reachable();
     if (life === undefined) return;
     if (this.trace.on) this.say('world', `life ${life.number} is asked to stop`);
+    this.checker.stopping();
     await this.call(life, () => life.broker.stop()).catch((error: unknown) => {
       if (!(error instanceof BrokerError)) throw error;
     });

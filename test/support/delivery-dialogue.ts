@@ -1,13 +1,10 @@
 // Runs a Delivery and writes down what is said, so that a changed behaviour reads as a changed dialogue: > is an event,
 // < an effect, = what can be read afterwards when it has changed. Used by the golden tests.
+
+import type { ChunkView } from '../../services/broker/core/credit.ts';
 import { decodeCursor } from '../../services/broker/core/cursor.ts';
-import {
-  type ChunkView,
-  Delivery,
-  type DeliveryEffect,
-  type DeliveryEvent,
-  type DeliveryOptions,
-} from '../../services/broker/core/delivery.ts';
+import { Delivery, type DeliveryOptions } from '../../services/broker/core/delivery.ts';
+import type { DeliveryEffect, DeliveryEvent } from '../../services/broker/core/delivery-events.ts';
 import { chunkView } from './delivery-rig.ts';
 
 /** A message as a scenario names it: its key ('-' without one) and its size. */

@@ -4,7 +4,8 @@
 // It decides nothing: which messages a lease event gives out is the machine's choice, the model says whether it may.
 import { expect } from 'vitest';
 import type { Cursor } from '../../services/broker/core/cursor.ts';
-import type { DeliveryEffect, DeliveryOptions } from '../../services/broker/core/delivery.ts';
+import type { DeliveryOptions } from '../../services/broker/core/delivery.ts';
+import type { DeliveryEffect } from '../../services/broker/core/delivery-events.ts';
 import type { Interval } from '../../services/broker/core/intervals.ts';
 import { SLOTS } from '../../services/broker/core/key-slots.ts';
 

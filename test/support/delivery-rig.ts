@@ -1,14 +1,10 @@
 // A Delivery with everything around it that the engine would be: a log of chunks, consumers with credit, a clock, a
 // cursor store. Every event goes to the machine and to the model, and the model checks what came of it.
 import { expect } from 'vitest';
+import type { ChunkView } from '../../services/broker/core/credit.ts';
 import { decodeCursor } from '../../services/broker/core/cursor.ts';
-import {
-  type ChunkView,
-  Delivery,
-  type DeliveryEffect,
-  type DeliveryEvent,
-  type DeliveryOptions,
-} from '../../services/broker/core/delivery.ts';
+import { Delivery, type DeliveryOptions } from '../../services/broker/core/delivery.ts';
+import type { DeliveryEffect, DeliveryEvent } from '../../services/broker/core/delivery-events.ts';
 import { DeliveryModel, type ModelCursor } from './delivery-model.ts';
 
 /** A chunk of frames with the given sizes and key hashes. */

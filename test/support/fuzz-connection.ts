@@ -30,6 +30,7 @@ export interface CallOptions {
 }
 
 const DEADLINE_MS = 20_000;
+const MAX_USES = 700;
 
 export class FuzzConnection implements AsyncDisposable {
   readonly session: ClientHttp2Session;
@@ -110,13 +111,54 @@ export function outcomeOf(stream: ClientHttp2Stream, dropAfter = Number.POSITIVE
       if (messages.length >= dropAfter) drop('DROPPED');
     });
     // Our side may still be open when the broker has said all.
-    stream.on('end', () => stream.close());
+    stream.on('end', () => {
+      if (!stream.writableEnded) stream.end();
+    });
     stream.on('error', () => {});
     stream.on('close', () => {
       clearTimeout(timer);
       resolve({ end: end || `RESET ${stream.rstCode}`, details, messages });
     });
   });
+}
+
+/**
+ * Connections that are used in turn and replaced early: after a thousand dropped calls HTTP/2 (in Node and elsewhere, since
+ * "rapid reset") takes a connection for an attack and closes it, which fuzz-raw.ts sees to.
+ */
+export class FuzzPool implements AsyncDisposable {
+  readonly #open: () => Promise<FuzzConnection>;
+  readonly #slots: { connection: Promise<FuzzConnection>; uses: number }[] = [];
+  readonly #retired: Promise<unknown>[] = [];
+  #next = 0;
+
+  constructor(address: string, tls: FuzzTls, width = 4) {
+    this.#open = () => FuzzConnection.open(address, tls);
+    for (let slot = 0; slot < width; slot += 1) this.#slots.push({ connection: this.#open(), uses: 0 });
+  }
+
+  async connection(): Promise<FuzzConnection> {
+    const slot = this.#slots[this.#next % this.#slots.length]!;
+    this.#next += 1;
+    slot.uses += 1;
+    if (slot.uses > MAX_USES) {
+      // Ends when its calls have.
+      const retired = slot.connection.then((connection) => connection.session.close());
+      this.#retired.push(retired);
+      slot.connection = this.#open();
+      slot.uses = 1;
+    }
+    return slot.connection;
+  }
+
+  async call(path: string, frames: Buffer, options?: CallOptions): Promise<Outcome> {
+    return (await this.connection()).call(path, frames, options);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#retired);
+    for (const { connection } of this.#slots) await (await connection)[Symbol.asyncDispose]();
+  }
 }
 
 /** Runs tasks 0..count-1, so many at a time. */

@@ -25,6 +25,7 @@ const PADDED = 8;
 
 const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 const DEADLINE_MS = 15_000;
+const UNFINISHED_MS = 1_000;
 
 export interface Attack {
   readonly name: string;
@@ -40,10 +41,10 @@ export interface Attack {
 /** How the connection was left: closed by the broker, or in use, which a ping shows. */
 export type Verdict = 'closed' | 'alive' | 'silent';
 
-export async function attack(address: string, tls: FuzzTls, { bytes, bare }: Attack): Promise<Verdict> {
+export async function attack(address: string, tls: FuzzTls, { bytes, bare, unfinished }: Attack): Promise<Verdict> {
   const socket = await tlsConnect(address, tls);
   const { promise: verdict, resolve } = Promise.withResolvers<Verdict>();
-  const timer = setTimeout(() => resolve('silent'), DEADLINE_MS);
+  const timer = setTimeout(() => resolve('silent'), unfinished ? UNFINISHED_MS : DEADLINE_MS);
   socket.on('close', () => resolve('closed'));
   const mark = randomBytes(Math.random, 8);
   onFrames(socket, (type, flags, payload) => {

@@ -1,12 +1,9 @@
 // core/delivery.ts in single situations that random events reach seldom or do not measure.
 import { describe, expect, test } from 'vitest';
+import type { ChunkView } from '../../services/broker/core/credit.ts';
 import { decodeCursor } from '../../services/broker/core/cursor.ts';
-import {
-  type ChunkView,
-  Delivery,
-  type DeliveryEffect,
-  type DeliveryOptions,
-} from '../../services/broker/core/delivery.ts';
+import { Delivery, type DeliveryOptions } from '../../services/broker/core/delivery.ts';
+import type { DeliveryEffect } from '../../services/broker/core/delivery-events.ts';
 import { chunkView } from '../support/delivery-rig.ts';
 
 const OPTIONS: DeliveryOptions = { ordering: false, maxHoles: 1_000, maxQueued: 1_000, maxRun: 1_000 };

@@ -16,20 +16,13 @@
 //
 // Invariants: a message below `floor` or in `settled` is in no other set; leased, held, returned and queued are disjoint; an
 // attempt count is durable before the redelivery that it announces.
+import { bytesOf, type ChunkView, LeaseBudget } from './credit.ts';
 import { type Cursor, decodeCursor, encodeCursor } from './cursor.ts';
+import type { DeliveredRun, DeliveryEffect, DeliveryEvent } from './delivery-events.ts';
 import { assert, assertNever } from './errors.ts';
 import { type Interval, IntervalMap, IntervalSet, type Piece } from './intervals.ts';
 import { KeyQueues, type KeyState } from './key-queues.ts';
 import { NOBODY } from './key-slots.ts';
-
-/** What the machine must know of a chunk. ends and keyHashes are only called when they are needed. */
-export interface ChunkView {
-  readonly firstOffset: number;
-  readonly count: number;
-  readonly byteLength: number;
-  ends(): Uint32Array;
-  keyHashes(): Uint32Array;
-}
 
 export interface DeliveryOptions {
   readonly ordering: boolean;
@@ -44,114 +37,11 @@ export interface DeliveryOptions {
   readonly maxRun: number;
 }
 
-export type DeliveryEvent =
-  /** The log now ends at endOffset. */
-  | { readonly kind: 'append'; readonly endOffset: number }
-  /** Retention has deleted everything below headOffset. */
-  | { readonly kind: 'trim'; readonly headOffset: number }
-  /** Consumers have numbers from 1 on; the hash is of what is stable about one (its client id). */
-  | { readonly kind: 'join'; readonly consumer: number; readonly hash: number }
-  | { readonly kind: 'leave'; readonly consumer: number }
-  | {
-      readonly kind: 'lease';
-      readonly consumer: number;
-      /** Holds the offset that peek gave. */
-      readonly chunk: ChunkView;
-      readonly maxMessages: number;
-      readonly maxBytes: number;
-      /** Nothing is outstanding at the consumer: one message may exceed maxBytes. */
-      readonly idle: boolean;
-      readonly deadlineMs: number;
-    }
-  | { readonly kind: 'ack'; readonly consumer: number; readonly first: number; readonly last: number }
-  /** Of the consumer's own leases only; NOBODY (0) stands for a call without a stream, which may mean anybody's. */
-  | { readonly kind: 'nack'; readonly consumer: number; readonly first: number; readonly last: number }
-  | {
-      readonly kind: 'extend';
-      readonly consumer: number;
-      readonly first: number;
-      readonly last: number;
-      readonly deadlineMs: number;
-    }
-  | { readonly kind: 'expire' }
-  /** The cursor that the last snapshot() returned is durable. */
-  | { readonly kind: 'persisted' };
-
-export interface DeliveredRun extends Interval {
-  /** 1 on the first delivery. */
-  readonly attempt: number;
-}
-
-export type DeliveryEffect =
-  /** Send these messages of the chunk to the consumer, in this order. */
-  | {
-      readonly kind: 'deliver';
-      readonly consumer: number;
-      readonly runs: readonly DeliveredRun[];
-      readonly messages: number;
-      readonly bytes: number;
-    }
-  /** Leases of the consumer have ended. */
-  | { readonly kind: 'credit'; readonly consumer: number; readonly messages: number; readonly bytes: number }
-  /** The cursor has moved: commit it soon. */
-  | { readonly kind: 'moved' }
-  /** Messages are held until their attempt counts are durable: commit the cursor now, then say `persisted`. */
-  | { readonly kind: 'persist' };
-
 interface Lease {
   readonly consumer: number;
   readonly deadlineMs: number;
   readonly bytes: number;
   readonly key: KeyState | undefined;
-}
-
-/**
- * What a consumer may still be given in one lease event. Nothing overtakes a message that does not fit: small ones behind
- * it would take the credit again and again, and it would never go out.
- */
-export class LeaseBudget {
-  messages: number;
-  #bytes: number;
-  #idle: boolean;
-
-  constructor(messages: number, bytes: number, idle: boolean) {
-    this.messages = messages;
-    this.#bytes = bytes;
-    this.#idle = idle;
-  }
-
-  /** Takes one message if it fits. */
-  spend(chunk: ChunkView, offset: number): boolean {
-    if (this.messages < 1) return false;
-    const bytes = bytesOf(chunk, offset, offset);
-    if (bytes > this.#bytes && !this.#idle) {
-      this.messages = 0;
-      return false;
-    }
-    this.messages -= 1;
-    this.#bytes -= bytes;
-    this.#idle = false;
-    return true;
-  }
-
-  /** How many messages from `first` to `last` fit; takes them. */
-  spendRun(chunk: ChunkView, first: number, last: number): number {
-    if (this.messages < 1) return 0;
-    let end = Math.min(last, first + this.messages - 1);
-    let bytes = bytesOf(chunk, first, end);
-    if (bytes > this.#bytes) {
-      const ends = chunk.ends();
-      const start = first === chunk.firstOffset ? 0 : ends[first - chunk.firstOffset - 1]!;
-      while (end >= first && ends[end - chunk.firstOffset]! - start > this.#bytes) end -= 1;
-      if (end < first && this.#idle) end = first;
-      this.messages = 0;
-      if (end < first) return 0;
-      bytes = bytesOf(chunk, first, end);
-    } else this.messages -= end - first + 1;
-    this.#bytes -= bytes;
-    this.#idle = false;
-    return end - first + 1;
-  }
 }
 
 export class Delivery {
@@ -551,13 +441,6 @@ export class Delivery {
     }
     if (from <= last) this.#attempts.insert(from, last, 1);
   }
-}
-
-function bytesOf(chunk: ChunkView, first: number, last: number): number {
-  if (first === chunk.firstOffset && last === chunk.firstOffset + chunk.count - 1) return chunk.byteLength;
-  const ends = chunk.ends();
-  const start = first === chunk.firstOffset ? 0 : ends[first - chunk.firstOffset - 1]!;
-  return ends[last - chunk.firstOffset]! - start;
 }
 
 /** The bytes of a part of a lease, in proportion. Not rounded, so that the parts add up to the whole. */

@@ -4,7 +4,7 @@
 // A key has at most one run: messages outstanding at one consumer. A run grows while that consumer has the key's slot and
 // everything before has gone to it; once a message of it was given back, nothing more of the key goes out until the rest
 // of the run has been settled or given back too, and then from the lowest unsettled message on.
-import type { ChunkView, LeaseBudget } from './delivery.ts';
+import type { ChunkView, LeaseBudget } from './credit.ts';
 import { KeySlots, NOBODY, SLOTS } from './key-slots.ts';
 
 export interface KeyState {

@@ -83,6 +83,7 @@ export class Broker {
       this.#context,
       () => this.#topics.values(),
       async () => {
+        await options.definitions.finishChanges();
         await options.definitions.finishDeletions();
       },
     );
@@ -275,7 +276,13 @@ export class Broker {
     const runtime = new SubscriptionRuntime(definition, topic.definition.logEpoch, this.#context, (name) =>
       this.backlog.firstMessage(name),
     );
-    for (const owner of topic.owners) await this.#addDispatcher(runtime, owner);
+    try {
+      for (const owner of topic.owners) await this.#addDispatcher(runtime, owner);
+    } catch (error) {
+      // One that is left behind would go on committing cursors beside those of the next try.
+      for (const dispatcher of [...runtime.dispatchers.values()]) runtime.removeDispatcher(dispatcher);
+      throw error;
+    }
     topic.subscriptions.set(definition.name, runtime);
     this.#subscriptions.set(definition.name, runtime);
   }
@@ -284,6 +291,8 @@ export class Broker {
     const { definition } = runtime;
     const { limits } = this.#context;
     const record = await this.#options.cursors.load(definition.incarnation, owner.id);
+    // Deleted meanwhile.
+    if (runtime.closed) return;
     const { headOffset, endOffset } = owner.bounds;
     const startOffset = definition.startOffsets?.[owner.id.partition] ?? 0;
     const delivery = new Delivery(

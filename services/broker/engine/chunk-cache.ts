@@ -1,7 +1,7 @@
 // The chunks in memory: what owners have just appended and what dispatchers behind the tail have read. Bounded for the
 // whole broker; live delivery never reads the store. Used by partition-owner (add) and dispatcher (get, load).
 import { frameEnds, frameKeyHashes } from '../core/chunk.ts';
-import type { ChunkView } from '../core/delivery.ts';
+import type { ChunkView } from '../core/credit.ts';
 import type { PartitionId } from '../core/partition.ts';
 import type { Chunk, LogStore } from '../ports/log-store.ts';
 

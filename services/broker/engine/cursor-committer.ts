@@ -3,14 +3,27 @@
 import { BrokerError } from '../core/errors.ts';
 import type { CursorStore } from '../ports/cursor-store.ts';
 import type { EngineContext } from './context.ts';
-import type { Dispatcher } from './dispatcher.ts';
+import type { PartitionOwner } from './partition-owner.ts';
+
+/** Somebody with a cursor: a dispatcher. */
+export interface CursorHolder {
+  readonly owner: PartitionOwner;
+  /** The subscription's incarnation. */
+  readonly subscription: number;
+  readonly closed: boolean;
+  /** The record to commit now. */
+  snapshot(): Uint8Array;
+  /** The last snapshot is durable. */
+  committed(): void;
+  close(): void;
+}
 
 const RETRY_MS = 250;
 
 export class CursorCommitter {
   readonly #store: CursorStore;
   readonly #context: EngineContext;
-  #dirty = new Set<Dispatcher>();
+  #dirty = new Set<CursorHolder>();
   /** Calls that wait for the commit of what is dirty. */
   #waiting: (() => void)[] = [];
   /** resting → (soon) → waiting for the timer → (timer, now) → committing → resting */
@@ -24,15 +37,15 @@ export class CursorCommitter {
     this.#context = context;
   }
 
-  /** The dispatcher's cursor has moved: commit it within cursorCommitMs. */
-  soon(dispatcher: Dispatcher): void {
-    this.#dirty.add(dispatcher);
+  /** The holder's cursor has moved: commit it within cursorCommitMs. */
+  soon(holder: CursorHolder): void {
+    this.#dirty.add(holder);
     if (this.#state === 'resting') this.#wait(this.#context.limits.cursorCommitMs);
   }
 
   /** Somebody waits for it. */
-  now(dispatcher: Dispatcher): void {
-    this.#dirty.add(dispatcher);
+  now(holder: CursorHolder): void {
+    this.#dirty.add(holder);
     this.#hurry();
   }
 
@@ -64,42 +77,42 @@ export class CursorCommitter {
   async #run(): Promise<void> {
     this.#state = 'committing';
     this.#again = false;
-    const dispatchers = [...this.#dirty].filter((dispatcher) => !dispatcher.closed);
+    const holders = [...this.#dirty].filter((holder) => !holder.closed);
     const waiting = this.#waiting;
     this.#dirty = new Set();
     this.#waiting = [];
-    const done = await this.#commit(dispatchers);
+    const done = await this.#commit(holders);
     if (!done) {
-      for (const dispatcher of dispatchers) this.#dirty.add(dispatcher);
+      for (const holder of holders) this.#dirty.add(holder);
       this.#waiting = waiting.concat(this.#waiting);
       this.#wait(RETRY_MS);
       return;
     }
     this.#state = 'resting';
     for (const resolve of waiting) resolve();
-    for (const dispatcher of dispatchers) dispatcher.committed();
+    for (const holder of holders) holder.committed();
     // committed() may have asked for another one.
     if (this.#again || this.#waiting.length > 0) this.#hurry();
     else if (this.#dirty.size > 0 && this.#state === 'resting')
       this.#wait(this.#context.limits.cursorCommitMs);
   }
 
-  async #commit(dispatchers: readonly Dispatcher[]): Promise<boolean> {
-    if (dispatchers.length === 0) return true;
+  async #commit(holders: readonly CursorHolder[]): Promise<boolean> {
+    if (holders.length === 0) return true;
     const { logger, stats } = this.#context;
-    const commits = dispatchers.map((dispatcher) => ({
-      partition: dispatcher.owner.id,
-      ownerEpoch: dispatcher.owner.ownerEpoch,
-      subscription: dispatcher.host.incarnation,
-      record: dispatcher.delivery.snapshot(),
+    const commits = holders.map((holder) => ({
+      partition: holder.owner.id,
+      ownerEpoch: holder.owner.ownerEpoch,
+      subscription: holder.subscription,
+      record: holder.snapshot(),
     }));
     stats.cursorCommits += commits.length;
     try {
       const stale = await this.#store.commit(commits);
       for (const index of stale) {
-        const { owner } = dispatchers[index]!;
+        const { owner } = holders[index]!;
         owner.close(new BrokerError('UNAVAILABLE', 'the partition has moved to another broker: try again'));
-        dispatchers[index]!.close();
+        holders[index]!.close();
       }
       return true;
     } catch (error) {

@@ -86,6 +86,11 @@ export class Definitions {
     return this.#catalog.finishDeletions();
   }
 
+  /** Tells listeners again of changes that they failed to take up, because of a failing store. Call it now and then. */
+  finishChanges(): Promise<void> {
+    return this.#catalog.finishChanges();
+  }
+
   topic(name: string): TopicDefinition | undefined {
     return this.#catalog.topics.get(name);
   }

@@ -2,12 +2,13 @@
 // performs the effects in order. Made by SubscriptionRuntime; follows a PartitionOwner.
 import { recutFrame } from '../core/chunk.ts';
 import type { SubscriptionDefinition } from '../core/definitions.ts';
-import type { DeliveredRun, Delivery, DeliveryEffect, DeliveryEvent } from '../core/delivery.ts';
+import type { Delivery } from '../core/delivery.ts';
+import type { DeliveredRun, DeliveryEffect, DeliveryEvent } from '../core/delivery-events.ts';
 import { assertNever, BrokerError } from '../core/errors.ts';
 import type { CachedChunk } from './chunk-cache.ts';
 import type { EngineContext } from './context.ts';
-import type { CursorCommitter } from './cursor-committer.ts';
-import type { LeaseSweeper } from './lease-sweeper.ts';
+import type { CursorCommitter, CursorHolder } from './cursor-committer.ts';
+import type { LeaseHolder, LeaseSweeper } from './lease-sweeper.ts';
 import type { LogFollower, PartitionOwner } from './partition-owner.ts';
 import type { Session } from './session.ts';
 
@@ -26,7 +27,7 @@ export interface DispatcherHost {
 
 const LOAD_RETRY_MS = 200;
 
-export class Dispatcher implements LogFollower {
+export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
   readonly owner: PartitionOwner;
   readonly delivery: Delivery;
   readonly host: DispatcherHost;
@@ -109,7 +110,26 @@ export class Dispatcher implements LogFollower {
     return true;
   }
 
-  /** The commit of the last snapshot is durable. */
+  get subscription(): number {
+    return this.host.incarnation;
+  }
+
+  get outstandingMessages(): number {
+    return this.delivery.outstandingMessages;
+  }
+
+  get earliestDeadlineMs(): number {
+    return this.delivery.earliestDeadlineMs;
+  }
+
+  expire(): void {
+    this.apply({ kind: 'expire' });
+  }
+
+  snapshot(): Uint8Array {
+    return this.delivery.snapshot();
+  }
+
   committed(): void {
     if (this.closed) return;
     this.apply({ kind: 'persisted' });

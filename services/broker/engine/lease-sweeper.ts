@@ -1,20 +1,29 @@
 // Ends leases whose deadline has passed: one loop for the broker, awake only while something is outstanding. Told by
 // dispatchers.
 import type { EngineContext } from './context.ts';
-import type { Dispatcher } from './dispatcher.ts';
+
+/** Somebody with leases: a dispatcher. */
+export interface LeaseHolder {
+  readonly closed: boolean;
+  readonly outstandingMessages: number;
+  /** No lease ends before this, by the monotonic clock. */
+  readonly earliestDeadlineMs: number;
+  /** Ends the leases whose deadline has passed. */
+  expire(): void;
+}
 
 export class LeaseSweeper {
   readonly #context: EngineContext;
-  readonly #watched = new Set<Dispatcher>();
+  readonly #watched = new Set<LeaseHolder>();
   #ticking = false;
 
   constructor(context: EngineContext) {
     this.#context = context;
   }
 
-  /** The dispatcher has leases. */
-  watch(dispatcher: Dispatcher): void {
-    this.#watched.add(dispatcher);
+  /** It has leases from now on. */
+  watch(holder: LeaseHolder): void {
+    this.#watched.add(holder);
     if (!this.#ticking) this.#arm();
   }
 
@@ -27,14 +36,12 @@ export class LeaseSweeper {
     this.#ticking = false;
     const { clock, stats } = this.#context;
     const nowMs = clock.monotonicMs();
-    for (const dispatcher of this.#watched) {
-      const { delivery } = dispatcher;
-      if (dispatcher.closed || delivery.outstandingMessages === 0) {
-        this.#watched.delete(dispatcher);
-      } else if (delivery.earliestDeadlineMs <= nowMs) {
-        const before = delivery.outstandingMessages;
-        dispatcher.apply({ kind: 'expire' });
-        stats.expiredLeases += before - delivery.outstandingMessages;
+    for (const holder of this.#watched) {
+      const before = holder.outstandingMessages;
+      if (holder.closed || before === 0) this.#watched.delete(holder);
+      else if (holder.earliestDeadlineMs <= nowMs) {
+        holder.expire();
+        stats.expiredLeases += before - holder.outstandingMessages;
       }
     }
     if (this.#watched.size > 0) this.#arm();

@@ -122,7 +122,6 @@ export class PartitionOwner {
     const before = this.#bounds.headOffset;
     const bounds = await this.#log.trim(this.id, this.ownerEpoch, beforeOffset, maxChunks);
     if (bounds.headOffset === before) return false;
-    this.#context.stats.trimmedChunks += 1;
     this.#trimmed(bounds);
     return bounds.headOffset < beforeOffset;
   }

@@ -1,4 +1,4 @@
-// Deletes what is older or more than a topic keeps, whatever the acks, and goes on with deletions of topics and
+// Deletes what is older or more than a topic keeps, whatever the acks, and goes on with changes of topics and
 // subscriptions that a failing store interrupted: one loop for the broker, a bounded step for one partition at a time.
 // Started by broker.ts.
 import { BrokerError } from '../core/errors.ts';
@@ -14,7 +14,7 @@ export class RetentionSweeper {
   readonly #log: LogStore;
   readonly #context: EngineContext;
   readonly #topics: () => Iterable<TopicRuntime>;
-  readonly #finishDeletions: () => Promise<void>;
+  readonly #finishChanges: () => Promise<void>;
   #cancelTimer: () => void = () => undefined;
   #sweeping: Promise<void> = Promise.resolve();
   #stopped = false;
@@ -23,18 +23,18 @@ export class RetentionSweeper {
     log: LogStore,
     context: EngineContext,
     topics: () => Iterable<TopicRuntime>,
-    finishDeletions: () => Promise<void>,
+    finishChanges: () => Promise<void>,
   ) {
     this.#log = log;
     this.#context = context;
     this.#topics = topics;
-    this.#finishDeletions = finishDeletions;
+    this.#finishChanges = finishChanges;
   }
 
   start(): void {
     this.#cancelTimer = this.#context.clock.setTimer(this.#context.limits.retentionSweepMs, () => {
       this.#sweeping = this.sweep()
-        .then(this.#finishDeletions)
+        .then(this.#finishChanges)
         .then(() => {
           if (!this.#stopped) this.start();
         });

@@ -18,6 +18,7 @@ export class SubscriptionRuntime implements DispatcherHost {
   /** The same in the order in which they are served; rotated so that nobody is always first. */
   #order: Session[] = [];
   #pumpingAll = false;
+  closed = false;
   readonly #onFirstMessage: (name: string) => void;
 
   constructor(
@@ -80,6 +81,7 @@ export class SubscriptionRuntime implements DispatcherHost {
 
   /** Ends all streams with this status: the subscription is deleted, or the broker stops. */
   close(reason: BrokerError): void {
+    this.closed = true;
     for (const session of [...this.#order]) {
       session.sink.close(reason);
       this.leave(session);

@@ -1,0 +1,68 @@
+// How much of a chunk a consumer may be given: its credit in messages and bytes, spent frame by frame. Used by delivery.ts and
+// key-queues.ts for one lease at a time.
+
+/** What the machine must know of a chunk. ends and keyHashes are only called when they are needed. */
+export interface ChunkView {
+  readonly firstOffset: number;
+  readonly count: number;
+  readonly byteLength: number;
+  ends(): Uint32Array;
+  keyHashes(): Uint32Array;
+}
+
+/**
+ * What a consumer may still be given in one lease event. Nothing overtakes a message that does not fit: small ones behind
+ * it would take the credit again and again, and it would never go out.
+ */
+export class LeaseBudget {
+  messages: number;
+  #bytes: number;
+  #idle: boolean;
+
+  constructor(messages: number, bytes: number, idle: boolean) {
+    this.messages = messages;
+    this.#bytes = bytes;
+    this.#idle = idle;
+  }
+
+  /** Takes one message if it fits. */
+  spend(chunk: ChunkView, offset: number): boolean {
+    if (this.messages < 1) return false;
+    const bytes = bytesOf(chunk, offset, offset);
+    if (bytes > this.#bytes && !this.#idle) {
+      this.messages = 0;
+      return false;
+    }
+    this.messages -= 1;
+    this.#bytes -= bytes;
+    this.#idle = false;
+    return true;
+  }
+
+  /** How many messages from `first` to `last` fit; takes them. */
+  spendRun(chunk: ChunkView, first: number, last: number): number {
+    if (this.messages < 1) return 0;
+    let end = Math.min(last, first + this.messages - 1);
+    let bytes = bytesOf(chunk, first, end);
+    if (bytes > this.#bytes) {
+      const ends = chunk.ends();
+      const start = first === chunk.firstOffset ? 0 : ends[first - chunk.firstOffset - 1]!;
+      while (end >= first && ends[end - chunk.firstOffset]! - start > this.#bytes) end -= 1;
+      if (end < first && this.#idle) end = first;
+      this.messages = 0;
+      if (end < first) return 0;
+      bytes = bytesOf(chunk, first, end);
+    } else this.messages -= end - first + 1;
+    this.#bytes -= bytes;
+    this.#idle = false;
+    return end - first + 1;
+  }
+}
+
+/** Bytes of the frames of first..last, which the chunk holds. */
+export function bytesOf(chunk: ChunkView, first: number, last: number): number {
+  if (first === chunk.firstOffset && last === chunk.firstOffset + chunk.count - 1) return chunk.byteLength;
+  const ends = chunk.ends();
+  const start = first === chunk.firstOffset ? 0 : ends[first - chunk.firstOffset - 1]!;
+  return ends[last - chunk.firstOffset]! - start;
+}

@@ -1,0 +1,58 @@
+// What delivery.ts is told and what it says: the events and effects of the state machine of one subscription in one
+// partition. Made and performed by engine/dispatcher; the golden transcripts print them.
+import type { ChunkView } from './credit.ts';
+import type { Interval } from './intervals.ts';
+
+export type DeliveryEvent =
+  /** The log now ends at endOffset. */
+  | { readonly kind: 'append'; readonly endOffset: number }
+  /** Retention has deleted everything below headOffset. */
+  | { readonly kind: 'trim'; readonly headOffset: number }
+  /** Consumers have numbers from 1 on; the hash is of what is stable about one (its client id). */
+  | { readonly kind: 'join'; readonly consumer: number; readonly hash: number }
+  | { readonly kind: 'leave'; readonly consumer: number }
+  | {
+      readonly kind: 'lease';
+      readonly consumer: number;
+      /** Holds the offset that peek gave. */
+      readonly chunk: ChunkView;
+      readonly maxMessages: number;
+      readonly maxBytes: number;
+      /** Nothing is outstanding at the consumer: one message may exceed maxBytes. */
+      readonly idle: boolean;
+      readonly deadlineMs: number;
+    }
+  | { readonly kind: 'ack'; readonly consumer: number; readonly first: number; readonly last: number }
+  /** Of the consumer's own leases only; NOBODY (0) stands for a call without a stream, which may mean anybody's. */
+  | { readonly kind: 'nack'; readonly consumer: number; readonly first: number; readonly last: number }
+  | {
+      readonly kind: 'extend';
+      readonly consumer: number;
+      readonly first: number;
+      readonly last: number;
+      readonly deadlineMs: number;
+    }
+  | { readonly kind: 'expire' }
+  /** The cursor that the last snapshot() returned is durable. */
+  | { readonly kind: 'persisted' };
+
+export interface DeliveredRun extends Interval {
+  /** 1 on the first delivery. */
+  readonly attempt: number;
+}
+
+export type DeliveryEffect =
+  /** Send these messages of the chunk to the consumer, in this order. */
+  | {
+      readonly kind: 'deliver';
+      readonly consumer: number;
+      readonly runs: readonly DeliveredRun[];
+      readonly messages: number;
+      readonly bytes: number;
+    }
+  /** Leases of the consumer have ended. */
+  | { readonly kind: 'credit'; readonly consumer: number; readonly messages: number; readonly bytes: number }
+  /** The cursor has moved: commit it soon. */
+  | { readonly kind: 'moved' }
+  /** Messages are held until their attempt counts are durable: commit the cursor now, then say `persisted`. */
+  | { readonly kind: 'persist' };
