@@ -87,11 +87,7 @@ export function parseSubscribe(bytes: Uint8Array, limits: SettleLimits): Subscri
         break;
       case 6:
         reader.expect(LENGTH, 'client_id');
-        clientId = reader.string('client_id');
-        if (clientId.length > limits.maxClientIdBytes)
-          throw invalid(
-            `client_id has ${clientId.length} characters; at most ${limits.maxClientIdBytes} are allowed`,
-          );
+        clientId = readClientId(reader, limits);
         break;
       case 7:
         reader.expect(VARINT, 'max_outstanding_messages');
@@ -277,6 +273,16 @@ function readAckId(reader: WireReader, field: string, limits: SettleLimits): Ran
   }
   if (part < 2 || digits === 0 || parts[2]! > Number.MAX_SAFE_INTEGER) throw notAnAckId(field);
   return { logEpoch: parts[0]!, partition: parts[1]!, first: parts[2]!, last: parts[2]! };
+}
+
+function readClientId(reader: WireReader, limits: SettleLimits): string {
+  const { at } = reader;
+  const end = reader.block();
+  const length = end - reader.at;
+  if (length > limits.maxClientIdBytes)
+    throw invalid(`client_id has ${length} bytes; at most ${limits.maxClientIdBytes} are allowed`);
+  reader.at = at;
+  return reader.string('client_id');
 }
 
 /** Packed or not. */

@@ -14,6 +14,8 @@ export class CachedChunk implements ChunkView {
   readonly bytes: Buffer;
   /** Asked for since the cache last looked for something to drop. */
   used = false;
+  /** Its place in the cache's queue, while it is cached. */
+  place: CachePlace | undefined;
   #ends: Uint32Array | undefined;
   #keyHashes: Uint32Array | undefined;
 
@@ -46,6 +48,12 @@ export class CachedChunk implements ChunkView {
   }
 }
 
+interface CachePlace {
+  readonly partition: PartitionChunks;
+  /** Undefined: dropped before it came up for it. */
+  chunk: CachedChunk | undefined;
+}
+
 /** What a chunk costs beside its frames: object, index, place in the cache. */
 const OVERHEAD_BYTES = 400;
 
@@ -54,7 +62,7 @@ export class ChunkCache {
   readonly #maxBytes: number;
   readonly readBytes: number;
   /** In the order in which they came; the oldest is dropped first, unless it was used meanwhile. */
-  #queue: { partition: PartitionChunks; chunk: CachedChunk }[] = [];
+  #queue: CachePlace[] = [];
   #queueHead = 0;
   #bytes = 0;
   hits = 0;
@@ -73,23 +81,33 @@ export class ChunkCache {
 
   added(partition: PartitionChunks, chunk: CachedChunk): void {
     this.#bytes += chunk.byteLength + OVERHEAD_BYTES;
-    this.#queue.push({ partition, chunk });
+    chunk.place = { partition, chunk };
+    this.#queue.push(chunk.place);
     while (this.#bytes > this.#maxBytes && this.#queueHead < this.#queue.length - 1) {
       const oldest = this.#queue[this.#queueHead]!;
       this.#queueHead += 1;
-      // The one just added stays, too: whoever has read it has had no turn to use it yet.
-      if (oldest.chunk === chunk || (oldest.chunk.used && oldest.partition.holds(oldest.chunk))) {
+      if (oldest.chunk === undefined) continue;
+      // The one just added stays, too: whoever has read it has had no turn to use it yet (see test/sim).
+      if (oldest.chunk === chunk || oldest.chunk.used) {
         oldest.chunk.used = false;
         this.#queue.push(oldest);
-      } else {
-        this.#bytes -= oldest.chunk.byteLength + OVERHEAD_BYTES;
-        oldest.partition.drop(oldest.chunk);
-      }
+      } else oldest.partition.drop(oldest.chunk);
     }
+    // What was dropped meanwhile leaves empty places behind.
+    while (this.#queue[this.#queueHead]?.chunk === undefined && this.#queueHead < this.#queue.length)
+      this.#queueHead += 1;
     if (this.#queueHead > 1024 && this.#queueHead * 2 > this.#queue.length) {
       this.#queue = this.#queue.slice(this.#queueHead);
       this.#queueHead = 0;
     }
+  }
+
+  /** The partition has let go of it. */
+  dropped(chunk: CachedChunk): void {
+    if (chunk.place === undefined) return;
+    this.#bytes -= chunk.byteLength + OVERHEAD_BYTES;
+    chunk.place.chunk = undefined;
+    chunk.place = undefined;
   }
 }
 
@@ -152,19 +170,20 @@ export class PartitionChunks {
     return first;
   }
 
-  holds(chunk: CachedChunk): boolean {
-    return this.#chunks[this.#indexOf(chunk.firstOffset)] === chunk;
-  }
-
   drop(chunk: CachedChunk): void {
     const at = this.#indexOf(chunk.firstOffset);
     if (this.#chunks[at] === chunk) this.#chunks.splice(at, 1);
+    this.#cache.dropped(chunk);
   }
 
-  /** Forgets what retention has deleted, or everything. The cache's bound counts it until it comes up for dropping. */
+  /** Forgets what lies below: retention has deleted it, or every subscription has settled it. */
   dropBelow(offset: number): void {
-    const keep = this.#chunks.findIndex((chunk) => chunk.endOffset > offset);
-    this.#chunks = keep === -1 ? [] : this.#chunks.slice(keep);
+    let count = 0;
+    while (count < this.#chunks.length && this.#chunks[count]!.endOffset <= offset) {
+      this.#cache.dropped(this.#chunks[count]!);
+      count += 1;
+    }
+    if (count > 0) this.#chunks.splice(0, count);
   }
 
   /** The index of the first chunk whose first offset is at least `offset`. */

@@ -114,6 +114,10 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
     return this.host.incarnation;
   }
 
+  get floor(): number {
+    return this.delivery.floor;
+  }
+
   get outstandingMessages(): number {
     return this.delivery.outstandingMessages;
   }
@@ -133,6 +137,7 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
   committed(): void {
     if (this.closed) return;
     this.apply({ kind: 'persisted' });
+    this.owner.dropSettled();
     this.host.pump(this);
   }
 

@@ -21,6 +21,8 @@ export interface PendingPublish {
 
 /** Somebody who follows the log: a dispatcher. */
 export interface LogFollower {
+  /** It needs nothing below this any more. */
+  readonly floor: number;
   appended(endOffset: number): void;
   trimmed(headOffset: number): void;
 }
@@ -109,6 +111,13 @@ export class PartitionOwner {
     if (this.#closed !== undefined) return;
     this.#closed = reason;
     this.#fail(this.#pending.splice(0), reason);
+  }
+
+  /** A follower's floor has moved: chunks that all have settled need not stay in memory. */
+  dropSettled(): void {
+    let lowest = this.#bounds.endOffset;
+    for (const follower of this.followers) lowest = Math.min(lowest, follower.floor);
+    this.chunks.dropBelow(lowest);
   }
 
   /** The chunk with that offset, without its frames; undefined at the end of the log. */

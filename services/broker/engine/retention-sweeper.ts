@@ -77,12 +77,16 @@ export class RetentionSweeper {
       return false;
     }
     let before = headOffset;
+    let due = 0;
     for (const info of infos) {
       const excess = retentionBytesPerPartition > 0 && endByte - info.startByte > retentionBytesPerPartition;
       if (info.publishTimeMs >= oldestMs && !excess) break;
       before = info.firstOffset + info.count;
+      due += 1;
     }
-    if (before === headOffset) return false;
-    return (await owner.trim(before, STEP_CHUNKS)) || infos.length === STEP_CHUNKS;
+    if (due === 0) return false;
+    const more = await owner.trim(before, STEP_CHUNKS);
+    this.#context.stats.trimmedChunks += due;
+    return more || infos.length === STEP_CHUNKS;
   }
 }

@@ -133,6 +133,8 @@ export class SubscriptionRuntime implements DispatcherHost {
   }
 
   pump(dispatcher: Dispatcher): void {
+    // What one stream gives back at the end is not for the next, which ends too.
+    if (this.closed) return;
     if (this.#order.length === 1) {
       // The usual case.
       const only = this.#order[0]!;
