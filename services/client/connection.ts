@@ -36,7 +36,7 @@ export interface ConnectOptions {
   readonly project?: string;
   /** How long a unary call may take. Default 30,000. */
   readonly callTimeoutMs?: number;
-  /** An idle connection is checked this often. Default 30,000. */
+  /** A connection is checked this often: how soon a dead broker is noticed at the latest. Default 10,000. */
   readonly keepaliveMs?: number;
 }
 
@@ -166,7 +166,7 @@ function pem(value: string | Buffer): Buffer {
 function channelOptions(options: ConnectOptions): ChannelOptions {
   const serverName = options.tls?.serverName ?? (ipOf(options) && 'localhost');
   return {
-    'grpc.keepalive_time_ms': options.keepaliveMs ?? 30_000,
+    'grpc.keepalive_time_ms': options.keepaliveMs ?? 10_000,
     'grpc.keepalive_timeout_ms': 10_000,
     'grpc.keepalive_permit_without_calls': 1,
     'grpc.max_receive_message_length': MAX_RECEIVE_BYTES,

@@ -4,6 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { missingPackages } from '../support/complete-lockfile.ts';
 
 const root = join(import.meta.dirname, '../..');
 
@@ -20,6 +21,11 @@ test('services/gen is what `npm run generate` makes of proto', () => {
 test('the lockfile names no registry', () => {
   const lock = readFileSync(join(root, 'package-lock.json'), 'utf8');
   expect(lock.match(/"resolved": "http[^"]*"/g)).toBeNull();
+});
+
+test('the lockfile has every platform, so that `npm ci` accepts it', () => {
+  const lock = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'));
+  expect(missingPackages(lock.packages), 'run: node test/support/complete-lockfile.ts').toEqual([]);
 });
 
 function contents(folder: string): Record<string, string> {

@@ -40,7 +40,11 @@ const RULES: readonly { part: string; may: readonly string[]; packages: readonly
     }[adapter]!,
   })),
   { part: 'services/broker/', may: ['services/broker/', 'services/certs/'], packages: ['*'] },
-  { part: 'services/certs/', may: ['services/certs/'], packages: ['node:*', '@peculiar/x509', 'reflect-metadata'] },
+  {
+    part: 'services/certs/',
+    may: ['services/certs/'],
+    packages: ['node:*', '@peculiar/x509', 'reflect-metadata'],
+  },
   {
     part: 'services/client/',
     may: ['services/client/', 'services/gen/'],
@@ -48,7 +52,13 @@ const RULES: readonly { part: string; may: readonly string[]; packages: readonly
   },
   {
     part: 'services/cli/',
-    may: ['services/cli/', 'services/client/', 'services/certs/', 'services/broker/main.ts', 'services/broker/config-options.ts'],
+    may: [
+      'services/cli/',
+      'services/client/',
+      'services/certs/',
+      'services/broker/main.ts',
+      'services/broker/config-options.ts',
+    ],
     packages: ['node:*', 'commander'],
   },
 ];
@@ -69,7 +79,9 @@ test('imports point in the allowed directions', () => {
       const allowed = target.startsWith('.')
         ? rule.may.some((prefix) => normalize(join(dirname(file), target)).startsWith(prefix))
         : rule.packages.some((name) =>
-            name.endsWith('*') ? target.startsWith(name.slice(0, -1)) : target === name || target.startsWith(`${name}/`),
+            name.endsWith('*')
+              ? target.startsWith(name.slice(0, -1))
+              : target === name || target.startsWith(`${name}/`),
           );
       if (!allowed) offences.push(`${file} imports ${target}`);
     }

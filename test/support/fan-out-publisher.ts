@@ -3,15 +3,14 @@
 // JSON; tells it how many messages are acknowledged, and goes no further than it is allowed to.
 import { readFileSync } from 'node:fs';
 import { connect } from '../../services/client/client.ts';
-import type { TlsOptions } from '../../services/client/connection.ts';
+import type { ConnectOptions } from '../../services/client/connection.ts';
 import type { FanfareError } from '../../services/client/errors.ts';
 import type { PublisherOptions } from '../../services/client/publisher.ts';
 import { parseStanzas } from './debian-index.ts';
 import { HistoryLog } from './history-log.ts';
 
 export interface FanOutPublisherOptions {
-  readonly address: string;
-  readonly tls: TlsOptions;
+  readonly connection: ConnectOptions;
   readonly topic: string;
   readonly inputFile: string;
   readonly historyFile: string;
@@ -52,7 +51,7 @@ function onTold(index: number, messageId: string): void {
   if (told % PROGRESS_EVERY === 0) process.send!({ told } satisfies PublishProgress);
 }
 
-const client = connect({ address: options.address, tls: options.tls });
+const client = connect(options.connection);
 const publisher = client.publisher(options.topic, {
   batch: options.batch,
   maxOutstandingMessages: options.maxOutstandingMessages,

@@ -8,6 +8,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Backlog } from '../../services/client/admin-types.ts';
 import type { Client } from '../../services/client/client.ts';
+import type { ConnectOptions } from '../../services/client/connection.ts';
 import { type BrokerProcess, startBroker } from './broker.ts';
 import type { FanOutPublisherOptions, PublishLimit, PublishProgress } from './fan-out-publisher.ts';
 import type { FanOutSubscriberOptions } from './fan-out-subscriber.ts';
@@ -41,6 +42,11 @@ export interface RunResult {
 const TOPIC = 'packages';
 const WAIT_TIMEOUT_MS = 60_000;
 const BACKLOG_INTERVAL_MS = 100;
+/**
+ * Now and then node does not notice that a peer was killed while it was writing to it (TLS under HTTP/2). Then only a ping
+ * without an answer tells; with the client's usual keepalive that takes up to 40 s, which would be most of the run.
+ */
+const KEEPALIVE_MS = 2_000;
 
 export class FanOutRun implements AsyncDisposable {
   readonly #options: RunOptions;
@@ -61,7 +67,7 @@ export class FanOutRun implements AsyncDisposable {
   private constructor(options: RunOptions, broker: BrokerProcess) {
     this.#options = options;
     this.#broker = broker;
-    this.#client = broker.connect();
+    this.#client = broker.connect({ keepaliveMs: KEEPALIVE_MS });
     process.once('exit', this.#killAll);
   }
 
@@ -89,8 +95,7 @@ export class FanOutRun implements AsyncDisposable {
   publish(limit: number): void {
     const { dir, inputFile, batch, maxOutstandingMessages } = this.#options;
     const options: FanOutPublisherOptions = {
-      address: this.#broker.address,
-      tls: this.#broker.tls,
+      connection: this.#connection(),
       topic: TOPIC,
       inputFile,
       historyFile: join(dir, 'publisher.history'),
@@ -186,10 +191,14 @@ export class FanOutRun implements AsyncDisposable {
     for (const { child } of this.#consumers.values()) child.process.kill('SIGKILL');
   };
 
+  #connection(): ConnectOptions {
+    const { address, tls } = this.#broker;
+    return { address, tls, keepaliveMs: KEEPALIVE_MS };
+  }
+
   #startConsumer(plan: SubscriptionPlan, name: string): void {
     const options: FanOutSubscriberOptions = {
-      address: this.#broker.address,
-      tls: this.#broker.tls,
+      connection: this.#connection(),
       subscription: plan.name,
       historyFile: this.#historyFile(name),
       mode: plan.mode,

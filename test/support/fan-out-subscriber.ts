@@ -4,13 +4,12 @@
 // The note is in the file before the acknowledgement is given to the client: whatever the broker may know, the history
 // knows too, even if this process is killed.
 import { connect } from '../../services/client/client.ts';
-import type { TlsOptions } from '../../services/client/connection.ts';
+import type { ConnectOptions } from '../../services/client/connection.ts';
 import type { ReceivedMessage } from '../../services/client/received-message.ts';
 import { fingerprintOf, HistoryLog } from './history-log.ts';
 
 export interface FanOutSubscriberOptions {
-  readonly address: string;
-  readonly tls: TlsOptions;
+  readonly connection: ConnectOptions;
   readonly subscription: string;
   readonly historyFile: string;
   /**
@@ -26,7 +25,7 @@ const LATE_MS = 200;
 
 const options: FanOutSubscriberOptions = JSON.parse(process.argv[2]!);
 const history = new HistoryLog(options.historyFile);
-const client = connect({ address: options.address, tls: options.tls });
+const client = connect(options.connection);
 
 let brokenStreams = 0;
 const onRetry = (): void => {

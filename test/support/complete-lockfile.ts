@@ -1,0 +1,57 @@
+// Puts into package-lock.json the optional packages of other platforms that `npm install` left out because its registry did
+// not have them; without an entry for each, `npm ci` refuses the lockfile. Run by hand after `npm install`; the repository
+// test says when. Entries made here have no integrity: npm checks the others'.
+import { readFileSync, writeFileSync } from 'node:fs';
+
+interface LockedPackage {
+  version?: string;
+  dev?: boolean;
+  optional?: boolean;
+  os?: string[];
+  cpu?: string[];
+  optionalDependencies?: Record<string, string>;
+}
+
+const FILE = new URL('../../package-lock.json', import.meta.url);
+
+export interface MissingPackage {
+  readonly name: string;
+  readonly version: string;
+  readonly dev: boolean;
+}
+
+export function missingPackages(packages: Readonly<Record<string, LockedPackage>>): MissingPackage[] {
+  const missing = new Map<string, MissingPackage>();
+  for (const { optionalDependencies, dev } of Object.values(packages)) {
+    for (const [name, version] of Object.entries(optionalDependencies ?? {})) {
+      if (packages[`node_modules/${name}`] === undefined)
+        missing.set(name, { name, version, dev: dev === true });
+    }
+  }
+  return [...missing.values()];
+}
+
+/** "@biomejs/cli-linux-x64-musl" is for os linux and cpu x64. */
+export function platformOf(name: string): { os: string[]; cpu: string[] } {
+  const os = /(android|darwin|linux|win32|freebsd|openbsd|openharmony|aix|sunos)/.exec(name)?.[1];
+  const cpu = /(arm64|x64|armv7|arm|ia32|ppc64|s390x|riscv64|wasm32)/.exec(name)?.[1];
+  if (os === undefined || cpu === undefined) throw new Error(`${name} does not say which platform it is for`);
+  return { os: [os], cpu: [cpu === 'armv7' ? 'arm' : cpu] };
+}
+
+if (import.meta.main) {
+  const lock = JSON.parse(readFileSync(FILE, 'utf8')) as { packages: Record<string, LockedPackage> };
+  for (const { name, version, dev } of missingPackages(lock.packages)) {
+    const exact = version.replace(/^[\^~]/, '');
+    lock.packages[`node_modules/${name}`] = {
+      version: exact,
+      ...(dev && { dev }),
+      optional: true,
+      ...platformOf(name),
+    };
+    console.log(`added ${name}@${exact}`);
+  }
+  const sorted = Object.entries(lock.packages).sort(([a], [b]) => (a < b ? -1 : 1));
+  lock.packages = Object.fromEntries(sorted);
+  writeFileSync(FILE, `${JSON.stringify(lock, null, 2)}\n`);
+}
