@@ -35,7 +35,7 @@ const SUBSCRIPTIONS = [
   plan('unordered-4', 1, 'handler'),
 ];
 
-describe('every stanza of the package index, to eight subscriptions', () => {
+describe('guarantees 1, 2, 3: every stanza of the package index, to eight subscriptions', () => {
   let dir: string;
   let stanzas: Stanza[];
   let inputFile: string;

@@ -173,7 +173,7 @@ describe('topics and subscriptions', () => {
   });
 });
 
-describe('hostile bytes', () => {
+describe('guarantee 5: hostile bytes', () => {
   const path = (name: keyof typeof method) => pathOf(method[name]);
 
   test.each([

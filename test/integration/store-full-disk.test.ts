@@ -18,7 +18,7 @@ const GOES_ON = 'the store accepts commits again';
 const real = await mountSmallDisk(24);
 afterAll(() => real?.unmount());
 
-describe(`the embedded store on a full disk (${real ? 'a real one' : 'simulated'})`, () => {
+describe(`guarantee 6: the embedded store on a full disk (${real ? 'a real one' : 'simulated'})`, () => {
   let dir: string;
   let simulated: FaultyDisk | undefined;
   let store: EmbeddedStore;

@@ -53,7 +53,7 @@ function serverCertificate(options: object = {}): Promise<string> {
   });
 }
 
-describe('who gets in', () => {
+describe('guarantee 8: who gets in', () => {
   const listing = (identity: CertificatePair | undefined, ca = authority.ca) =>
     rig.connect(identity, ca).call(method.listTopics, { parent });
 
