@@ -5,20 +5,24 @@
 //   fenced       a subscription sees only its own incarnation of its topic
 //   prompt       acks are committed within cursorCommitMs, or as soon as the store lets them
 //   complete     in the end everything is settled, or was trimmed by retention
+import { decodeCursor } from '../../services/broker/core/cursor.ts';
 import type { SubscriptionDefinition } from '../../services/broker/core/definitions.ts';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
 import type { SettleOperation } from '../../services/broker/core/settle-request.ts';
-import type { CursorCommit } from '../../services/broker/ports/cursor-store.ts';
 import type { Clock } from '../../services/broker/ports/clock.ts';
-import { type ConsumerName, DeliveryHistory, type Moment } from './delivery-history.ts';
+import type { CursorCommit } from '../../services/broker/ports/cursor-store.ts';
+import { DeliveryHistory } from './delivery-history.ts';
+import type { ConsumerName, Moment } from './lease.ts';
 import { LogHistory } from './log-history.ts';
-import type { Received } from './received.ts';
 import type { StoreObserver } from './observed-store.ts';
+import type { Received } from './received.ts';
 import { Violation } from './violation.ts';
 
 export interface CheckerOptions {
   readonly clock: Clock;
   readonly maxRun: number;
+  readonly maxHoles: number;
+  readonly maxQueued: number;
   readonly cursorCommitMs: number;
 }
 
@@ -60,7 +64,16 @@ export class Checker implements StoreObserver {
   commitBegun(commits: readonly CursorCommit[]): void {
     this.#commitsUnderWay += 1;
     this.#commitsBegun.set(commits, this.#moment().at);
-    for (const { subscription, partition } of commits) this.#known(subscription, partition)?.snapshotTaken();
+    for (const { subscription, partition, record } of commits) {
+      const history = this.#known(subscription, partition);
+      if (history === undefined) continue;
+      history.snapshotTaken();
+      const holes = decodeCursor(record).settled.length;
+      const { maxHoles, maxQueued } = this.#options;
+      const most = maxHoles + maxQueued + history.mostUnsettled;
+      if (holes > most)
+        throw new Violation(`a cursor has ${holes} holes; at most ${most} can have come about`);
+    }
   }
 
   commitEnded(): void {
@@ -108,20 +121,25 @@ export class Checker implements StoreObserver {
         if (dirtySinceMs === undefined) continue;
         const sinceMs = Math.max(dirtySinceMs, this.#lastCommitEndMs);
         if (nowMs - sinceMs > patienceMs)
-          throw new Violation(`${definition.name}: an ack of ${dirtySinceMs} is not being committed at ${nowMs}`);
+          throw new Violation(
+            `${definition.name}: an ack of ${dirtySinceMs} is not being committed at ${nowMs}`,
+          );
       }
     }
   }
 
   // --- consumers ---
 
+  /** `seenLate`: the messages were leased earlier in this turn. */
   delivered(
     definition: SubscriptionDefinition,
     consumer: ConsumerName,
     messages: readonly Received[],
     deadlineMs: number,
+    seenLate = false,
   ): void {
-    for (const { logEpoch, partition, offset, attempt, identity, content } of messages) {
+    for (const message of messages) {
+      const { logEpoch, partition, offset, identity, content } = message;
       const place = `${logEpoch}.${partition}-${offset}`;
       if (this.quiet) throw new Violation(`${definition.name}: ${place} was delivered after the end`);
       if (logEpoch !== definition.topicEpoch)
@@ -129,8 +147,10 @@ export class Checker implements StoreObserver {
       const history = this.#of(definition, partition);
       const logged = history.log.messages[offset];
       if (logged !== undefined && (logged.sent.identity !== identity || logged.sent.content !== content))
-        throw new Violation(`${definition.name}: ${place} was delivered with other bytes than are in the log`);
-      history.delivered(consumer, offset, attempt, deadlineMs, this.#moment());
+        throw new Violation(
+          `${definition.name}: ${place} was delivered with other bytes than are in the log`,
+        );
+      history.delivered(consumer, message, deadlineMs, this.#moment(), seenLate);
     }
   }
 
@@ -179,7 +199,8 @@ export class Checker implements StoreObserver {
     for (const history of this.#allOf(definition)) {
       const offset = history.firstUnsettled();
       const { logEpoch, partition } = history.log.id;
-      if (offset !== undefined) return `${definition.name} has not settled ${logEpoch}.${partition}-${offset}`;
+      if (offset !== undefined)
+        return `${definition.name} has not settled ${logEpoch}.${partition}-${offset}`;
     }
     return undefined;
   }
@@ -191,7 +212,9 @@ export class Checker implements StoreObserver {
       const offset = history.firstUndelivered(beforeMs);
       if (offset === undefined) continue;
       const { logEpoch, partition } = history.log.id;
-      throw new Violation(`${definition.name} has waited ${delayMs} ms for ${logEpoch}.${partition}-${offset}`);
+      throw new Violation(
+        `${definition.name} has waited ${delayMs} ms for ${logEpoch}.${partition}-${offset}`,
+      );
     }
   }
 

@@ -12,47 +12,25 @@
 // The broker ends leases some time after their deadline, unseen: from its deadline on a lease is *endable*, and with it those
 // behind it in the run of its key. A settled message whose cursor may not have been durable at a crash is *open*: the next
 // life decides, once, whether it is settled.
+import {
+  age,
+  type ConsumerName,
+  type Entry,
+  end,
+  isEndable,
+  isHeldBy,
+  type Lease,
+  type Moment,
+  newEntry,
+} from './lease.ts';
 import type { PartitionHistory } from './log-history.ts';
 import { Violation } from './violation.ts';
-
-/** The sessions of all lives have different names. */
-export type ConsumerName = string;
-
-interface Lease {
-  readonly consumer: ConsumerName;
-  deadlineMs: number;
-  /** Given back: by nack, or because the consumer left. */
-  ended: boolean;
-  endable: boolean;
-}
-
-interface Entry {
-  readonly offset: number;
-  state: 'unsettled' | 'settled' | 'open';
-  settledAt: number;
-  /** Of the last delivery; 0 before the first. */
-  attempt: number;
-  deliveredAt: number;
-  /** When it was last given back. */
-  endedAt: number;
-  life: number;
-  /** The last life ended while the lease was open: the attempt has not failed. */
-  cutShort: boolean;
-  lease: Lease | undefined;
-}
 
 export interface DeliveryOptions {
   readonly what: string;
   readonly ordering: boolean;
   readonly startOffset: number;
   readonly maxRun: number;
-}
-
-/** When something happened: `at` orders all events of a simulation. */
-export interface Moment {
-  readonly at: number;
-  readonly nowMs: number;
-  readonly life: number;
 }
 
 export class DeliveryHistory {
@@ -65,6 +43,9 @@ export class DeliveryHistory {
   #lostPulls = 0;
   /** Everything said before this is in a durable cursor. */
   #durableAt = 0;
+  /** Messages delivered and not settled, at the most: when no more may be looked at, these, and those looked at, can still make holes. */
+  mostUnsettled = 0;
+  #unsettled = 0;
   /** When the oldest ack was given that no commit has taken along yet. */
   dirtySinceMs: number | undefined;
 
@@ -77,20 +58,39 @@ export class DeliveryHistory {
     return this.#log;
   }
 
-  delivered(consumer: ConsumerName, offset: number, attempt: number, deadlineMs: number, moment: Moment): void {
+  /** `seenLate`: we learn of it at the end of the turn, not at once. */
+  delivered(
+    consumer: ConsumerName,
+    { offset, attempt }: { readonly offset: number; readonly attempt: number },
+    deadlineMs: number,
+    moment: Moment,
+    seenLate: boolean,
+  ): void {
     const { startOffset, ordering } = this.#options;
     const logged = this.#log.messages[offset];
     if (logged === undefined) this.#fail(offset, 'was delivered, but is not in the log');
     if (offset < startOffset) this.#fail(offset, `was delivered; the subscription begins at ${startOffset}`);
     const entry = this.#entry(offset);
-    if (entry.state === 'settled') this.#fail(offset, `was delivered to ${consumer} although it is settled`);
-    entry.state = 'unsettled';
+    const settledNow = seenLate && entry.settledMs === moment.nowMs;
+    if (entry.state === 'settled' && !settledNow)
+      this.#fail(offset, `was delivered to ${consumer} although it is settled`);
     this.#checkAttempt(entry, attempt, moment);
+    if (entry.state === 'settled') {
+      // Leased first, acknowledged by somebody who had it before, and only then seen.
+      entry.attempt = attempt;
+      return;
+    }
+    if (entry.attempt === 0 || entry.state !== 'unsettled') this.#unsettled += 1;
+    this.mostUnsettled = Math.max(this.mostUnsettled, this.#unsettled);
+    entry.state = 'unsettled';
     const lease: Lease = { consumer, deadlineMs, ended: false, endable: false };
     const { key } = logged.sent;
     if (ordering && key !== '') this.#enterRun(key, entry, lease, moment);
     else if (entry.lease !== undefined && !isEndable(entry.lease, moment.nowMs))
-      this.#fail(offset, `was delivered to ${consumer}; ${entry.lease.consumer} has it until ${entry.lease.deadlineMs}`);
+      this.#fail(
+        offset,
+        `was delivered to ${consumer}; ${entry.lease.consumer} has it until ${entry.lease.deadlineMs}`,
+      );
     entry.lease = lease;
     entry.attempt = attempt;
     entry.deliveredAt = moment.at;
@@ -99,15 +99,21 @@ export class DeliveryHistory {
   }
 
   acked(first: number, last: number, moment: Moment): void {
-    for (let offset = Math.max(first, this.#options.startOffset); offset <= this.#bounded(last); offset += 1) {
+    for (
+      let offset = Math.max(first, this.#options.startOffset);
+      offset <= this.#bounded(last);
+      offset += 1
+    ) {
       const entry = this.#entry(offset);
       this.#leaveRun(entry, moment.nowMs);
       entry.lease = undefined;
       if (entry.state === 'settled') continue;
+      if (entry.state === 'unsettled' && entry.attempt > 0) this.#unsettled -= 1;
+      // The cursor may be past it already: what is open, and what retention has deleted.
+      if (entry.state === 'unsettled' && !this.#isTrimmed(offset)) this.dirtySinceMs ??= moment.nowMs;
       entry.state = 'settled';
       entry.settledAt = moment.at;
-      // Of what retention has deleted, the cursor may be past it already.
-      if (!this.#isTrimmed(offset)) this.dirtySinceMs ??= moment.nowMs;
+      entry.settledMs = moment.nowMs;
     }
   }
 
@@ -200,7 +206,7 @@ export class DeliveryHistory {
 
   /** Messages that the consumer has for certain. */
   heldBy(consumer: ConsumerName, nowMs: number): number {
-    for (const run of this.#runs.values()) this.#age(run, nowMs);
+    for (const run of this.#runs.values()) age(run, nowMs);
     let held = 0;
     for (const { lease, offset } of this.#entries.values()) {
       if (lease?.consumer !== consumer || offset < this.#log.headOffset) continue;
@@ -213,7 +219,8 @@ export class DeliveryHistory {
     const { offset } = entry;
     const before = entry.attempt;
     if (before === 0) {
-      if (attempt < 1 || attempt > 1 + this.#lostPulls) this.#fail(offset, `has attempt ${attempt} on its first delivery`);
+      if (attempt < 1 || attempt > 1 + this.#lostPulls)
+        this.#fail(offset, `has attempt ${attempt} on its first delivery`);
     } else if (entry.life === life) {
       if (attempt !== before + 1) this.#fail(offset, `has attempt ${attempt} after ${before}`);
       if (this.#durableAt < Math.max(entry.deliveredAt, entry.endedAt))
@@ -227,7 +234,7 @@ export class DeliveryHistory {
     const { offset } = entry;
     const before = this.#runs.get(key);
     const run = (before ?? []).filter((each) => !this.#isTrimmed(each.offset));
-    this.#age(run, nowMs);
+    age(run, nowMs);
     const highest = run.at(-1)?.offset ?? -1;
     const grows =
       run.length > 0 &&
@@ -283,21 +290,21 @@ export class DeliveryHistory {
       end(entry, moment);
       return;
     }
-    this.#age(run, moment.nowMs);
+    age(run, moment.nowMs);
     for (const each of run) if (each.offset >= entry.offset) end(each, moment);
   }
 
   #leaveRun(entry: Entry, nowMs: number): void {
     const run = this.#runOf(entry);
     if (run === undefined) return;
-    this.#age(run, nowMs);
+    age(run, nowMs);
     const at = run.indexOf(entry);
     if (at !== -1) run.splice(at, 1);
   }
 
   #ageRun(entry: Entry, nowMs: number): void {
     const run = this.#runOf(entry);
-    if (run !== undefined) this.#age(run, nowMs);
+    if (run !== undefined) age(run, nowMs);
   }
 
   #runOf(entry: Entry): Entry[] | undefined {
@@ -305,28 +312,10 @@ export class DeliveryHistory {
     return this.#runs.get(this.#log.messages[entry.offset]!.sent.key);
   }
 
-  #age(run: readonly Entry[], nowMs: number): void {
-    let behind = false;
-    for (const { lease } of run) {
-      behind ||= lease!.ended || isEndable(lease!, nowMs);
-      if (behind) lease!.endable = true;
-    }
-  }
-
   #entry(offset: number): Entry {
     let entry = this.#entries.get(offset);
     if (entry === undefined) {
-      entry = {
-        offset,
-        state: 'unsettled',
-        settledAt: 0,
-        attempt: 0,
-        deliveredAt: 0,
-        endedAt: 0,
-        life: 0,
-        cutShort: false,
-        lease: undefined,
-      };
+      entry = newEntry(offset);
       this.#entries.set(offset, entry);
     }
     return entry;
@@ -344,22 +333,4 @@ export class DeliveryHistory {
     const { logEpoch, partition } = this.#log.id;
     throw new Violation(`${this.#options.what}: ${logEpoch}.${partition}-${offset} ${what}`);
   }
-}
-
-/** A call without a stream, whose consumer is undefined, means anybody's leases; a consumer means its own. */
-function isHeldBy(
-  entry: Entry | undefined,
-  consumer: ConsumerName | undefined,
-): entry is Entry & { lease: Lease } {
-  return entry?.lease !== undefined && (consumer ?? entry.lease.consumer) === entry.lease.consumer;
-}
-
-function end(entry: Entry, { at, nowMs }: Moment): void {
-  // Of one that may have expired before, the attempt may have been counted and committed before, too.
-  if (!isEndable(entry.lease!, nowMs)) entry.endedAt = at;
-  entry.lease!.ended = true;
-}
-
-function isEndable(lease: Lease, nowMs: number): boolean {
-  return lease.ended || lease.endable || lease.deadlineMs <= nowMs;
 }

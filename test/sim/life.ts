@@ -2,7 +2,8 @@
 // stores.
 //
 // A crash is `kill()`: from that moment no timer fires, no deferred call runs and no store answers, so nothing of this life
-// happens any more. What it had asked of the stores may still reach them, as a request on a network may.
+// happens any more. What it had asked of the stores may still reach them, as a request on a network may; it is for the
+// ownerEpoch to fence that off.
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { Broker } from '../../services/broker/engine/broker.ts';
 import { Definitions } from '../../services/broker/engine/definitions.ts';
@@ -24,8 +25,8 @@ export interface LifeOptions {
   readonly onBug: (error: unknown) => void;
 }
 
-/** More calls to the stores than that in one instant can only be a circle. */
-const MAX_CALLS_AT_ONCE = 3_000;
+/** More calls to the stores and deferred ones than that in one instant can only be a circle. */
+const MAX_CALLS_AT_ONCE = 5_000;
 
 export class Life {
   readonly number: number;
@@ -34,6 +35,11 @@ export class Life {
   /** Clients can reach it. */
   ready = false;
   alive = true;
+  /**
+   * Writes under way, after its end too, that no ownerEpoch fences off: takeovers and definitions. No other life may begin
+   * before they have arrived.
+   */
+  unfencedCalls = 0;
   readonly #options: LifeOptions;
   readonly #deathListeners = new Set<() => void>();
   #timers = 0;
@@ -106,7 +112,10 @@ export class Life {
     return {
       nowMs: () => clock.nowMs(),
       monotonicMs: () => clock.monotonicMs(),
-      defer: (fn) => clock.defer(mortal(fn)),
+      defer: (fn) => {
+        this.#meter();
+        clock.defer(mortal(fn));
+      },
       setTimer: (delayMs, fn) => {
         let set = true;
         const ended = (): void => {
@@ -153,11 +162,22 @@ export class Life {
       },
       definitions: {
         list: this.#mortal(definitions.list),
-        put: this.#mortal(definitions.put),
-        remove: this.#mortal(definitions.remove),
+        put: this.#mortal(this.#unfenced(definitions.put)),
+        remove: this.#mortal(this.#unfenced(definitions.remove)),
         nextIncarnation: this.#mortal(definitions.nextIncarnation),
       },
-      ownership: { acquire: this.#mortal(ownership.acquire) },
+      ownership: { acquire: this.#mortal(this.#unfenced(ownership.acquire)) },
+    };
+  }
+
+  #unfenced<A extends unknown[], T>(call: (...args: A) => Promise<T>): (...args: A) => Promise<T> {
+    return async (...args) => {
+      this.unfencedCalls += 1;
+      try {
+        return await call(...args);
+      } finally {
+        this.unfencedCalls -= 1;
+      }
     };
   }
 
@@ -190,7 +210,7 @@ export class Life {
     }
     this.#callsInInstant += 1;
     if (this.#callsInInstant <= MAX_CALLS_AT_ONCE) return;
-    this.#options.onBug(new Error(`${MAX_CALLS_AT_ONCE} calls to the stores in one instant: the engine runs in a circle`));
+    this.#options.onBug(new Error(`${MAX_CALLS_AT_ONCE} calls in one instant: the engine runs in a circle`));
     this.kill();
   }
 }

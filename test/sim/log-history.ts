@@ -85,9 +85,13 @@ export class LogHistory {
         const sent = this.#sent.get(frame.identity);
         const { logEpoch, partition, offset } = frame;
         if (logEpoch !== id.logEpoch || partition !== id.partition || offset !== log.endOffset)
-          throw new Violation(`${name(id)}: the frame at ${log.endOffset} says ${logEpoch}.${partition}-${offset}`);
+          throw new Violation(
+            `${name(id)}: the frame at ${log.endOffset} says ${logEpoch}.${partition}-${offset}`,
+          );
         if (sent === undefined || sent.content !== frame.content)
-          throw new Violation(`${name(id)}-${offset} is not what ${frame.identity} was when it was published`);
+          throw new Violation(
+            `${name(id)}-${offset} is not what ${frame.identity} was when it was published`,
+          );
         this.#checkOrder(log, sent);
         const ofKey = log.byKey.get(sent.key);
         if (ofKey === undefined) log.byKey.set(sent.key, [offset]);

@@ -52,9 +52,8 @@ export class Operator {
 
   async #run(): Promise<void> {
     const world = this.#world;
-    const meanMs = 1_000 / world.scenario.weather.adminChanges;
     while (world.phase === 'chaos' && !world.over) {
-      await world.sleep(-Math.log(1 - this.#chance.random()) * meanMs);
+      await world.sleep(this.#chance.pauseMs(world.scenario.weather.adminChanges));
       const life = world.reachable();
       if (life === undefined || world.phase !== 'chaos') continue;
       this.busy = true;

@@ -30,6 +30,11 @@ export class Chance {
     return Math.round(min * (max / min) ** this.random());
   }
 
+  /** Until the next of events that know nothing of each other. Never so long that it outlasts a simulation's end. */
+  pauseMs(perSecond: number): number {
+    return Math.min(20_000, (-Math.log(1 - this.random()) * 1000) / perSecond);
+  }
+
   pick<T>(list: readonly T[]): T {
     return list[Math.floor(this.random() * list.length)]!;
   }

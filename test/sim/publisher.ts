@@ -1,7 +1,8 @@
 // A publisher as services/client has it: several batches under way, but never two that share a key; what was not answered
 // is sent again, in order, before anything new. Made by world.ts.
-import { type PublishBatch, parsePublish } from '../../services/broker/core/publish-batch.ts';
+
 import { BrokerError } from '../../services/broker/core/errors.ts';
+import { type PublishBatch, parsePublish } from '../../services/broker/core/publish-batch.ts';
 import { LIMITS, requestBytes } from '../support/publish-requests.ts';
 import type { Life } from './life.ts';
 import type { SentMessage } from './log-history.ts';
@@ -98,7 +99,8 @@ export class SimPublisher {
   #takeNew(): Batch | undefined {
     const batch = this.#waiting;
     if (batch === undefined) return undefined;
-    for (const { keys } of this.#sent.values()) if ([...keys].some((key) => batch.keys.has(key))) return undefined;
+    for (const { keys } of this.#sent.values())
+      if ([...keys].some((key) => batch.keys.has(key))) return undefined;
     this.#waiting = undefined;
     return batch;
   }

@@ -79,7 +79,8 @@ export class SimPuller {
       const received = decodeFrames(Buffer.concat(frames));
       // All Pulls of a subscription are one consumer to the broker.
       const consumer = `${this.#subscription} pulls in life ${life.number}`;
-      checker.delivered(definition, consumer, received, clock.monotonicMs() + definition.ackDeadlineMs);
+      const deadlineMs = clock.monotonicMs() + definition.ackDeadlineMs;
+      checker.delivered(definition, consumer, received, deadlineMs, true);
       return received;
     });
     if (trace.on && messages.length > 0) {

@@ -19,25 +19,28 @@ const ACK_ID = /^(\d+)\.(\d+)-(\d+)(?:-(\d+))?$/;
 
 /** Throws if an ack id, message id or attempt contradicts another. */
 export function decodeFrames(frames: Uint8Array): Received[] {
-  return fromBinary(PullResponseSchema, frames).receivedMessages.map(({ ackId, message, deliveryAttempt }) => {
-    const [, logEpoch, partition, offset, attempt] = ACK_ID.exec(ackId) ?? [];
-    if (message === undefined || offset === undefined) throw new Error(`a frame with the ack id "${ackId}"`);
-    const place = `${logEpoch}.${partition}-${offset}`;
-    if (message.messageId !== place) throw new Error(`${ackId} has the message id ${message.messageId}`);
-    if (deliveryAttempt !== Number(attempt ?? 0))
-      throw new Error(`${ackId} has the attempt ${deliveryAttempt}`);
-    if (message.publishTime === undefined) throw new Error(`${ackId} has no publish time`);
-    const { data, attributes, orderingKey } = message;
-    return {
-      logEpoch: Number(logEpoch),
-      partition: Number(partition),
-      offset: Number(offset),
-      attempt: Number(attempt ?? 1),
-      identity: identityOf(data),
-      key: orderingKey,
-      content: contentOf(data, attributes, orderingKey),
-    };
-  });
+  return fromBinary(PullResponseSchema, frames).receivedMessages.map(
+    ({ ackId, message, deliveryAttempt }) => {
+      const [, logEpoch, partition, offset, attempt] = ACK_ID.exec(ackId) ?? [];
+      if (message === undefined || offset === undefined)
+        throw new Error(`a frame with the ack id "${ackId}"`);
+      const place = `${logEpoch}.${partition}-${offset}`;
+      if (message.messageId !== place) throw new Error(`${ackId} has the message id ${message.messageId}`);
+      if (deliveryAttempt !== Number(attempt ?? 0))
+        throw new Error(`${ackId} has the attempt ${deliveryAttempt}`);
+      if (message.publishTime === undefined) throw new Error(`${ackId} has no publish time`);
+      const { data, attributes, orderingKey } = message;
+      return {
+        logEpoch: Number(logEpoch),
+        partition: Number(partition),
+        offset: Number(offset),
+        attempt: Number(attempt ?? 1),
+        identity: identityOf(data),
+        key: orderingKey,
+        content: contentOf(data, attributes, orderingKey),
+      };
+    },
+  );
 }
 
 /** The payload's beginning, up to the bar. */

@@ -1,6 +1,6 @@
 // Runs one seed from beginning to end and says what became of it. Called by the tests.
-import { drawScenario, type Scenario } from './scenario.ts';
-import { World } from './world.ts';
+import { drawScenario } from './scenario.ts';
+import { World, type WorldOptions } from './world.ts';
 
 export interface Outcome {
   readonly seed: number;
@@ -13,26 +13,32 @@ export interface Outcome {
   readonly virtualMs: number;
 }
 
-export async function runSeed(
-  seed: number,
-  options: { readonly traced: boolean; readonly change?: (scenario: Scenario) => Scenario } = { traced: false },
-): Promise<Outcome> {
-  const drawn = drawScenario(seed);
-  const world = new World(options.change?.(drawn) ?? drawn, options.traced);
+export async function runSeed(seed: number, options: WorldOptions = {}): Promise<Outcome> {
+  const world = new World(drawScenario(seed), options);
   const failure = await withRejections(
     (error) => world.fail(error),
     () => world.run(),
   );
   if (failure !== undefined) world.fail(failure);
-  const { trace, lives, clock } = world;
-  return { seed, failure, trace: trace.lines, hash: trace.hash(), lives, virtualMs: clock.monotonicMs() };
+  const { trace, supervisor, clock } = world;
+  return {
+    seed,
+    failure,
+    trace: trace.lines,
+    hash: trace.hash(),
+    lives: supervisor.lives,
+    virtualMs: clock.monotonicMs(),
+  };
 }
 
 /**
  * What the engine's loops throw has nobody to catch it: in production it ends the process, here the run. Returns what
  * `run` was rejected with.
  */
-async function withRejections(onRejection: (error: unknown) => void, run: () => Promise<void>): Promise<unknown> {
+async function withRejections(
+  onRejection: (error: unknown) => void,
+  run: () => Promise<void>,
+): Promise<unknown> {
   const others = process.listeners('unhandledRejection');
   process.removeAllListeners('unhandledRejection');
   process.on('unhandledRejection', onRejection);

@@ -124,7 +124,7 @@ function drawLimits(chance: Chance): EngineLimits {
 
 function drawTopic(chance: Chance, index: number, calm: boolean): TopicPlan {
   const name = `topic${index}`;
-  const retains = chance.bool(0.75) || calm;
+  const retains = chance.bool(0.6) || calm;
   const subscriptions = Array.from({ length: chance.int(1, 3) }, (_, nth) =>
     drawSubscription(chance, `${name}-sub${nth}`, calm && nth === 0),
   );
@@ -228,6 +228,6 @@ function drawWeather(chance: Chance): Weather {
     faultChanges: chance.pick([0, 1]),
     worstFault: chance.pick([0.02, 0.1, 0.4]),
     clockJumps: chance.pick([0, 0, 0.2]),
-    adminChanges: chance.pick([0, 0, 0.4]),
+    adminChanges: chance.pick([0, 0.3, 1]),
   };
 }

@@ -16,9 +16,14 @@ export function operationsFor(
   seconds = 0,
 ): SettleOperation[] {
   if (chance.bool(0.3)) {
-    return chance
-      .shuffled(places)
-      .map(({ logEpoch, partition, offset }) => ({ kind, logEpoch, partition, first: offset, last: offset, seconds }));
+    return chance.shuffled(places).map(({ logEpoch, partition, offset }) => ({
+      kind,
+      logEpoch,
+      partition,
+      first: offset,
+      last: offset,
+      seconds,
+    }));
   }
   const sorted = [...places].sort(
     (a, b) => a.logEpoch - b.logEpoch || a.partition - b.partition || a.offset - b.offset,

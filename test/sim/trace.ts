@@ -22,8 +22,7 @@ export class Trace {
   hash(): number {
     let hash = 0x811c9dc5;
     for (const line of this.lines) {
-      for (let i = 0; i < line.length; i += 1)
-        hash = Math.imul(hash ^ line.charCodeAt(i), 0x01000193) >>> 0;
+      for (let i = 0; i < line.length; i += 1) hash = Math.imul(hash ^ line.charCodeAt(i), 0x01000193) >>> 0;
     }
     return hash;
   }

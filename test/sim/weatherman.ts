@@ -21,7 +21,7 @@ export class Weatherman {
     const { weather } = this.#world.scenario;
     const { stores } = this.#world;
     const kinds: Kind[] = [
-      { perSecond: weather.crashes, happen: () => this.#world.crash() },
+      { perSecond: weather.crashes, happen: () => this.#world.supervisor.crash() },
       { perSecond: weather.gracefulRestarts, happen: () => this.#stop() },
       { perSecond: weather.outages, happen: () => this.#for('down') },
       { perSecond: weather.fullStores, happen: () => this.#for('full') },
@@ -35,8 +35,7 @@ export class Weatherman {
 
   async #repeat({ perSecond, happen }: Kind): Promise<void> {
     while (this.#world.phase === 'chaos' && !this.#world.over) {
-      // Exponential: moments that know nothing of each other.
-      await this.#world.sleep((-Math.log(1 - this.#chance.random()) * 1000) / perSecond);
+      await this.#world.sleep(this.#chance.pauseMs(perSecond));
       if (this.#world.phase === 'chaos') await happen();
     }
   }
@@ -45,9 +44,9 @@ export class Weatherman {
   async #stop(): Promise<void> {
     const life = this.#world.reachable();
     const patienceMs = this.#chance.scale(10, 3_000);
-    const stopped = this.#world.stopGracefully();
+    const stopped = this.#world.supervisor.stopGracefully();
     const killed = this.#world.sleep(patienceMs).then(() => {
-      if (life !== undefined && this.#world.life === life) this.#world.crash();
+      if (life !== undefined && this.#world.supervisor.life === life) this.#world.supervisor.crash();
     });
     await Promise.all([stopped, killed]);
   }

@@ -5,20 +5,21 @@
 //   chaos   actors at work, the weather as planned
 //   drain   no more faults: everybody becomes well-behaved, and everything published must be settled in bounded time
 //   end     a graceful stop, another life that must have nothing to deliver, and nothing may be left pending
-import { encodeDefinition } from '../../services/broker/core/definition-codec.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
-import { createMemoryStore, type Stores } from '../support/memory-store.ts';
 import { type FaultyStores, withFaults } from '../support/faulty-store.ts';
+import { createMemoryStore, type Stores } from '../support/memory-store.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 import { Checker } from './checker.ts';
 import { SimConsumer } from './consumer.ts';
-import { Life } from './life.ts';
+import { putDefinitions } from './first-definitions.ts';
+import type { Life } from './life.ts';
 import { observed, type StoreObserver } from './observed-store.ts';
 import { Operator } from './operator.ts';
 import { Chance } from './prng.ts';
 import { SimPublisher } from './publisher.ts';
 import { SimPuller } from './puller.ts';
-import type { Scenario, SubscriptionPlan, TopicPlan } from './scenario.ts';
+import type { Scenario, SubscriptionPlan } from './scenario.ts';
+import { Supervisor } from './supervisor.ts';
 import { Trace } from './trace.ts';
 import { Violation } from './violation.ts';
 import { Weatherman } from './weatherman.ts';
@@ -36,6 +37,12 @@ const CACHE_SLACK_BYTES = 16_000;
 
 export type Phase = 'chaos' | 'drain' | 'end';
 
+export interface WorldOptions {
+  readonly traced?: boolean;
+  /** Puts a lie between the engine and its stores, to see that the checker notices. */
+  readonly sabotage?: (stores: Stores) => Stores;
+}
+
 export class World {
   readonly scenario: Scenario;
   readonly clock = new VirtualClock();
@@ -43,10 +50,7 @@ export class World {
   readonly checker: Checker;
   readonly chance: Chance;
   phase: Phase = 'chaos';
-  /** Undefined while there is none. */
-  life: Life | undefined;
-  /** Lives so far. */
-  lives = 0;
+  readonly supervisor: Supervisor;
   readonly stores: FaultyStores;
   readonly publishers: SimPublisher[] = [];
   readonly #plain: Stores;
@@ -56,18 +60,20 @@ export class World {
   /** Of actors: what has not come to an end. */
   #running = 0;
 
-  constructor(scenario: Scenario, traced: boolean) {
+  constructor(scenario: Scenario, { traced = false, sabotage = (stores) => stores }: WorldOptions) {
     this.scenario = scenario;
     this.trace = new Trace(traced, this.clock);
     this.chance = new Chance(scenario.seed ^ 0x5eed);
-    const { maxRun, cursorCommitMs } = scenario.limits;
-    this.checker = new Checker({ clock: this.clock, maxRun, cursorCommitMs });
+    this.checker = new Checker({ clock: this.clock, ...scenario.limits });
     const storeChance = this.chance.fork();
     const [minMs, maxMs] = scenario.storeLatencyMs;
     const memory = createMemoryStore({ clock: this.clock, latencyMs: () => storeChance.int(minMs, maxMs) });
     this.#plain = observed(memory, this.#observer());
     this.stores = withFaults(this.#plain, storeChance.random, this.clock);
     this.#operator = new Operator(this);
+    this.supervisor = new Supervisor(this, sabotage(this.stores), (life) =>
+      this.#operator.checkDefinitions(life),
+    );
   }
 
   async run(): Promise<void> {
@@ -118,27 +124,8 @@ export class World {
 
   /** A life that clients can reach. */
   reachable(): Life | undefined {
-    return this.life?.ready === true ? this.life : undefined;
-  }
-
-  crash(): void {
-    const life = this.life;
-    if (life === undefined) return;
-    if (this.trace.on) this.say('world', `life ${life.number} is killed`);
-    this.#bury(life, false);
-  }
-
-  async stopGracefully(): Promise<void> {
-    const life = this.reachable();
-    if (life === undefined) return;
-    if (this.trace.on) this.say('world', `life ${life.number} is asked to stop`);
-    this.checker.stopping();
-    await this.call(life, () => life.broker.stop()).catch((error: unknown) => {
-      if (!(error instanceof BrokerError)) throw error;
-    });
-    if (!life.alive) return;
-    if (this.trace.on) this.say('world', `life ${life.number} has stopped`);
-    this.#bury(life, true);
+    const { life } = this.supervisor;
+    return life?.ready === true ? life : undefined;
   }
 
   /** Starts consumers for a subscription; they come back whatever happens, until the world is over. */
@@ -163,99 +150,18 @@ export class World {
   async #begin(): Promise<void> {
     let ready = false;
     this.spawn(
-      this.#putDefinitions().then(() => {
+      putDefinitions(this.#plain.definitions, this.scenario.topics).then(() => {
         ready = true;
       }),
     );
     await this.clock.runUntil(() => ready);
-    this.spawn(this.#keepAlive());
+    this.supervisor.start();
     for (const topic of this.scenario.topics) {
       for (const subscription of topic.subscriptions) this.populate(subscription);
       for (const plan of topic.publishers) this.publishers.push(new SimPublisher(this, topic.name, plan));
     }
     new Weatherman(this).start();
     this.#operator.start();
-  }
-
-  /** Past the admin API, whose limits are made for people: a simulation wants retention of a few chunks. */
-  async #putDefinitions(): Promise<void> {
-    for (const topic of this.scenario.topics) {
-      const logEpoch = await this.#plain.definitions.nextIncarnation();
-      await this.#put('topic', topic.name, {
-        ...topicDefinition(topic),
-        logEpoch,
-      });
-      for (const subscription of topic.subscriptions) {
-        const incarnation = await this.#plain.definitions.nextIncarnation();
-        await this.#put('subscription', subscription.name, {
-          name: subscription.name,
-          topic: topic.name,
-          ackDeadlineMs: subscription.ackDeadlineMs,
-          ordering: subscription.ordering,
-          start: 'earliest',
-          labels: {},
-          incarnation,
-          createTimeMs: 0,
-          topicEpoch: logEpoch,
-          revision: 0,
-        });
-      }
-    }
-  }
-
-  async #put(
-    kind: 'topic' | 'subscription',
-    name: string,
-    definition: Parameters<typeof encodeDefinition>[0],
-  ): Promise<void> {
-    await this.#plain.definitions.put(kind, name, encodeDefinition(definition), 0);
-  }
-
-  /** As a supervisor starts a process again, whenever there is none. */
-  async #keepAlive(): Promise<void> {
-    const chance = this.chance.fork();
-    while (!this.over) {
-      if (this.life === undefined) await this.#live();
-      await this.sleep(chance.scale(1, 400));
-    }
-  }
-
-  async #live(): Promise<void> {
-    this.lives += 1;
-    const life = new Life({
-      number: this.lives,
-      scenario: this.scenario,
-      stores: this.stores,
-      clock: this.clock,
-      trace: this.trace,
-      onCommit: (from, commits) => {
-        if (from === this.life) this.checker.commitBegun(commits);
-        if (this.trace.on) this.say(`broker ${from.number}`, `commits ${commits.length} cursors`);
-      },
-      onCommitEnd: (from) => {
-        if (from === this.life) this.checker.commitEnded();
-        this.say(`broker ${from.number}`, 'has an answer to its commit');
-      },
-      onBug: (error) => this.fail(error),
-    });
-    this.life = life;
-    this.checker.lifeBegins(life.number);
-    try {
-      await this.call(life, () => life.start());
-      if (this.trace.on) this.say('world', `life ${life.number} is ready`);
-      this.#operator.checkDefinitions(life);
-    } catch (error) {
-      if (!(error instanceof BrokerError)) throw error;
-      if (!life.alive) return;
-      if (this.trace.on) this.say('world', `life ${life.number} could not start: ${error.message}`);
-      this.#bury(life, false);
-    }
-  }
-
-  #bury(life: Life, graceful: boolean): void {
-    this.checker.lifeEnds(graceful, life.ready ? life.definitions.subscriptions() : []);
-    this.life = undefined;
-    life.kill();
   }
 
   async #slice(): Promise<void> {
@@ -278,7 +184,9 @@ export class World {
     const { maxUncommittedBytes, cacheBytes } = this.scenario.limits;
     const { uncommittedBytes } = broker.stats;
     if (uncommittedBytes < 0 || uncommittedBytes > maxUncommittedBytes)
-      throw new Violation(`${uncommittedBytes} bytes are not stored yet; the bound is ${maxUncommittedBytes}`);
+      throw new Violation(
+        `${uncommittedBytes} bytes are not stored yet; the bound is ${maxUncommittedBytes}`,
+      );
     if (broker.cachedBytes < 0 || broker.cachedBytes > cacheBytes + CACHE_SLACK_BYTES)
       throw new Violation(`${broker.cachedBytes} bytes are cached; the bound is ${cacheBytes}`);
   }
@@ -317,7 +225,12 @@ export class World {
     this.spawn(
       life.broker.backlog.report('projects/sim', []).then((reports) => {
         const left = reports.find(({ messages, outstandingMessages }) => messages + outstandingMessages > 0);
-        backlog = left && `${left.subscription} reports ${left.messages} messages, ${left.outstandingMessages} outstanding`;
+        const { uncommittedBytes } = life.broker.stats;
+        if (uncommittedBytes > 0) backlog = `${uncommittedBytes} bytes are not stored yet`;
+        else
+          backlog =
+            left &&
+            `${left.subscription} reports ${left.messages} messages, ${left.outstandingMessages} outstanding`;
       }),
     );
     await this.clock.advance(this.scenario.storeLatencyMs[1] * 10 + 1);
@@ -326,15 +239,16 @@ export class World {
 
   async #end(): Promise<void> {
     this.say('world', 'end');
-    await this.#stopWithin(() => this.stopGracefully());
+    await this.#stopWithin(() => this.supervisor.stopGracefully());
     this.checker.quiet = true;
     await this.#slices(2_000);
     if (this.reachable() === undefined) throw new Violation('the broker has not come back');
     this.phase = 'end';
-    const last = this.life!;
+    const last = this.supervisor.life!;
     await this.#stopWithin((life) => life.broker.stop());
     await this.#slices(LAST_TIMER_MS);
-    if (last.pending > 0) throw new Violation(`${last.pending} timers or calls of the broker are left after its stop`);
+    if (last.pending > 0)
+      throw new Violation(`${last.pending} timers or calls of the broker are left after its stop`);
     if (this.#running > 0) throw new Violation(`${this.#running} activities have not come to an end`);
     if (this.clock.timerCount > 0) throw new Violation(`${this.clock.timerCount} timers are left`);
   }
@@ -342,7 +256,7 @@ export class World {
   async #stopWithin(stop: (life: Life) => Promise<void>): Promise<void> {
     let stopped = false;
     this.spawn(
-      stop(this.life!).then(() => {
+      stop(this.supervisor.life!).then(() => {
         stopped = true;
       }),
     );
@@ -358,17 +272,4 @@ export class World {
       if (this.#failure !== undefined) throw this.#failure;
     }
   }
-}
-
-function topicDefinition(topic: TopicPlan) {
-  return {
-    name: topic.name,
-    partitions: topic.partitions,
-    retentionMs: topic.retentionMs,
-    retentionBytesPerPartition: topic.retentionBytes,
-    durability: 'fsync' as const,
-    labels: {},
-    createTimeMs: 0,
-    revision: 0,
-  };
 }

@@ -1,0 +1,264 @@
+// One stream of a consumer, from both ends: slow, blocked, forgetful, acknowledging in odd ways, until it is over. Made by
+// consumer.ts.
+//
+// The near end is the ConsumerSink: what the broker may see at once (writable, taken frames), as the gRPC adapter would.
+// The far end is the client, a network away.
+import type { SubscriptionDefinition } from '../../services/broker/core/definitions.ts';
+import type { BrokerError } from '../../services/broker/core/errors.ts';
+import { hashOfKey } from '../../services/broker/core/publish-batch.ts';
+import type { SettleOperation } from '../../services/broker/core/settle-request.ts';
+import type { ConsumerSink, Session } from '../../services/broker/engine/session.ts';
+import type { SubscriptionRuntime } from '../../services/broker/engine/subscription-runtime.ts';
+import type { SimConsumer } from './consumer.ts';
+import type { Life } from './life.ts';
+import { decodeFrames, type Received } from './received.ts';
+import { describe, operationsFor, type Place } from './settlements.ts';
+import { Violation } from './violation.ts';
+
+export class Connection implements ConsumerSink {
+  readonly name: string;
+  /** Resolves when it is lost. */
+  readonly over: Promise<void>;
+  readonly #owner: SimConsumer;
+  readonly #life: Life;
+  readonly #resolveOver: () => void;
+  readonly #forgetLife: () => void;
+  #session: Session | undefined;
+  #runtime: SubscriptionRuntime | undefined;
+  #open = true;
+  #blocked = false;
+  /** Written by the broker and not taken by the network. */
+  #outbox: Buffer[] = [];
+  #outboxBytes = 0;
+  /** Delivered while subscribe() had not returned. */
+  #early: Buffer[] | undefined = [];
+  /** To be acknowledged with the next request. */
+  #ready: Place[] = [];
+  #flushing = false;
+
+  constructor(owner: SimConsumer, name: string, life: Life) {
+    this.#owner = owner;
+    this.name = name;
+    this.#life = life;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.over = promise;
+    this.#resolveOver = resolve;
+    this.#forgetLife = life.onDeath(() => this.#lose('the broker is gone'));
+  }
+
+  open(subscription: string): void {
+    const { plan, world } = this.#owner;
+    const clientId = Buffer.from(plan.clientId);
+    try {
+      const opened = this.#life.broker.subscribe(
+        subscription,
+        hashOfKey(clientId, 0, clientId.length),
+        this,
+        {
+          maxOutstandingMessages: plan.maxOutstandingMessages,
+          maxOutstandingBytes: plan.maxOutstandingBytes,
+          ackDeadlineMs: plan.ackDeadlineMs,
+        },
+      );
+      this.#session = opened.session;
+      this.#runtime = opened.runtime;
+    } catch (error) {
+      this.#lose('refused');
+      throw error;
+    }
+    if (world.trace.on) world.say(this.name, `joins ${subscription} as ${this.#session.id}`);
+    const early = this.#early!;
+    this.#early = undefined;
+    for (const frames of early) this.#delivered(frames);
+    this.#sayLate();
+    world.spawn(this.#live());
+  }
+
+  // --- near end ---
+
+  get writable(): boolean {
+    return this.#open && this.#outboxBytes < this.#owner.plan.outboxBytes;
+  }
+
+  send(frames: Buffer): void {
+    const { world } = this.#owner;
+    if (!this.#open) world.fail(new Violation(`${this.name} was written to after its end`));
+    if (!this.writable) world.fail(new Violation(`${this.name} was written to with a full outbox`));
+    this.#outboxBytes += frames.length;
+    if (this.#early !== undefined) this.#early.push(frames);
+    else this.#delivered(frames);
+  }
+
+  close(error: BrokerError): void {
+    this.#lose(error.message);
+  }
+
+  unblock(): void {
+    this.#blocked = false;
+    for (const frames of this.#outbox.splice(0)) this.#transmit(frames);
+  }
+
+  #delivered(frames: Buffer): void {
+    const { world } = this.#owner;
+    const session = this.#session!;
+    const { definition } = this.#runtime!;
+    const messages = decodeFrames(frames);
+    if (world.trace.on) world.say(this.name, `is sent ${listed(messages)}`);
+    try {
+      const deadlineMs = world.clock.monotonicMs() + session.limits.ackDeadlineMs;
+      world.checker.delivered(definition, this.name, messages, deadlineMs);
+      this.#checkCredit(definition, session);
+    } catch (error) {
+      world.fail(error);
+    }
+    if (this.#blocked) this.#outbox.push(frames);
+    else this.#transmit(frames);
+  }
+
+  #checkCredit(definition: SubscriptionDefinition, session: Session): void {
+    const { outstandingMessages, outstandingBytes, limits } = session;
+    const held = this.#owner.world.checker.heldBy(definition, this.name);
+    if (Math.max(outstandingMessages, held) > limits.maxOutstandingMessages) {
+      throw new Violation(
+        `${this.name} has ${held} messages, ${outstandingMessages} as the broker counts; its credit is ${limits.maxOutstandingMessages}`,
+      );
+    }
+    // Parts of leases are counted in proportion, so a byte may be missing to the whole.
+    if (outstandingMessages > 1 && outstandingBytes > limits.maxOutstandingBytes + 1)
+      throw new Violation(
+        `${this.name} has ${outstandingBytes} bytes; its credit is ${limits.maxOutstandingBytes}`,
+      );
+  }
+
+  #transmit(frames: Buffer): void {
+    const { world, plan } = this.#owner;
+    world.clock.setTimer(plan.networkMs, () => {
+      if (!this.#open) return;
+      const wasWritable = this.writable;
+      this.#outboxBytes -= frames.length;
+      if (!wasWritable && this.writable) this.#runtime!.pumpAll();
+      for (const message of decodeFrames(frames)) this.#receive(message);
+    });
+  }
+
+  // --- far end ---
+
+  #receive(message: Received): void {
+    const { world, plan, chance, good } = this.#owner;
+    const [minMs, maxMs] = plan.workMs;
+    const workMs = chance.int(minMs, good ? Math.min(maxMs, 20) : maxMs);
+    const fate = chance.random();
+    world.clock.setTimer(workMs, () => {
+      if (good || fate >= plan.nack + plan.forget + plan.extend) this.#acknowledge(message);
+      else if (fate < plan.nack) this.#request(operationsFor(chance, 'nack', [message]));
+      else if (fate < plan.nack + plan.extend) this.#extend(message);
+    });
+  }
+
+  #extend(message: Place): void {
+    const { world, chance } = this.#owner;
+    const seconds = chance.int(1, 5);
+    this.#request(operationsFor(chance, 'extend', [message], seconds));
+    world.clock.setTimer(chance.int(0, seconds * 1_200), () => this.#acknowledge(message));
+  }
+
+  #acknowledge(place: Place): void {
+    if (!this.#open) return;
+    this.#ready.push(place);
+    if (this.#flushing) return;
+    this.#flushing = true;
+    const { world, chance } = this.#owner;
+    world.clock.setTimer(chance.pick([0, 1, 10, 50]), () => {
+      this.#flushing = false;
+      this.#request(operationsFor(chance, 'ack', this.#ready.splice(0)));
+    });
+  }
+
+  /** A network away from the broker; one of a lost connection never gets there. */
+  #request(operations: readonly SettleOperation[]): void {
+    const { world, plan } = this.#owner;
+    world.clock.setTimer(plan.networkMs, () => {
+      if (!this.#open || operations.length === 0) return;
+      if (world.trace.on) world.say(this.name, describe(operations));
+      world.checker.settling(this.#runtime!.definition, this.name, operations);
+      this.#runtime!.settle(this.#session!.id, { operations });
+    });
+  }
+
+  #sayLate(): void {
+    const { late, chance } = this.#owner;
+    this.#owner.late = undefined;
+    if (late?.incarnation !== this.#runtime!.incarnation) return;
+    this.#request(operationsFor(chance, 'ack', late.places));
+  }
+
+  /** Its moods, until it is over. */
+  async #live(): Promise<void> {
+    const { world, plan, chance } = this.#owner;
+    const LOOK_MS = 200;
+    while (this.#open && !world.over) {
+      await world.sleep(LOOK_MS);
+      if (this.#owner.good || !this.#open) continue;
+      const happens = (perSecond: number): boolean => chance.bool((perSecond * LOOK_MS) / 1000);
+      if (happens(plan.crashes)) this.#hangUp();
+      else if (happens(plan.blocks)) await this.#block();
+      else if (happens(plan.changesCredit)) this.#changeCredit();
+    }
+    if (this.#open) this.#hangUp();
+  }
+
+  async #block(): Promise<void> {
+    const { world, chance } = this.#owner;
+    world.say(this.name, 'stops reading');
+    this.#blocked = true;
+    await world.sleep(chance.scale(50, 10_000));
+    if (!this.#blocked) return;
+    world.say(this.name, 'reads on');
+    this.unblock();
+  }
+
+  #changeCredit(): void {
+    const { world, chance } = this.#owner;
+    const session = this.#session!;
+    session.limits = {
+      ...session.limits,
+      maxOutstandingMessages: chance.scale(1, 60),
+      maxOutstandingBytes: chance.scale(60, 20_000),
+    };
+    if (world.trace.on) world.say(this.name, `has now credit ${JSON.stringify(session.limits)}`);
+    this.#runtime!.pumpAll();
+  }
+
+  #hangUp(): void {
+    const { chance } = this.#owner;
+    if (this.#ready.length > 0 && chance.bool(0.5))
+      this.#owner.late = { incarnation: this.#runtime!.incarnation, places: [...this.#ready] };
+    this.#lose('hangs up');
+  }
+
+  /** Idempotent. The broker is told, as the transport would tell it. */
+  #lose(why: string): void {
+    if (!this.#open) return;
+    const { world } = this.#owner;
+    this.#open = false;
+    this.#forgetLife();
+    if (world.trace.on) world.say(this.name, `is over: ${why}`);
+    if (this.#life.alive && this.#runtime !== undefined && this.#session !== undefined) {
+      world.checker.left(this.#runtime.definition, this.name);
+      this.#runtime.leave(this.#session);
+      const { outstandingMessages } = this.#session;
+      if (outstandingMessages > 0)
+        world.fail(new Violation(`${this.name} has left, and keeps ${outstandingMessages} messages`));
+    }
+    this.#resolveOver();
+  }
+}
+
+function listed(messages: readonly Received[]): string {
+  return messages
+    .map(({ logEpoch, partition, offset, attempt, key }) => {
+      const again = attempt > 1 ? `-${attempt}` : '';
+      return `${logEpoch}.${partition}-${offset}${again}${key && `(${key})`}`;
+    })
+    .join(' ');
+}

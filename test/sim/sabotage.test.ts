@@ -1,0 +1,117 @@
+// The simulation can fail: with a store that lies to the engine, the checker finds out within a few seeds. Each lie stands
+// for a kind of bug that would break the same promise.
+import { expect, test } from 'vitest';
+import type { Chunk } from '../../services/broker/ports/log-store.ts';
+import type { Stores } from '../support/memory-store.ts';
+import { runSeed } from './run.ts';
+
+const MOST_SEEDS = 60;
+
+/** Every nth call, beginning with the nth. */
+function everyNth(n: number): () => boolean {
+  let calls = 0;
+  return () => {
+    calls += 1;
+    return calls % n === 0;
+  };
+}
+
+/** What is said of the first seed in which something is noticed. */
+async function firstFailure(sabotage: (stores: Stores) => Stores): Promise<string> {
+  for (let seed = 1; seed <= MOST_SEEDS; seed += 1) {
+    const { failure } = await runSeed(seed, { sabotage });
+    if (failure !== undefined) return failure instanceof Error ? failure.message : String(failure);
+  }
+  return 'nothing was noticed';
+}
+
+function withOtherBytes(chunk: Chunk): Chunk {
+  const bytes = Buffer.from(chunk.bytes);
+  const at = bytes.indexOf('|');
+  bytes[at] = 0x21;
+  return { ...chunk, bytes };
+}
+
+test('an append that is confirmed and never happens', async () => {
+  const failure = await firstFailure((stores) => {
+    const lies = everyNth(5);
+    const { log } = stores;
+    return {
+      ...stores,
+      log: { ...log, append: async (...args) => (lies() ? undefined : log.append(...args)) },
+    };
+  });
+  expect(failure).toMatch(/was acknowledged at .*, where nothing is/);
+});
+
+test('a cursor commit that is confirmed and never happens', async () => {
+  const failure = await firstFailure((stores) => {
+    const { cursors } = stores;
+    return { ...stores, cursors: { ...cursors, commit: async () => [] } };
+  });
+  expect(failure).toMatch(/a crash now would forget that|although it is settled|was delivered after the end/);
+});
+
+test('a trim that deletes one message more than it should', async () => {
+  const failure = await firstFailure((stores) => {
+    const { log } = stores;
+    return {
+      ...stores,
+      log: {
+        ...log,
+        async trim(...args) {
+          const bounds = await log.trim(...args);
+          return { ...bounds, headOffset: bounds.headOffset + 1 };
+        },
+      },
+    };
+  });
+  expect(failure).toMatch(/has not settled|overtakes|reports/);
+});
+
+test('a read that gives back other bytes', async () => {
+  const failure = await firstFailure((stores) => {
+    const lies = everyNth(10);
+    const { log } = stores;
+    return {
+      ...stores,
+      log: {
+        ...log,
+        async read(...args) {
+          const chunks = await log.read(...args);
+          return lies() ? chunks.map(withOtherBytes) : chunks;
+        },
+      },
+    };
+  });
+  expect(failure).toMatch(/with other bytes/);
+});
+
+test('a read that leaves a chunk out', async () => {
+  const failure = await firstFailure((stores) => {
+    const lies = everyNth(10);
+    const { log } = stores;
+    return {
+      ...stores,
+      log: {
+        ...log,
+        async read(...args) {
+          const chunks = await log.read(...args);
+          return lies() && chunks.length > 1 ? chunks.slice(1) : chunks;
+        },
+      },
+    };
+  });
+  expect(failure).toMatch(/has not settled|overtakes|was delivered to .* while/);
+});
+
+test('a definition that is confirmed and never kept', async () => {
+  const failure = await firstFailure((stores) => {
+    const { definitions } = stores;
+    return {
+      ...stores,
+      definitions: { ...definitions, put: async (_kind, _name, _body, revision) => revision + 1 },
+    };
+  });
+  expect(failure).toMatch(/should have the incarnation/);
+});
