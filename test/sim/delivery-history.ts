@@ -232,9 +232,23 @@ export class DeliveryHistory {
 
   #enterRun(key: string, entry: Entry, lease: Lease, { nowMs }: Moment): void {
     const { offset } = entry;
-    const before = this.#runs.get(key);
-    const run = (before ?? []).filter((each) => !this.#isTrimmed(each.offset));
-    age(run, nowMs);
+    const before = this.#runs.get(key) ?? [];
+    age(before, nowMs);
+    const run = before.filter((each) => !this.#isTrimmed(each.offset));
+    // The broker may not know yet that they were trimmed: then what ends them may end those behind them, too.
+    const trimmed = before.filter(
+      (each) =>
+        this.#isTrimmed(each.offset) &&
+        each !== entry &&
+        each.lease!.consumer === lease.consumer &&
+        !isEndable(each.lease!, nowMs),
+    );
+    const remember = (entries: readonly Entry[]): void => {
+      this.#runs.set(
+        key,
+        [...trimmed, ...entries].sort((a, b) => a.offset - b.offset),
+      );
+    };
     const highest = run.at(-1)?.offset ?? -1;
     const grows =
       run.length > 0 &&
@@ -245,7 +259,7 @@ export class DeliveryHistory {
       run.push(entry);
       if (run.filter(({ lease: each }) => !(each?.endable ?? false)).length > this.#options.maxRun)
         this.#fail(offset, `is one too many of key ${key} at ${lease.consumer}`);
-      this.#runs.set(key, run);
+      remember(run);
       this.#settleOpenBelow(key, offset);
       return;
     }
@@ -259,7 +273,7 @@ export class DeliveryHistory {
     if (!this.#isNextOfKey(key, offset, this.#options.startOffset))
       this.#fail(offset, `of key ${key} overtakes an unsettled message of its key`);
     for (const each of run) if (each !== entry) each.lease = undefined;
-    this.#runs.set(key, [entry]);
+    remember([entry]);
     this.#settleOpenBelow(key, offset);
   }
 
@@ -291,7 +305,12 @@ export class DeliveryHistory {
       return;
     }
     age(run, moment.nowMs);
-    for (const each of run) if (each.offset >= entry.offset) end(each, moment);
+    end(entry, moment);
+    for (const each of run) {
+      if (each.offset <= entry.offset) continue;
+      if (this.#isTrimmed(entry.offset)) each.lease!.endable = true;
+      else end(each, moment);
+    }
   }
 
   #leaveRun(entry: Entry, nowMs: number): void {

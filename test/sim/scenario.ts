@@ -134,7 +134,7 @@ function drawTopic(chance: Chance, index: number, calm: boolean): TopicPlan {
   return {
     name: `${PROJECT}/topics/${name}`,
     partitions: chance.pick([1, 1, 2, 3]),
-    retentionMs: retains || chance.bool(0.5) ? DAY_MS : chance.scale(1_000, 20_000),
+    retentionMs: retains || chance.bool(0.5) ? DAY_MS : chance.scale(300, 8_000),
     retentionBytes: retains || chance.bool(0.5) ? 0 : chance.scale(1_000, 20_000),
     subscriptions,
     publishers,

@@ -10,7 +10,13 @@ const EVERY_MS = 5;
 
 if (import.meta.main) await run(JSON.parse(process.argv[2] ?? '{}'));
 
-async function run({ address, tls }: { address: string; tls: { ca: string; cert: string; key: string } }): Promise<void> {
+async function run({
+  address,
+  tls,
+}: {
+  address: string;
+  tls: { ca: string; cert: string; key: string };
+}): Promise<void> {
   const problems: string[] = [];
   const latenciesMs: number[] = [];
   /** By key: the number of the newest that arrived. */

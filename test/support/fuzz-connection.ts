@@ -1,8 +1,9 @@
 // An HTTP/2 connection to the broker that sends whatever bytes it is told to as gRPC calls, many at a time, and says how
 // each ended. node:http2 rather than grpc-js, which would not send most of it. Used by fuzz.test.ts.
-import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from 'node:http2';
-import { readFile } from 'node:fs/promises';
+
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from 'node:http2';
 import { status } from '@grpc/grpc-js';
 
 /** What a client shows: paths of PEM files. */
@@ -23,10 +24,10 @@ export interface Outcome {
 
 export interface CallOptions {
   readonly headers?: Readonly<Record<string, string>>;
-  /** Leave the request side open after the frames. */
-  readonly keepOpen?: boolean;
   /** Drop the call when it has answered so often. */
   readonly dropAfter?: number;
+  /** Told of every answer. */
+  readonly onMessage?: (message: Buffer) => void;
 }
 
 const DEADLINE_MS = 20_000;
@@ -36,6 +37,8 @@ export class FuzzConnection implements AsyncDisposable {
   readonly session: ClientHttp2Session;
   /** Resolves when the connection is gone. */
   readonly closed: Promise<unknown>;
+  #currentPing: Promise<void> = Promise.resolve();
+  #nextPing: Promise<void> | undefined;
 
   /** Use open. */
   constructor(session: ClientHttp2Session) {
@@ -47,7 +50,14 @@ export class FuzzConnection implements AsyncDisposable {
 
   static async open(address: string, tls: FuzzTls, windowBytes = 1 << 20): Promise<FuzzConnection> {
     const [ca, cert, key] = await Promise.all([readFile(tls.ca), readFile(tls.cert), readFile(tls.key)]);
-    const session = connect(`https://${address}`, { ca, cert, key, settings: { initialWindowSize: windowBytes } });
+    const session = connect(`https://${address}`, {
+      ca,
+      cert,
+      key,
+      settings: { initialWindowSize: windowBytes },
+      // Beyond Node's 10 MB the client resets its own calls.
+      maxSessionMemory: 1_000,
+    });
     const connection = new FuzzConnection(session);
     await once(session, 'remoteSettings');
     if (windowBytes > 0) session.setLocalWindowSize(16 << 20);
@@ -68,9 +78,22 @@ export class FuzzConnection implements AsyncDisposable {
   /** Sends one call's bytes and waits for its end. */
   call(path: string, frames: Buffer, options: CallOptions = {}): Promise<Outcome> {
     const stream = this.start(path, options.headers);
-    if (options.keepOpen) stream.write(frames);
-    else stream.end(frames);
-    return outcomeOf(stream, options.dropAfter);
+    stream.end(frames);
+    return outcomeOf(stream, options);
+  }
+
+  /** Resolves when the broker has answered: it has then read what was sent before. */
+  ping(): Promise<void> {
+    // Few may be under way at once, so whoever asks meanwhile shares the next.
+    this.#nextPing ??= this.#currentPing.then(() => {
+      this.#nextPing = undefined;
+      this.#currentPing = new Promise((resolve) => {
+        // A session that is gone answers nothing more.
+        if (this.session.destroyed || !this.session.ping(() => resolve())) resolve();
+      });
+      return this.#currentPing;
+    });
+    return this.#nextPing;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -79,8 +102,11 @@ export class FuzzConnection implements AsyncDisposable {
   }
 }
 
-/** Reads a call to its end. */
-export function outcomeOf(stream: ClientHttp2Stream, dropAfter = Number.POSITIVE_INFINITY): Promise<Outcome> {
+/** Reads a call to its end. With onMessage, answers are not kept. */
+export function outcomeOf(
+  stream: ClientHttp2Stream,
+  { dropAfter, onMessage }: Pick<CallOptions, 'dropAfter' | 'onMessage'> = {},
+): Promise<Outcome> {
   return new Promise((resolve) => {
     let end = '';
     let details = '';
@@ -103,12 +129,16 @@ export function outcomeOf(stream: ClientHttp2Stream, dropAfter = Number.POSITIVE
     stream.on('response', onHeaders);
     stream.on('trailers', onHeaders);
     stream.on('data', (chunk: Buffer) => {
+      timer.refresh();
       rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
       while (rest.length >= 5 && rest.length >= 5 + rest.readUInt32BE(1)) {
-        messages.push(rest.subarray(5, 5 + rest.readUInt32BE(1)));
-        rest = rest.subarray(5 + rest.readUInt32BE(1));
+        const end = 5 + rest.readUInt32BE(1);
+        const message = rest.subarray(5, end);
+        rest = rest.subarray(end);
+        if (onMessage === undefined) messages.push(message);
+        else onMessage(message);
       }
-      if (messages.length >= dropAfter) drop('DROPPED');
+      if (dropAfter !== undefined && messages.length >= dropAfter) drop('DROPPED');
     });
     // Our side may still be open when the broker has said all.
     stream.on('end', () => {
@@ -122,47 +152,57 @@ export function outcomeOf(stream: ClientHttp2Stream, dropAfter = Number.POSITIVE
   });
 }
 
+interface Slot {
+  readonly connection: Promise<FuzzConnection>;
+  uses: number;
+  calls: number;
+}
+
 /**
- * Connections that are used in turn and replaced early: after a thousand dropped calls HTTP/2 (in Node and elsewhere, since
- * "rapid reset") takes a connection for an attack and closes it, which fuzz-raw.ts sees to.
+ * Connections that are used in turn and replaced early: after a thousand calls dropped quickly, HTTP/2 servers since "rapid
+ * reset" take a connection for an attack and close it, which fuzz-raw.ts sees to.
  */
 export class FuzzPool implements AsyncDisposable {
-  readonly #open: () => Promise<FuzzConnection>;
-  readonly #slots: { connection: Promise<FuzzConnection>; uses: number }[] = [];
-  readonly #retired: Promise<unknown>[] = [];
+  readonly #open: () => Slot;
+  readonly #slots: Slot[] = [];
   #next = 0;
 
   constructor(address: string, tls: FuzzTls, width = 4) {
-    this.#open = () => FuzzConnection.open(address, tls);
-    for (let slot = 0; slot < width; slot += 1) this.#slots.push({ connection: this.#open(), uses: 0 });
-  }
-
-  async connection(): Promise<FuzzConnection> {
-    const slot = this.#slots[this.#next % this.#slots.length]!;
-    this.#next += 1;
-    slot.uses += 1;
-    if (slot.uses > MAX_USES) {
-      // Ends when its calls have.
-      const retired = slot.connection.then((connection) => connection.session.close());
-      this.#retired.push(retired);
-      slot.connection = this.#open();
-      slot.uses = 1;
-    }
-    return slot.connection;
+    this.#open = () => ({ connection: FuzzConnection.open(address, tls), uses: 0, calls: 0 });
+    for (let at = 0; at < width; at += 1) this.#slots.push(this.#open());
   }
 
   async call(path: string, frames: Buffer, options?: CallOptions): Promise<Outcome> {
-    return (await this.connection()).call(path, frames, options);
+    const at = this.#next % this.#slots.length;
+    this.#next += 1;
+    let slot = this.#slots[at]!;
+    if (slot.uses >= MAX_USES) {
+      const retired = slot;
+      slot = this.#open();
+      this.#slots[at] = slot;
+      // Else its last call does it.
+      if (retired.calls === 0) (await retired.connection).session.destroy();
+    }
+    slot.uses += 1;
+    slot.calls += 1;
+    const connection = await slot.connection;
+    const outcome = await connection.call(path, frames, options);
+    slot.calls -= 1;
+    if (slot.calls === 0 && !this.#slots.includes(slot)) connection.session.destroy();
+    return outcome;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.#retired);
     for (const { connection } of this.#slots) await (await connection)[Symbol.asyncDispose]();
   }
 }
 
 /** Runs tasks 0..count-1, so many at a time. */
-export async function inFlight(count: number, width: number, task: (at: number) => Promise<void>): Promise<void> {
+export async function inFlight(
+  count: number,
+  width: number,
+  task: (at: number) => Promise<void>,
+): Promise<void> {
   let next = 0;
   await Promise.all(
     Array.from({ length: Math.min(width, count) }, async () => {

@@ -63,7 +63,16 @@ function mutateOnce(message: Buffer, random: Random): Buffer {
 /** Numbers that sit on the edges of types and limits. */
 const VALUES: readonly bigint[] = [
   ...[0n, 1n, -1n, 127n, 128n, 3_000n, 3_001n, 1_000_000n, 1_000_001n, 2n ** 30n, 2n ** 30n + 1n],
-  ...[2n ** 31n - 1n, 2n ** 31n, 2n ** 32n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 63n - 1n, -(2n ** 63n), 2n ** 64n - 1n],
+  ...[
+    2n ** 31n - 1n,
+    2n ** 31n,
+    2n ** 32n,
+    2n ** 53n - 1n,
+    2n ** 53n,
+    2n ** 63n - 1n,
+    -(2n ** 63n),
+    2n ** 64n - 1n,
+  ],
 ];
 const TOO_LONG = Buffer.from([...Array<number>(10).fill(0xff), 1]);
 const UNFINISHED = Buffer.from([0xff, 0xff]);
@@ -141,7 +150,11 @@ function damage(message: Buffer, random: Random): Buffer {
       }
       return bytes;
     case 2:
-      return Buffer.concat([bytes.subarray(0, at), randomBytes(random, between(random, 1, 40)), bytes.subarray(at)]);
+      return Buffer.concat([
+        bytes.subarray(0, at),
+        randomBytes(random, between(random, 1, 40)),
+        bytes.subarray(at),
+      ]);
     case 3:
       // Groups in groups: what a recursive parser follows until its stack ends.
       return Buffer.concat([bytes, Buffer.alloc(between(random, 100, 20_000), 0x0b)]);
@@ -197,7 +210,8 @@ function parse(bytes: Buffer, depth: number): Field[] | undefined {
     } else return undefined;
     if (end > bytes.length) return undefined;
     const value = bytes.subarray(from, end);
-    const children = wireType === LENGTH && value.length > 1 && depth < 4 ? parse(value, depth + 1) : undefined;
+    const children =
+      wireType === LENGTH && value.length > 1 && depth < 4 ? parse(value, depth + 1) : undefined;
     fields.push({ number, wireType, value, children });
     at = end;
   }

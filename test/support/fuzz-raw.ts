@@ -36,12 +36,18 @@ export interface Attack {
   readonly bare?: boolean;
   /** It ends inside a frame: the broker may wait for the rest, until its keepalive gives the connection up. */
   readonly unfinished?: boolean;
+  /** Where HTTP/2 leaves no choice. */
+  readonly expected?: Verdict;
 }
 
 /** How the connection was left: closed by the broker, or in use, which a ping shows. */
 export type Verdict = 'closed' | 'alive' | 'silent';
 
-export async function attack(address: string, tls: FuzzTls, { bytes, bare, unfinished }: Attack): Promise<Verdict> {
+export async function attack(
+  address: string,
+  tls: FuzzTls,
+  { bytes, bare, unfinished }: Attack,
+): Promise<Verdict> {
   const socket = await tlsConnect(address, tls);
   const { promise: verdict, resolve } = Promise.withResolvers<Verdict>();
   const timer = setTimeout(() => resolve('silent'), unfinished ? UNFINISHED_MS : DEADLINE_MS);
@@ -144,6 +150,9 @@ const uint32 = (value: number): Buffer => {
   return bytes;
 };
 
+/** A connection's first bytes, with a call that would be answered. */
+export const CHECK_CALL = Buffer.concat([PREFACE, frame(SETTINGS, 0, 0), call(1)]);
+
 /** Those that are always the same. */
 export function fixedAttacks(): readonly Attack[] {
   const opened = frame(HEADERS, END_HEADERS, 1, block(grpcHeaders('/fanfare.v1.Subscriber/Subscribe')));
@@ -156,59 +165,159 @@ export function fixedAttacks(): readonly Attack[] {
     one(name, frame(HEADERS, END_HEADERS | END_STREAM, 1, block(list)));
   const block4k = Buffer.alloc(4096, 0x61);
   return [
-    one('a sound call, for comparison', call(1)),
+    { ...one('a sound call, for comparison', call(1)), expected: 'alive' },
     { ...one('HTTP/1.1', Buffer.from('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')), bare: true },
     { ...one('half a preface', PREFACE.subarray(0, 10)), bare: true, unfinished: true },
-    { name: 'reset at once', count: 3_000, bytes: repeat(1_500, (at) => Buffer.concat([
-      frame(HEADERS, END_HEADERS, 2 * at + 1, block(grpcHeaders('/fanfare.v1.Subscriber/Subscribe'))),
-      frame(RST_STREAM, 0, 2 * at + 1, uint32(8)),
-    ])) },
-    { name: 'more streams than allowed', count: 3_000, bytes: repeat(3_000, (at) =>
-      frame(HEADERS, END_HEADERS, 2 * at + 1, block(grpcHeaders('/fanfare.v1.Publisher/PublishStream')))) },
-    { name: 'calls without waiting for answers', count: 2_000, bytes: repeat(1_000, (at) => call(2 * at + 1)) },
-    { name: 'settings again and again', count: 5_000, bytes: repeat(5_000, () => frame(SETTINGS, 0, 0)) },
-    { name: 'pings again and again', count: 5_000, bytes: repeat(5_000, () => frame(PING, 0, 0, Buffer.alloc(8))) },
-    { name: 'empty data again and again', count: 5_001, bytes: Buffer.concat([opened, repeat(5_000, () => frame(DATA, 0, 1))]) },
-    { name: 'headers without end', count: 1_000, bytes: Buffer.concat([
-      frame(HEADERS, 0, 1, block(grpcHeaders(CHECK))),
-      repeat(1_000, (at) => frame(CONTINUATION, 0, 1, block([[`x-${at}`, block4k]]))),
-    ]) },
-    { name: 'a megabyte of headers', count: 250, bytes: Buffer.concat([
-      frame(HEADERS, 0, 1, block(grpcHeaders(CHECK))),
-      repeat(250, (at) => frame(CONTINUATION, at === 249 ? END_HEADERS : 0, 1, block([[`x-${at}`, block4k]]))),
-    ]) },
-    one('window update of 0', frame(WINDOW_UPDATE, 0, 0, uint32(0))),
-    one('window beyond its maximum', frame(WINDOW_UPDATE, 0, 0, uint32(2 ** 31 - 1)), frame(WINDOW_UPDATE, 0, 0, uint32(2 ** 31 - 1))),
-    one('data on stream 0', frame(DATA, 0, 0, EMPTY_MESSAGE)),
-    one('data on an idle stream', frame(DATA, 0, 77, EMPTY_MESSAGE)),
+    {
+      name: 'reset at once',
+      expected: 'closed',
+      count: 3_000,
+      bytes: repeat(1_500, (at) =>
+        Buffer.concat([
+          frame(HEADERS, END_HEADERS, 2 * at + 1, block(grpcHeaders('/fanfare.v1.Subscriber/Subscribe'))),
+          frame(RST_STREAM, 0, 2 * at + 1, uint32(8)),
+        ]),
+      ),
+    },
+    {
+      name: 'more streams than allowed',
+      count: 3_000,
+      bytes: repeat(3_000, (at) =>
+        frame(HEADERS, END_HEADERS, 2 * at + 1, block(grpcHeaders('/fanfare.v1.Publisher/PublishStream'))),
+      ),
+    },
+    {
+      name: 'calls without waiting for answers',
+      count: 2_000,
+      bytes: repeat(1_000, (at) => call(2 * at + 1)),
+    },
+    {
+      name: 'settings again and again',
+      expected: 'closed',
+      count: 5_000,
+      bytes: repeat(5_000, () => frame(SETTINGS, 0, 0)),
+    },
+    {
+      name: 'pings again and again',
+      expected: 'closed',
+      count: 5_000,
+      bytes: repeat(5_000, () => frame(PING, 0, 0, Buffer.alloc(8))),
+    },
+    {
+      name: 'empty data again and again',
+      count: 5_001,
+      bytes: Buffer.concat([opened, repeat(5_000, () => frame(DATA, 0, 1))]),
+    },
+    {
+      name: 'headers without end',
+      expected: 'closed',
+      count: 1_000,
+      bytes: Buffer.concat([
+        frame(HEADERS, 0, 1, block(grpcHeaders(CHECK))),
+        repeat(1_000, (at) => frame(CONTINUATION, 0, 1, block([[`x-${at}`, block4k]]))),
+      ]),
+    },
+    {
+      name: 'a megabyte of headers',
+      count: 250,
+      bytes: Buffer.concat([
+        frame(HEADERS, 0, 1, block(grpcHeaders(CHECK))),
+        repeat(250, (at) =>
+          frame(CONTINUATION, at === 249 ? END_HEADERS : 0, 1, block([[`x-${at}`, block4k]])),
+        ),
+      ]),
+    },
+    { ...one('window update of 0', frame(WINDOW_UPDATE, 0, 0, uint32(0))), expected: 'closed' },
+    {
+      ...one(
+        'window beyond its maximum',
+        frame(WINDOW_UPDATE, 0, 0, uint32(2 ** 31 - 1)),
+        frame(WINDOW_UPDATE, 0, 0, uint32(2 ** 31 - 1)),
+      ),
+      expected: 'closed',
+    },
+    { ...one('data on stream 0', frame(DATA, 0, 0, EMPTY_MESSAGE)), expected: 'closed' },
+    { ...one('data on an idle stream', frame(DATA, 0, 77, EMPTY_MESSAGE)), expected: 'closed' },
     one("headers on the broker's stream", frame(HEADERS, END_HEADERS, 2, block(grpcHeaders(CHECK)))),
     one('an older stream', call(9), call(3)),
-    one('a lying length', frame(DATA, 0, 1, Buffer.alloc(10), 16_777_215)),
+    { ...one('a lying length', frame(DATA, 0, 1, Buffer.alloc(10), 16_777_215)), expected: 'closed' },
     { ...one('an unfinished frame', opened, frame(DATA, 0, 1, Buffer.alloc(10), 16_000)), unfinished: true },
-    one('padding longer than the frame', opened, frame(DATA, PADDED, 1, Buffer.from([200, 1, 2]))),
-    one('a push', frame(PUSH_PROMISE, END_HEADERS, 1, Buffer.concat([uint32(2), block(grpcHeaders(CHECK))]))),
-    one('a stream that depends on itself', opened, frame(PRIORITY, 0, 1, Buffer.concat([uint32(1), Buffer.from([1])]))),
-    one('goaway, then calls', frame(GOAWAY, 0, 0, Buffer.alloc(8)), call(1), call(3)),
-    one('settings out of range', frame(SETTINGS, 0, 0, Buffer.from([0, 4, 0xff, 0xff, 0xff, 0xff]))),
-    one('a frame of an unknown type', frame(0xee, 0xff, 1, Buffer.alloc(100))),
-    ...['80', 'ffffffffffffff7f', '3fffffffffff', '0085ffffffffff', '00ff', '40017f'].map((hex) =>
-      one(`HPACK ${hex}`, frame(HEADERS, END_HEADERS | END_STREAM, 1, Buffer.from(hex, 'hex'))),
+    {
+      ...one('padding longer than the frame', opened, frame(DATA, PADDED, 1, Buffer.from([200, 1, 2]))),
+      expected: 'closed',
+    },
+    {
+      ...one(
+        'a push',
+        frame(PUSH_PROMISE, END_HEADERS, 1, Buffer.concat([uint32(2), block(grpcHeaders(CHECK))])),
+      ),
+      expected: 'closed',
+    },
+    one(
+      'a stream that depends on itself',
+      opened,
+      frame(PRIORITY, 0, 1, Buffer.concat([uint32(1), Buffer.from([1])])),
     ),
-    headers('no path', grpcHeaders(CHECK).filter(([name]) => name !== ':path')),
-    headers('no method', grpcHeaders(CHECK).filter(([name]) => name !== ':method')),
-    headers('no authority', grpcHeaders(CHECK).filter(([name]) => name !== ':authority')),
+    one('goaway, then calls', frame(GOAWAY, 0, 0, Buffer.alloc(8)), call(1), call(3)),
+    {
+      ...one('settings out of range', frame(SETTINGS, 0, 0, Buffer.from([0, 4, 0xff, 0xff, 0xff, 0xff]))),
+      expected: 'closed',
+    },
+    one('a frame of an unknown type', frame(0xee, 0xff, 1, Buffer.alloc(100))),
+    ...['80', 'ffffffffffffff7f', '3fffffffffff', '0085ffffffffff', '00ff', '40017f'].map((hex) => ({
+      ...one(`HPACK ${hex}`, frame(HEADERS, END_HEADERS | END_STREAM, 1, Buffer.from(hex, 'hex'))),
+      expected: 'closed' as const,
+    })),
+    headers(
+      'no path',
+      grpcHeaders(CHECK).filter(([name]) => name !== ':path'),
+    ),
+    headers(
+      'no method',
+      grpcHeaders(CHECK).filter(([name]) => name !== ':method'),
+    ),
+    headers(
+      'no authority',
+      grpcHeaders(CHECK).filter(([name]) => name !== ':authority'),
+    ),
     headers('two paths', [[':path', '/'], ...grpcHeaders(CHECK)]),
     headers('an upper-case name', grpcHeaders(CHECK, [['X-Upper', 'x']])),
     headers('a name that is none', grpcHeaders(CHECK, [['a b', 'x']])),
     headers('an unknown pseudo-header', [[':fanfare', 'x'], ...grpcHeaders(CHECK)]),
-    headers('CONNECT', [[':method', 'CONNECT'], [':authority', 'localhost']]),
-    ...['', '*', 'x', '/', '/\u0000', '/a\nb', '/é', '/%', '/%zz', '/💥', `/${'x'.repeat(5_000)}`, '/__proto__', '/constructor'].map((path) =>
-      one(`path ${JSON.stringify(path.slice(0, 20))}`, call(1, path)),
-    ),
+    headers('CONNECT', [
+      [':method', 'CONNECT'],
+      [':authority', 'localhost'],
+    ]),
+    ...[
+      '',
+      '*',
+      'x',
+      '/',
+      '/\u0000',
+      '/a\nb',
+      '/é',
+      '/%',
+      '/%zz',
+      '/💥',
+      `/${'x'.repeat(5_000)}`,
+      '/__proto__',
+      '/constructor',
+    ].map((path) => one(`path ${JSON.stringify(path.slice(0, 20))}`, call(1, path))),
     ...['80', 'ff', 'c0af', 'eda080'].map((hex) =>
       one(`path with the bytes ${hex}`, call(1, Buffer.concat([Buffer.from('/'), Buffer.from(hex, 'hex')]))),
     ),
-    ...['grpc-timeout', 'grpc-encoding', 'x-bin', 'content-length', ':authority', 'host', 'traceparent', 'te', '!', '__proto__'].flatMap((name) =>
+    ...[
+      'grpc-timeout',
+      'grpc-encoding',
+      'x-bin',
+      'content-length',
+      ':authority',
+      'host',
+      'traceparent',
+      'te',
+      '!',
+      '__proto__',
+    ].flatMap((name) =>
       ['', '-1', '99999999H', '1n', 'x', '\u0000', '\u00e9', '💥', '='.repeat(2_000)].map((value) =>
         one(`header ${name}: ${JSON.stringify(value.slice(0, 12))}`, call(1, CHECK, [[name, value]])),
       ),
