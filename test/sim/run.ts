@@ -1,5 +1,5 @@
 // Runs one seed from beginning to end and says what became of it. Called by the tests.
-import { drawScenario } from './scenario.ts';
+import { drawScenario, type Scenario } from './scenario.ts';
 import { World, type WorldOptions } from './world.ts';
 
 export interface Outcome {
@@ -13,8 +13,14 @@ export interface Outcome {
   readonly virtualMs: number;
 }
 
-export async function runSeed(seed: number, options: WorldOptions = {}): Promise<Outcome> {
-  const world = new World(drawScenario(seed), options);
+export interface RunOptions extends WorldOptions {
+  /** Makes another scenario of the one that the seed stands for. */
+  readonly change?: (scenario: Scenario) => Scenario;
+}
+
+export async function runSeed(seed: number, options: RunOptions = {}): Promise<Outcome> {
+  const { change = (scenario) => scenario } = options;
+  const world = new World(change(drawScenario(seed)), options);
   const failure = await withRejections(
     (error) => world.fail(error),
     () => world.run(),

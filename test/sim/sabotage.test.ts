@@ -1,11 +1,14 @@
 // The simulation can fail: with a store that lies to the engine, the checker finds out within a few seeds. Each lie stands
-// for a kind of bug that would break the same promise.
+// for a kind of bug that would break the same promise. The last ones are no lies: the broker must live with them.
 import { expect, test } from 'vitest';
+import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { Chunk } from '../../services/broker/ports/log-store.ts';
 import type { Stores } from '../support/memory-store.ts';
 import { runSeed } from './run.ts';
+import type { Scenario } from './scenario.ts';
 
 const MOST_SEEDS = 60;
+const NOTHING = 'nothing was noticed';
 
 /** Every nth call, beginning with the nth. */
 function everyNth(n: number): () => boolean {
@@ -17,12 +20,25 @@ function everyNth(n: number): () => boolean {
 }
 
 /** What is said of the first seed in which something is noticed. */
-async function firstFailure(sabotage: (stores: Stores) => Stores): Promise<string> {
+async function firstFailure(
+  sabotage: (stores: Stores) => Stores,
+  change: (scenario: Scenario) => Scenario = (scenario) => scenario,
+): Promise<string> {
   for (let seed = 1; seed <= MOST_SEEDS; seed += 1) {
-    const { failure } = await runSeed(seed, { sabotage });
+    const { failure } = await runSeed(seed, { sabotage, change });
     if (failure !== undefined) return failure instanceof Error ? failure.message : String(failure);
   }
-  return 'nothing was noticed';
+  return NOTHING;
+}
+
+/** Retention is quicker than the consumers, and the cache holds next to nothing of what it deletes. */
+function soonTrimmed(scenario: Scenario): Scenario {
+  return {
+    ...scenario,
+    calm: false,
+    limits: { ...scenario.limits, cacheBytes: 1_000, retentionSweepMs: 100 },
+    topics: scenario.topics.map((topic) => ({ ...topic, retentionMs: 100 })),
+  };
 }
 
 function withOtherBytes(chunk: Chunk): Chunk {
@@ -114,4 +130,38 @@ test('a definition that is confirmed and never kept', async () => {
     };
   });
   expect(failure).toMatch(/should have the incarnation/);
+});
+
+test('a store that trims and never says so is lived with', async () => {
+  const failure = await firstFailure((stores) => {
+    const { log } = stores;
+    return {
+      ...stores,
+      log: {
+        ...log,
+        async trim(...args) {
+          await log.trim(...args);
+          throw new BrokerError('UNAVAILABLE', 'timed out after the write');
+        },
+      },
+    };
+  }, soonTrimmed);
+  expect(failure).toBe(NOTHING);
+});
+
+test('a store that appends and never says so is lived with', async () => {
+  const failure = await firstFailure((stores) => {
+    const { log } = stores;
+    return {
+      ...stores,
+      log: {
+        ...log,
+        async append(...args) {
+          await log.append(...args);
+          throw new BrokerError('UNAVAILABLE', 'timed out after the write');
+        },
+      },
+    };
+  });
+  expect(failure).toBe(NOTHING);
 });

@@ -15,7 +15,7 @@ export interface FuzzTls {
 
 /** How a call ended. */
 export interface Outcome {
-  /** A gRPC status by name; 'HTTP 415' and the like; 'RESET n'; 'DROPPED' by us, as asked; 'HUNG': nothing for deadlineMs. */
+  /** A gRPC status by name; 'HTTP 415' and the like; 'RESET n'; 'DROPPED' by us, as asked; 'HUNG': nothing heard for 20 s. */
   readonly end: string;
   readonly details: string;
   /** The answers, without gRPC's headers. */
@@ -129,6 +129,7 @@ export function outcomeOf(
     stream.on('response', onHeaders);
     stream.on('trailers', onHeaders);
     stream.on('data', (chunk: Buffer) => {
+      timer.refresh();
       timer.refresh();
       rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
       while (rest.length >= 5 && rest.length >= 5 + rest.readUInt32BE(1)) {

@@ -255,8 +255,13 @@ export class Broker {
       const id = { logEpoch: definition.logEpoch, partition };
       const ownerEpoch = await this.#options.ownership.acquire(id);
       const bounds = await this.#options.log.bounds(id);
+      const isEmpty = bounds.headOffset === bounds.endOffset;
+      const [newest] = isEmpty ? [] : await this.#options.log.describe(id, bounds.endOffset - 1, 1);
       const answerFirst = definition.durability === 'memory';
-      added.push(new PartitionOwner(id, ownerEpoch, bounds, this.#cache, this.#context, answerFirst));
+      const newestMs = newest?.publishTimeMs ?? 0;
+      added.push(
+        new PartitionOwner(id, ownerEpoch, bounds, this.#cache, this.#context, answerFirst, newestMs),
+      );
     }
     // Subscriptions first, so that they miss nothing of the new partitions.
     for (const subscription of topic.subscriptions.values()) {

@@ -48,7 +48,8 @@ export class PartitionOwner {
   /** Answer publishers before the store has the messages: durability `memory`. */
   readonly #answerFirst: boolean;
   #bounds: LogBounds;
-  #lastPublishTimeMs = 0;
+  /** Of the newest chunk: the next one's is not smaller, also when the clock was set back. */
+  #lastPublishTimeMs: number;
   #pending: Waiting[] = [];
   #appending = false;
   #closed: BrokerError | undefined;
@@ -61,8 +62,10 @@ export class PartitionOwner {
     cache: ChunkCache,
     context: EngineContext,
     answerFirst: boolean,
+    lastPublishTimeMs: number,
   ) {
     this.id = id;
+    this.#lastPublishTimeMs = lastPublishTimeMs;
     this.ownerEpoch = ownerEpoch;
     this.chunks = new PartitionChunks(id, cache);
     this.#log = cache.log;
