@@ -6,6 +6,7 @@
 import { gzipSync } from 'node:zlib';
 import { fromBinary } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { PullResponseSchema } from '../../services/gen/fanfare/v1/subscriber_pb.ts';
 import { memoryMb, resetPeak } from '../bench/process-stats.ts';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
 import { type Beside, startBeside } from '../support/fuzz-beside.ts';
@@ -176,6 +177,18 @@ test('clients that never read, never finish, or go at once cost little', { timeo
     .poll(async () => (await backlogOf('work')).consumers, { timeout: 10_000 })
     .toBeLessThanOrEqual(1);
   expect(tally.wrong).toEqual([]);
+});
+
+test('who pulls and goes leaves his place to the next', { timeout: 60_000 }, async () => {
+  await floods.fill(broker, 'pulled', 0, 0);
+  await floods.pullAndGo(flood, 'projects/fuzz/subscriptions/pulled', 300);
+  await using client = broker.connect({ project: 'fuzz' });
+  await client.publisher('pulled').publish({ data: 'x' });
+  const { messages } = await pool.call(
+    floods.PULL,
+    floods.pullRequest('projects/fuzz/subscriptions/pulled', 5n),
+  );
+  expect(fromBinary(PullResponseSchema, messages[0]!).receivedMessages).toHaveLength(1);
 });
 
 test('hostile frames close the connection or change nothing', { timeout: 120_000 }, async () => {

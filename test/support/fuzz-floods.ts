@@ -5,6 +5,7 @@ import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/p
 import type { Random } from '../../services/broker/ports/clock.ts';
 import { PublishStreamResponseSchema } from '../../services/gen/fanfare/v1/publisher_pb.ts';
 import {
+  PullRequestSchema,
   SubscribeRequestSchema,
   SubscribeResponseSchema,
 } from '../../services/gen/fanfare/v1/subscriber_pb.ts';
@@ -16,6 +17,7 @@ import type { Tally } from './fuzz-tally.ts';
 
 export const PUBLISH_STREAM = '/fanfare.v1.Publisher/PublishStream';
 export const SUBSCRIBE = '/fanfare.v1.Subscriber/Subscribe';
+export const PULL = '/fanfare.v1.Subscriber/Pull';
 
 export interface Flood {
   readonly broker: BrokerProcess;
@@ -28,6 +30,11 @@ export type Settle = Omit<MessageInitShape<typeof SubscribeRequestSchema>, '$typ
 
 export function subscribeRequest(request: Settle): Buffer {
   return framed(toBinary(SubscribeRequestSchema, create(SubscribeRequestSchema, request)));
+}
+
+export function pullRequest(subscription: string, waitSeconds: bigint): Buffer {
+  const request = { subscription, maxMessages: 1, maxWait: { seconds: waitSeconds } };
+  return framed(toBinary(PullRequestSchema, create(PullRequestSchema, request)));
 }
 
 /**
@@ -156,6 +163,26 @@ export async function dropAtOnce(
         tally.complain(`${rpc.path}, dropped: ${end}`);
     });
   }
+}
+
+/** Pulls that would wait for a minute, each dropped when the broker has it. */
+export async function pullAndGo(
+  { broker, tally }: Flood,
+  subscription: string,
+  calls: number,
+): Promise<void> {
+  await using connection = await FuzzConnection.open(broker.address, broker.tls);
+  for (let at = 0; at < calls; at += 1) {
+    const stream = connection.start(PULL);
+    const over = outcomeOf(stream);
+    stream.end(pullRequest(subscription, 60n));
+    await connection.ping();
+    stream.close(constants.NGHTTP2_CANCEL);
+    await over;
+  }
+  // The last is gone, too.
+  await connection.ping();
+  tally.count(PULL, calls);
 }
 
 /** Requests that announce more than they send, and stay so until the connection goes. */

@@ -198,7 +198,12 @@ export class Broker {
   }
 
   /** Throws NOT_FOUND, UNAVAILABLE. */
-  async pull(subscription: string, maxMessages: number, waitMs: number): Promise<Buffer[]> {
+  async pull(
+    subscription: string,
+    maxMessages: number,
+    waitMs: number,
+    onGone: (over: () => void) => void = () => {},
+  ): Promise<Buffer[]> {
     if (this.#stopping) throw STOPPING;
     const runtime = this.#subscriptionRuntime(subscription);
     let consumer = this.#pulls.get(runtime);
@@ -213,7 +218,7 @@ export class Broker {
       );
       this.#pulls.set(runtime, consumer);
     }
-    return consumer.pull(maxMessages, waitMs);
+    return consumer.pull(maxMessages, waitMs, onGone);
   }
 
   /** Acknowledge and ModifyAckDeadline: resolves when the cursors are durable. Rejects with NOT_FOUND. */

@@ -60,12 +60,16 @@ export class PullConsumer implements ConsumerSink {
     this.#watchIdle();
   }
 
-  /** Resolves with frames as soon as there are any, or with none after waitMs. Calls are served one after another. */
-  pull(maxMessages: number, waitMs: number): Promise<Buffer[]> {
+  /**
+   * Resolves with frames as soon as there are any, or with none after waitMs. Calls are served one after another; one whose
+   * caller has gone (`onGone` is given what to call then) leaves its place to the next.
+   */
+  pull(maxMessages: number, waitMs: number, onGone: (over: () => void) => void): Promise<Buffer[]> {
     return new Promise((resolve, reject) => {
       const call: PullCall = { maxMessages, resolve, reject, frames: [], cancelTimer: () => undefined };
       this.#calls.push(call);
       call.cancelTimer = this.#context.clock.setTimer(waitMs, () => this.#finish(call));
+      onGone(() => this.#finish(call));
       if (this.#calls.length === 1) this.#grant();
     });
   }

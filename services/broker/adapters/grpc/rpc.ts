@@ -117,11 +117,14 @@ export class RpcBorder {
     };
   }
 
-  /** For hot methods: bytes in, bytes out. */
-  rawUnary(handler: (request: Buffer, principal: string) => Promise<Buffer>): RawUnary {
+  /** For hot methods: bytes in, bytes out. `over` is called when the caller has gone before the answer. */
+  rawUnary(
+    handler: (request: Buffer, principal: string, onGone: (over: () => void) => void) => Promise<Buffer>,
+  ): RawUnary {
     return async (call, callback) => {
       try {
-        callback(null, await handler(call.request, this.principalOf(call)));
+        const onGone = (over: () => void): void => void call.once('cancelled', over);
+        callback(null, await handler(call.request, this.principalOf(call), onGone));
       } catch (error) {
         callback(this.#statusOf(error, call));
       }

@@ -47,7 +47,7 @@ export function subscriberService(options: SubscriberOptions): GrpcService {
   const { border } = options;
   return grpcService(Subscriber, {
     subscribe: subscribe(options),
-    pull: border.rawUnary((request, principal) => pull(options, request, principal)),
+    pull: border.rawUnary((request, principal, onGone) => pull(options, request, principal, onGone)),
     acknowledge: border.rawUnary(async (request, principal) =>
       settle(options, parseAcknowledge(request, options.limits), principal),
     ),
@@ -216,7 +216,12 @@ class StreamSink implements ConsumerSink {
   }
 }
 
-async function pull(options: SubscriberOptions, request: Buffer, principal: string): Promise<Buffer> {
+async function pull(
+  options: SubscriberOptions,
+  request: Buffer,
+  principal: string,
+  onGone: (over: () => void) => void,
+): Promise<Buffer> {
   const { broker, limits } = options;
   const { subscription, maxMessages, maxWaitMs } = parsePull(request);
   options.authorize(principal, 'consume', subscription);
@@ -224,7 +229,7 @@ async function pull(options: SubscriberOptions, request: Buffer, principal: stri
     throw new BrokerError('INVALID_ARGUMENT', `max_messages must be from 1 to ${limits.maxPullMessages}`);
   if (maxWaitMs > limits.maxPullWaitMs)
     throw new BrokerError('INVALID_ARGUMENT', `max_wait must be at most ${limits.maxPullWaitMs / 1000} s`);
-  return Buffer.concat(await broker.pull(subscription, maxMessages, maxWaitMs));
+  return Buffer.concat(await broker.pull(subscription, maxMessages, maxWaitMs, onGone));
 }
 
 async function settle(
