@@ -1,22 +1,6 @@
-// How far behind subscriptions are, in plain numbers. The engine's reporter implements it, adapters/grpc/admin.ts asks it.
+// Who answers how far behind subscriptions are. The engine's reporter implements it, adapters/grpc/admin.ts asks it.
 
-/** See admin.proto's Backlog; counters begin at 0 when the broker takes over a partition. */
-export interface BacklogReport {
-  readonly subscription: string;
-  readonly topic: string;
-  readonly messages: number;
-  readonly bytes: number;
-  readonly outstandingMessages: number;
-  /** Undefined without backlog. */
-  readonly oldestUnackedAgeMs?: number | undefined;
-  readonly consumers: number;
-  readonly appendedTotal: number;
-  readonly deliveredTotal: number;
-  readonly ackedTotal: number;
-  readonly redeliveredTotal: number;
-  readonly expiredByRetentionTotal: number;
-  readonly measureTimeMs: number;
-}
+import type { BacklogReport } from '../core/backlog-report.ts';
 
 export interface BacklogReporter {
   /**
