@@ -74,6 +74,11 @@ export const SLOW_CONSUMER_AFTER_MS = 60 * SECOND_MS;
 export const MAX_CHUNK_BYTES = MIB;
 /** Messages handed to the store in one append. */
 export const MAX_APPEND_BYTES = 4 * MIB;
+/**
+ * Appended lately and kept in memory, because a Redis failover may lose it: what 60 s of publishing may have. Much of it is in
+ * the cache anyway and counts there, too.
+ */
+export const RECENT_BYTES = 128 * MIB;
 /** Read from the store at once for subscriptions behind the tail. */
 export const READ_BYTES = MIB;
 /** Published and not yet committed, in the whole broker. Full: publishers wait, then RESOURCE_EXHAUSTED. */
@@ -98,6 +103,7 @@ export const DEFINITION_LIMITS: DefinitionLimits = Object.freeze({
   minRetentionMs: MINUTE_MS,
   maxRetentionMs: 366 * DAY_MS,
   minRetentionBytes: MIB,
+  maxReplicas: 5,
   minAckDeadlineMs: MIN_ACK_DEADLINE_MS,
   maxAckDeadlineMs: MAX_ACK_DEADLINE_MS,
   maxLabels: 64,
@@ -174,12 +180,14 @@ export const SUBSCRIBE_LIMITS = Object.freeze({
   slowConsumerMs: SLOW_CONSUMER_AFTER_MS,
 });
 
-export function engineLimits(cacheBytes: number): EngineLimits {
+/** `recentBytes`: RECENT_BYTES for a store that can go back, else 0. */
+export function engineLimits(cacheBytes: number, recentBytes = 0): EngineLimits {
   return Object.freeze({
     maxChunkBytes: MAX_CHUNK_BYTES,
     maxAppendBytes: MAX_APPEND_BYTES,
     maxUncommittedBytes: MAX_UNCOMMITTED_BYTES,
     cacheBytes,
+    recentBytes,
     readBytes: READ_BYTES,
     maxHoles: MAX_HOLES_PER_CURSOR,
     maxQueued: MAX_QUEUED_PER_PARTITION,

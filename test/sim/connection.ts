@@ -7,8 +7,12 @@ import type { SubscriptionDefinition } from '../../services/broker/core/definiti
 import type { BrokerError } from '../../services/broker/core/errors.ts';
 import { hashOfKey } from '../../services/broker/core/publish-batch.ts';
 import type { SettleOperation } from '../../services/broker/core/settle-request.ts';
-import type { ConsumerSink, Session } from '../../services/broker/engine/session.ts';
-import type { SubscriptionRuntime } from '../../services/broker/engine/subscription-runtime.ts';
+import {
+  type Consumer,
+  type ConsumerSink,
+  type DeliveredMessages,
+  LocalConsumer,
+} from '../../services/broker/engine/consumer.ts';
 import type { SimConsumer } from './consumer.ts';
 import type { Life } from './life.ts';
 import { decodeFrames, type Received } from './received.ts';
@@ -23,8 +27,8 @@ export class Connection implements ConsumerSink {
   readonly #life: Life;
   readonly #resolveOver: () => void;
   readonly #forgetLife: () => void;
-  #session: Session | undefined;
-  #runtime: SubscriptionRuntime | undefined;
+  #consumer: Consumer | undefined;
+  #definition: SubscriptionDefinition | undefined;
   #open = true;
   #blocked = false;
   /** Written by the broker and not taken by the network. */
@@ -50,7 +54,8 @@ export class Connection implements ConsumerSink {
     const { plan, world } = this.#owner;
     const clientId = Buffer.from(plan.clientId);
     try {
-      const opened = this.#life.broker.subscribe(
+      this.#definition = this.#life.broker.runtimeOf(subscription).definition;
+      this.#consumer = this.#life.broker.subscribe(
         subscription,
         hashOfKey(clientId, 0, clientId.length),
         this,
@@ -60,13 +65,11 @@ export class Connection implements ConsumerSink {
           ackDeadlineMs: plan.ackDeadlineMs,
         },
       );
-      this.#session = opened.session;
-      this.#runtime = opened.runtime;
     } catch (error) {
       this.#lose('refused');
       throw error;
     }
-    if (world.trace.on) world.say(this.name, `joins ${subscription} as ${this.#session.id}`);
+    if (world.trace.on) world.say(this.name, `joins ${subscription}`);
     const early = this.#early!;
     this.#early = undefined;
     for (const frames of early) this.#delivered(frames);
@@ -80,7 +83,7 @@ export class Connection implements ConsumerSink {
     return this.#open && this.#outboxBytes < this.#owner.plan.outboxBytes;
   }
 
-  send(frames: Buffer): void {
+  deliver({ frames }: DeliveredMessages): void {
     const { world } = this.#owner;
     if (!this.#open) world.fail(new Violation(`${this.name} was written to after its end`));
     if (!this.writable) world.fail(new Violation(`${this.name} was written to with a full outbox`));
@@ -100,14 +103,13 @@ export class Connection implements ConsumerSink {
 
   #delivered(frames: Buffer): void {
     const { world } = this.#owner;
-    const session = this.#session!;
-    const { definition } = this.#runtime!;
+    const definition = this.#definition!;
     const messages = decodeFrames(frames);
     if (world.trace.on) world.say(this.name, `is sent ${listed(messages)}`);
     try {
-      const deadlineMs = world.clock.monotonicMs() + session.limits.ackDeadlineMs;
+      const deadlineMs = world.clock.monotonicMs() + this.#consumer!.limits.ackDeadlineMs;
       world.checker.delivered(definition, this.name, messages, deadlineMs);
-      this.#checkCredit(definition, session);
+      this.#checkCredit(definition);
     } catch (error) {
       world.fail(error);
     }
@@ -115,8 +117,11 @@ export class Connection implements ConsumerSink {
     else this.#transmit(frames);
   }
 
-  #checkCredit(definition: SubscriptionDefinition, session: Session): void {
-    const { outstandingMessages, outstandingBytes, limits } = session;
+  #checkCredit(definition: SubscriptionDefinition): void {
+    const consumer = this.#consumer!;
+    const { limits } = consumer;
+    const { outstandingMessages, outstandingBytes } =
+      consumer instanceof LocalConsumer ? consumer.session : { outstandingMessages: 0, outstandingBytes: 0 };
     const held = this.#owner.world.checker.heldBy(definition, this.name);
     if (Math.max(outstandingMessages, held) > limits.maxOutstandingMessages) {
       throw new Violation(
@@ -136,7 +141,7 @@ export class Connection implements ConsumerSink {
       if (!this.#open) return;
       const wasWritable = this.writable;
       this.#outboxBytes -= frames.length;
-      if (!wasWritable && this.writable) this.#runtime!.pumpAll();
+      if (!wasWritable && this.writable) this.#consumer!.pump();
       for (const message of decodeFrames(frames)) this.#receive(message);
     });
   }
@@ -180,15 +185,15 @@ export class Connection implements ConsumerSink {
     world.clock.setTimer(plan.networkMs, () => {
       if (!this.#open || operations.length === 0) return;
       if (world.trace.on) world.say(this.name, describe(operations));
-      world.checker.settling(this.#runtime!.definition, this.name, operations);
-      this.#runtime!.settle(this.#session!.id, { operations });
+      world.checker.settling(this.#definition!, this.name, operations);
+      this.#consumer!.settle({ operations });
     });
   }
 
   #sayLate(): void {
     const { late, chance } = this.#owner;
     this.#owner.late = undefined;
-    if (late?.incarnation !== this.#runtime!.incarnation) return;
+    if (late?.incarnation !== this.#definition!.incarnation) return;
     this.#request(operationsFor(chance, 'ack', late.places));
   }
 
@@ -219,20 +224,20 @@ export class Connection implements ConsumerSink {
 
   #changeCredit(): void {
     const { world, chance } = this.#owner;
-    const session = this.#session!;
-    session.limits = {
-      ...session.limits,
+    const consumer = this.#consumer!;
+    const limits = {
+      ...consumer.limits,
       maxOutstandingMessages: chance.scale(1, 60),
       maxOutstandingBytes: chance.scale(60, 20_000),
     };
-    if (world.trace.on) world.say(this.name, `has now credit ${JSON.stringify(session.limits)}`);
-    this.#runtime!.pumpAll();
+    if (world.trace.on) world.say(this.name, `has now credit ${JSON.stringify(limits)}`);
+    consumer.limits = limits;
   }
 
   #hangUp(): void {
     const { chance } = this.#owner;
     if (this.#ready.length > 0 && chance.bool(0.5))
-      this.#owner.late = { incarnation: this.#runtime!.incarnation, places: [...this.#ready] };
+      this.#owner.late = { incarnation: this.#definition!.incarnation, places: [...this.#ready] };
     this.#lose('hangs up');
   }
 
@@ -243,10 +248,12 @@ export class Connection implements ConsumerSink {
     this.#open = false;
     this.#forgetLife();
     if (world.trace.on) world.say(this.name, `is over: ${why}`);
-    if (this.#life.alive && this.#runtime !== undefined && this.#session !== undefined) {
-      world.checker.left(this.#runtime.definition, this.name);
-      this.#runtime.leave(this.#session);
-      const { outstandingMessages } = this.#session;
+    if (this.#life.alive && this.#consumer !== undefined) {
+      world.checker.left(this.#definition!, this.name);
+      this.#consumer.leave();
+      const consumer = this.#consumer;
+      const outstandingMessages =
+        consumer instanceof LocalConsumer ? consumer.session.outstandingMessages : 0;
       if (outstandingMessages > 0)
         world.fail(new Violation(`${this.name} has left, and keeps ${outstandingMessages} messages`));
     }

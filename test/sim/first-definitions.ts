@@ -25,6 +25,7 @@ function topicBody(topic: TopicPlan, logEpoch: number): string {
     retentionMs: topic.retentionMs,
     retentionBytesPerPartition: topic.retentionBytes,
     durability: 'fsync',
+    minReplicas: 0,
     labels: {},
     logEpoch,
     createTimeMs: 0,

@@ -143,6 +143,7 @@ export class Life {
       log: {
         bounds: this.#mortal(log.bounds),
         append: this.#mortal(log.append),
+        confirm: this.#mortal(log.confirm),
         read: this.#mortal(log.read),
         describe: this.#mortal(log.describe),
         trim: this.#mortal(log.trim),
@@ -162,11 +163,16 @@ export class Life {
       },
       definitions: {
         list: this.#mortal(definitions.list),
+        get: this.#mortal(definitions.get),
         put: this.#mortal(this.#unfenced(definitions.put)),
         remove: this.#mortal(this.#unfenced(definitions.remove)),
         nextIncarnation: this.#mortal(definitions.nextIncarnation),
       },
-      ownership: { acquire: this.#mortal(this.#unfenced(ownership.acquire)) },
+      ownership: {
+        acquire: this.#mortal(this.#unfenced(ownership.acquire)),
+        describe: this.#mortal(ownership.describe),
+        release: this.#mortal(ownership.release),
+      },
     };
   }
 

@@ -23,8 +23,9 @@ export function observed(inner: Stores, observer: StoreObserver): Stores {
       bounds: (id) => log.bounds(id),
       read: (id, fromOffset, maxBytes) => log.read(id, fromOffset, maxBytes),
       describe: (id, fromOffset, maxChunks) => log.describe(id, fromOffset, maxChunks),
-      async append(id, ownerEpoch, expectedEnd, chunks) {
-        await log.append(id, ownerEpoch, expectedEnd, chunks);
+      confirm: (id, ownerEpoch, endOffset, durability) => log.confirm(id, ownerEpoch, endOffset, durability),
+      async append(id, ownerEpoch, expectedEnd, chunks, durability) {
+        await log.append(id, ownerEpoch, expectedEnd, chunks, durability);
         observer.appended(id, chunks);
       },
       async trim(id, ownerEpoch, beforeOffset, maxChunks) {

@@ -111,6 +111,7 @@ function drawLimits(chance: Chance): EngineLimits {
     maxAppendBytes: chance.scale(300, 20_000),
     maxUncommittedBytes: chance.scale(LARGEST_BATCH_BYTES, 60_000),
     cacheBytes: chance.scale(1_500, 100_000),
+    recentBytes: 0,
     readBytes: chance.scale(300, 10_000),
     maxHoles: chance.scale(2, 100),
     maxQueued: chance.scale(2, 300),

@@ -73,7 +73,7 @@ export class Dialogue {
   }
 
   leave(consumer: number): void {
-    this.#say(`leave ${consumer}`, { kind: 'leave', consumer });
+    this.#say(`leave ${consumer}`, { kind: 'leave', consumer, keepLeases: false });
   }
 
   /** What a dispatcher does for a consumer with credit, until there is nothing for it or the credit is used up. */

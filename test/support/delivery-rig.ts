@@ -76,7 +76,7 @@ export class DeliveryRig {
   leave(index: number): void {
     const [consumer] = this.consumers.splice(index, 1);
     if (consumer === undefined) return;
-    const effects = this.#step({ kind: 'leave', consumer });
+    const effects = this.#step({ kind: 'leave', consumer, keepLeases: false });
     this.model.giveBack((message) => message.consumer === consumer, effects);
     this.#check();
   }

@@ -73,7 +73,10 @@ export function withFaults(
       bounds: (id) => read(() => log.bounds(id)),
       read: (id, fromOffset, maxBytes) => read(() => log.read(id, fromOffset, maxBytes)),
       describe: (id, fromOffset, maxChunks) => read(() => log.describe(id, fromOffset, maxChunks)),
-      append: (id, epoch, expectedEnd, chunks) => write(() => log.append(id, epoch, expectedEnd, chunks)),
+      append: (id, epoch, expectedEnd, chunks, durability) =>
+        write(() => log.append(id, epoch, expectedEnd, chunks, durability)),
+      confirm: (id, epoch, endOffset, durability) =>
+        read(() => log.confirm(id, epoch, endOffset, durability)),
       trim: (id, epoch, before, maxChunks) => write(() => log.trim(id, epoch, before, maxChunks)),
       drop: (logEpoch) => write(() => log.drop(logEpoch)),
     },
@@ -84,10 +87,15 @@ export function withFaults(
     },
     definitions: {
       list: () => read(() => definitions.list()),
+      get: (kind, name) => read(() => definitions.get(kind, name)),
       put: (kind, name, body, revision) => write(() => definitions.put(kind, name, body, revision)),
       remove: (kind, name, revision) => write(() => definitions.remove(kind, name, revision)),
       nextIncarnation: () => write(() => definitions.nextIncarnation()),
     },
-    ownership: { acquire: (id) => write(() => ownership.acquire(id)) },
+    ownership: {
+      acquire: (id, above) => write(() => ownership.acquire(id, above)),
+      describe: (ids) => read(() => ownership.describe(ids)),
+      release: (id, epoch, handOver) => write(() => ownership.release(id, epoch, handOver)),
+    },
   };
 }

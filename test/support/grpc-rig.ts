@@ -23,7 +23,7 @@ import { GrpcServer, onGrpcLog } from '../../services/broker/adapters/grpc/serve
 import { openServerTls, type ServerTls } from '../../services/broker/adapters/grpc/tls.ts';
 import { WatchSlots } from '../../services/broker/adapters/grpc/watch.ts';
 import { nodeClock } from '../../services/broker/adapters/node/clock.ts';
-import type { BacklogReport } from '../../services/broker/engine/backlog-types.ts';
+import type { BacklogReport } from '../../services/broker/core/backlog-report.ts';
 import { type AuditRecord, Definitions } from '../../services/broker/engine/definitions.ts';
 import type { Clock } from '../../services/broker/ports/clock.ts';
 import { createCa, issueClient, issueServer } from '../../services/certs/issue.ts';

@@ -1,6 +1,8 @@
-// All four store ports in memory, for tests and simulations. The object outlives the broker that uses it, so a simulated
+// The store ports in memory, for tests and simulations. The object outlives the brokers that use it, so a simulated
 // crash is: drop the broker, keep the store. Without a clock every call takes effect at once; with one each call takes
 // effect, and answers, after its own latency, so calls of one caller may overtake each other as they may in a network.
+//
+// createMemoryStore: for one broker. createSharedMemory: for the members of a cluster, each of which opens it by its id.
 import { assert, BrokerError } from '../../services/broker/core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../services/broker/core/partition.ts';
 import type { Clock } from '../../services/broker/ports/clock.ts';
@@ -11,7 +13,11 @@ import type {
   DefinitionStore,
 } from '../../services/broker/ports/definition-store.ts';
 import type { Chunk, ChunkInfo, LogBounds, LogStore } from '../../services/broker/ports/log-store.ts';
+import type { MembershipStore } from '../../services/broker/ports/membership-store.ts';
 import type { OwnershipStore } from '../../services/broker/ports/ownership-store.ts';
+import type { Signals } from '../../services/broker/ports/signals.ts';
+import { MemoryMembership } from './memory-membership.ts';
+import { createMemorySignals } from './memory-signals.ts';
 
 export interface MemoryStoreOptions {
   readonly clock?: Clock;
@@ -26,37 +32,132 @@ export interface Stores {
   readonly ownership: OwnershipStore;
 }
 
+export interface ClusterStores extends Stores {
+  readonly membership: MembershipStore;
+  readonly signals: Signals;
+}
+
+export interface SharedMemory {
+  /** The same data for every member; what it acquires is held by it. */
+  open(memberId: string): ClusterStores;
+}
+
 interface Partition {
   readonly id: PartitionId;
   ownerEpoch: number;
+  /** Empty: released, or never owned. */
+  holder: string;
+  handOver: Uint8Array | undefined;
   endOffset: number;
   endByte: number;
   /** In offset order. */
   chunks: Chunk[];
 }
 
-type Take = <T>(effect: () => T) => Promise<T>;
+export type Take = <T>(effect: () => T) => Promise<T>;
 
 export function createMemoryStore(options: MemoryStoreOptions = {}): Stores {
+  return createSharedMemory(options).open('this-broker');
+}
+
+export function createSharedMemory(options: MemoryStoreOptions = {}): SharedMemory {
   const take = takeEffect(options);
-  const partitions = new Map<string, Partition>();
-  const partition = (id: PartitionId): Partition => {
+  const partitions = new Partitions();
+  const records: CursorRecords = new Map();
+  const definitions = memoryDefinitions(take);
+  const membership = new MemoryMembership(take, () => options.clock?.monotonicMs() ?? performance.now());
+  const signals = createMemorySignals(take);
+  return {
+    open: (memberId) => ({
+      log: memoryLog(take, partitions, memberId),
+      cursors: memoryCursors(take, partitions, memberId, records),
+      definitions,
+      ownership: memoryOwnership(take, partitions, memberId),
+      membership,
+      signals,
+    }),
+  };
+}
+
+class Partitions {
+  readonly #byName = new Map<string, Partition>();
+  readonly #dropped = new Set<number>();
+
+  at(id: PartitionId): Partition {
     const name = formatPartitionId(id);
-    let found = partitions.get(name);
+    let found = this.#byName.get(name);
     if (!found) {
-      found = { id, ownerEpoch: 0, endOffset: 0, endByte: 0, chunks: [] };
-      partitions.set(name, found);
+      found = { id, ownerEpoch: 0, holder: '', handOver: undefined, endOffset: 0, endByte: 0, chunks: [] };
+      this.#byName.set(name, found);
     }
     return found;
-  };
-  const forget = (logEpoch: number): void => {
-    for (const [name, { id }] of partitions) if (id.logEpoch === logEpoch) partitions.delete(name);
-  };
+  }
+
+  drop(logEpoch: number): void {
+    this.#dropped.add(logEpoch);
+    for (const [name, { id }] of this.#byName) if (id.logEpoch === logEpoch) this.#byName.delete(name);
+  }
+
+  isDropped({ logEpoch }: PartitionId): boolean {
+    return this.#dropped.has(logEpoch);
+  }
+
+  /** What speaks against a write with that claim. */
+  refusal(id: PartitionId, ownerEpoch: number, memberId: string): BrokerError | undefined {
+    if (this.isDropped(id))
+      return new BrokerError('ABORTED', `the topic of ${formatPartitionId(id)} was dropped`);
+    const { ownerEpoch: newest, holder } = this.at(id);
+    if (ownerEpoch < newest) {
+      return new BrokerError('ABORTED', `ownerEpoch ${ownerEpoch} is stale: ${newest} was given since`);
+    }
+    if (ownerEpoch > newest) {
+      return new BrokerError(
+        'FAILED_PRECONDITION',
+        `ownerEpoch ${ownerEpoch} is not known: the newest is ${newest}`,
+      );
+    }
+    if (newest === 0 || holder === memberId) return undefined;
+    return new BrokerError(
+      'ABORTED',
+      `ownerEpoch ${ownerEpoch} is not ${memberId}'s: ${holder || 'released'}`,
+    );
+  }
+
+  refuse(id: PartitionId, ownerEpoch: number, memberId: string): Partition {
+    const refusal = this.refusal(id, ownerEpoch, memberId);
+    if (refusal) throw refusal;
+    return this.at(id);
+  }
+}
+
+function memoryOwnership(take: Take, partitions: Partitions, memberId: string): OwnershipStore {
   return {
-    log: memoryLog(take, partition, forget),
-    cursors: memoryCursors(take, partition),
-    definitions: memoryDefinitions(take),
-    ownership: { acquire: (id) => take(() => ++partition(id).ownerEpoch) },
+    acquire: (id, above = 0) =>
+      take(() => {
+        if (partitions.isDropped(id)) {
+          throw new BrokerError('FAILED_PRECONDITION', `the topic of ${formatPartitionId(id)} was dropped`);
+        }
+        const partition = partitions.at(id);
+        const { handOver } = partition;
+        partition.ownerEpoch = Math.max(partition.ownerEpoch, above) + 1;
+        partition.holder = memberId;
+        partition.handOver = undefined;
+        return { ownerEpoch: partition.ownerEpoch, handOver };
+      }),
+
+    describe: (ids) =>
+      take(() =>
+        ids.map(partitions.at, partitions).map(({ ownerEpoch, holder }) => ({ ownerEpoch, holder })),
+      ),
+
+    release: (id, ownerEpoch, handOver) =>
+      take(() => {
+        const refusal = partitions.refusal(id, ownerEpoch, memberId);
+        if (refusal) throw new BrokerError('ABORTED', refusal.message);
+        const partition = partitions.at(id);
+        partition.holder = '';
+        partition.handOver = Uint8Array.from(handOver);
+      }),
   };
 }
 
@@ -74,18 +175,13 @@ function takeEffect({ clock, latencyMs = () => 0 }: MemoryStoreOptions): Take {
     });
 }
 
-function memoryLog(
-  take: Take,
-  partition: (id: PartitionId) => Partition,
-  forget: (logEpoch: number) => void,
-): LogStore {
+function memoryLog(take: Take, partitions: Partitions, memberId: string): LogStore {
   return {
-    bounds: (id) => take(() => boundsOf(partition(id))),
+    bounds: (id) => take(() => boundsOf(partitions.at(id))),
 
     append: (id, ownerEpoch, expectedEnd, chunks) =>
       take(() => {
-        const log = partition(id);
-        refuseStale(log, ownerEpoch);
+        const log = partitions.refuse(id, ownerEpoch, memberId);
         if (expectedEnd !== log.endOffset) {
           const message = `append expects end ${expectedEnd}, which is ${log.endOffset}`;
           throw new BrokerError('FAILED_PRECONDITION', message);
@@ -102,9 +198,16 @@ function memoryLog(
         }
       }),
 
+    confirm: (id, ownerEpoch, endOffset) =>
+      take(() => {
+        const log = partitions.refuse(id, ownerEpoch, memberId);
+        if (log.endOffset >= endOffset) return;
+        throw new BrokerError('FAILED_PRECONDITION', `the log ends at ${log.endOffset}, before ${endOffset}`);
+      }),
+
     read: (id, fromOffset, maxBytes) =>
       take(() => {
-        const { chunks } = partition(id);
+        const { chunks } = partitions.at(id);
         const from = indexOf(chunks, fromOffset);
         let bytes = 0;
         let to = from;
@@ -118,26 +221,32 @@ function memoryLog(
 
     describe: (id, fromOffset, maxChunks) =>
       take(() => {
-        const { chunks } = partition(id);
+        const { chunks } = partitions.at(id);
         const from = indexOf(chunks, fromOffset);
         return chunks.slice(from, from + maxChunks).map(describe);
       }),
 
     trim: (id, ownerEpoch, beforeOffset, maxChunks) =>
       take(() => {
-        const log = partition(id);
-        refuseStale(log, ownerEpoch);
+        const log = partitions.refuse(id, ownerEpoch, memberId);
         const wholly = indexOf(log.chunks, beforeOffset);
         log.chunks = log.chunks.slice(Math.min(wholly, maxChunks));
         return boundsOf(log);
       }),
 
-    drop: (logEpoch) => take(() => forget(logEpoch)),
+    drop: (logEpoch) => take(() => partitions.drop(logEpoch)),
   };
 }
 
-function memoryCursors(take: Take, partition: (id: PartitionId) => Partition): CursorStore {
-  const records = new Map<number, Map<string, Uint8Array>>();
+/** By subscription, then by partition. */
+type CursorRecords = Map<number, Map<string, Uint8Array>>;
+
+function memoryCursors(
+  take: Take,
+  partitions: Partitions,
+  memberId: string,
+  records: CursorRecords,
+): CursorStore {
   const put = ({ subscription, partition: id, record }: CursorCommit): void => {
     const own = records.get(subscription) ?? new Map<string, Uint8Array>();
     records.set(subscription, own.set(formatPartitionId(id), Uint8Array.from(record)));
@@ -147,10 +256,14 @@ function memoryCursors(take: Take, partition: (id: PartitionId) => Partition): C
     commit: (commits) =>
       take(() => {
         const stale: number[] = [];
+        let behind: BrokerError | undefined;
         commits.forEach((commit, index) => {
-          if (commit.ownerEpoch < partition(commit.partition).ownerEpoch) stale.push(index);
-          else put(commit);
+          const refusal = partitions.refusal(commit.partition, commit.ownerEpoch, memberId);
+          if (!refusal) put(commit);
+          else if (refusal.code === 'ABORTED') stale.push(index);
+          else behind = refusal;
         });
+        if (behind) throw behind;
         return stale;
       }),
     drop: (subscription) => take(() => void records.delete(subscription)),
@@ -166,6 +279,7 @@ function memoryDefinitions(take: Take): DefinitionStore {
   };
   return {
     list: () => take(() => [...definitions.values()]),
+    get: (kind, name) => take(() => definitions.get(keyOf(kind, name))),
     put: (kind, name, body, expectedRevision) =>
       take(() => {
         const current = definitions.get(keyOf(kind, name))?.revision ?? 0;
@@ -185,11 +299,6 @@ function memoryDefinitions(take: Take): DefinitionStore {
       }),
     nextIncarnation: () => take(() => ++lastIncarnation),
   };
-}
-
-function refuseStale(log: Partition, ownerEpoch: number): void {
-  if (ownerEpoch >= log.ownerEpoch) return;
-  throw new BrokerError('ABORTED', `ownerEpoch ${ownerEpoch} is stale: ${log.ownerEpoch} was given since`);
 }
 
 function boundsOf({ chunks, endOffset, endByte }: Partition): LogBounds {

@@ -27,6 +27,7 @@ function scripted(inner: DefinitionStore) {
   };
   const store: DefinitionStore = {
     list: () => call('list', () => inner.list()),
+    get: (...args) => call('get', () => inner.get(...args)),
     put: (...args) => call('put', () => inner.put(...args)),
     remove: (...args) => call('remove', () => inner.remove(...args)),
     nextIncarnation: () => call('nextIncarnation', () => inner.nextIncarnation()),
@@ -59,7 +60,7 @@ function rig() {
     });
     return { definitions, changes, drop };
   };
-  return { open, inner, faults, audit, warnings, setEnds: (next: number[]) => (ends = next) };
+  return { open, inner, store, faults, audit, warnings, setEnds: (next: number[]) => (ends = next) };
 }
 
 async function withTopic() {
@@ -82,6 +83,7 @@ describe('creating', () => {
     expect(topic).toMatchObject<Partial<TopicDefinition>>({
       partitions: 4,
       durability: 'fsync',
+      minReplicas: 0,
       revision: 1,
     });
     const subscription = await definitions.createSubscription('me', { name: AUDIT, topic: ORDERS });
@@ -198,7 +200,7 @@ describe('creating', () => {
     const { open, faults } = rig();
     const { definitions, changes } = await open();
     faults.put = ['after'];
-    faults.list = ['before'];
+    faults.get = ['none', 'before'];
     await expect(definitions.createTopic('me', { name: ORDERS })).rejects.toEqual(code('UNAVAILABLE'));
     await expect(definitions.createTopic('me', { name: ORDERS })).rejects.toEqual(code('ALREADY_EXISTS'));
     expect(definitions.topic(ORDERS)).toMatchObject({ revision: 1 });
@@ -218,13 +220,52 @@ describe('updating', () => {
     expect(again.definitions.subscription(AUDIT)).toMatchObject({ labels: { a: 'b' }, revision: 2 });
   });
 
-  test('that loses to another writer is ABORTED, and the next one goes on from what that one wrote', async () => {
-    const { definitions, inner, topic } = await withTopic();
+  test('goes on from what another broker wrote', async () => {
+    const { definitions, inner, topic, changes } = await withTopic();
     const { name: _name, revision: _revision, ...rest } = topic;
     await inner.put('topic', ORDERS, JSON.stringify({ format: 1, ...rest, partitions: 9 }), 1);
-    const grow = () => definitions.updateTopic('me', { name: ORDERS, labels: { a: 'b' } }, ['labels']);
-    await expect(grow()).rejects.toEqual(code('ABORTED'));
-    expect(await grow()).toMatchObject({ partitions: 9, revision: 3 });
+    const label = () => definitions.updateTopic('me', { name: ORDERS, labels: { a: 'b' } }, ['labels']);
+    expect(await label()).toMatchObject({ partitions: 9, revision: 3 });
+    expect(changes).toEqual(['updated orders', 'updated orders']);
+  });
+
+  test('that loses to another writer in the same moment is ABORTED', async () => {
+    const { definitions, inner, topic, store } = await withTopic();
+    const { name: _name, revision: _revision, ...rest } = topic;
+    const { get } = store;
+    store.get = async (kind, name) => {
+      const found = await get(kind, name);
+      store.get = get;
+      await inner.put('topic', ORDERS, JSON.stringify({ format: 1, ...rest, partitions: 9 }), 1);
+      return found;
+    };
+    const label = () => definitions.updateTopic('me', { name: ORDERS, labels: { a: 'b' } }, ['labels']);
+    await expect(label()).rejects.toEqual(code('ABORTED'));
+    expect(await label()).toMatchObject({ partitions: 9, revision: 3 });
+  });
+});
+
+describe('what other brokers write', () => {
+  test('is taken up: created, changed, deleted, created again under the same name', async () => {
+    const one = await withTopic();
+    const two = await one.open();
+    expect(two.definitions.topic(ORDERS)).toBeDefined();
+    await one.definitions.updateTopic('me', { name: ORDERS, labels: { a: 'b' } }, ['labels']);
+    await two.definitions.refresh();
+    expect(two.definitions.topic(ORDERS)).toMatchObject({ labels: { a: 'b' }, revision: 2 });
+    await one.definitions.deleteTopic('me', ORDERS, { force: true });
+    await one.definitions.createTopic('me', { name: ORDERS });
+    await two.definitions.refresh();
+    expect(two.definitions.topic(ORDERS)?.logEpoch).toBe(one.definitions.topic(ORDERS)?.logEpoch);
+    expect(two.definitions.subscription(AUDIT)).toBeUndefined();
+    expect(two.changes.filter((change) => change.endsWith('orders'))).toEqual([
+      'updated orders',
+      'deleted orders',
+      'created orders',
+    ]);
+    expect(two.changes).toContain('deleted audit');
+    await two.definitions.refresh();
+    expect(two.changes).toHaveLength(4);
   });
 });
 

@@ -40,6 +40,7 @@ describe('new topics and subscriptions', () => {
       retentionMs: 7 * 24 * 3_600_000,
       retentionBytesPerPartition: 0,
       durability: 'fsync',
+      minReplicas: 0,
       labels: {},
     });
     expect(subscription).toMatchObject({ ackDeadlineMs: 10_000, ordering: false, start: 'latest' });

@@ -37,6 +37,8 @@ export function decodeTopic(name: string, revision: number, body: string): Store
       retentionMs: number(name, document, 'retentionMs'),
       retentionBytesPerPartition: number(name, document, 'retentionBytesPerPartition'),
       durability,
+      // Documents of 0.1.0 have none.
+      minReplicas: document.minReplicas === undefined ? 0 : number(name, document, 'minReplicas'),
       labels: labels(name, document),
       logEpoch: number(name, document, 'logEpoch'),
       createTimeMs: number(name, document, 'createTimeMs'),

@@ -19,6 +19,8 @@ export interface TopicDefinition {
   /** 0: no limit. */
   readonly retentionBytesPerPartition: number;
   readonly durability: DurabilityLevel;
+  /** With `replicated`: how many replicas of the store confirm; else 0. */
+  readonly minReplicas: number;
   readonly labels: Labels;
   /** The incarnation of its logs. */
   readonly logEpoch: number;
@@ -56,6 +58,7 @@ export interface TopicInput {
   readonly retentionMs?: number | undefined;
   readonly retentionBytesPerPartition?: number | undefined;
   readonly durability?: DurabilityLevel | undefined;
+  readonly minReplicas?: number | undefined;
   readonly labels?: Labels | undefined;
 }
 
@@ -80,6 +83,7 @@ export interface DefinitionLimits {
   readonly minRetentionMs: number;
   readonly maxRetentionMs: number;
   readonly minRetentionBytes: number;
+  readonly maxReplicas: number;
   readonly minAckDeadlineMs: number;
   readonly maxAckDeadlineMs: number;
   readonly maxLabels: number;
@@ -100,12 +104,14 @@ export function newTopic(
   limits: DefinitionLimits,
   defaults: DefinitionDefaults,
 ): TopicSpec {
+  const durability = input.durability ?? defaults.durability;
   const spec: TopicSpec = {
     name: input.name,
     partitions: input.partitions ?? defaults.partitions,
     retentionMs: input.retentionMs ?? defaults.retentionMs,
     retentionBytesPerPartition: input.retentionBytesPerPartition ?? 0,
-    durability: input.durability ?? defaults.durability,
+    durability,
+    minReplicas: input.minReplicas ?? (durability === 'replicated' ? 1 : 0),
     labels: input.labels ?? {},
   };
   refuse([named('topic.name', nameProblem(spec.name, 'topics')), ...topicProblems(spec, limits)]);
@@ -202,6 +208,7 @@ const TOPIC_FIELDS = new Map([
   ['labels', 'mutable'],
   ['name', 'fixed'],
   ['durability', 'fixed'],
+  ['min_replicas', 'fixed'],
   ['log_epoch', 'fixed'],
   ['create_time', 'fixed'],
 ]);
@@ -252,6 +259,11 @@ function topicProblems(spec: TopicSpec, limits: DefinitionLimits): (string | und
           Number.MAX_SAFE_INTEGER,
           ' bytes, or 0 for no limit',
         ),
+    spec.durability === 'replicated'
+      ? outside('topic.min_replicas', spec.minReplicas, 1, limits.maxReplicas, '')
+      : spec.minReplicas === 0
+        ? undefined
+        : `topic.min_replicas is ${spec.minReplicas}: it goes with durability replicated only`,
     ...labelProblems('topic.labels', spec.labels, limits),
   ];
 }

@@ -8,9 +8,16 @@ export type DeliveryEvent =
   | { readonly kind: 'append'; readonly endOffset: number }
   /** Retention has deleted everything below headOffset. */
   | { readonly kind: 'trim'; readonly headOffset: number }
-  /** Consumers have numbers from 1 on; the hash is of what is stable about one (its client id). */
+  /**
+   * Consumers have numbers from 1 on; the hash is of what is stable about one (its client id). It takes over what it had at
+   * the partition's former owner.
+   */
   | { readonly kind: 'join'; readonly consumer: number; readonly hash: number }
-  | { readonly kind: 'leave'; readonly consumer: number }
+  /**
+   * Its leases end; with `keepLeases` they last until their deadline: for unary calls to settle, and for the partition's next
+   * owner.
+   */
+  | { readonly kind: 'leave'; readonly consumer: number; readonly keepLeases: boolean }
   | {
       readonly kind: 'lease';
       readonly consumer: number;
@@ -36,6 +43,16 @@ export type DeliveryEvent =
   /** The cursor that the last snapshot() returned is durable. */
   | { readonly kind: 'persisted' };
 
+/** Messages outstanding when a partition changed its owner, as the former owner left them. */
+export interface FormerLease extends Interval {
+  readonly deadlineMs: number;
+  /** Who has them: the consumer that joins with this hash takes the lease over. 0: nobody will (Pull). */
+  readonly consumerHash: number;
+  readonly bytes: number;
+  /** In a subscription with ordering the hash of the messages' key; 0: none. */
+  readonly keyHash: number;
+}
+
 export interface DeliveredRun extends Interval {
   /** 1 on the first delivery. */
   readonly attempt: number;
@@ -50,7 +67,7 @@ export type DeliveryEffect =
       readonly messages: number;
       readonly bytes: number;
     }
-  /** Leases of the consumer have ended. */
+  /** Leases of the consumer have ended; with negative numbers it has taken leases over. */
   | { readonly kind: 'credit'; readonly consumer: number; readonly messages: number; readonly bytes: number }
   /** The cursor has moved: commit it soon. */
   | { readonly kind: 'moved' }

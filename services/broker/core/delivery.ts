@@ -10,6 +10,7 @@
 //   held                      persisted          → available, attempt + 1      cursor commit
 //   available, held           ack (late)         → settled                     consumer
 //   any                       trim               → settled                     retention
+//   (start)                                      → leased, to a former consumer  the note of the partition's former owner
 //
 // Everything is an interval: a chunk leased to one consumer is one lease, an ack range one operation. In a subscription
 // with ordering, messages with a key wait in KeyQueues, one by one; the others are available to anybody.
@@ -18,11 +19,11 @@
 // attempt count is durable before the redelivery that it announces.
 import { bytesOf, type ChunkView, LeaseBudget } from './credit.ts';
 import { type Cursor, decodeCursor, encodeCursor } from './cursor.ts';
-import type { DeliveredRun, DeliveryEffect, DeliveryEvent } from './delivery-events.ts';
+import type { DeliveredRun, DeliveryEffect, DeliveryEvent, FormerLease } from './delivery-events.ts';
 import { assert, assertNever } from './errors.ts';
 import { type Interval, IntervalMap, IntervalSet, type Piece } from './intervals.ts';
 import { KeyQueues, type KeyState } from './key-queues.ts';
-import { NOBODY } from './key-slots.ts';
+import { FORMER, NOBODY } from './key-slots.ts';
 
 export interface DeliveryOptions {
   readonly ordering: boolean;
@@ -39,6 +40,8 @@ export interface DeliveryOptions {
 
 interface Lease {
   readonly consumer: number;
+  /** Of a former consumer: its hash. Else 0. */
+  readonly formerHash: number;
   readonly deadlineMs: number;
   readonly bytes: number;
   readonly key: KeyState | undefined;
@@ -56,7 +59,10 @@ export class Delivery {
   #held = new IntervalSet();
   #persisting = new IntervalSet();
   readonly #keys: KeyQueues | undefined;
+  /** Outstanding when this object was made, from #next on: leased already, not to be come across as new. */
+  readonly #adopted = new IntervalSet();
   readonly #stalled = new Set<number>();
+  readonly #hashes = new Map<number, number>();
   #floor: number;
   /** Never looked at from here on. */
   #next: number;
@@ -71,11 +77,15 @@ export class Delivery {
   ackedTotal = 0;
   expiredByRetentionTotal = 0;
 
-  /** `record` is the cursor as snapshot() returned it; a new subscription begins at startOffset. */
+  /**
+   * `record` is the cursor as snapshot() returned it; a new subscription begins at startOffset. `former`: what was
+   * outstanding at the partition's former owner.
+   */
   constructor(
     options: DeliveryOptions,
     start: { record: Uint8Array } | { startOffset: number },
     endOffset: number,
+    former: readonly FormerLease[] = [],
   ) {
     this.#options = options;
     const cursor: Cursor =
@@ -98,6 +108,7 @@ export class Delivery {
         (offset) => offset < this.#floor || this.#settled.has(offset),
       );
     }
+    for (const lease of former) this.#adopt(lease);
   }
 
   /** Everything below is settled. */
@@ -112,6 +123,23 @@ export class Delivery {
 
   get outstandingMessages(): number {
     return this.#leases.count;
+  }
+
+  /** What is outstanding, for the partition's next owner; at most `most` intervals. */
+  formerLeases(most: number): FormerLease[] {
+    const leases: FormerLease[] = [];
+    for (const { first, last, value } of this.#leases) {
+      if (leases.length === most) break;
+      leases.push({
+        first,
+        last,
+        deadlineMs: value.deadlineMs,
+        consumerHash: this.#hashes.get(value.consumer) ?? value.formerHash,
+        bytes: value.bytes,
+        keyHash: value.key?.hash ?? 0,
+      });
+    }
+    return leases;
   }
 
   /** When to send `expire` at the earliest. */
@@ -142,10 +170,10 @@ export class Delivery {
         this.#trim(event.headOffset, effects);
         break;
       case 'join':
-        this.#keys?.join(event.consumer, event.hash);
+        this.#join(event.consumer, event.hash, effects);
         break;
       case 'leave':
-        this.#leave(event.consumer, effects);
+        this.#leave(event.consumer, event.keepLeases, effects);
         break;
       case 'lease':
         this.#lease(event, effects);
@@ -195,7 +223,7 @@ export class Delivery {
     const lease = (first: number, last: number, key: KeyState | undefined): void => {
       const size = bytesOf(chunk, first, last);
       bytes += size;
-      this.#leases.insert(first, last, { consumer, deadlineMs, bytes: size, key });
+      this.#leases.insert(first, last, { consumer, formerHash: 0, deadlineMs, bytes: size, key });
       taken.push({ first, last });
     };
 
@@ -243,13 +271,39 @@ export class Delivery {
   ): void {
     const last = Math.min(chunkLast, this.#lookLimit() - 1);
     if (this.#next > last) return;
-    for (const part of this.#settled.gaps(this.#next, last)) {
+    for (const part of this.#untouched(this.#next, last)) {
       const count = budget.spendRun(chunk, part.first, part.last);
       if (count > 0) lease(part.first, part.first + count - 1, undefined);
       this.#next = part.first + count;
       if (count < part.last - part.first + 1) return;
     }
     this.#next = last + 1;
+  }
+
+  /** What of first..last was neither settled before it was looked at nor adopted. */
+  #untouched(first: number, last: number): Interval[] {
+    const unsettled = this.#settled.gaps(first, last);
+    if (this.#adopted.length === 0) return unsettled;
+    return unsettled.flatMap((gap) => this.#adopted.gaps(gap.first, gap.last));
+  }
+
+  #adopt({ first: from, last: to, deadlineMs, consumerHash, bytes, keyHash }: FormerLease): void {
+    const start = Math.max(from, this.#floor);
+    const end = Math.min(to, this.#end - 1);
+    if (start > end) return;
+    for (const { first, last } of this.#settled.gaps(start, end)) {
+      const key = keyHash === 0 ? undefined : this.#keys?.adopt(keyHash, last - first + 1);
+      const share = (bytes * (last - first + 1)) / (to - from + 1);
+      this.#leases.insert(first, last, {
+        consumer: FORMER,
+        formerHash: consumerHash,
+        deadlineMs,
+        bytes: share,
+        key,
+      });
+      this.#adopted.add(first, last);
+    }
+    this.#earliestDeadlineMs = Math.min(this.#earliestDeadlineMs, deadlineMs);
   }
 
   /** Sorts the chunk's new messages by key; those without one become available to anybody. */
@@ -262,6 +316,7 @@ export class Delivery {
       const offset = this.#next;
       this.#next += 1;
       if (this.#settled.length > 0 && this.#settled.has(offset)) continue;
+      if (this.#adopted.length > 0 && this.#adopted.has(offset)) continue;
       const hash = hashes[offset - chunk.firstOffset]!;
       if (hash === 0) this.#returned.add(offset, offset);
       else keys.push(offset, hash);
@@ -361,6 +416,7 @@ export class Delivery {
     if (nowMs < this.#earliestDeadlineMs) return;
     const due = this.#leases.takeOut(({ value }) => value.deadlineMs <= nowMs);
     for (const { value } of due) {
+      if (value.consumer === FORMER) continue;
       this.#stalled.add(value.consumer);
       this.#keys?.setStalled(value.consumer, true);
     }
@@ -370,11 +426,31 @@ export class Delivery {
       this.#earliestDeadlineMs = Math.min(this.#earliestDeadlineMs, value.deadlineMs);
   }
 
-  #leave(consumer: number, effects: DeliveryEffect[]): void {
-    this.#giveBack(
-      this.#leases.takeOut(({ value }) => value.consumer === consumer),
-      effects,
+  /** What it had at the former owner is its own again. */
+  #join(consumer: number, hash: number, effects: DeliveryEffect[]): void {
+    this.#hashes.set(consumer, hash);
+    this.#keys?.join(consumer, hash);
+    if (this.#adopted.length === 0) return;
+    const pieces = this.#leases.takeOut(
+      ({ value }) => value.consumer === FORMER && value.formerHash === hash,
     );
+    for (const { first, last, value } of pieces) {
+      addCredit(effects, consumer, first - last - 1, -value.bytes);
+      this.#leases.insert(first, last, { ...value, consumer, formerHash: 0 });
+      if (value.key !== undefined) this.#keys!.passRun(value.key, consumer);
+    }
+  }
+
+  #leave(consumer: number, keepLeases: boolean, effects: DeliveryEffect[]): void {
+    const pieces = this.#leases.takeOut(({ value }) => value.consumer === consumer);
+    if (keepLeases) {
+      for (const { first, last, value } of pieces) {
+        addCredit(effects, consumer, last - first + 1, value.bytes);
+        this.#leases.insert(first, last, { ...value, consumer: FORMER, formerHash: 0 });
+        if (value.key !== undefined) this.#keys!.passRun(value.key, FORMER);
+      }
+    } else this.#giveBack(pieces, effects);
+    this.#hashes.delete(consumer);
     this.#stalled.delete(consumer);
     this.#keys?.leave(consumer);
   }

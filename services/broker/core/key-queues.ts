@@ -5,7 +5,7 @@
 // everything before has gone to it; once a message of it was given back, nothing more of the key goes out until the rest
 // of the run has been settled or given back too, and then from the lowest unsettled message on.
 import type { ChunkView, LeaseBudget } from './credit.ts';
-import { KeySlots, NOBODY, SLOTS } from './key-slots.ts';
+import { FORMER, KeySlots, NOBODY, SLOTS } from './key-slots.ts';
 
 export interface KeyState {
   readonly hash: number;
@@ -52,26 +52,39 @@ export class KeyQueues {
   }
 
   push(offset: number, hash: number): void {
-    let key = this.#keys.get(hash);
-    if (key === undefined) {
-      const slot = KeySlots.slotOf(hash);
-      key = {
-        hash,
-        slot,
-        queue: [],
-        head: 0,
-        runConsumer: NOBODY,
-        runLength: 0,
-        broken: false,
-        held: false,
-        readyFor: NOBODY,
-      };
-      this.#keys.set(hash, key);
-      this.#bySlot[slot]!.add(key);
-    }
+    const key = this.#key(hash);
     key.queue.push(offset);
     this.#queued += 1;
     if (key.readyFor === NOBODY) this.#refresh(key);
+  }
+
+  /** Messages of the key are outstanding at a former consumer: nothing more of it goes out before they have ended. */
+  adopt(hash: number, count: number): KeyState {
+    const key = this.#key(hash);
+    key.runConsumer = FORMER;
+    key.runLength += count;
+    this.slots.leased(key.slot, count);
+    return key;
+  }
+
+  #key(hash: number): KeyState {
+    const known = this.#keys.get(hash);
+    if (known !== undefined) return known;
+    const slot = KeySlots.slotOf(hash);
+    const key: KeyState = {
+      hash,
+      slot,
+      queue: [],
+      head: 0,
+      runConsumer: NOBODY,
+      runLength: 0,
+      broken: false,
+      held: false,
+      readyFor: NOBODY,
+    };
+    this.#keys.set(hash, key);
+    this.#bySlot[slot]!.add(key);
+    return key;
   }
 
   /** The lowest waiting offset of one of the keys that the consumer may be given; undefined if there is none. */
@@ -166,6 +179,13 @@ export class KeyQueues {
     this.#refreshSlots(this.slots.join(consumer, hash));
   }
 
+  /** The key's run has another consumer from now on: the same one under another number. */
+  passRun(key: KeyState, consumer: number): void {
+    key.runConsumer = consumer;
+    this.#refresh(key);
+  }
+
+  /** Its runs have ended, or were passed on. */
   leave(consumer: number): void {
     this.#refreshSlots(this.slots.leave(consumer));
     this.#ready.delete(consumer);

@@ -9,6 +9,9 @@ export const SLOTS = 256;
 /** No consumer. Consumers have numbers from 1. */
 export const NOBODY = 0;
 
+/** Whoever had leases here, or at the partition's former owner, that outlive its stream. */
+export const FORMER = -1;
+
 interface Member {
   readonly hash: number;
   /** Let a lease expire and has not been heard of since: gets no slots while others are there. */

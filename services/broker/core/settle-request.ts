@@ -25,6 +25,7 @@ export interface StreamSettings {
   readonly ackDeadlineSeconds: number | undefined;
   readonly maxOutstandingMessages: number | undefined;
   readonly maxOutstandingBytes: number | undefined;
+  readonly ownedOnly: boolean;
 }
 
 export interface SettleLimits {
@@ -61,6 +62,7 @@ export function parseSubscribe(bytes: Uint8Array, limits: SettleLimits): Subscri
   let ackDeadlineSeconds: number | undefined;
   let maxOutstandingMessages: number | undefined;
   let maxOutstandingBytes: number | undefined;
+  let ownedOnly = false;
   while (reader.tag()) {
     switch (reader.field) {
       case 1:
@@ -110,6 +112,10 @@ export function parseSubscribe(bytes: Uint8Array, limits: SettleLimits): Subscri
         reader.expect(VARINT, 'extend_seconds');
         extendSeconds = seconds(reader.int(), 'extend_seconds', 0, limits);
         break;
+      case 20:
+        reader.expect(VARINT, 'owned_only');
+        ownedOnly = reader.int() !== 0;
+        break;
       default:
         reader.skip();
     }
@@ -128,6 +134,7 @@ export function parseSubscribe(bytes: Uint8Array, limits: SettleLimits): Subscri
     ackDeadlineSeconds,
     maxOutstandingMessages,
     maxOutstandingBytes,
+    ownedOnly,
   };
   return { operations, settings };
 }

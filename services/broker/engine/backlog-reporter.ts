@@ -1,7 +1,8 @@
 // Answers how far behind subscriptions are, and notices when an idle one gets its first message. Asked by
 // adapters/grpc/admin; made by broker.ts.
 
-import type { BacklogReport, BacklogReporter } from './backlog-types.ts';
+import type { BacklogReport } from '../core/backlog-report.ts';
+import type { BacklogReporter } from './backlog-types.ts';
 import type { EngineContext } from './context.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import type { SubscriptionRuntime } from './subscription-runtime.ts';

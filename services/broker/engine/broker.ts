@@ -1,14 +1,14 @@
 // The engine: everything between the stores and the transport. main.ts makes one and starts it; adapters/grpc talks to it.
 //
-//   Definitions ──changes──▶ Broker ──▶ TopicRuntime ──▶ PartitionOwner (one a partition) ──append──▶ LogStore
-//                                │             └───────▶ SubscriptionRuntime ──▶ Dispatcher (one a partition)
-//                                └─ loops: CursorCommitter, LeaseSweeper, RetentionSweeper
+//   Definitions ──changes──▶ Broker ──▶ TopicRuntime ──▶ PartitionOwner (one a partition owned here) ──append──▶ LogStore
+//                             │  │             └───────▶ SubscriptionRuntime ──▶ Dispatcher (one a partition owned here)
+//                             │  └─ loops: CursorCommitter, LeaseSweeper, RetentionSweeper
+//                             └─ Partitions: which of them are owned here;  Remote: the way to those that are not
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
-import { Delivery } from '../core/delivery.ts';
 import { BrokerError } from '../core/errors.ts';
 import type { PartitionId } from '../core/partition.ts';
 import type { PublishBatch } from '../core/publish-batch.ts';
-import type { UnarySettleRequest } from '../core/settle-request.ts';
+import type { SettleOperation, UnarySettleRequest } from '../core/settle-request.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { CursorStore } from '../ports/cursor-store.ts';
 import type { LogStore } from '../ports/log-store.ts';
@@ -16,16 +16,19 @@ import type { OwnershipStore } from '../ports/ownership-store.ts';
 import type { MessageTracing } from '../ports/telemetry.ts';
 import { EngineBacklogReporter } from './backlog-reporter.ts';
 import { ChunkCache } from './chunk-cache.ts';
+import { type Consumer, type ConsumerSink, LocalConsumer } from './consumer.ts';
 import type { EngineContext, EngineLimits, EngineLogger } from './context.ts';
 import { CursorCommitter } from './cursor-committer.ts';
 import type { DefinitionChange } from './definition-catalog.ts';
 import type { Definitions } from './definitions.ts';
-import { Dispatcher } from './dispatcher.ts';
+import type { Dispatcher } from './dispatcher.ts';
 import { LeaseSweeper } from './lease-sweeper.ts';
-import { PartitionOwner } from './partition-owner.ts';
-import { PullConsumer } from './pull.ts';
+import { MOVED, type PartitionOwner } from './partition-owner.ts';
+import { Partitions } from './partitions.ts';
+import { pull } from './pull.ts';
+import type { Remote } from './remote.ts';
 import { RetentionSweeper } from './retention-sweeper.ts';
-import { type ConsumerSink, Session, type SessionLimits } from './session.ts';
+import { Session, type SessionLimits } from './session.ts';
 import { createStats, type Stats } from './stats.ts';
 import { SubscriptionRuntime } from './subscription-runtime.ts';
 import { type PublishedRun, TopicRuntime } from './topic-runtime.ts';
@@ -54,11 +57,16 @@ export interface TopicSize {
   readonly storedBytes: number;
 }
 
+/** The client id of all who pull. */
+const PULL_HASH = 0x9e3779b1;
+
 const STOPPING = new BrokerError('UNAVAILABLE', 'the broker is stopping: connect again');
 
 export class Broker {
   readonly stats: Stats = createStats();
   readonly backlog: EngineBacklogReporter;
+  /** The partitions that are owned here: a cluster's ownership keeper has them opened and handed over. */
+  readonly partitions: Partitions;
   readonly #options: BrokerOptions;
   readonly #context: EngineContext;
   readonly #cache: ChunkCache;
@@ -66,8 +74,10 @@ export class Broker {
   readonly #leases: LeaseSweeper;
   readonly #retention: RetentionSweeper;
   readonly #topics = new Map<string, TopicRuntime>();
+  /** The same by incarnation. */
+  readonly #topicsByEpoch = new Map<number, TopicRuntime>();
   readonly #subscriptions = new Map<string, SubscriptionRuntime>();
-  readonly #pulls = new Map<SubscriptionRuntime, PullConsumer>();
+  #remote: Remote | undefined;
   #lastSessionId = 0;
   #stopping = false;
 
@@ -78,6 +88,21 @@ export class Broker {
     this.#cache = new ChunkCache(options.log, limits.cacheBytes, limits.readBytes);
     this.#committer = new CursorCommitter(options.cursors, this.#context);
     this.#leases = new LeaseSweeper(this.#context);
+    this.partitions = new Partitions({
+      log: options.log,
+      cursors: options.cursors,
+      ownership: options.ownership,
+      context: this.#context,
+      cache: this.#cache,
+      committer: this.#committer,
+      leases: this.#leases,
+      topics: this.#topicsByEpoch,
+      opened: (topic, owner) => this.#remote?.opened(topic, owner),
+      moved: (topic, id, publish) => {
+        if (this.#remote !== undefined) this.#remote.publish(topic, id, publish);
+        else publish.failed(MOVED);
+      },
+    });
     this.#retention = new RetentionSweeper(
       options.log,
       this.#context,
@@ -94,37 +119,55 @@ export class Broker {
     return this.#cache.bytes;
   }
 
-  /** Takes over all partitions. Definitions must be loaded. */
-  async start(): Promise<void> {
+  /**
+   * Takes the definitions up, which must be loaded. With `remote` partitions belong to whom the ownership keeper says; without
+   * it the broker is alone and takes over all of them.
+   */
+  async start(remote?: Remote): Promise<void> {
     const { definitions } = this.#options;
+    this.#remote = remote;
     definitions.onChange((change) => this.#onChange(change));
     for (const topic of definitions.topics()) await this.#openTopic(topic);
     for (const subscription of definitions.subscriptions()) await this.#openSubscription(subscription);
     await definitions.finishDeletions();
     this.#retention.start();
+    this.partitions.start();
   }
 
   /** Ends all streams, stores what was accepted and commits all cursors. */
   async stop(): Promise<void> {
     this.#stopping = true;
     for (const subscription of this.#subscriptions.values()) subscription.close(STOPPING);
+    this.partitions.stop();
     await this.#retention.stop();
-    const owners = [...this.#topics.values()].flatMap((topic) => topic.owners);
+    const owners = [...this.#topics.values()].flatMap((topic) => [...topic.owners.values()]);
     await Promise.all(owners.map((owner) => owner.flushed()));
     for (const owner of owners) owner.close(STOPPING);
     await this.#committer.flushed();
+    this.#remote?.close();
   }
 
-  /** What was published before the call and acknowledged is below these, by partition. */
-  async currentEnds(topic: TopicDefinition): Promise<number[]> {
-    return this.#topicRuntime(topic.name).owners.map((owner) => owner.bounds.endOffset);
+  /** What was published before the call and acknowledged is below these, by partition. UNAVAILABLE. */
+  async currentEnds({ name, logEpoch, partitions }: TopicDefinition): Promise<number[]> {
+    const { owners } = this.#topicRuntime(name);
+    const ends: Promise<number>[] = [];
+    for (let partition = 0; partition < partitions; partition += 1) {
+      const owner = owners.get(partition);
+      // What the owner has acknowledged it has stored.
+      ends.push(
+        owner !== undefined
+          ? Promise.resolve(owner.bounds.endOffset)
+          : this.#options.log.bounds({ logEpoch, partition }).then(({ endOffset }) => endOffset),
+      );
+    }
+    return Promise.all(ends);
   }
 
-  /** Of the topics whose partitions are owned here. */
+  /** Of the partitions that are owned here. */
   topicSizes(): TopicSize[] {
     return [...this.#topics.values()].map(({ definition, owners }) => {
       const size = { topic: definition.name, publishedMessages: 0, storedMessages: 0, storedBytes: 0 };
-      for (const { bounds } of owners) {
+      for (const { bounds } of owners.values()) {
         size.publishedMessages += bounds.endOffset;
         size.storedMessages += bounds.endOffset - bounds.headOffset;
         size.storedBytes += bounds.endByte - bounds.headByte;
@@ -133,12 +176,14 @@ export class Broker {
     });
   }
 
+  /** The owner of a partition that is owned here. */
+  owner({ logEpoch, partition }: PartitionId): PartitionOwner | undefined {
+    return this.#topicsByEpoch.get(logEpoch)?.owners.get(partition);
+  }
+
   /** 0 if the partition is not owned here. */
-  ownerEpochOf({ logEpoch, partition }: PartitionId): number {
-    for (const { definition, owners } of this.#topics.values()) {
-      if (definition.logEpoch === logEpoch) return owners[partition]?.ownerEpoch ?? 0;
-    }
-    return 0;
+  ownerEpochOf(id: PartitionId): number {
+    return this.owner(id)?.ownerEpoch ?? 0;
   }
 
   /** Throws NOT_FOUND, UNAVAILABLE. */
@@ -173,13 +218,17 @@ export class Broker {
     );
   }
 
-  /** Adds a consumer. Throws NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE. */
+  /**
+   * Adds a consumer; with `ownedOnly` for the partitions that are owned here. Throws NOT_FOUND, RESOURCE_EXHAUSTED,
+   * UNAVAILABLE.
+   */
   subscribe(
     subscription: string,
     consumerHash: number,
     sink: ConsumerSink,
     limits: Omit<SessionLimits, 'ackDeadlineMs'> & { ackDeadlineMs: number | undefined },
-  ): { session: Session; runtime: SubscriptionRuntime } {
+    ownedOnly = false,
+  ): Consumer {
     if (this.#stopping) throw STOPPING;
     const runtime = this.#subscriptionRuntime(subscription);
     const { maxConsumersPerSubscription: most } = this.#options;
@@ -188,13 +237,20 @@ export class Broker {
         'RESOURCE_EXHAUSTED',
         `${subscription} has ${most} consumers already, which is the limit`,
       );
+    const total = { ...limits, ackDeadlineMs: limits.ackDeadlineMs ?? runtime.definition.ackDeadlineMs };
+    const hash = consumerHash || this.#lastSessionId + 1;
+    const local = (itsSink: ConsumerSink, itsLimits: SessionLimits): Consumer =>
+      this.join(runtime, hash, itsSink, itsLimits);
+    if (this.#remote === undefined || ownedOnly) return local(sink, total);
+    return this.#remote.consumer(runtime.definition, hash, sink, total, local);
+  }
+
+  /** Adds a consumer at the dispatchers of this broker. */
+  join(runtime: SubscriptionRuntime, hash: number, sink: ConsumerSink, limits: SessionLimits): Consumer {
     this.#lastSessionId += 1;
-    const session = new Session(this.#lastSessionId, consumerHash || this.#lastSessionId, sink, {
-      ...limits,
-      ackDeadlineMs: limits.ackDeadlineMs ?? runtime.definition.ackDeadlineMs,
-    });
+    const session = new Session(this.#lastSessionId, hash, sink, limits);
     runtime.join(session);
-    return { session, runtime };
+    return new LocalConsumer(session, runtime);
   }
 
   /** Throws NOT_FOUND, UNAVAILABLE. */
@@ -204,28 +260,67 @@ export class Broker {
     waitMs: number,
     onGone: (over: () => void) => void = () => {},
   ): Promise<Buffer[]> {
-    if (this.#stopping) throw STOPPING;
-    const runtime = this.#subscriptionRuntime(subscription);
-    let consumer = this.#pulls.get(runtime);
-    if (consumer === undefined) {
-      this.#lastSessionId += 1;
-      consumer = new PullConsumer(
-        runtime,
-        this.#context,
-        this.#lastSessionId,
-        this.#options.maxPullBytes,
-        () => this.#pulls.delete(runtime),
-      );
-      this.#pulls.set(runtime, consumer);
-    }
-    return consumer.pull(maxMessages, waitMs, onGone);
+    const limits = {
+      maxOutstandingMessages: maxMessages,
+      maxOutstandingBytes: this.#options.maxPullBytes,
+      ackDeadlineMs: undefined,
+    };
+    // Always the same hash: ordering keys stay with those who pull.
+    const join = (sink: ConsumerSink): Consumer => this.subscribe(subscription, PULL_HASH, sink, limits);
+    return pull(join, waitMs, this.#context.clock, onGone);
   }
 
-  /** Acknowledge and ModifyAckDeadline: resolves when the cursors are durable. Rejects with NOT_FOUND. */
-  async settle(request: UnarySettleRequest): Promise<void> {
-    const touched = this.#subscriptionRuntime(request.subscription).settle(0, request);
-    if (touched.size > 0 && request.operations.some(({ kind }) => kind === 'ack'))
-      await this.#committer.flushed();
+  /**
+   * Acknowledge and ModifyAckDeadline: resolves when the cursors are durable. Rejects with NOT_FOUND; UNAVAILABLE: a
+   * partition has no owner just now, or lost it meanwhile.
+   */
+  async settle({ subscription, operations }: UnarySettleRequest): Promise<void> {
+    const runtime = this.#subscriptionRuntime(subscription);
+    const { here, elsewhere } = this.#split(runtime, operations);
+    const remotely = elsewhere.length > 0 ? this.#remote?.settle(subscription, elsewhere) : undefined;
+    // Awaited at the end: it must not be left alone if the local part fails.
+    await Promise.all([this.#settleHere(runtime, here), remotely]);
+  }
+
+  /** Settles what concerns partitions owned here, durably, and returns the rest. Rejects with NOT_FOUND, UNAVAILABLE. */
+  async settleOwned(
+    subscription: string,
+    operations: readonly SettleOperation[],
+  ): Promise<readonly SettleOperation[]> {
+    const runtime = this.#subscriptionRuntime(subscription);
+    const { here, elsewhere } = this.#split(runtime, operations);
+    await this.#settleHere(runtime, here);
+    return elsewhere;
+  }
+
+  /** The subscription at work here. Throws NOT_FOUND, UNAVAILABLE. */
+  runtimeOf(subscription: string): SubscriptionRuntime {
+    return this.#subscriptionRuntime(subscription);
+  }
+
+  #split(
+    { dispatchers, definition }: SubscriptionRuntime,
+    operations: readonly SettleOperation[],
+  ): { here: SettleOperation[]; elsewhere: SettleOperation[] } {
+    const here: SettleOperation[] = [];
+    const elsewhere: SettleOperation[] = [];
+    for (const operation of operations) {
+      // Of an earlier incarnation of the topic: there is nothing to settle.
+      if (operation.logEpoch !== definition.topicEpoch) continue;
+      if (dispatchers.has(operation.partition)) here.push(operation);
+      else elsewhere.push(operation);
+    }
+    return { here, elsewhere };
+  }
+
+  async #settleHere(runtime: SubscriptionRuntime, operations: readonly SettleOperation[]): Promise<void> {
+    if (operations.length === 0) return;
+    const touched: ReadonlySet<Dispatcher> = runtime.settle(0, { operations });
+    if (touched.size === 0 || !operations.some(({ kind }) => kind === 'ack')) return;
+    await this.#committer.flushed();
+    for (const { owner, closed } of touched) {
+      if (closed && owner.closed) throw MOVED;
+    }
   }
 
   #topicRuntime(name: string): TopicRuntime {
@@ -253,27 +348,25 @@ export class Broker {
 
   /** Creates the runtime, or brings it up to a changed definition: partitions can only have been added. */
   async #openTopic(definition: TopicDefinition): Promise<void> {
-    const topic = this.#topics.get(definition.name) ?? new TopicRuntime(definition, this.#context);
+    let topic = this.#topics.get(definition.name);
+    if (topic === undefined) {
+      topic = new TopicRuntime(definition, this.#context, (id, publish) => {
+        if (this.#remote !== undefined) this.#remote.publish(topic!.definition, id, publish);
+        else publish.failed(MOVED);
+      });
+    }
     topic.definition = definition;
-    const added: PartitionOwner[] = [];
-    for (let partition = topic.owners.length; partition < definition.partitions; partition += 1) {
-      const id = { logEpoch: definition.logEpoch, partition };
-      const ownerEpoch = await this.#options.ownership.acquire(id);
-      const bounds = await this.#options.log.bounds(id);
-      const isEmpty = bounds.headOffset === bounds.endOffset;
-      const [newest] = isEmpty ? [] : await this.#options.log.describe(id, bounds.endOffset - 1, 1);
-      const answerFirst = definition.durability === 'memory';
-      const newestMs = newest?.publishTimeMs ?? 0;
-      added.push(
-        new PartitionOwner(id, ownerEpoch, bounds, this.#cache, this.#context, answerFirst, newestMs),
-      );
-    }
-    // Subscriptions first, so that they miss nothing of the new partitions.
-    for (const subscription of topic.subscriptions.values()) {
-      for (const owner of added) await this.#addDispatcher(subscription, owner);
-    }
-    topic.owners.push(...added);
+    this.#topicsByEpoch.set(definition.logEpoch, topic);
+    if (this.#remote === undefined) await this.#ownAll(topic);
     this.#topics.set(definition.name, topic);
+  }
+
+  async #ownAll({ definition, owners }: TopicRuntime): Promise<void> {
+    for (let partition = 0; partition < definition.partitions; partition += 1) {
+      if (owners.has(partition)) continue;
+      const id = { logEpoch: definition.logEpoch, partition };
+      await this.partitions.own(id, await this.#options.ownership.acquire(id));
+    }
   }
 
   async #openSubscription(definition: SubscriptionDefinition): Promise<void> {
@@ -287,60 +380,52 @@ export class Broker {
       this.backlog.firstMessage(name),
     );
     try {
-      for (const owner of topic.owners) await this.#addDispatcher(runtime, owner);
+      // Partitions may be opened and given up meanwhile.
+      for (let owner = lacking(topic, runtime); owner !== undefined; owner = lacking(topic, runtime))
+        await this.partitions.addDispatcher(runtime, owner);
     } catch (error) {
       // One that is left behind would go on committing cursors beside those of the next try.
       for (const dispatcher of [...runtime.dispatchers.values()]) runtime.removeDispatcher(dispatcher);
       throw error;
     }
+    for (const dispatcher of [...runtime.dispatchers.values()])
+      if (dispatcher.owner.closed) runtime.removeDispatcher(dispatcher);
     topic.subscriptions.set(definition.name, runtime);
     this.#subscriptions.set(definition.name, runtime);
   }
 
-  async #addDispatcher(runtime: SubscriptionRuntime, owner: PartitionOwner): Promise<void> {
-    const { definition } = runtime;
-    const { limits } = this.#context;
-    const record = await this.#options.cursors.load(definition.incarnation, owner.id);
-    // Deleted meanwhile.
-    if (runtime.closed) return;
-    const { headOffset, endOffset } = owner.bounds;
-    const startOffset = definition.startOffsets?.[owner.id.partition] ?? 0;
-    const delivery = new Delivery(
-      {
-        ordering: definition.ordering,
-        maxHoles: limits.maxHoles,
-        maxQueued: limits.maxQueued,
-        maxRun: limits.maxRun,
-      },
-      record === undefined ? { startOffset } : { record },
-      endOffset,
-    );
-    const dispatcher = new Dispatcher(owner, delivery, runtime, this.#context, this.#committer, this.#leases);
-    if (headOffset > delivery.floor) dispatcher.apply({ kind: 'trim', headOffset });
-    runtime.addDispatcher(dispatcher);
-  }
-
   async #dropTopic({ name, logEpoch }: TopicDefinition): Promise<void> {
-    const topic = this.#topics.get(name);
-    if (topic?.definition.logEpoch === logEpoch) {
-      this.#topics.delete(name);
-      for (const owner of topic.owners) owner.close(new BrokerError('NOT_FOUND', `${name} was deleted`));
-      await Promise.all(topic.owners.map((owner) => owner.flushed()));
+    const topic = this.#topicsByEpoch.get(logEpoch);
+    if (topic !== undefined) {
+      this.#topicsByEpoch.delete(logEpoch);
+      if (this.#topics.get(name) === topic) this.#topics.delete(name);
+      const owners = [...topic.owners.values()];
+      for (const owner of owners) owner.close(new BrokerError('NOT_FOUND', `${name} was deleted`));
+      await Promise.all(owners.map((owner) => owner.flushed()));
     }
     await this.#options.log.drop(logEpoch);
   }
 
-  async #dropSubscription({ name, incarnation }: SubscriptionDefinition): Promise<void> {
+  async #dropSubscription(definition: SubscriptionDefinition): Promise<void> {
+    const { name, incarnation } = definition;
     const runtime = this.#subscriptions.get(name);
     if (runtime?.definition.incarnation === incarnation) {
       this.#subscriptions.delete(name);
-      this.#pulls.delete(runtime);
       this.#topics.get(runtime.definition.topic)?.subscriptions.delete(name);
       runtime.close(new BrokerError('NOT_FOUND', `${name} was deleted`));
       for (const dispatcher of [...runtime.dispatchers.values()]) runtime.removeDispatcher(dispatcher);
+      this.#remote?.dropped(definition);
       // A commit under way could write a cursor after it was dropped.
       await this.#committer.flushed();
     }
     await this.#options.cursors.drop(incarnation);
   }
+}
+
+/** An owner of the topic whose partition the subscription does not follow yet; undefined if there is none. */
+function lacking(topic: TopicRuntime, runtime: SubscriptionRuntime): PartitionOwner | undefined {
+  for (const owner of topic.owners.values()) {
+    if (!owner.closed && runtime.dispatchers.get(owner.id.partition)?.owner !== owner) return owner;
+  }
+  return undefined;
 }

@@ -19,6 +19,8 @@ export interface EngineLimits {
   /** Published and not yet appended, over all partitions: beyond, publishes are refused. */
   readonly maxUncommittedBytes: number;
   readonly cacheBytes: number;
+  /** Appended lately, kept in case the store goes back; 0: it can't. */
+  readonly recentBytes: number;
   /** Read from the store at once by a dispatcher behind the tail. */
   readonly readBytes: number;
   readonly maxHoles: number;

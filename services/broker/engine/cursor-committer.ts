@@ -15,7 +15,8 @@ export interface CursorHolder {
   snapshot(): Uint8Array;
   /** The last snapshot is durable. */
   committed(): void;
-  close(): void;
+  /** The owner's claim is stale: nothing of it is written any more. */
+  lost(): void;
 }
 
 const RETRY_MS = 250;
@@ -109,11 +110,7 @@ export class CursorCommitter {
     stats.cursorCommits += commits.length;
     try {
       const stale = await this.#store.commit(commits);
-      for (const index of stale) {
-        const { owner } = holders[index]!;
-        owner.close(new BrokerError('UNAVAILABLE', 'the partition has moved to another broker: try again'));
-        holders[index]!.close();
-      }
+      for (const index of stale) holders[index]!.lost();
       return true;
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error;

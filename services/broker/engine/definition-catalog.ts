@@ -52,15 +52,19 @@ export class DefinitionCatalog {
   readonly #tombstones = new Map<string, Tombstone>();
   /** Created or changed, but a listener failed: it hears of them again. */
   readonly #unheard = new Map<string, Entry>();
-  /** Names of which the store may hold something else than we do, because the outcome of a put is unknown. */
-  readonly #uncertain = new Set<string>();
+  readonly #onWritten: (kind: DefinitionKind, name: string) => void;
   readonly #serial = new SerialByKey();
   readonly #listeners = new Set<ChangeListener>();
   #partitions = 0;
 
-  constructor(store: DefinitionStore, warn: WarningSink) {
+  constructor(
+    store: DefinitionStore,
+    warn: WarningSink,
+    onWritten: (kind: DefinitionKind, name: string) => void = () => undefined,
+  ) {
     this.#store = store;
     this.#warn = warn;
+    this.#onWritten = onWritten;
   }
 
   /** Of all live topics. */
@@ -90,10 +94,50 @@ export class DefinitionCatalog {
     }
   }
 
-  /** Runs a change of one name after all earlier ones of it, with the store's state known and no deletion left over. */
+  /** Takes up what other brokers have written since. Rejects if the store does not answer. */
+  async refresh(): Promise<void> {
+    const stored = new Map((await this.#store.list()).map((each) => [`${each.kind} ${each.name}`, each]));
+    const changed = new Map<string, { kind: DefinitionKind; name: string }>();
+    for (const [key, { kind, name, revision }] of stored) {
+      const known = this.#tombstones.get(key) ?? this.#live(kind, name);
+      if (known?.definition.revision !== revision) changed.set(key, { kind, name });
+    }
+    for (const { definition: topic } of this.#allLive('topic')) {
+      if (!stored.has(`topic ${topic.name}`))
+        changed.set(`topic ${topic.name}`, { kind: 'topic', name: topic.name });
+    }
+    for (const { definition } of this.#allLive('subscription')) {
+      const key = `subscription ${definition.name}`;
+      if (!stored.has(key)) changed.set(key, { kind: 'subscription', name: definition.name });
+    }
+    for (const [key, { kind, definition }] of this.#tombstones) {
+      if (!stored.has(key)) changed.set(key, { kind, name: definition.name });
+    }
+    // Topics first: their subscriptions need them.
+    for (const [key, { kind, name }] of [...changed].sort(([, a], [, b]) => topicsFirst(a, b))) {
+      await this.#serial.run(key, async () => {
+        try {
+          await this.#take(kind, name);
+          await this.#bury(kind, name);
+        } catch (error) {
+          this.#warn('a change by another broker is not in effect yet and will be tried again', {
+            error,
+            name,
+          });
+        }
+      });
+    }
+  }
+
+  *#allLive(kind: DefinitionKind): IterableIterator<Entry> {
+    if (kind === 'topic') for (const definition of this.topics.values()) yield { kind, definition };
+    else for (const definition of this.subscriptions.values()) yield { kind, definition };
+  }
+
+  /** Runs a change of one name after all earlier ones of it, as the store has it now, with no deletion left over. */
   exclusively<T>(kind: DefinitionKind, name: string, change: () => Promise<T>): Promise<T> {
     return this.#serial.run(`${kind} ${name}`, async () => {
-      await this.#settle(kind, name);
+      await this.#take(kind, name);
       await this.#bury(kind, name);
       await this.#tellAgain(`${kind} ${name}`);
       return change();
@@ -190,11 +234,11 @@ export class DefinitionCatalog {
       if (error instanceof BrokerError && error.code === 'RESOURCE_EXHAUSTED') throw error;
       // Unknown, or someone else wrote. If ours is there it was written; otherwise the next change of the name looks again,
       // since a write that timed out may still arrive.
-      this.#uncertain.add(keyOf(entry));
-      const found = await this.#find(kind, name).catch(() => undefined);
+      const found = await this.#store.get(kind, name).catch(() => undefined);
       if (found?.revision !== revision + 1 || found.body !== body) throw error;
-      this.#uncertain.delete(keyOf(entry));
       return found.revision;
+    } finally {
+      this.#onWritten(kind, name);
     }
   }
 
@@ -203,30 +247,46 @@ export class DefinitionCatalog {
       await this.#store.remove(kind, name, revision);
     } catch (error) {
       // An earlier try may have removed it without our hearing so.
-      if ((await this.#find(kind, name)) !== undefined) throw error;
+      if ((await this.#store.get(kind, name)) !== undefined) throw error;
     }
   }
 
-  /** Finds out what the store holds under a name whose last put had no known outcome. */
-  async #settle(kind: DefinitionKind, name: string): Promise<void> {
+  /** Takes up what the store has under a name: another broker may have changed it, or a put of ours had no known outcome. */
+  async #take(kind: DefinitionKind, name: string): Promise<void> {
+    const found = await this.#store.get(kind, name);
     const key = `${kind} ${name}`;
-    if (!this.#uncertain.has(key)) return;
-    const found = await this.#find(kind, name);
-    const known = kind === 'topic' ? this.topics.get(name) : this.subscriptions.get(name);
-    this.#uncertain.delete(key);
-    if (found === undefined) return;
-    const { entry, deleted } = decode(found);
-    if (deleted) {
-      this.#forget(entry);
-      this.#tombstones.set(key, { ...entry, doomed: false });
-    } else if (known?.revision !== entry.definition.revision) {
-      this.#remember(entry);
-      await this.#emit(known === undefined ? 'created' : 'updated', entry);
+    const known = this.#live(kind, name);
+    const next = found === undefined ? undefined : decode(found);
+    if (next?.deleted === true) {
+      const before = this.#tombstones.get(key);
+      if (known !== undefined) this.#forget(known);
+      // Who deleted a topic deletes its subscriptions, too, unless that broker has gone.
+      if (known?.kind === 'topic') this.subscriptionsOf(name).forEach((each) => void this.#doom(each));
+      if (known !== undefined || before === undefined || before.doomed)
+        this.#tombstones.set(key, { ...next.entry, doomed: false });
+      return;
     }
+    const same = next !== undefined && known !== undefined && isSame(known, next.entry);
+    if (same && known.definition.revision === next.entry.definition.revision) return;
+    const gone = same ? undefined : (known ?? this.#tombstones.get(key));
+    if (gone !== undefined && !(next !== undefined && isSame(gone, next.entry))) {
+      // Deleted by another broker, and perhaps created again since.
+      this.#forget(gone);
+      this.#tombstones.delete(key);
+      await this.#emit('deleted', gone);
+    }
+    if (next === undefined || this.#tombstones.has(key)) return;
+    this.#remember(next.entry);
+    await this.#emit(same ? 'updated' : 'created', next.entry);
   }
 
-  async #find(kind: DefinitionKind, name: string): Promise<Definition | undefined> {
-    return (await this.#store.list()).find((each) => each.kind === kind && each.name === name);
+  #live(kind: DefinitionKind, name: string): Entry | undefined {
+    if (kind === 'topic') {
+      const definition = this.topics.get(name);
+      return definition && { kind, definition };
+    }
+    const definition = this.subscriptions.get(name);
+    return definition && { kind, definition };
   }
 
   #remember(entry: Entry): void {
@@ -275,8 +335,17 @@ export class DefinitionCatalog {
   }
 }
 
-function topicsFirst(a: Entry, b: Entry): number {
+function topicsFirst(a: { kind: DefinitionKind }, b: { kind: DefinitionKind }): number {
   return a.kind === b.kind ? 0 : a.kind === 'topic' ? -1 : 1;
+}
+
+/** Of the same incarnation. */
+function isSame(a: Entry, b: Entry): boolean {
+  return incarnationOf(a) === incarnationOf(b);
+}
+
+function incarnationOf(entry: Entry): number {
+  return entry.kind === 'topic' ? entry.definition.logEpoch : entry.definition.incarnation;
 }
 
 function keyOf({ kind, definition }: Entry): string {

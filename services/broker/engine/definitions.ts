@@ -26,7 +26,7 @@ import {
   MAX_TOPICS_PER_PROJECT,
 } from '../limits.ts';
 import type { Clock } from '../ports/clock.ts';
-import type { DefinitionStore } from '../ports/definition-store.ts';
+import type { DefinitionKind, DefinitionStore } from '../ports/definition-store.ts';
 import { type ChangeListener, DefinitionCatalog, type WarningSink } from './definition-catalog.ts';
 import type { Page, PageRequest } from './definition-index.ts';
 
@@ -44,11 +44,18 @@ export interface DefinitionsOptions {
   readonly store: DefinitionStore;
   readonly clock: Clock;
   /** The levels that the store can give, and the one of a topic that doesn't ask for any. */
-  readonly durability: { readonly supported: readonly DurabilityLevel[]; readonly default: DurabilityLevel };
+  readonly durability: {
+    readonly supported: readonly DurabilityLevel[];
+    readonly default: DurabilityLevel;
+    /** Why the store can't give a level just now; undefined if it can. Absent: it always can. */
+    readonly check?: (level: DurabilityLevel, minReplicas: number) => Promise<string | undefined>;
+  };
   /** The next offset of each partition, in order. Every publish that was acknowledged before the call is below it. */
   readonly currentEnds: (topic: TopicDefinition) => Promise<readonly number[]>;
   readonly audit: (record: AuditRecord) => void;
   readonly onWarning: WarningSink;
+  /** Something was written: other brokers should look. */
+  readonly onWritten?: (kind: DefinitionKind, name: string) => void;
 }
 
 export class Definitions {
@@ -65,7 +72,7 @@ export class Definitions {
   constructor(options: DefinitionsOptions) {
     this.#options = options;
     this.#defaults = { ...DEFINITION_DEFAULTS, durability: options.durability.default };
-    this.#catalog = new DefinitionCatalog(options.store, options.onWarning);
+    this.#catalog = new DefinitionCatalog(options.store, options.onWarning, options.onWritten);
   }
 
   /** Reads everything from the store. Once, before anything else; listeners hear nothing of it. */
@@ -89,6 +96,11 @@ export class Definitions {
   /** Tells listeners again of changes that they failed to take up, because of a failing store. Call it now and then. */
   finishChanges(): Promise<void> {
     return this.#catalog.finishChanges();
+  }
+
+  /** Takes up what other brokers have written since. UNAVAILABLE; what was taken up till then stays. */
+  refresh(): Promise<void> {
+    return this.#catalog.refresh();
   }
 
   topic(name: string): TopicDefinition | undefined {
@@ -144,7 +156,7 @@ export class Definitions {
   createTopic(principal: string, input: TopicInput): Promise<TopicDefinition> {
     return this.#audited(principal, 'create', input.name, async () => {
       const spec = newTopic(input, DEFINITION_LIMITS, this.#defaults);
-      this.#checkDurability(spec.durability);
+      await this.#checkDurability(spec.durability, spec.minReplicas);
       return this.#catalog.exclusively('topic', spec.name, async () => {
         if (this.topic(spec.name))
           throw new BrokerError('ALREADY_EXISTS', `there is a topic ${spec.name} already`);
@@ -237,12 +249,15 @@ export class Definitions {
     });
   }
 
-  #checkDurability(level: DurabilityLevel): void {
-    const { supported } = this.#options.durability;
-    if (supported.includes(level)) return;
+  async #checkDurability(level: DurabilityLevel, minReplicas: number): Promise<void> {
+    const { supported, check } = this.#options.durability;
+    const reason = supported.includes(level)
+      ? await check?.(level, minReplicas)
+      : `it can give ${supported.join(', ')}`;
+    if (reason === undefined) return;
     throw new BrokerError(
       'FAILED_PRECONDITION',
-      `topic.durability: this store can't give ${level}; it can give ${supported.join(', ')}`,
+      `topic.durability: this store can't give ${level}: ${reason}`,
     );
   }
 

@@ -1,11 +1,11 @@
 // Delivery of one subscription in one partition, run by the partition's owner: collects events, lets core/delivery decide,
 // performs the effects in order. Made by SubscriptionRuntime; follows a PartitionOwner.
-import { recutFrame } from '../core/chunk.ts';
 import type { SubscriptionDefinition } from '../core/definitions.ts';
 import type { Delivery } from '../core/delivery.ts';
-import type { DeliveredRun, DeliveryEffect, DeliveryEvent } from '../core/delivery-events.ts';
+import type { DeliveryEffect, DeliveryEvent } from '../core/delivery-events.ts';
 import { assertNever, BrokerError } from '../core/errors.ts';
 import type { CachedChunk } from './chunk-cache.ts';
+import { DeliveredMessages } from './consumer.ts';
 import type { EngineContext } from './context.ts';
 import type { CursorCommitter, CursorHolder } from './cursor-committer.ts';
 import type { LeaseHolder, LeaseSweeper } from './lease-sweeper.ts';
@@ -23,6 +23,8 @@ export interface DispatcherHost {
   firstMessage(): void;
   /** A consumer that had no credit may have some now. */
   creditReturned(): void;
+  /** Gives the dispatcher nothing more to do; see SubscriptionRuntime. */
+  detach(dispatcher: Dispatcher): void;
 }
 
 const LOAD_RETRY_MS = 200;
@@ -59,6 +61,10 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
     this.apply({ kind: 'append', endOffset });
     if (idle) this.host.firstMessage();
     this.host.pump(this);
+  }
+
+  restored(): void {
+    this.#committer.soon(this);
   }
 
   trimmed(headOffset: number): void {
@@ -141,6 +147,10 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
     this.host.pump(this);
   }
 
+  lost(): void {
+    this.owner.lose();
+  }
+
   close(): void {
     this.closed = true;
     this.owner.followers.delete(this);
@@ -180,9 +190,11 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
     stats.deliveredMessages += effect.messages;
     stats.deliveredBytes += effect.bytes;
     stats.deliveryWrites += 1;
+    for (const { first, last, attempt } of effect.runs)
+      if (attempt > 1) stats.redeliveredMessages += last - first + 1;
     this.#sweeper.watch(this);
-    const frames = this.#frames(effect.runs, chunk);
-    session.sink.send(frames);
+    const delivered = new DeliveredMessages(this.owner.id, chunk, effect.runs, effect.messages, effect.bytes);
+    session.sink.deliver(delivered);
     if (tracing !== undefined) {
       const { name, topic } = this.host.definition;
       tracing.delivered({
@@ -190,32 +202,9 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
         topic,
         partition: this.owner.id,
         messages: effect.messages,
-        frames,
+        frames: delivered.frames,
       });
     }
-  }
-
-  /** The bytes of the runs: the chunk itself or a part of it where they are in one piece, else put together. */
-  #frames(runs: readonly DeliveredRun[], chunk: CachedChunk): Buffer {
-    const only = runs[0]!;
-    if (runs.length === 1 && only.attempt === 1) {
-      if (only.first === chunk.firstOffset && only.last === chunk.endOffset - 1) return chunk.bytes;
-      return frameRange(chunk, only.first, only.last);
-    }
-    const parts: Uint8Array[] = [];
-    for (const { first, last, attempt } of runs) {
-      if (attempt === 1) {
-        parts.push(frameRange(chunk, first, last));
-        continue;
-      }
-      this.#context.stats.redeliveredMessages += last - first + 1;
-      const ends = chunk.ends();
-      for (let offset = first; offset <= last; offset += 1) {
-        const at = offset - chunk.firstOffset;
-        parts.push(recutFrame(chunk.bytes, at === 0 ? 0 : ends[at - 1]!, ends[at]!, attempt));
-      }
-    }
-    return Buffer.concat(parts);
   }
 
   /** There is nothing at the offset or behind it, although it was appended. */
@@ -247,9 +236,3 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
 
 /** A share of a chunk below this costs more in writes than it gains in balance. */
 const MIN_SHARE = 16;
-
-function frameRange(chunk: CachedChunk, first: number, last: number): Buffer {
-  const ends = chunk.ends();
-  const from = first === chunk.firstOffset ? 0 : ends[first - chunk.firstOffset - 1]!;
-  return chunk.bytes.subarray(from, ends[last - chunk.firstOffset]!);
-}

@@ -3,14 +3,15 @@
 //
 //   publish → pending → (one append under way) → store → publishers hear, dispatchers get the same chunk
 //
-// While an append is under way the next publishes gather: the slower the store, the larger the groups. An append of unknown
-// outcome is looked up in the store before anything else is appended.
+// While an append is under way the next publishes gather: the slower the store, the larger the groups. log-writer.ts sees
+// to it that every append has a known outcome before anything else is appended.
 import { cutChunk, type Slice, sliceBytes, sliceLength, splitSlice } from '../core/chunk.ts';
-import { assert, BrokerError } from '../core/errors.ts';
+import { BrokerError } from '../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../core/partition.ts';
 import type { ChunkInfo, LogBounds, LogStore } from '../ports/log-store.ts';
 import { CachedChunk, type ChunkCache, PartitionChunks } from './chunk-cache.ts';
 import type { EngineContext } from './context.ts';
+import type { LogWriter } from './log-writer.ts';
 
 export interface PendingPublish {
   readonly slice: Slice;
@@ -25,7 +26,28 @@ export interface LogFollower {
   readonly floor: number;
   appended(endOffset: number): void;
   trimmed(headOffset: number): void;
+  /** The store had gone back and was put right: what else was written lately may be gone, too. */
+  restored(): void;
 }
+
+export interface PartitionOwnerOptions {
+  readonly id: PartitionId;
+  readonly writer: LogWriter;
+  readonly bounds: LogBounds;
+  /** Of the newest chunk. */
+  readonly lastPublishTimeMs: number;
+  readonly cache: ChunkCache;
+  readonly context: EngineContext;
+  /** Answer publishers before the store has the messages: durability `memory`. */
+  readonly answerFirst: boolean;
+  /** The claim has gone to another broker. */
+  readonly onLost: (owner: PartitionOwner) => void;
+  /** A publish that was accepted here and certainly not stored, because the partition has moved. In their order. */
+  readonly onMoved: (publish: PendingPublish) => void;
+}
+
+/** With this reason a partition is closed whose publishes are to go on elsewhere. */
+export const MOVED = new BrokerError('UNAVAILABLE', 'the partition has moved to another broker: try again');
 
 /** A publish on its way through the append. */
 interface Waiting {
@@ -35,43 +57,44 @@ interface Waiting {
   answered: boolean;
 }
 
-const FIRST_RETRY_MS = 50;
-const MAX_RETRY_MS = 2_000;
+const UNKNOWN = new BrokerError(
+  'UNAVAILABLE',
+  'the store does not answer: the messages may have been stored',
+);
 
 export class PartitionOwner {
   readonly id: PartitionId;
-  readonly ownerEpoch: number;
   readonly chunks: PartitionChunks;
   readonly followers = new Set<LogFollower>();
+  readonly #options: PartitionOwnerOptions;
   readonly #log: LogStore;
   readonly #context: EngineContext;
-  /** Answer publishers before the store has the messages: durability `memory`. */
-  readonly #answerFirst: boolean;
   #bounds: LogBounds;
-  /** Of the newest chunk: the next one's is not smaller, also when the clock was set back. */
+  /** The next chunk's time is not smaller than this, also when the clock was set back. */
   #lastPublishTimeMs: number;
   #pending: Waiting[] = [];
-  #appending = false;
+  #working = false;
+  #verify = false;
   #closed: BrokerError | undefined;
   #idle: (() => void)[] = [];
 
-  constructor(
-    id: PartitionId,
-    ownerEpoch: number,
-    bounds: LogBounds,
-    cache: ChunkCache,
-    context: EngineContext,
-    answerFirst: boolean,
-    lastPublishTimeMs: number,
-  ) {
-    this.id = id;
-    this.#lastPublishTimeMs = lastPublishTimeMs;
-    this.ownerEpoch = ownerEpoch;
-    this.chunks = new PartitionChunks(id, cache);
-    this.#log = cache.log;
-    this.#bounds = bounds;
-    this.#context = context;
-    this.#answerFirst = answerFirst;
+  constructor(options: PartitionOwnerOptions) {
+    this.#options = options;
+    this.id = options.id;
+    this.#lastPublishTimeMs = options.lastPublishTimeMs;
+    this.chunks = new PartitionChunks(options.id, options.cache);
+    this.#log = options.cache.log;
+    this.#bounds = options.bounds;
+    this.#context = options.context;
+  }
+
+  /** Changes when a store that had forgotten the claim gives a new one. */
+  get ownerEpoch(): number {
+    return this.#options.writer.ownerEpoch;
+  }
+
+  get closed(): boolean {
+    return this.#closed !== undefined;
   }
 
   get bounds(): LogBounds {
@@ -83,7 +106,8 @@ export class PartitionOwner {
     const { stats, limits } = this.#context;
     const bytes = sliceBytes(publish.slice);
     if (this.#closed !== undefined) {
-      publish.failed(this.#closed);
+      if (this.#closed === MOVED) this.#options.onMoved(publish);
+      else publish.failed(this.#closed);
       return;
     }
     if (stats.uncommittedBytes + bytes > limits.maxUncommittedBytes) {
@@ -98,22 +122,27 @@ export class PartitionOwner {
     }
     stats.uncommittedBytes += bytes;
     this.#pending.push({ publish, bytes, answered: false });
-    if (!this.#appending) {
-      this.#appending = true;
-      this.#context.clock.defer(() => void this.#appendAll());
-    }
+    this.#work();
+  }
+
+  /** Looks whether the store still has what it has acknowledged. */
+  verify(): void {
+    if (!this.#options.writer.holdsRecent || this.#closed !== undefined) return;
+    this.#verify = true;
+    this.#work();
   }
 
   /** Resolves when nothing is waiting for an append. */
   async flushed(): Promise<void> {
-    while (this.#appending) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    while (this.#working) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
   /** Refuses everything from now on, what waits included. An append under way is finished. */
   close(reason: BrokerError): void {
     if (this.#closed !== undefined) return;
     this.#closed = reason;
-    this.#fail(this.#pending.splice(0), reason);
+    if (reason === MOVED) this.#move(this.#pending.splice(0));
+    else this.#fail(this.#pending.splice(0), reason);
   }
 
   /** A follower's floor has moved: chunks that all have settled need not stay in memory. */
@@ -150,11 +179,24 @@ export class PartitionOwner {
     for (const follower of this.followers) follower.trimmed(headOffset);
   }
 
-  async #appendAll(): Promise<void> {
+  #work(): void {
+    if (this.#working) return;
+    this.#working = true;
+    this.#context.clock.defer(() => void this.#workAll());
+  }
+
+  async #workAll(): Promise<void> {
     try {
-      while (this.#pending.length > 0) await this.#appendGroup(this.#takeGroup());
+      for (;;) {
+        if (this.#pending.length > 0) await this.#appendGroup(this.#takeGroup());
+        else if (this.#verify && this.#closed === undefined) {
+          this.#verify = false;
+          if ((await this.#options.writer.verify(this.#bounds.endOffset)) === 'lost') this.lose();
+        } else break;
+        if (this.#options.writer.takeRestored()) for (const follower of this.followers) follower.restored();
+      }
     } finally {
-      this.#appending = false;
+      this.#working = false;
       for (const resolve of this.#idle.splice(0)) resolve();
     }
   }
@@ -175,16 +217,32 @@ export class PartitionOwner {
     const { stats } = this.#context;
     const expectedEnd = this.#bounds.endOffset;
     const chunks = this.#cut(group);
-    if (this.#answerFirst) this.#answer(group, expectedEnd);
+    const { writer, answerFirst } = this.#options;
+    if (answerFirst) this.#answer(group, expectedEnd);
     stats.appends += 1;
-    try {
-      await this.#log.append(this.id, this.ownerEpoch, expectedEnd, chunks);
-    } catch (error) {
-      const failure = await this.#resolve(error, group, expectedEnd, chunks);
-      if (failure !== undefined) {
-        if (!this.#answerFirst) this.#fail(group, failure);
-        return;
-      }
+    const isClosed = (): boolean => this.#closed !== undefined;
+    const outcome = await writer.append(expectedEnd, chunks, {
+      giveUp: () => {
+        // Publishers may try again elsewhere; this owner goes on until it knows.
+        this.#fail(group, UNKNOWN);
+        this.#fail(
+          this.#pending.splice(0),
+          new BrokerError('UNAVAILABLE', 'the store does not answer: nothing was stored'),
+        );
+      },
+      get closed() {
+        return isClosed();
+      },
+    });
+    if (outcome.kind === 'refused') {
+      this.#fail(group, outcome.error);
+      return;
+    }
+    if (outcome.kind === 'lost') {
+      if (outcome.perhaps) this.#fail(group, UNKNOWN);
+      else this.#move(group);
+      this.lose();
+      return;
     }
     const last = chunks.at(-1)!;
     this.#bounds = {
@@ -196,7 +254,7 @@ export class PartitionOwner {
     stats.publishedMessages += last.endOffset - expectedEnd;
     stats.publishedBytes += this.#bounds.endByte - chunks[0]!.startByte;
     for (const chunk of chunks) this.chunks.add(chunk);
-    if (!this.#answerFirst) this.#answer(group, expectedEnd);
+    if (!answerFirst) this.#answer(group, expectedEnd);
     for (const follower of this.followers) follower.appended(last.endOffset);
   }
 
@@ -237,63 +295,16 @@ export class PartitionOwner {
     return chunks;
   }
 
-  /** Returns undefined if the append turns out to have happened, else why it has not. */
-  async #resolve(
-    error: unknown,
-    group: readonly Waiting[],
-    expectedEnd: number,
-    chunks: readonly CachedChunk[],
-  ): Promise<BrokerError | undefined> {
-    const { clock, limits, logger, stats } = this.#context;
-    stats.appendFailures += 1;
-    let failure = asBrokerError(error);
-    const partition = formatPartitionId(this.id);
-    if (failure.code === 'RESOURCE_EXHAUSTED') {
-      logger.warn(
-        { partition, reason: failure.message },
-        'the store refused an append: publishers are told to wait',
-      );
-      return failure;
-    }
-    if (failure.code === 'ABORTED' || failure.code === 'FAILED_PRECONDITION') {
-      logger.error({ partition, ownerEpoch: this.ownerEpoch, reason: failure.message }, 'lost the ownership');
-      this.close(new BrokerError('UNAVAILABLE', 'the partition has moved to another broker: try again'));
-      return new BrokerError('UNAVAILABLE', 'the partition has moved to another broker: try again');
-    }
-    stats.unknownOutcomes += 1;
-    logger.warn(
-      { partition, reason: failure.message },
-      'the outcome of an append is unknown: asking the store',
+  /** A write was refused because the claim is stale. */
+  lose(): void {
+    if (this.#closed !== undefined) return;
+    this.#context.stats.lostClaims += 1;
+    this.#context.logger.error(
+      { partition: formatPartitionId(this.id), ownerEpoch: this.ownerEpoch },
+      'a write was refused: another broker owns the partition now',
     );
-    const newEnd = chunks.at(-1)!.endOffset;
-    const giveUpMs = clock.monotonicMs() + limits.unknownOutcomeMs;
-    for (let delayMs = FIRST_RETRY_MS; ; delayMs = Math.min(delayMs * 2, MAX_RETRY_MS)) {
-      try {
-        const { endOffset } = await this.#log.bounds(this.id);
-        if (endOffset === newEnd) return undefined;
-        assert(endOffset === expectedEnd, `a log ends at ${endOffset}, neither ${expectedEnd} nor ${newEnd}`);
-        // It has not happened. Try again rather than bother the publishers.
-        await this.#log.append(this.id, this.ownerEpoch, expectedEnd, chunks);
-        return undefined;
-      } catch (next) {
-        failure = asBrokerError(next);
-        if (failure.code === 'RESOURCE_EXHAUSTED') return failure;
-        if (failure.code !== 'UNAVAILABLE') {
-          this.close(failure);
-          return failure;
-        }
-      }
-      if (clock.monotonicMs() >= giveUpMs) {
-        // Publishers may try again elsewhere; this owner goes on until it knows.
-        this.#fail(
-          group,
-          new BrokerError('UNAVAILABLE', 'the store does not answer: the messages may have been stored'),
-        );
-        this.#fail(this.#pending.splice(0), new BrokerError('UNAVAILABLE', 'the store does not answer'));
-      }
-      if (this.#closed !== undefined) return this.#closed;
-      await new Promise<void>((resolve) => clock.setTimer(delayMs, resolve));
-    }
+    this.close(MOVED);
+    this.#options.onLost(this);
   }
 
   #answer(group: readonly Waiting[], expectedEnd: number): void {
@@ -313,15 +324,15 @@ export class PartitionOwner {
     }
   }
 
+  /** They were not stored: the new owner is to have them. */
+  #move(group: readonly Waiting[]): void {
+    for (const waiting of group) if (this.#settle(waiting)) this.#options.onMoved(waiting.publish);
+  }
+
   #settle(waiting: Waiting): boolean {
     if (waiting.answered) return false;
     waiting.answered = true;
     this.#context.stats.uncommittedBytes -= waiting.bytes;
     return true;
   }
-}
-
-export function asBrokerError(error: unknown): BrokerError {
-  if (error instanceof BrokerError) return error;
-  throw error;
 }

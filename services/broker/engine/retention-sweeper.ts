@@ -50,7 +50,7 @@ export class RetentionSweeper {
   /** One round over all partitions. */
   async sweep(): Promise<void> {
     for (const topic of [...this.#topics()]) {
-      for (const owner of [...topic.owners]) {
+      for (const owner of [...topic.owners.values()]) {
         try {
           while (!this.#stopped && (await this.#step(topic, owner)));
         } catch (error) {

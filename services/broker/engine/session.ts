@@ -1,16 +1,6 @@
-// One consumer: a stream of a subscription, with what may be outstanding on it. Made by adapters/grpc/subscriber for each
-// Subscribe stream and by pull.ts; known to one SubscriptionRuntime.
-import type { BrokerError } from '../core/errors.ts';
-
-/** Where a consumer's messages go: a stream of the transport. */
-export interface ConsumerSink {
-  /** Takes the frames; to be called only while writable. The bytes are shared with others: read only. */
-  send(frames: Buffer): void;
-  /** Whether the transport accepts more. When it does again, the stream's owner calls Session.onWritable. */
-  readonly writable: boolean;
-  /** Ends the stream with this status. */
-  close(error: BrokerError): void;
-}
+// One consumer at the dispatchers of this broker, with what may be outstanding on it. Made by broker.ts and by
+// engine/peer-server; known to one SubscriptionRuntime.
+import type { ConsumerSink } from './consumer.ts';
 
 export interface SessionLimits {
   readonly maxOutstandingMessages: number;

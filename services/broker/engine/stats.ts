@@ -10,6 +10,10 @@ export interface Stats {
   appendFailures: number;
   /** Appends whose outcome had to be found out by reading the tail. */
   unknownOutcomes: number;
+  /** Partitions that another broker was found to own, by a refused write. */
+  lostClaims: number;
+  /** Messages appended again because the store had forgotten them. */
+  restoredMessages: number;
   deliveredMessages: number;
   deliveredBytes: number;
   redeliveredMessages: number;
@@ -37,6 +41,8 @@ export function createStats(): Stats {
     appendedChunks: 0,
     appendFailures: 0,
     unknownOutcomes: 0,
+    lostClaims: 0,
+    restoredMessages: 0,
     deliveredMessages: 0,
     deliveredBytes: 0,
     redeliveredMessages: 0,

@@ -53,8 +53,18 @@ export class SubscriptionRuntime implements DispatcherHost {
   }
 
   removeDispatcher(dispatcher: Dispatcher): void {
+    this.detach(dispatcher);
     dispatcher.close();
+  }
+
+  /**
+   * Delivers nothing of the partition any more: it goes to another broker. Consumers get their credit back; what is outstanding
+   * stays leased in the dispatcher, which can still commit its cursor.
+   */
+  detach(dispatcher: Dispatcher): void {
     this.dispatchers.delete(dispatcher.owner.id.partition);
+    for (const session of this.#order)
+      dispatcher.apply({ kind: 'leave', consumer: session.id, keepLeases: true });
   }
 
   join(session: Session): void {
@@ -67,13 +77,13 @@ export class SubscriptionRuntime implements DispatcherHost {
     this.pumpAll();
   }
 
-  /** Its leases end; others are given its messages. Idempotent. */
-  leave(session: Session): void {
+  /** Its leases end and others are given its messages; with `keepLeases` when their deadline has passed. Idempotent. */
+  leave(session: Session, keepLeases = false): void {
     session.closed = true;
     if (!this.#sessions.has(session.id)) return;
     this.#context.stats.consumers -= 1;
     for (const dispatcher of this.dispatchers.values())
-      dispatcher.apply({ kind: 'leave', consumer: session.id });
+      dispatcher.apply({ kind: 'leave', consumer: session.id, keepLeases });
     this.#sessions.delete(session.id);
     this.#order = this.#order.filter((other) => other !== session);
     this.pumpAll();

@@ -1,12 +1,12 @@
-// One topic at work on this broker: the owners of its partitions, its subscriptions, and the way of a batch to the owners.
-// Made by broker.ts.
+// One topic at work on this broker: the owners of its partitions that are here, its subscriptions, and the way of a batch to
+// the owners. Made by broker.ts.
 import { type Slice, sliceBytes } from '../core/chunk.ts';
 import type { TopicDefinition } from '../core/definitions.ts';
 import type { BrokerError } from '../core/errors.ts';
-import { partitionOfKey } from '../core/partition.ts';
+import { type PartitionId, partitionOfKey } from '../core/partition.ts';
 import type { PublishBatch } from '../core/publish-batch.ts';
 import type { EngineContext } from './context.ts';
-import type { PartitionOwner } from './partition-owner.ts';
+import type { PartitionOwner, PendingPublish } from './partition-owner.ts';
 import type { SubscriptionRuntime } from './subscription-runtime.ts';
 
 /** Consecutive messages of a batch with consecutive offsets of one partition. */
@@ -22,17 +22,24 @@ const STICKY_MS = 50;
 
 export class TopicRuntime {
   definition: TopicDefinition;
-  /** By partition, all of them. */
-  readonly owners: PartitionOwner[] = [];
+  /** By partition: those that are owned here. */
+  readonly owners = new Map<number, PartitionOwner>();
   readonly subscriptions = new Map<string, SubscriptionRuntime>();
   readonly #context: EngineContext;
+  readonly #elsewhere: (id: PartitionId, publish: PendingPublish) => void;
   #sticky = 0;
   #stickyBytes = 0;
   #stickySinceMs = 0;
 
-  constructor(definition: TopicDefinition, context: EngineContext) {
+  /** `elsewhere` takes publishes for partitions that are not owned here. */
+  constructor(
+    definition: TopicDefinition,
+    context: EngineContext,
+    elsewhere: (id: PartitionId, publish: PendingPublish) => void,
+  ) {
     this.definition = definition;
     this.#context = context;
+    this.#elsewhere = elsewhere;
   }
 
   /**
@@ -46,13 +53,12 @@ export class TopicRuntime {
     failed: (error: BrokerError) => void,
   ): void {
     this.#context.stats.publishRequests += 1;
-    const partitions = this.owners.length;
+    const { partitions } = this.definition;
     const keyless = this.#stickyPartition();
     if (!batch.keyed || partitions === 1) {
-      const owner = this.owners[keyless]!;
       const slice = { batch, indexes: undefined };
       this.#stickyBytes += sliceBytes(slice);
-      owner.publish({
+      this.#give(keyless, {
         slice,
         done: (firstOffset) => done([{ partition: keyless, firstOffset, count: batch.count }]),
         failed,
@@ -78,7 +84,7 @@ export class TopicRuntime {
       else done(runsOf(partitionOf, firstOffsets));
     };
     for (const { partition, slice } of slices) {
-      this.owners[partition]!.publish({
+      this.#give(partition, {
         slice,
         done: (firstOffset) => {
           firstOffsets[partition] = firstOffset;
@@ -92,11 +98,18 @@ export class TopicRuntime {
     }
   }
 
+  #give(partition: number, publish: PendingPublish): void {
+    const owner = this.owners.get(partition);
+    if (owner !== undefined) owner.publish(publish);
+    else this.#elsewhere({ logEpoch: this.definition.logEpoch, partition }, publish);
+  }
+
   #stickyPartition(): number {
-    if (this.owners.length === 1) return 0;
+    const { partitions } = this.definition;
+    if (partitions === 1) return 0;
     const nowMs = this.#context.clock.monotonicMs();
     if (this.#stickyBytes >= STICKY_BYTES || nowMs - this.#stickySinceMs >= STICKY_MS) {
-      this.#sticky = (this.#sticky + 1) % this.owners.length;
+      this.#sticky = (this.#sticky + 1) % partitions;
       this.#stickyBytes = 0;
       this.#stickySinceMs = nowMs;
     }

@@ -18,6 +18,8 @@ export interface DefinitionStore {
   /** All of them, in no particular order. */
   list(): Promise<Definition[]>;
 
+  get(kind: DefinitionKind, name: string): Promise<Definition | undefined>;
+
   /**
    * Creates (expectedRevision 0) or replaces, durably, and returns the new revision. ALREADY_EXISTS: expectedRevision
    * is 0 and there is one. ABORTED: it is not at expectedRevision (changed or deleted meanwhile).

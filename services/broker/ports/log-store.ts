@@ -2,7 +2,11 @@
 // and engine/retention-sweeper (describe, trim).
 //
 // Offsets are JavaScript numbers below 2^53, contiguous within a partition, beginning at 0. All writes carry the
-// ownerEpoch that OwnershipStore.acquire gave; a store refuses a smaller one than the partition's newest.
+// ownerEpoch that OwnershipStore.acquire gave. A store refuses an older claim than the partition's newest, one that was
+// released, and one of another member with the same number: ABORTED. A claim that is newer than what the store knows means
+// that the store went *back* (a failover that lost its last writes): FAILED_PRECONDITION, and the owner acquires again,
+// above its own epoch. A partition that nobody ever acquired is at ownerEpoch 0.
+import type { DurabilityLevel } from '../core/definitions.ts';
 import type { PartitionId } from '../core/partition.ts';
 
 /** A run of frames of one partition, as stored, cached and sent. Never changed once made. */
@@ -37,22 +41,44 @@ export interface LogBounds {
   readonly endByte: number;
 }
 
+/** How durable an append must be before it resolves. */
+export interface Durability {
+  /** `memory` is for the engine to make use of: stores take it as `stored`. */
+  readonly level: DurabilityLevel;
+  /** With `replicated`: how many replicas must have it. */
+  readonly minReplicas: number;
+}
+
 export interface LogStore {
   /** All zero for a partition that was never written. Survives trimming everything: endOffset never goes back. */
   bounds(partition: PartitionId): Promise<LogBounds>;
 
   /**
-   * Appends consecutive chunks, all or none, and resolves once they are as durable as the store's level. The caller
-   * does not touch the buffers again, and has at most one append under way for a partition.
-   * ABORTED: ownerEpoch is stale, nothing was written. FAILED_PRECONDITION: expectedEnd is not the log's end, nothing was
-   * written. RESOURCE_EXHAUSTED: no space, nothing was written. UNAVAILABLE: the outcome is unknown; the caller reads
-   * bounds() before it appends anything else.
+   * Appends consecutive chunks, all or none, and resolves once they are as durable as asked (absent: `stored`). The
+   * caller does not touch the buffers again, and has at most one append under way for a partition.
+   * ABORTED: ownerEpoch is stale, nothing was written. FAILED_PRECONDITION: expectedEnd is not the log's end, or the store
+   * went back; nothing was written. RESOURCE_EXHAUSTED: no space, nothing was written. UNAVAILABLE: the outcome is unknown,
+   * or they are written but not yet as durable as asked; the caller reads bounds() before it appends anything else. What
+   * such an append has not done by the time that bounds() answers, it never does.
    */
   append(
     partition: PartitionId,
     ownerEpoch: number,
     expectedEnd: number,
     chunks: readonly Chunk[],
+    durability?: Durability,
+  ): Promise<void>;
+
+  /**
+   * Resolves once everything below endOffset is as durable as asked: for an append of unknown outcome that bounds() has
+   * found. ABORTED: ownerEpoch is stale. FAILED_PRECONDITION: the log ends before endOffset (any more). UNAVAILABLE: not
+   * yet, or not known; ask again.
+   */
+  confirm(
+    partition: PartitionId,
+    ownerEpoch: number,
+    endOffset: number,
+    durability: Durability,
   ): Promise<void>;
 
   /**
@@ -67,7 +93,7 @@ export interface LogStore {
 
   /**
    * Deletes the chunks whose every offset is below beforeOffset; at most maxChunks of them, so that the store is never
-   * held up for long. Returns the bounds afterwards. ABORTED if ownerEpoch is stale.
+   * held up for long. Returns the bounds afterwards. ABORTED, FAILED_PRECONDITION as in append.
    */
   trim(
     partition: PartitionId,
@@ -76,6 +102,9 @@ export interface LogStore {
     maxChunks: number,
   ): Promise<LogBounds>;
 
-  /** Deletes everything of all partitions of a topic's incarnation, in bounded steps. Idempotent. */
+  /**
+   * Deletes everything of all partitions of a topic's incarnation, in bounded steps. Idempotent. Whoever still owns one of
+   * them is stale from then on.
+   */
   drop(logEpoch: number): Promise<void>;
 }

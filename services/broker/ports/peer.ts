@@ -50,8 +50,8 @@ export type PeerRequest =
   | { readonly kind: 'taken'; readonly consumer: number; readonly bytes: number }
   /** What a consumer says of its messages. Operations on partitions that are not owned here come back as `bounced`. */
   | { readonly kind: 'settle'; readonly consumer: number; readonly operations: readonly SettleOperation[] }
-  /** The consumer has gone: its leases end. */
-  | { readonly kind: 'detach'; readonly consumer: number }
+  /** The consumer has gone: its leases end; with `keepLeases` they stay until their deadline and anybody may settle them (Pull). */
+  | { readonly kind: 'detach'; readonly consumer: number; readonly keepLeases: boolean }
   /** Settles without a consumer (Acknowledge, ModifyAckDeadline). Answered by `settled`, once the cursor is durable. */
   | {
       readonly kind: 'settleUnary';
@@ -60,13 +60,23 @@ export type PeerRequest =
       readonly operations: readonly SettleOperation[];
     }
   /** What the owner's partitions of these subscriptions have of backlog (empty: all of `parent`). Answered by `backlogs`. */
-  | { readonly kind: 'backlog'; readonly call: number; readonly parent: string; readonly names: readonly string[] }
+  | {
+      readonly kind: 'backlog';
+      readonly call: number;
+      readonly parent: string;
+      readonly names: readonly string[];
+    }
   /** Tell me (`firstMessage`) whenever an idle subscription gets its first message. */
   | { readonly kind: 'watchFirstMessages' };
 
 /** What an owner says to a relay. */
 export type PeerAnswer =
-  | { readonly kind: 'published'; readonly call: number; readonly firstOffset: number; readonly count: number }
+  | {
+      readonly kind: 'published';
+      readonly call: number;
+      readonly firstOffset: number;
+      readonly count: number;
+    }
   /**
    * Nothing of the publish was stored. NOT_OWNER: the partition is not owned there (any more); from then on the owner refuses
    * every publish for it that carries the same or a smaller `attempt`, so that what was sent behind it can't overtake it.
@@ -98,7 +108,12 @@ export type PeerAnswer =
       readonly messages: number;
       readonly bytes: number;
     }
-  | { readonly kind: 'credited'; readonly consumer: number; readonly sequence: number; readonly outstandingMessages: number }
+  | {
+      readonly kind: 'credited';
+      readonly consumer: number;
+      readonly sequence: number;
+      readonly outstandingMessages: number;
+    }
   /** Whether the consumer lacks credit at this owner while there is something for it. */
   | { readonly kind: 'wants'; readonly consumer: number; readonly more: boolean }
   /** Operations on partitions that are not owned there (any more). */

@@ -32,8 +32,8 @@ export class EmbeddedCursorStore implements CursorStore {
         const ops: Op[] = [];
         const stale: number[] = [];
         commits.forEach((commit, index) => {
-          if (commit.ownerEpoch < this.#partitions.slot(commit.partition).staged.ownerEpoch)
-            stale.push(index);
+          // Here the store never goes back: a claim that it does not know is nobody's.
+          if (this.#partitions.refusal(commit.partition, commit.ownerEpoch)) stale.push(index);
           else ops.push(cursorOp(commit));
         });
         return { ops, result: stale };

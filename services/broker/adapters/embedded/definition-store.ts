@@ -39,6 +39,13 @@ export class EmbeddedDefinitionStore implements DefinitionStore {
     return found;
   }
 
+  async get(kind: DefinitionKind, name: string): Promise<Definition | undefined> {
+    const value = this.#kv.get(DEFINITIONS, definitionKey(kind, name));
+    if (value === undefined) return undefined;
+    const stored = Buffer.from(value);
+    return { kind, name, revision: readU64(stored, 0), body: stored.toString('utf8', REVISION_BYTES) };
+  }
+
   put(kind: DefinitionKind, name: string, body: string, expectedRevision: number): Promise<number> {
     const key = definitionKey(kind, name);
     const text = Buffer.from(body);

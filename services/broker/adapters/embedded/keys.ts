@@ -7,6 +7,7 @@
 //   meta         1 · logEpoch u32 · partition u32   → the partition's state
 //                2                                  → the last incarnation given
 //                3                                  → the sequence of the last commit in LMDB
+//                4 · logEpoch u32 · partition u32   → who holds it: 1 · member, or 0 · what it left for the next owner
 //
 // What describes a chunk is in its key, behind what orders it: so the value is the frames alone (nothing is copied to
 // store it) and describe() and trim() never touch the pages that hold frames.
@@ -71,6 +72,16 @@ export function partitionStateKey(id: PartitionId): Buffer {
 
 export function partitionStatesOfLog(logEpoch: number): KeyRange {
   return prefixRange(Buffer.concat([Buffer.of(1), u32(logEpoch)]));
+}
+
+export function holderKey(id: PartitionId): Buffer {
+  const key = partitionStateKey(id);
+  key[0] = 4;
+  return key;
+}
+
+export function holdersOfLog(logEpoch: number): KeyRange {
+  return prefixRange(Buffer.concat([Buffer.of(4), u32(logEpoch)]));
 }
 
 export function cursorKey(subscription: number, id: PartitionId): Buffer {

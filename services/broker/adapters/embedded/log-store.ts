@@ -8,7 +8,14 @@ import type { Chunk, ChunkInfo, LogBounds, LogStore } from '../../ports/log-stor
 import type { Planned } from './commit.ts';
 import { dropRange } from './drop-range.ts';
 import type { DurableKv } from './durable-kv.ts';
-import { chunkKey, chunksFrom, chunksOfLog, partitionStatesOfLog, readChunkKey } from './keys.ts';
+import {
+  chunkKey,
+  chunksFrom,
+  chunksOfLog,
+  holdersOfLog,
+  partitionStatesOfLog,
+  readChunkKey,
+} from './keys.ts';
 import { type PartitionSlot, type PartitionState, type PartitionTable, stateOp } from './partition-table.ts';
 import { LOG, META, type Op } from './tables.ts';
 
@@ -52,7 +59,7 @@ export class EmbeddedLogStore implements LogStore {
       bytes,
       plan: () => {
         slot = this.#partitions.slot(partition);
-        refuseStale(slot, ownerEpoch);
+        this.#refuse(partition, ownerEpoch);
         after = stateAfter(slot, expectedEnd, chunks);
         slot.staged = after;
         return { ops: chunks.map((chunk) => appendOp(partition, chunk)), result: undefined };
@@ -64,6 +71,16 @@ export class EmbeddedLogStore implements LogStore {
       },
       failed: () => this.#partitions.settle(slot, after, false),
     });
+  }
+
+  /** A resolved append is on the disk: there is no more durable. */
+  async confirm(partition: PartitionId, ownerEpoch: number, endOffset: number): Promise<void> {
+    this.#kv.refuseWhileUnknown();
+    this.#refuse(partition, ownerEpoch);
+    const { durable } = this.#partitions.slot(partition);
+    if (durable.endOffset >= endOffset) return;
+    const message = `${formatPartitionId(partition)} ends at ${durable.endOffset}, before ${endOffset}`;
+    throw new BrokerError('FAILED_PRECONDITION', message);
   }
 
   async read(partition: PartitionId, fromOffset: number, maxBytes: number): Promise<Chunk[]> {
@@ -100,7 +117,7 @@ export class EmbeddedLogStore implements LogStore {
       frees: true,
       plan: () => {
         slot = this.#partitions.slot(partition);
-        refuseStale(slot, ownerEpoch);
+        this.#refuse(partition, ownerEpoch);
         const planned = this.#planTrim(slot, beforeOffset, maxChunks);
         after = planned.result;
         slot.staged = after;
@@ -117,7 +134,13 @@ export class EmbeddedLogStore implements LogStore {
   async drop(logEpoch: number): Promise<void> {
     await dropRange(this.#kv, LOG, chunksOfLog(logEpoch));
     await dropRange(this.#kv, META, partitionStatesOfLog(logEpoch));
+    await dropRange(this.#kv, META, holdersOfLog(logEpoch));
     this.#partitions.forget(logEpoch);
+  }
+
+  #refuse(partition: PartitionId, ownerEpoch: number): void {
+    const refusal = this.#partitions.refusal(partition, ownerEpoch);
+    if (refusal) throw refusal;
   }
 
   /** Walks the durable chunks from the one that holds fromOffset, or from the first there is. */
@@ -200,14 +223,6 @@ function stateAfter(slot: PartitionSlot, expectedEnd: number, chunks: readonly C
     endByte += chunk.bytes.length;
   }
   return { ...slot.staged, endOffset, endByte };
-}
-
-function refuseStale(slot: PartitionSlot, ownerEpoch: number): void {
-  if (ownerEpoch >= slot.staged.ownerEpoch) return;
-  throw new BrokerError(
-    'ABORTED',
-    `ownerEpoch ${ownerEpoch} of ${formatPartitionId(slot.id)} is stale: ${slot.staged.ownerEpoch} was given since`,
-  );
 }
 
 function boundsOf(state: PartitionState): LogBounds {

@@ -6,15 +6,20 @@
 //
 // In LMDB a state is written when a partition is acquired or trimmed. Its end is not written with each append: it
 // follows from the last chunk. So opening one costs two key look-ups, however long the log is.
+import { BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
 import type { Chunk, LogBounds } from '../../ports/log-store.ts';
 import type { DurableKv } from './durable-kv.ts';
-import { chunksFrom, partitionStateKey, readChunkKey, readU64, writeU64 } from './keys.ts';
+import { chunksFrom, holderKey, partitionStateKey, readChunkKey, readU64, writeU64 } from './keys.ts';
 import { LOG, META, type Op } from './tables.ts';
 
 export interface PartitionState extends LogBounds {
   /** The newest ownerEpoch given; 0 if none was. */
   readonly ownerEpoch: number;
+  /** The member with the newest claim; empty: released, or never owned. */
+  readonly holder: string;
+  /** What the holder before left when it released the partition. */
+  readonly handOver: Uint8Array | undefined;
 }
 
 export interface PendingChunk {
@@ -31,12 +36,24 @@ export interface PartitionSlot {
 }
 
 const STATE_BYTES = 40;
-const NEVER_WRITTEN: PartitionState = { ownerEpoch: 0, headOffset: 0, endOffset: 0, headByte: 0, endByte: 0 };
+const NEVER_WRITTEN: PartitionState = {
+  ownerEpoch: 0,
+  holder: '',
+  handOver: undefined,
+  headOffset: 0,
+  endOffset: 0,
+  headByte: 0,
+  endByte: 0,
+};
+const RELEASED = 0;
+const HELD = 1;
 
 export class PartitionTable {
   readonly #kv: DurableKv;
   readonly #slots = new Map<string, PartitionSlot>();
   readonly #withPending = new Set<PartitionSlot>();
+  /** In this life of the process; after a restart nobody is left who could own one of them. */
+  readonly #dropped = new Set<number>();
 
   constructor(kv: DurableKv) {
     this.#kv = kv;
@@ -65,8 +82,38 @@ export class PartitionTable {
     this.#withPending.add(slot);
   }
 
+  /** Of a topic's incarnation that was dropped: everybody's claim on it is stale. */
+  isDropped({ logEpoch }: PartitionId): boolean {
+    return this.#dropped.has(logEpoch);
+  }
+
+  /**
+   * What speaks against a write with that claim, counting what is staged: ABORTED if it is stale, FAILED_PRECONDITION if
+   * the store does not know of it yet.
+   */
+  refusal(id: PartitionId, ownerEpoch: number): BrokerError | undefined {
+    const { ownerEpoch: newest, holder } = this.slot(id).staged;
+    const name = formatPartitionId(id);
+    if (this.isDropped(id)) return new BrokerError('ABORTED', `the topic of ${name} was dropped`);
+    if (ownerEpoch < newest) {
+      return new BrokerError(
+        'ABORTED',
+        `ownerEpoch ${ownerEpoch} of ${name} is stale: ${newest} was given since`,
+      );
+    }
+    if (ownerEpoch > newest) {
+      return new BrokerError(
+        'FAILED_PRECONDITION',
+        `ownerEpoch ${ownerEpoch} of ${name} is not known: the newest is ${newest}`,
+      );
+    }
+    if (newest > 0 && holder === '') return new BrokerError('ABORTED', `${name} was released`);
+    return undefined;
+  }
+
   /** A topic's incarnation is gone: its partitions are as if never written. */
   forget(logEpoch: number): void {
+    this.#dropped.add(logEpoch);
     for (const [name, slot] of this.#slots) {
       if (slot.id.logEpoch !== logEpoch) continue;
       slot.durable = NEVER_WRITTEN;
@@ -86,7 +133,10 @@ export class PartitionTable {
 
   #load(id: PartitionId): PartitionState {
     const stored = this.#kv.get(META, partitionStateKey(id));
-    const state = stored ? decodeState(Buffer.from(stored)) : NEVER_WRITTEN;
+    const state = {
+      ...(stored ? decodeState(Buffer.from(stored)) : NEVER_WRITTEN),
+      ...decodeHolder(this.#kv.get(META, holderKey(id))),
+    };
     const lastKey = this.#kv.tables.lastKey(LOG, chunksFrom(id, state.headOffset));
     if (!lastKey) return { ...state, headOffset: state.endOffset, headByte: state.endByte };
     const last = readChunkKey(lastKey);
@@ -108,7 +158,21 @@ export function stateOp(id: PartitionId, state: PartitionState): Op {
   return { table: META, key: partitionStateKey(id), value };
 }
 
-function decodeState(value: Buffer): PartitionState {
+/** With stateOp, when a partition changes hands. */
+export function holderOp(id: PartitionId, { holder, handOver }: PartitionState): Op {
+  const rest = holder === '' ? (handOver ?? Buffer.alloc(0)) : Buffer.from(holder);
+  const value = Buffer.concat([Buffer.of(holder === '' ? RELEASED : HELD), rest]);
+  return { table: META, key: holderKey(id), value };
+}
+
+function decodeHolder(value: Uint8Array | undefined): Pick<PartitionState, 'holder' | 'handOver'> {
+  if (!value) return { holder: '', handOver: undefined };
+  const rest = Buffer.from(value.subarray(1));
+  if (value[0] === HELD) return { holder: rest.toString(), handOver: undefined };
+  return { holder: '', handOver: rest };
+}
+
+function decodeState(value: Buffer): Omit<PartitionState, 'holder' | 'handOver'> {
   return {
     ownerEpoch: readU64(value, 0),
     headOffset: readU64(value, 8),

@@ -27,6 +27,8 @@ import { PartitionTable } from './partition-table.ts';
 import { isFull, messageOf, refuseFolder } from './storage-errors.ts';
 import type { Tables } from './tables.ts';
 
+/** One broker owns everything here: its name tells nobody apart. */
+const DEFAULT_MEMBER = 'this-broker';
 const DEFAULT_MERGE_INTERVAL_MS = 250;
 /** Below this a journal write now and a share of a merge later cost less CPU than an LMDB commit (decision 0001). */
 const DEFAULT_DIRECT_BYTES = 256 << 10;
@@ -44,6 +46,8 @@ export interface EmbeddedStoreOptions {
   readonly directBytes?: number;
   /** The size of each journal file when it is made. */
   readonly journalBytes?: number;
+  /** Written down as the holder of the partitions that it acquires. */
+  readonly memberId?: string;
   /** For tests: a disk that fails. */
   readonly disk?: Disk;
 }
@@ -75,7 +79,7 @@ export async function openEmbeddedStore(options: EmbeddedStoreOptions): Promise<
       log: new EmbeddedLogStore(kv, partitions),
       cursors: new EmbeddedCursorStore(kv, partitions),
       definitions: new EmbeddedDefinitionStore(kv),
-      ownership: new EmbeddedOwnershipStore(kv, partitions),
+      ownership: new EmbeddedOwnershipStore(kv, partitions, options.memberId ?? DEFAULT_MEMBER),
       durability: 'fsync',
       stats: () => kv.stats,
       async close() {

@@ -11,6 +11,7 @@ import {
   StartPosition as WireStart,
 } from '../../../gen/fanfare/v1/admin_pb.ts';
 import { Durability } from '../../../gen/fanfare/v1/message_pb.ts';
+import type { BacklogReport } from '../../core/backlog-report.ts';
 import type {
   DurabilityLevel,
   StartPosition,
@@ -20,7 +21,6 @@ import type {
   TopicInput,
 } from '../../core/definitions.ts';
 import { BrokerError } from '../../core/errors.ts';
-import type { BacklogReport } from '../../engine/backlog-types.ts';
 
 export const DURABILITY_BY_LEVEL: Readonly<Record<DurabilityLevel, Durability>> = {
   memory: Durability.MEMORY,
@@ -43,6 +43,7 @@ export function topicInput(topic: Topic | undefined): TopicInput {
     retentionMs: topic.retention && durationMs(topic.retention, 'topic.retention'),
     retentionBytesPerPartition: Number(topic.retentionBytesPerPartition),
     durability: fromEnum(topic.durability, DURABILITY_BY_LEVEL, 'topic.durability'),
+    minReplicas: topic.minReplicas || undefined,
     labels: topic.labels,
   };
 }
@@ -67,6 +68,7 @@ export function topicMessage(topic: TopicDefinition): MessageInitShape<typeof To
     retention: durationFromMs(topic.retentionMs),
     retentionBytesPerPartition: BigInt(topic.retentionBytesPerPartition),
     durability: DURABILITY_BY_LEVEL[topic.durability],
+    minReplicas: topic.minReplicas,
     labels: topic.labels,
     logEpoch: BigInt(topic.logEpoch),
     createTime: timestampFromMs(topic.createTimeMs),

@@ -12,8 +12,7 @@ import {
   type UnarySettleRequest,
 } from '../../core/settle-request.ts';
 import type { Broker } from '../../engine/broker.ts';
-import type { ConsumerSink, Session } from '../../engine/session.ts';
-import type { SubscriptionRuntime } from '../../engine/subscription-runtime.ts';
+import type { Consumer, ConsumerSink, DeliveredMessages } from '../../engine/consumer.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { type BidiCall, frameWriter, type WriteFrames } from './frame-writer.ts';
 import { parsePull } from './hot-wire.ts';
@@ -62,8 +61,8 @@ function subscribe(options: SubscriberOptions): RawBidiStream {
   return (call) => {
     let consumer: Consumer | undefined;
     const over = border.track(call);
-    const sink = new StreamSink(options, call, over, () => consumer?.runtime.pumpAll());
-    const leave = (): void => consumer?.runtime.leave(consumer.session);
+    const sink = new StreamSink(options, call, over, () => consumer?.pump());
+    const leave = (): void => consumer?.leave();
     over.addEventListener('abort', leave);
 
     call.on('data', (request: Buffer) => {
@@ -74,7 +73,7 @@ function subscribe(options: SubscriberOptions): RawBidiStream {
           options.authorize(border.principalOf(call), 'consume', message.settings.subscription ?? '');
           consumer = open(options, sink, message.settings);
         } else change(options, consumer, message.settings);
-        consumer.runtime.settle(consumer.session.id, message);
+        consumer.settle(message);
       } catch (error) {
         leave();
         border.fail(call, error);
@@ -86,11 +85,6 @@ function subscribe(options: SubscriberOptions): RawBidiStream {
       if (!over.aborted) call.end();
     });
   };
-}
-
-interface Consumer {
-  readonly session: Session;
-  readonly runtime: SubscriptionRuntime;
 }
 
 /** The first request of a stream. */
@@ -108,31 +102,29 @@ function open({ broker, limits }: SubscriberOptions, sink: ConsumerSink, setting
       maxOutstandingBytes: bytes,
       ackDeadlineMs: settings.ackDeadlineSeconds ? settings.ackDeadlineSeconds * 1000 : undefined,
     },
+    settings.ownedOnly,
   );
 }
 
 /** Later requests of a stream may change its limits, nothing else. */
-function change(
-  { limits }: SubscriberOptions,
-  { session, runtime }: Consumer,
-  settings: StreamSettings,
-): void {
+function change({ limits }: SubscriberOptions, consumer: Consumer, settings: StreamSettings): void {
   const { subscription, clientId, ackDeadlineSeconds, maxOutstandingMessages, maxOutstandingBytes } =
     settings;
   if (subscription !== undefined && subscription !== '')
     throw new BrokerError('INVALID_ARGUMENT', 'subscription is for the first request of a stream only');
   if (clientId !== undefined && clientId !== '')
     throw new BrokerError('INVALID_ARGUMENT', 'client_id is for the first request of a stream only');
+  if (settings.ownedOnly)
+    throw new BrokerError('INVALID_ARGUMENT', 'owned_only is for the first request of a stream only');
   if (!ackDeadlineSeconds && !maxOutstandingMessages && !maxOutstandingBytes) return;
-  const messages = maxOutstandingMessages || session.limits.maxOutstandingMessages;
-  const bytes = maxOutstandingBytes || session.limits.maxOutstandingBytes;
+  const messages = maxOutstandingMessages || consumer.limits.maxOutstandingMessages;
+  const bytes = maxOutstandingBytes || consumer.limits.maxOutstandingBytes;
   checkCredit(limits, messages, bytes);
-  session.limits = {
+  consumer.limits = {
     maxOutstandingMessages: messages,
     maxOutstandingBytes: bytes,
-    ackDeadlineMs: ackDeadlineSeconds ? ackDeadlineSeconds * 1000 : session.limits.ackDeadlineMs,
+    ackDeadlineMs: ackDeadlineSeconds ? ackDeadlineSeconds * 1000 : consumer.limits.ackDeadlineMs,
   };
-  runtime.pumpAll();
 }
 
 function checkCredit(limits: SubscriberOptions['limits'], messages: number, bytes: number): void {
@@ -177,7 +169,7 @@ class StreamSink implements ConsumerSink {
     );
   }
 
-  send(frames: Buffer): void {
+  deliver({ frames }: DeliveredMessages): void {
     this.#bytes += frames.length;
     this.#writes += 1;
     this.#write(frames, () => {

@@ -2,7 +2,7 @@
 // points of it, services/TELEMETRY.md is its table for people (a test compares them).
 //
 // The hot path counts in plain numbers (engine/stats.ts); everything here happens only when somebody collects.
-import type { BacklogReport } from '../../engine/backlog-types.ts';
+import type { BacklogReport } from '../../core/backlog-report.ts';
 import type { TopicSize } from '../../engine/broker.ts';
 import type { Stats } from '../../engine/stats.ts';
 import type { ProcessFigures } from './process-figures.ts';

@@ -1,0 +1,229 @@
+// Writes one partition's log for its owner: every append ends with a known outcome. Called by partition-owner only, one call
+// at a time.
+//
+//   append ─▶ done                               the usual case
+//          ├▶ outcome unknown ─▶ look at the log's end ─▶ done, or append again
+//          ├▶ the store went back ─▶ claim the partition again ─▶ append what it has forgotten ─▶ append again
+//          └▶ the claim is stale ─▶ lost: somebody else owns the partition
+//
+// A store goes back when a failover loses writes that it had acknowledged (asynchronous replication): chunks, and perhaps the
+// claim. What the owner still holds is appended again with the same offsets and bytes, so nobody notices.
+import { BrokerError } from '../core/errors.ts';
+import { formatPartitionId, type PartitionId } from '../core/partition.ts';
+import type { Durability, LogStore } from '../ports/log-store.ts';
+import type { OwnershipStore } from '../ports/ownership-store.ts';
+import type { CachedChunk } from './chunk-cache.ts';
+import type { EngineContext } from './context.ts';
+import { RecentChunks, type RecentRing } from './recent-chunks.ts';
+
+export type AppendOutcome =
+  | { readonly kind: 'appended' }
+  /** Nothing was written; the next append may go well. */
+  | { readonly kind: 'refused'; readonly error: BrokerError }
+  /** The partition is somebody else's. `perhaps`: the chunks may have been written before it was. */
+  | { readonly kind: 'lost'; readonly perhaps: boolean };
+
+export interface LogWriterOptions {
+  readonly id: PartitionId;
+  readonly ownerEpoch: number;
+  readonly log: LogStore;
+  readonly ownership: OwnershipStore;
+  readonly recent: RecentRing;
+  readonly durability: Durability;
+  readonly context: EngineContext;
+}
+
+export interface AppendWaiting {
+  /** The outcome has been unknown for so long that publishers are told. Called at most once. */
+  giveUp(): void;
+  /** Whether nobody is interested any more. */
+  readonly closed: boolean;
+}
+
+const FIRST_RETRY_MS = 50;
+const MAX_RETRY_MS = 2_000;
+
+/** Thrown within this file. */
+class LostClaim extends Error {}
+
+export class LogWriter {
+  readonly #options: LogWriterOptions;
+  readonly #recent: RecentChunks;
+  #ownerEpoch: number;
+  /** What the store has gone back over was appended again, or the claim was taken again, since this was last read. */
+  #restored = false;
+
+  constructor(options: LogWriterOptions) {
+    this.#options = options;
+    this.#recent = new RecentChunks(options.recent);
+    this.#ownerEpoch = options.ownerEpoch;
+  }
+
+  get ownerEpoch(): number {
+    return this.#ownerEpoch;
+  }
+
+  /** Whether it holds anything that the store could have forgotten. */
+  get holdsRecent(): boolean {
+    return this.#recent.length > 0;
+  }
+
+  async append(
+    expectedEnd: number,
+    chunks: readonly CachedChunk[],
+    waiting: AppendWaiting,
+  ): Promise<AppendOutcome> {
+    const { id, log, durability, context } = this.#options;
+    const { clock, limits, logger, stats } = context;
+    const newEnd = chunks.at(-1)!.endOffset;
+    const giveUpMs = clock.monotonicMs() + limits.unknownOutcomeMs;
+    let gaveUp = false;
+    let perhaps = false;
+    for (let delayMs = FIRST_RETRY_MS; ; delayMs = Math.min(delayMs * 2, MAX_RETRY_MS)) {
+      try {
+        if (perhaps && (await this.#lookFor(expectedEnd, newEnd))) {
+          await log.confirm(id, this.#ownerEpoch, newEnd, durability);
+          return this.#appended(chunks);
+        }
+        await log.append(id, this.#ownerEpoch, expectedEnd, chunks, durability);
+        return this.#appended(chunks);
+      } catch (error) {
+        if (error instanceof LostClaim) return { kind: 'lost', perhaps };
+        const failure = asBrokerError(error);
+        stats.appendFailures += 1;
+        const fields = { partition: formatPartitionId(id), reason: failure.message };
+        if (failure.code === 'RESOURCE_EXHAUSTED') {
+          logger.warn(fields, 'the store refused an append: publishers are told to wait');
+          return { kind: 'refused', error: failure };
+        }
+        if (failure.code === 'ABORTED') return { kind: 'lost', perhaps };
+        if (failure.code === 'UNAVAILABLE') {
+          if (!perhaps) {
+            stats.unknownOutcomes += 1;
+            logger.warn(fields, 'the outcome of an append is unknown: asking the store');
+          }
+          perhaps = true;
+        } else if (failure.code !== 'FAILED_PRECONDITION') {
+          return { kind: 'refused', error: failure };
+        } else {
+          const restored = await this.#tryRestore(expectedEnd, newEnd);
+          if (restored === 'lost') return { kind: 'lost', perhaps };
+          if (restored === 'restored') continue;
+        }
+      }
+      if (!gaveUp && clock.monotonicMs() >= giveUpMs) {
+        gaveUp = true;
+        waiting.giveUp();
+      }
+      if (waiting.closed) return { kind: 'lost', perhaps };
+      await new Promise<void>((resolve) => clock.setTimer(delayMs, resolve));
+    }
+  }
+
+  /** Whether the store still has everything up to `end`; if not, brings it there. UNAVAILABLE: it does not say. */
+  async verify(end: number): Promise<'same' | 'lost'> {
+    try {
+      await this.#lookFor(end, end);
+      return 'same';
+    } catch (error) {
+      if (error instanceof LostClaim || asBrokerError(error).code === 'ABORTED') return 'lost';
+      if (asBrokerError(error).code === 'UNAVAILABLE') return 'same';
+      return (await this.#tryRestore(end, end)) === 'lost' ? 'lost' : 'same';
+    }
+  }
+
+  /** Whether the store had gone back since the last call: cursors may have, too. */
+  takeRestored(): boolean {
+    const restored = this.#restored;
+    this.#restored = false;
+    return restored;
+  }
+
+  #appended(chunks: readonly CachedChunk[]): AppendOutcome {
+    const nowMs = this.#options.context.clock.monotonicMs();
+    for (const chunk of chunks) this.#recent.add(chunk, nowMs);
+    return { kind: 'appended' };
+  }
+
+  /** Whether the log ends at newEnd. If it ends neither there nor at expectedEnd it is put right first. */
+  async #lookFor(expectedEnd: number, newEnd: number): Promise<boolean> {
+    const { endOffset } = await this.#options.log.bounds(this.#options.id);
+    if (endOffset === newEnd) return true;
+    if (endOffset !== expectedEnd) await this.#restore(expectedEnd, newEnd);
+    return false;
+  }
+
+  async #tryRestore(expectedEnd: number, newEnd: number): Promise<'restored' | 'lost' | 'later'> {
+    try {
+      await this.#restore(expectedEnd, newEnd);
+      return 'restored';
+    } catch (error) {
+      if (error instanceof LostClaim) return 'lost';
+      const { code, message } = asBrokerError(error);
+      if (code === 'ABORTED') return 'lost';
+      const partition = formatPartitionId(this.#options.id);
+      this.#options.context.logger.warn(
+        { partition, reason: message },
+        'a store that went back cannot be put right yet: trying again',
+      );
+      return 'later';
+    }
+  }
+
+  /** Claims the partition again if the store has forgotten that, and appends what it has forgotten below expectedEnd. */
+  async #restore(expectedEnd: number, newEnd: number): Promise<void> {
+    const { id, log, ownership, durability, context } = this.#options;
+    const partition = formatPartitionId(id);
+    const [state] = await ownership.describe([id]);
+    if (state!.ownerEpoch > this.#ownerEpoch) throw new LostClaim();
+    if (state!.ownerEpoch < this.#ownerEpoch) {
+      const before = this.#ownerEpoch;
+      this.#ownerEpoch = (await ownership.acquire(id, before)).ownerEpoch;
+      this.#restored = true;
+      context.logger.warn(
+        { partition, before, ownerEpoch: this.#ownerEpoch },
+        'the store had forgotten who owns the partition: claimed again',
+      );
+    }
+    const { endOffset } = await log.bounds(id);
+    if (endOffset === expectedEnd || endOffset === newEnd) return;
+    const missing = endOffset < expectedEnd ? await this.#missing(endOffset) : undefined;
+    if (missing === undefined) {
+      context.logger.error(
+        { partition, storeEnd: endOffset, expectedEnd },
+        'the store lost messages that were acknowledged and that no broker holds any more, or another broker wrote in between: see the page for operators, "lost tail"',
+      );
+      throw new LostClaim();
+    }
+    let end = endOffset;
+    for (const chunk of missing) {
+      await log.append(id, this.#ownerEpoch, end, [chunk], durability);
+      end = chunk.endOffset;
+    }
+    this.#restored = true;
+    context.stats.restoredMessages += end - endOffset;
+    context.logger.warn(
+      { partition, fromOffset: endOffset, messages: end - endOffset },
+      'the store had lost the end of the log: appended again from memory',
+    );
+  }
+
+  /** What the store lacks; undefined if that is not in memory, or what the store has there is not ours. */
+  async #missing(storeEnd: number): Promise<readonly CachedChunk[] | undefined> {
+    const missing = this.#recent.from(storeEnd);
+    if (missing === undefined || storeEnd === 0) return missing;
+    const ours = this.#recent.endingAt(storeEnd);
+    if (ours === undefined) return missing;
+    const [last] = await this.#options.log.describe(this.#options.id, storeEnd - 1, 1);
+    const same =
+      last?.firstOffset === ours.firstOffset &&
+      last.publishTimeMs === ours.publishTimeMs &&
+      last.byteLength === ours.byteLength;
+    return same ? missing : undefined;
+  }
+}
+
+export function asBrokerError(error: unknown): BrokerError {
+  if (error instanceof BrokerError) return error;
+  throw error;
+}

@@ -1,0 +1,270 @@
+// The partitions that this broker owns: opens them for publishes and deliveries, hands them over in order, drops them at
+// once. Made by broker.ts; engine/ownership-keeper decides which and when (on one node broker.ts: all of them).
+//
+//   own:       log's bounds ─▶ PartitionOwner ─▶ a dispatcher for each subscription, with the former owner's leases ─▶ open
+//   handOver:  publishes go elsewhere ─▶ appends end ─▶ deliveries end ─▶ cursors are committed ─▶ note for the next owner
+//   abandon:   everything ends; nothing is written any more
+import type { TopicDefinition } from '../core/definitions.ts';
+import { Delivery } from '../core/delivery.ts';
+import type { FormerLease } from '../core/delivery-events.ts';
+import { BrokerError } from '../core/errors.ts';
+import { decodeHandOver, encodeHandOver, type HandedOver, MAX_HANDED_OVER } from '../core/hand-over.ts';
+import { formatPartitionId, type PartitionId } from '../core/partition.ts';
+import type { CursorStore } from '../ports/cursor-store.ts';
+import type { LogStore } from '../ports/log-store.ts';
+import type { Claim, OwnershipStore } from '../ports/ownership-store.ts';
+import type { ChunkCache } from './chunk-cache.ts';
+import type { EngineContext } from './context.ts';
+import type { CursorCommitter } from './cursor-committer.ts';
+import { Dispatcher } from './dispatcher.ts';
+import type { LeaseSweeper } from './lease-sweeper.ts';
+import { LogWriter } from './log-writer.ts';
+import type { PartitionHost } from './partition-host.ts';
+import { MOVED, PartitionOwner, type PendingPublish } from './partition-owner.ts';
+import { RecentRing } from './recent-chunks.ts';
+import type { SubscriptionRuntime } from './subscription-runtime.ts';
+import type { TopicRuntime } from './topic-runtime.ts';
+
+export interface PartitionsOptions {
+  readonly log: LogStore;
+  readonly cursors: CursorStore;
+  readonly ownership: OwnershipStore;
+  readonly context: EngineContext;
+  readonly cache: ChunkCache;
+  readonly committer: CursorCommitter;
+  readonly leases: LeaseSweeper;
+  /** By incarnation. */
+  readonly topics: ReadonlyMap<number, TopicRuntime>;
+  /** The partition is open: what waits for it may come. */
+  readonly opened: (topic: TopicDefinition, owner: PartitionOwner) => void;
+  /** A publish that its owner has certainly not stored, because the partition has moved. */
+  readonly moved: (topic: TopicDefinition, id: PartitionId, publish: PendingPublish) => void;
+}
+
+const VERIFY_MS = 1_000;
+
+export class Partitions implements PartitionHost {
+  readonly #options: PartitionsOptions;
+  readonly #recent: RecentRing;
+  /** Being opened: an abandon meanwhile is noted here. */
+  readonly #opening = new Map<string, { abandoned: boolean }>();
+  /** Closed for publishes, cursors not committed yet. */
+  readonly #handingOver = new Map<string, { owner: PartitionOwner; dispatchers: readonly Dispatcher[] }>();
+  readonly #staleListeners: ((id: PartitionId) => void)[] = [];
+  #cancelVerify: () => void = () => undefined;
+
+  constructor(options: PartitionsOptions) {
+    this.#options = options;
+    this.#recent = new RecentRing(options.context.limits.recentBytes);
+  }
+
+  /** Begins to look, now and then, whether the store still has what it acknowledged: only of use with one that can go back. */
+  start(): void {
+    if (!this.#recent.keeps) return;
+    this.#cancelVerify = this.#options.context.clock.setTimer(VERIFY_MS, () => {
+      for (const topic of this.#options.topics.values())
+        for (const owner of topic.owners.values()) owner.verify();
+      this.start();
+    });
+  }
+
+  stop(): void {
+    this.#cancelVerify();
+  }
+
+  async own(id: PartitionId, claim: Claim): Promise<void> {
+    const key = formatPartitionId(id);
+    const topic = this.#options.topics.get(id.logEpoch);
+    if (topic === undefined)
+      throw new BrokerError('NOT_FOUND', `the topic of partition ${key} is not known here`);
+    const opening = { abandoned: false };
+    this.#opening.set(key, opening);
+    let owner: PartitionOwner | undefined;
+    try {
+      owner = await this.#makeOwner(topic, id, claim);
+      const former = this.#formerLeases(claim, key);
+      for (let next = lacking(topic, id); next !== undefined; next = lacking(topic, id)) {
+        await this.addDispatcher(next, owner, former.get(next.incarnation));
+        if (opening.abandoned) break;
+      }
+      if (opening.abandoned || this.#options.topics.get(id.logEpoch) !== topic)
+        throw new BrokerError('ABORTED', `partition ${key} was given up while it was being opened`);
+      topic.owners.set(id.partition, owner);
+    } catch (error) {
+      if (owner !== undefined) this.#close(topic, owner);
+      throw error;
+    } finally {
+      this.#opening.delete(key);
+    }
+    this.#options.opened(topic.definition, owner);
+  }
+
+  async handOver(id: PartitionId): Promise<{ ownerEpoch: number; note: Uint8Array }> {
+    const key = formatPartitionId(id);
+    const topic = this.#options.topics.get(id.logEpoch);
+    const owner = topic?.owners.get(id.partition);
+    if (topic === undefined || owner === undefined)
+      throw new BrokerError('NOT_FOUND', `partition ${key} is not open here`);
+    const dispatchers: Dispatcher[] = [];
+    this.#handingOver.set(key, { owner, dispatchers });
+    try {
+      topic.owners.delete(id.partition);
+      await owner.flushed();
+      this.#checkOpen(owner);
+      const subscriptions = [...topic.subscriptions.values()];
+      for (const subscription of subscriptions) {
+        const dispatcher = subscription.dispatchers.get(id.partition);
+        if (dispatcher?.owner !== owner) continue;
+        dispatchers.push(dispatcher);
+      }
+      const note = encodeHandOver(this.#leasesOf(dispatchers));
+      for (const dispatcher of dispatchers) dispatcher.host.detach(dispatcher);
+      for (const dispatcher of dispatchers) this.#options.committer.soon(dispatcher);
+      await this.#options.committer.flushed();
+      this.#checkOpen(owner);
+      return { ownerEpoch: owner.ownerEpoch, note };
+    } finally {
+      this.#handingOver.delete(key);
+      for (const dispatcher of dispatchers) dispatcher.close();
+      owner.close(MOVED);
+      owner.chunks.dropBelow(owner.bounds.endOffset);
+    }
+  }
+
+  abandon(id: PartitionId, reason: string): void {
+    const key = formatPartitionId(id);
+    const opening = this.#opening.get(key);
+    if (opening !== undefined) opening.abandoned = true;
+    const leaving = this.#handingOver.get(key);
+    if (leaving !== undefined) {
+      leaving.owner.close(MOVED);
+      for (const dispatcher of leaving.dispatchers) dispatcher.close();
+    }
+    const topic = this.#options.topics.get(id.logEpoch);
+    const owner = topic?.owners.get(id.partition);
+    if (topic === undefined || owner === undefined) return;
+    this.#options.context.logger.warn({ partition: key, reason }, 'stopped serving a partition');
+    this.#close(topic, owner);
+  }
+
+  onStale(listener: (id: PartitionId) => void): void {
+    this.#staleListeners.push(listener);
+  }
+
+  /** Begins delivery to a subscription; nothing if it was closed meanwhile. */
+  async addDispatcher(
+    runtime: SubscriptionRuntime,
+    owner: PartitionOwner,
+    former: readonly FormerLease[] = [],
+  ): Promise<void> {
+    const { definition } = runtime;
+    const { cursors, context, committer, leases } = this.#options;
+    const { limits } = context;
+    const record = await cursors.load(definition.incarnation, owner.id);
+    // Deleted meanwhile, or the partition has gone.
+    if (runtime.closed || owner.closed) return;
+    const { headOffset, endOffset } = owner.bounds;
+    const startOffset = definition.startOffsets?.[owner.id.partition] ?? 0;
+    const delivery = new Delivery(
+      {
+        ordering: definition.ordering,
+        maxHoles: limits.maxHoles,
+        maxQueued: limits.maxQueued,
+        maxRun: limits.maxRun,
+      },
+      record === undefined ? { startOffset } : { record },
+      endOffset,
+      former,
+    );
+    const dispatcher = new Dispatcher(owner, delivery, runtime, context, committer, leases);
+    if (delivery.outstandingMessages > 0) leases.watch(dispatcher);
+    if (headOffset > delivery.floor) dispatcher.apply({ kind: 'trim', headOffset });
+    runtime.addDispatcher(dispatcher);
+  }
+
+  async #makeOwner(topic: TopicRuntime, id: PartitionId, claim: Claim): Promise<PartitionOwner> {
+    const { log, ownership, context, cache } = this.#options;
+    const { definition } = topic;
+    const bounds = await log.bounds(id);
+    const isEmpty = bounds.headOffset === bounds.endOffset;
+    const [newest] = isEmpty ? [] : await log.describe(id, bounds.endOffset - 1, 1);
+    const writer = new LogWriter({
+      id,
+      ownerEpoch: claim.ownerEpoch,
+      log,
+      ownership,
+      recent: this.#recent,
+      durability: { level: definition.durability, minReplicas: definition.minReplicas },
+      context,
+    });
+    return new PartitionOwner({
+      id,
+      writer,
+      bounds,
+      lastPublishTimeMs: newest?.publishTimeMs ?? 0,
+      cache,
+      context,
+      answerFirst: definition.durability === 'memory',
+      onLost: (owner) => {
+        this.#close(topic, owner);
+        for (const listener of this.#staleListeners) listener(id);
+      },
+      onMoved: (publish) => this.#options.moved(topic.definition, id, publish),
+    });
+  }
+
+  /** By the subscription's incarnation, with deadlines of this broker's clock. */
+  #formerLeases({ handOver }: Claim, partition: string): Map<number, readonly FormerLease[]> {
+    const nowMs = this.#options.context.clock.monotonicMs();
+    const former = new Map<number, readonly FormerLease[]>();
+    if (handOver === undefined) return former;
+    try {
+      for (const { incarnation, leases } of decodeHandOver(handOver)) {
+        former.set(
+          incarnation,
+          leases.map((lease) => ({ ...lease, deadlineMs: nowMs + lease.deadlineMs })),
+        );
+      }
+    } catch (error) {
+      if (!(error instanceof BrokerError)) throw error;
+      this.#options.context.logger.warn(
+        { partition, reason: error.message },
+        'what was outstanding at the former owner is delivered again',
+      );
+    }
+    return former;
+  }
+
+  #leasesOf(dispatchers: readonly Dispatcher[]): HandedOver[] {
+    const nowMs = this.#options.context.clock.monotonicMs();
+    return dispatchers.map(({ delivery, subscription }) => ({
+      incarnation: subscription,
+      leases: delivery
+        .formerLeases(MAX_HANDED_OVER)
+        .map((lease) => ({ ...lease, deadlineMs: lease.deadlineMs - nowMs })),
+    }));
+  }
+
+  #checkOpen(owner: PartitionOwner): void {
+    if (owner.closed)
+      throw new BrokerError('ABORTED', `partition ${formatPartitionId(owner.id)} was given up`);
+  }
+
+  #close(topic: TopicRuntime, owner: PartitionOwner): void {
+    if (topic.owners.get(owner.id.partition) === owner) topic.owners.delete(owner.id.partition);
+    for (const subscription of topic.subscriptions.values()) {
+      const dispatcher = subscription.dispatchers.get(owner.id.partition);
+      if (dispatcher?.owner === owner) subscription.removeDispatcher(dispatcher);
+    }
+    owner.close(MOVED);
+    owner.chunks.dropBelow(owner.bounds.endOffset);
+  }
+}
+
+/** A subscription without a dispatcher for the partition; undefined if all have theirs. */
+function lacking(topic: TopicRuntime, id: PartitionId): SubscriptionRuntime | undefined {
+  for (const subscription of topic.subscriptions.values()) {
+    if (!subscription.closed && !subscription.dispatchers.has(id.partition)) return subscription;
+  }
+  return undefined;
+}

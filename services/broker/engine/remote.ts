@@ -1,0 +1,48 @@
+// What broker.ts needs for partitions that other brokers own. engine/relay implements it over the peers; a broker that is
+// alone has none and owns everything.
+
+import type { BacklogReport } from '../core/backlog-report.ts';
+import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
+import type { PartitionId } from '../core/partition.ts';
+import type { SettleOperation } from '../core/settle-request.ts';
+import type { Consumer, ConsumerSink } from './consumer.ts';
+import type { PartitionOwner, PendingPublish } from './partition-owner.ts';
+import type { SessionLimits } from './session.ts';
+
+export interface Remote {
+  /** Brings the messages to the owner, or keeps them until there is one, in order with others of the partition. */
+  publish(topic: TopicDefinition, id: PartitionId, publish: PendingPublish): void;
+
+  /** The partition is owned here from now on: what waits for it goes to this owner, before anything else does. */
+  opened(topic: TopicDefinition, owner: PartitionOwner): void;
+
+  /**
+   * A consumer that gets messages of all owners. `local` makes its part at this broker, for the given sink and share of the
+   * limits; it is called once.
+   */
+  consumer(
+    subscription: SubscriptionDefinition,
+    hash: number,
+    sink: ConsumerSink,
+    limits: SessionLimits,
+    local: (sink: ConsumerSink, limits: SessionLimits) => Consumer,
+  ): Consumer;
+
+  /**
+   * Brings the operations to the owners of their partitions, which are not owned here, and resolves when they have settled
+   * them. UNAVAILABLE: not in time.
+   */
+  settle(subscription: string, operations: readonly SettleOperation[]): Promise<void>;
+
+  /** What other brokers' partitions have of backlog. UNAVAILABLE: one of them does not answer. */
+  backlog(parent: string, names: readonly string[]): Promise<BacklogReport[]>;
+
+  /** Calls the listener with a subscription that was idle and got its first message at another broker. */
+  onFirstMessage(listener: (subscription: string) => void): () => void;
+
+  /** The subscription was deleted: its consumers have ended already. */
+  dropped(subscription: SubscriptionDefinition): void;
+
+  /** Fails what waits and closes all links. */
+  close(): void;
+}
