@@ -40,6 +40,8 @@ export interface ClusterStores extends Stores {
 export interface SharedMemory {
   /** The same data for every member; what it acquires is held by it. */
   open(memberId: string): ClusterStores;
+  /** Remembers logs, claims and cursors as they are now; calling the result brings them back: a failover that lost what came after. */
+  checkpoint(): () => void;
 }
 
 interface Partition {
@@ -68,6 +70,15 @@ export function createSharedMemory(options: MemoryStoreOptions = {}): SharedMemo
   const membership = new MemoryMembership(take, () => options.clock?.monotonicMs() ?? performance.now());
   const signals = createMemorySignals(take);
   return {
+    checkpoint: () => {
+      const bringBack = partitions.checkpoint();
+      const saved = [...records].map(([key, own]) => [key, new Map(own)] as const);
+      return () => {
+        bringBack();
+        records.clear();
+        for (const [key, own] of saved) records.set(key, new Map(own));
+      };
+    },
     open: (memberId) => ({
       log: memoryLog(take, partitions, memberId),
       cursors: memoryCursors(take, partitions, memberId, records),
@@ -96,6 +107,18 @@ class Partitions {
   drop(logEpoch: number): void {
     this.#dropped.add(logEpoch);
     for (const [name, { id }] of this.#byName) if (id.logEpoch === logEpoch) this.#byName.delete(name);
+  }
+
+  checkpoint(): () => void {
+    const saved = [...this.#byName].map(
+      ([name, partition]) => [name, { ...partition, chunks: [...partition.chunks] }] as const,
+    );
+    return () => {
+      this.#byName.clear();
+      for (const [name, partition] of saved)
+        if (!this.isDropped(partition.id))
+          this.#byName.set(name, { ...partition, chunks: [...partition.chunks] });
+    };
   }
 
   isDropped({ logEpoch }: PartitionId): boolean {

@@ -182,7 +182,11 @@ export class KeyQueues {
   /** The key's run has another consumer from now on: the same one under another number. */
   passRun(key: KeyState, consumer: number): void {
     key.runConsumer = consumer;
-    this.#refresh(key);
+    if (consumer === FORMER) this.#refresh(key);
+    else {
+      this.slots.takeOver(key.slot, consumer);
+      this.#refreshSlots([key.slot]);
+    }
   }
 
   /** Its runs have ended, or were passed on. */

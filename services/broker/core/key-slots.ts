@@ -45,6 +45,11 @@ export class KeySlots {
     return this.#assign();
   }
 
+  /** Messages of the slot are outstanding at the consumer, as it had them from the partition's former owner. */
+  takeOver(slot: number, consumer: number): void {
+    if (this.#current[slot] === NOBODY) this.#current[slot] = consumer;
+  }
+
   setStalled(consumer: number, stalled: boolean): number[] {
     const member = this.#members.get(consumer);
     if (member === undefined || member.stalled === stalled) return [];

@@ -46,6 +46,8 @@ export interface BrokerOptions {
   /** What one Pull may answer with, in bytes. */
   readonly maxPullBytes: number;
   readonly maxConsumersPerSubscription: number;
+  /** See LogWriterOptions; absent: the store can't become another one. */
+  readonly checkStore?: () => Promise<void>;
 }
 
 /** What a topic's logs hold. */
@@ -97,6 +99,7 @@ export class Broker {
       committer: this.#committer,
       leases: this.#leases,
       topics: this.#topicsByEpoch,
+      checkStore: options.checkStore ?? (async () => undefined),
       opened: (topic, owner) => this.#remote?.opened(topic, owner),
       moved: (topic, id, publish) => {
         if (this.#remote !== undefined) this.#remote.publish(topic, id, publish);

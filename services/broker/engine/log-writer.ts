@@ -31,6 +31,8 @@ export interface LogWriterOptions {
   readonly recent: RecentRing;
   readonly durability: Durability;
   readonly context: EngineContext;
+  /** Resolves if this is still the store that the broker belongs to: one that was emptied by mistake is not to be filled again. */
+  readonly checkStore: () => Promise<void>;
 }
 
 export interface AppendWaiting {
@@ -177,6 +179,7 @@ export class LogWriter {
     const [state] = await ownership.describe([id]);
     if (state!.ownerEpoch > this.#ownerEpoch) throw new LostClaim();
     if (state!.ownerEpoch < this.#ownerEpoch) {
+      await this.#options.checkStore();
       const before = this.#ownerEpoch;
       this.#ownerEpoch = (await ownership.acquire(id, before)).ownerEpoch;
       this.#restored = true;

@@ -35,6 +35,8 @@ export interface PartitionsOptions {
   readonly leases: LeaseSweeper;
   /** By incarnation. */
   readonly topics: ReadonlyMap<number, TopicRuntime>;
+  /** See LogWriterOptions. */
+  readonly checkStore: () => Promise<void>;
   /** The partition is open: what waits for it may come. */
   readonly opened: (topic: TopicDefinition, owner: PartitionOwner) => void;
   /** A publish that its owner has certainly not stored, because the partition has moved. */
@@ -183,7 +185,7 @@ export class Partitions implements PartitionHost {
   }
 
   async #makeOwner(topic: TopicRuntime, id: PartitionId, claim: Claim): Promise<PartitionOwner> {
-    const { log, ownership, context, cache } = this.#options;
+    const { log, ownership, context, cache, checkStore } = this.#options;
     const { definition } = topic;
     const bounds = await log.bounds(id);
     const isEmpty = bounds.headOffset === bounds.endOffset;
@@ -196,6 +198,7 @@ export class Partitions implements PartitionHost {
       recent: this.#recent,
       durability: { level: definition.durability, minReplicas: definition.minReplicas },
       context,
+      checkStore,
     });
     return new PartitionOwner({
       id,

@@ -1,0 +1,121 @@
+// The membership port in memory, for tests and simulations of clusters. `nowMs` is the store's clock, by which leases end.
+import { BrokerError } from '../../services/broker/core/errors.ts';
+import type {
+  ClusterView,
+  Member,
+  MembershipStore,
+  StoredAssignment,
+} from '../../services/broker/ports/membership-store.ts';
+import type { Take } from './memory-store.ts';
+
+interface Lease {
+  readonly member: Member;
+  readonly untilMs: number;
+}
+
+const NOBODY = { id: '', term: 0, untilMs: 0 };
+
+export class MemoryMembership implements MembershipStore {
+  readonly #take: Take;
+  readonly #nowMs: () => number;
+  #identity: string | undefined;
+  /** By name. */
+  readonly #leases = new Map<string, Lease>();
+  #coordinator = NOBODY;
+  #assignment: StoredAssignment = { version: 0, body: '' };
+  readonly #drained = new Set<string>();
+
+  constructor(take: Take, nowMs: () => number) {
+    this.#take = take;
+    this.#nowMs = nowMs;
+  }
+
+  identity(): Promise<string | undefined> {
+    return this.#take(() => this.#identity);
+  }
+
+  initialize(identity: string): Promise<string> {
+    return this.#take(() => {
+      this.#identity ??= identity;
+      return this.#identity;
+    });
+  }
+
+  heartbeat(identity: string, member: Member, leaseMs: number): Promise<ClusterView> {
+    return this.#take(() => {
+      if (this.#identity !== identity) {
+        const found = this.#identity === undefined ? 'no cluster' : `the cluster ${this.#identity}`;
+        throw new BrokerError('FAILED_PRECONDITION', `the store holds ${found}, not ${identity}`);
+      }
+      const nowMs = this.#nowMs();
+      for (const [name, { untilMs }] of this.#leases) if (untilMs <= nowMs) this.#leases.delete(name);
+      const namesake = this.#leases.get(member.name);
+      if (namesake && namesake.member.id !== member.id) {
+        throw new BrokerError(
+          'ABORTED',
+          `the member ${namesake.member.id} is alive under the name ${member.name}`,
+        );
+      }
+      this.#leases.set(member.name, { member, untilMs: nowMs + leaseMs });
+      this.#coordinate(member, nowMs, leaseMs);
+      return this.#view(nowMs);
+    });
+  }
+
+  leave(memberId: string): Promise<void> {
+    return this.#take(() => {
+      for (const [name, { member }] of this.#leases) if (member.id === memberId) this.#leases.delete(name);
+      if (this.#coordinator.id === memberId) this.#coordinator = { ...this.#coordinator, id: '', untilMs: 0 };
+    });
+  }
+
+  assignment(): Promise<StoredAssignment> {
+    return this.#take(() => this.#assignment);
+  }
+
+  assign(memberId: string, term: number, expectedVersion: number, body: string): Promise<number> {
+    return this.#take(() => {
+      const { id, term: current, untilMs } = this.#coordinator;
+      if (id !== memberId || current !== term || untilMs <= this.#nowMs()) {
+        throw new BrokerError('ABORTED', `${memberId} does not coordinate in term ${term}`);
+      }
+      const { version } = this.#assignment;
+      if (version !== expectedVersion) {
+        throw new BrokerError('ABORTED', `the assignment is at version ${version}, not ${expectedVersion}`);
+      }
+      this.#assignment = { version: version + 1, body };
+      return version + 1;
+    });
+  }
+
+  setDrained(name: string, drained: boolean): Promise<void> {
+    return this.#take(() => {
+      if (drained) this.#drained.add(name);
+      else this.#drained.delete(name);
+    });
+  }
+
+  #coordinate(member: Member, nowMs: number, leaseMs: number): void {
+    const { id, term, untilMs } = this.#coordinator;
+    const own = id === member.id;
+    if (member.draining) {
+      if (own) this.#coordinator = { id: '', term, untilMs: 0 };
+    } else if (own && untilMs > nowMs) {
+      this.#coordinator = { id, term, untilMs: nowMs + leaseMs };
+    } else if (untilMs <= nowMs) {
+      this.#coordinator = { id: member.id, term: term + 1, untilMs: nowMs + leaseMs };
+    }
+  }
+
+  #view(nowMs: number): ClusterView {
+    const { id, term, untilMs } = this.#coordinator;
+    return {
+      members: [...this.#leases.values()]
+        .map(({ member }) => member)
+        .sort((a, b) => (a.name < b.name ? -1 : 1)),
+      coordinator: { id: untilMs > nowMs ? id : '', term },
+      assignmentVersion: this.#assignment.version,
+      drained: [...this.#drained].sort(),
+    };
+  }
+}

@@ -1,0 +1,140 @@
+// What a partition's former owner leaves behind: the note's codec, and Delivery taking the leases over.
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { Delivery } from '../../services/broker/core/delivery.ts';
+import type { DeliveryEffect, FormerLease } from '../../services/broker/core/delivery-events.ts';
+import { decodeHandOver, encodeHandOver, MAX_HANDED_OVER } from '../../services/broker/core/hand-over.ts';
+
+const OPTIONS = { ordering: false, maxHoles: 100, maxQueued: 100, maxRun: 10 };
+const ORDERED = { ...OPTIONS, ordering: true };
+const HASH = 77;
+
+/** Ten messages; with keys: even offsets have key 1, odd ones key 2. */
+const chunk = {
+  firstOffset: 0,
+  count: 10,
+  byteLength: 100,
+  ends: () => Uint32Array.from({ length: 10 }, (_, i) => (i + 1) * 10),
+  keyHashes: () => Uint32Array.from({ length: 10 }, (_, i) => 1 + (i % 2)),
+};
+
+function lease(delivery: Delivery, consumer: number): DeliveryEffect[] {
+  return delivery.step(
+    { kind: 'lease', consumer, chunk, maxMessages: 100, maxBytes: 1e9, idle: true, deadlineMs: 10_000 },
+    0,
+  );
+}
+
+function delivered(effects: readonly DeliveryEffect[]): number[] {
+  return effects.flatMap((effect) =>
+    effect.kind === 'deliver'
+      ? effect.runs.flatMap(({ first, last }) =>
+          Array.from({ length: last - first + 1 }, (_, i) => first + i),
+        )
+      : [],
+  );
+}
+
+/** The former owner has given 0 to 3 to the consumer with HASH and was told of 1. */
+function handedOver(options: typeof OPTIONS): { record: Uint8Array; former: FormerLease[] } {
+  const before = new Delivery(options, { startOffset: 0 }, 4);
+  before.step({ kind: 'join', consumer: 5, hash: HASH }, 0);
+  lease(before, 5);
+  before.step({ kind: 'ack', consumer: 5, first: 1, last: 1 }, 0);
+  return { former: before.formerLeases(100), record: before.snapshot() };
+}
+
+test('a note comes back as it was written', () => {
+  const leases = fc
+    .array(
+      fc.record({
+        gap: fc.nat(1000),
+        length: fc.nat(1000),
+        deadlineMs: fc.nat(600_000),
+        bytes: fc.nat(1e9),
+        consumerHash: fc.nat(0xffffffff),
+        keyHash: fc.nat(0xffffffff),
+      }),
+      { minLength: 1, maxLength: 20 },
+    )
+    .map((rows) => {
+      let from = 0;
+      return rows.map(({ gap, length, ...rest }) => {
+        const first = from + gap;
+        const last = first + length;
+        from = last + 1;
+        return { first, last, ...rest };
+      });
+    });
+  const note = fc.array(fc.record({ incarnation: fc.nat(), leases }), { maxLength: 5 });
+  fc.assert(
+    fc.property(note, (rows) => {
+      expect(decodeHandOver(encodeHandOver(rows))).toEqual(rows);
+    }),
+  );
+});
+
+test('a note is bounded: what is beyond is left out', () => {
+  const leases = Array.from({ length: 2 * MAX_HANDED_OVER }, (_, i) => ({
+    first: 2e15 + 2 * i,
+    last: 2e15 + 2 * i,
+    deadlineMs: 600_000,
+    bytes: 2_097_152,
+    consumerHash: 0xffffffff,
+    keyHash: 0xffffffff,
+  }));
+  const note = encodeHandOver([{ incarnation: 1, leases }]);
+  expect(note.length).toBeLessThan(1024 * 1024);
+  expect(decodeHandOver(note)[0]!.leases).toEqual(leases.slice(0, MAX_HANDED_OVER));
+});
+
+test('a note of another format is refused', () => {
+  expect(() => decodeHandOver(Buffer.from('[2,[]]'))).toThrow(/format is 2/);
+  expect(() => decodeHandOver(Buffer.from('x'))).toThrow(/cannot be read/);
+});
+
+for (const options of [OPTIONS, ORDERED]) {
+  const name = options.ordering ? 'with ordering' : 'without ordering';
+  test(`${name}: what is outstanding is not delivered again, the rest is`, () => {
+    const { record, former } = handedOver(options);
+    const after = new Delivery(options, { record }, 10, former);
+    expect(after.outstandingMessages).toBe(3);
+    const effects = after.step({ kind: 'join', consumer: 1, hash: HASH }, 0);
+    // It is the same consumer: what it holds counts against its credit.
+    expect(effects).toEqual([{ kind: 'credit', consumer: 1, messages: -3, bytes: -30 }]);
+    expect(delivered(lease(after, 1))).toEqual([4, 5, 6, 7, 8, 9]);
+    after.step({ kind: 'ack', consumer: 1, first: 0, last: 9 }, 0);
+    expect(after.backlogMessages).toBe(0);
+  });
+
+  test(`${name}: a consumer that does not come back lets them expire`, () => {
+    const { record, former } = handedOver(options);
+    const after = new Delivery(options, { record }, 4, former);
+    after.step({ kind: 'join', consumer: 1, hash: HASH + 1 }, 0);
+    expect(delivered(lease(after, 1))).toEqual([]);
+    after.step({ kind: 'expire' }, 10_000);
+    after.snapshot();
+    after.step({ kind: 'persisted' }, 10_000);
+    expect(delivered(lease(after, 1))).toEqual([0, 2, 3]);
+  });
+}
+
+test('a key waits for what of it is outstanding at the former owner', () => {
+  const { record, former } = handedOver(ORDERED);
+  const after = new Delivery(ORDERED, { record }, 10, former);
+  after.step({ kind: 'join', consumer: 1, hash: HASH + 1 }, 0);
+  expect(delivered(lease(after, 1))).toEqual([]);
+  // Of the odd ones only 3 is outstanding. A call without a stream may settle it.
+  after.step({ kind: 'ack', consumer: 0, first: 3, last: 3 }, 0);
+  expect(delivered(lease(after, 1))).toEqual([5, 7, 9]);
+  after.step({ kind: 'ack', consumer: 0, first: 0, last: 2 }, 0);
+  expect(delivered(lease(after, 1))).toEqual([4, 6, 8]);
+});
+
+test("another consumer's late word does not end the leases", () => {
+  const { record, former } = handedOver(OPTIONS);
+  const after = new Delivery(OPTIONS, { record }, 4, former);
+  after.step({ kind: 'join', consumer: 1, hash: HASH + 1 }, 0);
+  after.step({ kind: 'nack', consumer: 1, first: 0, last: 3 }, 0);
+  expect(after.outstandingMessages).toBe(3);
+});

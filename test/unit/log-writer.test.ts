@@ -1,0 +1,168 @@
+// The partition's writer against a store that goes back: what it restores, and what it must not.
+import { beforeEach, describe, expect, test } from 'vitest';
+import { BrokerError } from '../../services/broker/core/errors.ts';
+import { CachedChunk } from '../../services/broker/engine/chunk-cache.ts';
+import { LogWriter } from '../../services/broker/engine/log-writer.ts';
+import { RecentRing } from '../../services/broker/engine/recent-chunks.ts';
+import { createStats } from '../../services/broker/engine/stats.ts';
+import type { OwnershipStore } from '../../services/broker/ports/ownership-store.ts';
+import { createSharedMemory } from '../support/memory-store.ts';
+import { VirtualClock } from '../support/virtual-clock.ts';
+
+const P = { logEpoch: 1, partition: 0 };
+const WAITING = { giveUp: () => undefined, closed: false };
+
+let memory: ReturnType<typeof createSharedMemory>;
+let mine: ReturnType<typeof memory.open>;
+let errors: string[];
+let clock: VirtualClock;
+
+beforeEach(() => {
+  memory = createSharedMemory();
+  mine = memory.open('me');
+  errors = [];
+  clock = new VirtualClock();
+});
+
+/** One message of 10 bytes, told apart by its letter. */
+function chunk(offset: number, letter: string): CachedChunk {
+  return new CachedChunk({
+    firstOffset: offset,
+    count: 1,
+    publishTimeMs: letter.charCodeAt(0),
+    startByte: offset * 10,
+    bytes: Buffer.alloc(10, letter),
+  });
+}
+
+async function writer(options: { recentBytes?: number; checkStore?: () => Promise<void> } = {}) {
+  const { ownerEpoch } = await mine.ownership.acquire(P);
+  const stats = createStats();
+  const made = new LogWriter({
+    id: P,
+    ownerEpoch,
+    log: mine.log,
+    ownership: mine.ownership as OwnershipStore,
+    recent: new RecentRing(options.recentBytes ?? 1_000),
+    durability: { level: 'stored', minReplicas: 0 },
+    checkStore: options.checkStore ?? (async () => undefined),
+    context: {
+      clock,
+      limits: { unknownOutcomeMs: 1_000 } as never,
+      stats,
+      logger: { info: () => {}, warn: () => {}, error: (_fields, message) => errors.push(message) },
+      tracing: undefined,
+    },
+  });
+  let end = 0;
+  const append = async (letters: string): Promise<string> => {
+    const chunks = [...letters].map((letter, i) => chunk(end + i, letter));
+    const outcome = await made.append(end, chunks, WAITING);
+    if (outcome.kind === 'appended') end += chunks.length;
+    return outcome.kind;
+  };
+  return { made, append, stats, end: () => end };
+}
+
+async function stored(): Promise<string> {
+  const chunks = await mine.log.read(P, 0, 1e9);
+  return chunks.map(({ bytes }) => String.fromCharCode(bytes[0]!)).join('');
+}
+
+describe('a store that lost its last writes', () => {
+  test('gets them again with the next append, and nobody notices', async () => {
+    const { append, made, stats } = await writer();
+    await append('ab');
+    const failover = memory.checkpoint();
+    await append('c');
+    await append('d');
+    failover();
+    expect(await append('e')).toBe('appended');
+    expect(await stored()).toBe('abcde');
+    expect(stats.restoredMessages).toBe(2);
+    expect(made.takeRestored()).toBe(true);
+    expect(made.takeRestored()).toBe(false);
+  });
+
+  test('gets them again when it is looked at, without an append', async () => {
+    const { append, made, end } = await writer();
+    const failover = memory.checkpoint();
+    await append('abc');
+    failover();
+    expect(await made.verify(end())).toBe('same');
+    expect(await stored()).toBe('abc');
+  });
+
+  test('is claimed again if it forgot the claim, too', async () => {
+    const failover = memory.checkpoint();
+    const { append, made } = await writer();
+    await append('abc');
+    const before = made.ownerEpoch;
+    failover();
+    expect(await append('d')).toBe('appended');
+    expect(made.ownerEpoch).toBeGreaterThan(before);
+    expect(await stored()).toBe('abcd');
+  });
+
+  test('is left alone if it is not the same store any more: it was emptied by mistake', async () => {
+    let asked = 0;
+    const failover = memory.checkpoint();
+    const { made, append, end } = await writer({
+      checkStore: async () => {
+        asked += 1;
+        throw new BrokerError('UNAVAILABLE', 'another cluster');
+      },
+    });
+    await append('abc');
+    failover();
+    expect(await made.verify(end())).toBe('same');
+    expect(asked).toBe(1);
+    expect(await stored()).toBe('');
+  });
+
+  test('whose missing end is no longer in memory is a loss: said loudly, and the claim is given up', async () => {
+    const { append } = await writer({ recentBytes: 25 });
+    const failover = memory.checkpoint();
+    await append('abc');
+    await append('de');
+    failover();
+    expect(await append('f')).toBe('lost');
+    expect(errors).toHaveLength(1);
+    expect(errors[0]).toMatch(/no broker holds any more/);
+  });
+
+  test('to which another broker has written since is not touched', async () => {
+    const { append } = await writer();
+    await append('ab');
+    const failover = memory.checkpoint();
+    await append('cd');
+    failover();
+    const other = memory.open('other');
+    const { ownerEpoch } = await other.ownership.acquire(P);
+    await other.log.append(P, ownerEpoch, 2, [chunk(2, 'X')]);
+    expect(await append('e')).toBe('lost');
+    expect(await stored()).toBe('abX');
+  });
+
+  test('that forgot the claim, and to which another broker has written since, is not overwritten', async () => {
+    const failover = memory.checkpoint();
+    await mine.ownership.acquire(P);
+    const { append, made } = await writer();
+    await append('ab');
+    failover();
+    const other = memory.open('other');
+    const { ownerEpoch } = await other.ownership.acquire(P);
+    expect(ownerEpoch).toBeLessThan(made.ownerEpoch);
+    await other.log.append(P, ownerEpoch, 0, [chunk(0, 'X')]);
+    expect(await append('c')).toBe('lost');
+    expect(await stored()).toBe('X');
+  });
+});
+
+test('a stale claim is lost at once, and nothing was written', async () => {
+  const { append } = await writer();
+  await append('a');
+  await memory.open('other').ownership.acquire(P);
+  expect(await append('b')).toBe('lost');
+  expect(await stored()).toBe('a');
+});
