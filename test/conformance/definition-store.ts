@@ -34,6 +34,36 @@ export function definitionStoreConformance(name: string, open: OpenHarness): voi
       expect(await listed()).toEqual(expected);
     });
 
+    test('get gives one of them, of its kind', async () => {
+      await definitions().put('topic', ORDERS, 'a', 0);
+      await definitions().put('topic', ORDERS, 'ü', 1);
+      const expected = { kind: 'topic', name: ORDERS, revision: 2, body: 'ü' };
+      expect(await definitions().get('topic', ORDERS)).toEqual(expected);
+      expect(await definitions().get('subscription', ORDERS)).toBeUndefined();
+      await h.settle?.();
+      expect(await definitions().get('topic', ORDERS)).toEqual(expected);
+      await definitions().remove('topic', ORDERS, 2);
+      expect(await definitions().get('topic', ORDERS)).toBeUndefined();
+    });
+
+    test('the version changes with every put and remove, and with nothing else', async () => {
+      const versions = [await definitions().version()];
+      const look = async () => versions.push(await definitions().version());
+      await definitions().put('topic', ORDERS, 'a', 0);
+      await look();
+      await definitions().put('topic', ORDERS, 'b', 1);
+      await look();
+      await definitions().remove('topic', ORDERS, 2);
+      await look();
+      // The same name and revision as before, and still another version.
+      await definitions().put('topic', ORDERS, 'a', 0);
+      await look();
+      expect(new Set(versions).size).toBe(5);
+      await expectCode(definitions().put('topic', ORDERS, 'c', 7), 'ABORTED');
+      await definitions().nextIncarnation();
+      expect(await definitions().version()).toBe(versions.at(-1));
+    });
+
     test('creating what exists is ALREADY_EXISTS', async () => {
       await definitions().put('topic', ORDERS, 'a', 0);
       await expectCode(definitions().put('topic', ORDERS, 'b', 0), 'ALREADY_EXISTS');

@@ -163,6 +163,7 @@ export class Life {
       },
       definitions: {
         list: this.#mortal(definitions.list),
+        version: this.#mortal(definitions.version),
         get: this.#mortal(definitions.get),
         put: this.#mortal(this.#unfenced(definitions.put)),
         remove: this.#mortal(this.#unfenced(definitions.remove)),

@@ -87,6 +87,7 @@ export function withFaults(
     },
     definitions: {
       list: () => read(() => definitions.list()),
+      version: () => read(() => definitions.version()),
       get: (kind, name) => read(() => definitions.get(kind, name)),
       put: (kind, name, body, revision) => write(() => definitions.put(kind, name, body, revision)),
       remove: (kind, name, revision) => write(() => definitions.remove(kind, name, revision)),

@@ -296,12 +296,14 @@ function memoryCursors(
 function memoryDefinitions(take: Take): DefinitionStore {
   const definitions = new Map<string, Definition>();
   let lastIncarnation = 0;
+  let version = 0;
   const keyOf = (kind: DefinitionKind, name: string): string => `${kind} ${name}`;
   const refuseChanged = (current: number, expected: number): void => {
     if (current !== expected) throw new BrokerError('ABORTED', `at revision ${current}, not ${expected}`);
   };
   return {
     list: () => take(() => [...definitions.values()]),
+    version: () => take(() => version),
     get: (kind, name) => take(() => definitions.get(keyOf(kind, name))),
     put: (kind, name, body, expectedRevision) =>
       take(() => {
@@ -310,6 +312,7 @@ function memoryDefinitions(take: Take): DefinitionStore {
           throw new BrokerError('ALREADY_EXISTS', `${name} exists already`);
         }
         refuseChanged(current, expectedRevision);
+        version += 1;
         definitions.set(keyOf(kind, name), { kind, name, body, revision: current + 1 });
         return current + 1;
       }),
@@ -318,6 +321,7 @@ function memoryDefinitions(take: Take): DefinitionStore {
         const current = definitions.get(keyOf(kind, name))?.revision ?? 0;
         refuseChanged(current, expectedRevision);
         if (current === 0) throw new BrokerError('ABORTED', `${name} does not exist`);
+        version += 1;
         definitions.delete(keyOf(kind, name));
       }),
     nextIncarnation: () => take(() => ++lastIncarnation),

@@ -27,6 +27,7 @@ function scripted(inner: DefinitionStore) {
   };
   const store: DefinitionStore = {
     list: () => call('list', () => inner.list()),
+    version: () => call('version', () => inner.version()),
     get: (...args) => call('get', () => inner.get(...args)),
     put: (...args) => call('put', () => inner.put(...args)),
     remove: (...args) => call('remove', () => inner.remove(...args)),

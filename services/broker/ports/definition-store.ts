@@ -18,6 +18,9 @@ export interface DefinitionStore {
   /** All of them, in no particular order. */
   list(): Promise<Definition[]>;
 
+  /** A number that is another one after every put and remove. Cheap, unlike list. */
+  version(): Promise<number>;
+
   get(kind: DefinitionKind, name: string): Promise<Definition | undefined>;
 
   /**

@@ -17,6 +17,8 @@ export class EmbeddedDefinitionStore implements DefinitionStore {
   readonly #staged = new Map<string, number>();
   /** Given or being given; a number whose write failed is left out. */
   #lastIncarnation: number;
+  /** Of changes since the start: nobody else writes. */
+  #version = 0;
 
   constructor(kv: DurableKv) {
     this.#kv = kv;
@@ -37,6 +39,10 @@ export class EmbeddedDefinitionStore implements DefinitionStore {
       }
     }
     return found;
+  }
+
+  async version(): Promise<number> {
+    return this.#version;
   }
 
   async get(kind: DefinitionKind, name: string): Promise<Definition | undefined> {
@@ -93,7 +99,10 @@ export class EmbeddedDefinitionStore implements DefinitionStore {
         return { ops: [op], result: revision };
       },
       // Within a batch the first settled change of a name clears it for all: they are settled in one go.
-      applied: () => this.#staged.delete(id),
+      applied: () => {
+        this.#version += 1;
+        this.#staged.delete(id);
+      },
       failed: () => this.#staged.delete(id),
     });
   }
