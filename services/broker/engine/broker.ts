@@ -70,7 +70,7 @@ export class Broker {
   /** The partitions that are owned here: a cluster's ownership keeper has them opened and handed over. */
   readonly partitions: Partitions;
   readonly #options: BrokerOptions;
-  readonly #context: EngineContext;
+  readonly context: EngineContext;
   readonly #cache: ChunkCache;
   readonly #committer: CursorCommitter;
   readonly #leases: LeaseSweeper;
@@ -86,21 +86,21 @@ export class Broker {
   constructor(options: BrokerOptions) {
     this.#options = options;
     const { clock, limits, logger, tracing } = options;
-    this.#context = { clock, limits, logger, stats: this.stats, tracing };
+    this.context = { clock, limits, logger, stats: this.stats, tracing };
     this.#cache = new ChunkCache(options.log, limits.cacheBytes, limits.readBytes);
-    this.#committer = new CursorCommitter(options.cursors, this.#context);
-    this.#leases = new LeaseSweeper(this.#context);
+    this.#committer = new CursorCommitter(options.cursors, this.context);
+    this.#leases = new LeaseSweeper(this.context);
     this.partitions = new Partitions({
       log: options.log,
       cursors: options.cursors,
       ownership: options.ownership,
-      context: this.#context,
+      context: this.context,
       cache: this.#cache,
       committer: this.#committer,
       leases: this.#leases,
       topics: this.#topicsByEpoch,
       checkStore: options.checkStore ?? (async () => undefined),
-      opened: (topic, owner) => this.#remote?.opened(topic, owner),
+      opened: (topic, owner) => this.#remote?.opened(topic, owner) ?? Promise.resolve(),
       moved: (topic, id, publish) => {
         if (this.#remote !== undefined) this.#remote.publish(topic, id, publish);
         else publish.failed(MOVED);
@@ -108,14 +108,14 @@ export class Broker {
     });
     this.#retention = new RetentionSweeper(
       options.log,
-      this.#context,
+      this.context,
       () => this.#topics.values(),
       async () => {
         await options.definitions.finishChanges();
         await options.definitions.finishDeletions();
       },
     );
-    this.backlog = new EngineBacklogReporter(this.#context, this.#subscriptions);
+    this.backlog = new EngineBacklogReporter(this.context, this.#subscriptions);
   }
 
   get cachedBytes(): number {
@@ -203,7 +203,7 @@ export class Broker {
   ): void {
     if (this.#stopping) throw STOPPING;
     const runtime = this.#topicRuntime(topic);
-    const ended = this.#context.tracing?.publishing(topic, batch);
+    const ended = this.context.tracing?.publishing(topic, batch);
     if (ended === undefined) {
       runtime.publish(batch, done, failed);
       return;
@@ -270,7 +270,7 @@ export class Broker {
     };
     // Always the same hash: ordering keys stay with those who pull.
     const join = (sink: ConsumerSink): Consumer => this.subscribe(subscription, PULL_HASH, sink, limits);
-    return pull(join, waitMs, this.#context.clock, onGone);
+    return pull(join, waitMs, this.context.clock, onGone);
   }
 
   /**
@@ -353,7 +353,7 @@ export class Broker {
   async #openTopic(definition: TopicDefinition): Promise<void> {
     let topic = this.#topics.get(definition.name);
     if (topic === undefined) {
-      topic = new TopicRuntime(definition, this.#context, (id, publish) => {
+      topic = new TopicRuntime(definition, this.context, (id, publish) => {
         if (this.#remote !== undefined) this.#remote.publish(topic!.definition, id, publish);
         else publish.failed(MOVED);
       });
@@ -379,7 +379,7 @@ export class Broker {
       return;
     }
     const topic = this.#topicRuntime(definition.topic);
-    const runtime = new SubscriptionRuntime(definition, topic.definition.logEpoch, this.#context, (name) =>
+    const runtime = new SubscriptionRuntime(definition, topic.definition.logEpoch, this.context, (name) =>
       this.backlog.firstMessage(name),
     );
     try {
@@ -404,6 +404,7 @@ export class Broker {
       if (this.#topics.get(name) === topic) this.#topics.delete(name);
       const owners = [...topic.owners.values()];
       for (const owner of owners) owner.close(new BrokerError('NOT_FOUND', `${name} was deleted`));
+      this.#remote?.topicDropped(topic.definition);
       await Promise.all(owners.map((owner) => owner.flushed()));
     }
     await this.#options.log.drop(logEpoch);

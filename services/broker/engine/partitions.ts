@@ -37,8 +37,8 @@ export interface PartitionsOptions {
   readonly topics: ReadonlyMap<number, TopicRuntime>;
   /** See LogWriterOptions. */
   readonly checkStore: () => Promise<void>;
-  /** The partition is open: what waits for it may come. */
-  readonly opened: (topic: TopicDefinition, owner: PartitionOwner) => void;
+  /** The partition is open: what waits for it may come. Resolves when publishes may go to the owner directly. */
+  readonly opened: (topic: TopicDefinition, owner: PartitionOwner) => Promise<void>;
   /** A publish that its owner has certainly not stored, because the partition has moved. */
   readonly moved: (topic: TopicDefinition, id: PartitionId, publish: PendingPublish) => void;
 }
@@ -98,7 +98,10 @@ export class Partitions implements PartitionHost {
     } finally {
       this.#opening.delete(key);
     }
-    this.#options.opened(topic.definition, owner);
+    topic.opening.add(id.partition);
+    void this.#options.opened(topic.definition, owner).then(() => {
+      if (topic.owners.get(id.partition) === owner) topic.opening.delete(id.partition);
+    });
   }
 
   async handOver(id: PartitionId): Promise<{ ownerEpoch: number; note: Uint8Array }> {

@@ -13,8 +13,11 @@ export interface Remote {
   /** Brings the messages to the owner, or keeps them until there is one, in order with others of the partition. */
   publish(topic: TopicDefinition, id: PartitionId, publish: PendingPublish): void;
 
-  /** The partition is owned here from now on: what waits for it goes to this owner, before anything else does. */
-  opened(topic: TopicDefinition, owner: PartitionOwner): void;
+  /**
+   * The partition is owned here from now on: what waits for it goes to this owner. Resolves once nothing is on its way to a
+   * former one any more; publishes that come until then must come here, or they could overtake.
+   */
+  opened(topic: TopicDefinition, owner: PartitionOwner): Promise<void>;
 
   /**
    * A consumer that gets messages of all owners. `local` makes its part at this broker, for the given sink and share of the
@@ -42,6 +45,9 @@ export interface Remote {
 
   /** The subscription was deleted: its consumers have ended already. */
   dropped(subscription: SubscriptionDefinition): void;
+
+  /** The topic was deleted: what waits for its partitions fails. */
+  topicDropped(topic: TopicDefinition): void;
 
   /** Fails what waits and closes all links. */
   close(): void;

@@ -24,6 +24,8 @@ export class TopicRuntime {
   definition: TopicDefinition;
   /** By partition: those that are owned here. */
   readonly owners = new Map<number, PartitionOwner>();
+  /** Of these, partitions that were opened a moment ago: earlier publishes may be on their way to a former owner yet. */
+  readonly opening = new Set<number>();
   readonly subscriptions = new Map<string, SubscriptionRuntime>();
   readonly #context: EngineContext;
   readonly #elsewhere: (id: PartitionId, publish: PendingPublish) => void;
@@ -100,7 +102,7 @@ export class TopicRuntime {
 
   #give(partition: number, publish: PendingPublish): void {
     const owner = this.owners.get(partition);
-    if (owner !== undefined) owner.publish(publish);
+    if (owner !== undefined && !this.opening.has(partition)) owner.publish(publish);
     else this.#elsewhere({ logEpoch: this.definition.logEpoch, partition }, publish);
   }
 
