@@ -56,9 +56,9 @@ export function cursorStoreConformance(name: string, open: OpenHarness): void {
     });
 
     test('writes those with a current ownerEpoch and returns the indexes of the others', async () => {
-      const old = await h.stores.ownership.acquire(P);
+      const { ownerEpoch: old } = await h.stores.ownership.acquire(P);
       await cursors().commit([commitOf(1, P, 'before', old)]);
-      const current = await h.stores.ownership.acquire(P);
+      const { ownerEpoch: current } = await h.stores.ownership.acquire(P);
       const stale = await cursors().commit([
         commitOf(1, P, 'stale', old),
         commitOf(1, Q, 'other partition', 0),
@@ -102,5 +102,5 @@ export function cursorStoreConformance(name: string, open: OpenHarness): void {
 }
 
 function commitOf(subscription: number, partition: PartitionId, text: string, ownerEpoch = 0): CursorCommit {
-  return { subscription, partition, ownerEpoch, record: Buffer.from(text) };
+  return { subscription, partition, ownerEpoch, record: Uint8Array.from(Buffer.from(text)) };
 }

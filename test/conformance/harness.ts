@@ -3,7 +3,7 @@ import { expect } from 'vitest';
 import type { ErrorCode } from '../../services/broker/core/errors.ts';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
 import type { Chunk } from '../../services/broker/ports/log-store.ts';
-import type { Stores } from '../support/memory-store.ts';
+import type { ClusterStores, Stores } from '../support/memory-store.ts';
 
 export interface StoreHarness {
   /** The stores as opened last. */
@@ -17,6 +17,16 @@ export interface StoreHarness {
 }
 
 export type OpenHarness = () => Promise<StoreHarness>;
+
+/** A store that the members of a cluster share. */
+export interface SharedHarness {
+  /** As a member with that id opens it; the same object for the same id. */
+  member(id: string): Promise<ClusterStores>;
+  /** Closes all and removes the data. */
+  close(): Promise<void>;
+}
+
+export type OpenSharedHarness = () => Promise<SharedHarness>;
 
 /** Chunks behind `end` (0 if absent), with contents that tell each apart. `sizes` are in bytes. */
 export function chunksAfter(

@@ -15,6 +15,7 @@ import {
 } from './harness.ts';
 
 const P: PartitionId = { logEpoch: 7, partition: 3 };
+const STORED = { level: 'stored', minReplicas: 0 } as const;
 const ZERO = { headOffset: 0, endOffset: 0, headByte: 0, endByte: 0 };
 
 export function logStoreConformance(name: string, open: OpenHarness): void {
@@ -94,9 +95,9 @@ export function logStoreConformance(name: string, open: OpenHarness): void {
     });
 
     test('a stale ownerEpoch can neither append nor trim, after reopening too', async () => {
-      const old = await h.stores.ownership.acquire(P);
+      const { ownerEpoch: old } = await h.stores.ownership.acquire(P);
       const written = await appendTo(h.stores, P, old, [10]);
-      const current = await h.stores.ownership.acquire(P);
+      const { ownerEpoch: current } = await h.stores.ownership.acquire(P);
       expect(current).toBeGreaterThan(old);
       const refused = async () => {
         const bounds = await log().bounds(P);
@@ -110,15 +111,45 @@ export function logStoreConformance(name: string, open: OpenHarness): void {
       await appendTo(h.stores, P, current, [10]);
     });
 
+    test('a released partition takes nothing more from the claim that released it', async () => {
+      const { ownerEpoch } = await h.stores.ownership.acquire(P);
+      const written = await appendTo(h.stores, P, ownerEpoch, [10]);
+      await h.stores.ownership.release(P, ownerEpoch, Buffer.alloc(0));
+      const next = chunksAfter(await log().bounds(P), [1]);
+      await expectCode(log().append(P, ownerEpoch, 1, next), 'ABORTED');
+      await expectCode(log().trim(P, ownerEpoch, 1, 1), 'ABORTED');
+      await expectCode(log().confirm(P, ownerEpoch, 1, STORED), 'ABORTED');
+      expect(await readAll(h.stores, P)).toEqual(written);
+    });
+
+    test('a claim that the store does not know of is FAILED_PRECONDITION: the store went back', async () => {
+      const { ownerEpoch } = await h.stores.ownership.acquire(P);
+      const chunks = chunksAfter(EMPTY, [1]);
+      await expectCode(log().append(P, ownerEpoch + 1, 0, chunks), 'FAILED_PRECONDITION');
+      await expectCode(log().trim(P, ownerEpoch + 1, 1, 1), 'FAILED_PRECONDITION');
+      await expectCode(log().confirm(P, ownerEpoch + 1, 0, STORED), 'FAILED_PRECONDITION');
+      expect(await log().bounds(P)).toEqual(ZERO);
+    });
+
+    test('confirms what is there, and nothing behind the end', async () => {
+      const { ownerEpoch } = await h.stores.ownership.acquire(P);
+      await log().confirm(P, ownerEpoch, 0, STORED);
+      await appendTo(h.stores, P, ownerEpoch, [10, 10]);
+      await log().confirm(P, ownerEpoch, 2, STORED);
+      await expectCode(log().confirm(P, ownerEpoch, 3, STORED), 'FAILED_PRECONDITION');
+      await h.stores.ownership.acquire(P);
+      await expectCode(log().confirm(P, ownerEpoch, 2, STORED), 'ABORTED');
+    });
+
     test('fences an append that is under way when the partition is acquired, or lets it be whole', async () => {
-      const old = await h.stores.ownership.acquire(P);
+      const { ownerEpoch: old } = await h.stores.ownership.acquire(P);
       const appended = log()
         .append(P, old, 0, chunksAfter(EMPTY, [10]))
         .then(
           () => true,
           () => false,
         );
-      const current = await h.stores.ownership.acquire(P);
+      const { ownerEpoch: current } = await h.stores.ownership.acquire(P);
       const { endOffset } = await log().bounds(P);
       expect(endOffset).toBe((await appended) ? 1 : 0);
       await appendTo(h.stores, P, current, [10]);
@@ -223,6 +254,25 @@ export function logStoreConformance(name: string, open: OpenHarness): void {
       await check();
       const again = await appendTo(h.stores, { logEpoch: 9, partition: 0 }, 0, [4]);
       expect(again[0]).toMatchObject({ firstOffset: 0, startByte: 0 });
+    });
+
+    test('who owned a partition of a dropped topic is stale, and nobody acquires it any more', async () => {
+      const { ownerEpoch } = await h.stores.ownership.acquire(P);
+      await appendTo(h.stores, P, ownerEpoch, [1]);
+      await log().drop(P.logEpoch);
+      await expectCode(
+        log().append(P, ownerEpoch, 1, chunksAfter({ endOffset: 1, endByte: 1 }, [1])),
+        'ABORTED',
+      );
+      await expectCode(log().append(P, ownerEpoch, 0, chunksAfter(EMPTY, [1])), 'ABORTED');
+      await expectCode(log().trim(P, ownerEpoch, 1, 1), 'ABORTED');
+      await expectCode(h.stores.ownership.acquire(P), 'FAILED_PRECONDITION');
+      await expectCode(h.stores.ownership.acquire({ ...P, partition: 9 }), 'FAILED_PRECONDITION');
+      const record = Buffer.from('x');
+      expect(await h.stores.cursors.commit([{ subscription: 1, partition: P, ownerEpoch, record }])).toEqual([
+        0,
+      ]);
+      expect(await log().bounds(P)).toEqual(ZERO);
     });
 
     test('10,000 chunks: any of them is found, and all in order', { timeout: 60_000 }, async () => {

@@ -1,0 +1,5 @@
+-- From now on nothing is enlisted for the topic.
+-- KEYS  the topic's tombstone
+-- ARGV  for how many seconds it stays
+redis.call('SET', KEYS[1], '1', 'EX', ARGV[1])
+return {'OK'}

@@ -1,0 +1,36 @@
+-- Renews a member's lease, and takes or renews the coordinator's if that is free or its own.
+-- KEYS  identity, members, ids, leases, coordinator, assignment, drained
+-- ARGV  identity, id, name, description, lease in milliseconds, '1' if it drains
+-- Reply {'OK', descriptions, coordinator's id, its term, version of the assignment, names of the drained}
+--       | {'IDENTITY', what there is} | {'NAME', id of the living member of that name}
+local identity = redis.call('GET', KEYS[1])
+if identity ~= ARGV[1] then return {'IDENTITY', identity or ''} end
+local at = now()
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', at)) do
+  redis.call('HDEL', KEYS[2], name)
+  redis.call('HDEL', KEYS[3], name)
+  redis.call('ZREM', KEYS[4], name)
+end
+local namesake = redis.call('HGET', KEYS[3], ARGV[3])
+if namesake and namesake ~= ARGV[2] then return {'NAME', namesake} end
+local till = string.format('%.0f', at + tonumber(ARGV[5]))
+redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
+redis.call('HSET', KEYS[3], ARGV[3], ARGV[2])
+redis.call('ZADD', KEYS[4], till, ARGV[3])
+
+local id, term, ends = unpack(redis.call('HMGET', KEYS[5], 'id', 'term', 'until'))
+id, term = id or '', tonumber(term or 0)
+local free = tonumber(ends or 0) <= at
+if ARGV[6] == '1' then
+  if id == ARGV[2] or free then id, till = '', '0' else till = false end
+elseif free then
+  id, term = ARGV[2], term + 1
+elseif id ~= ARGV[2] then
+  till = false
+end
+term = string.format('%.0f', term)
+if till then redis.call('HSET', KEYS[5], 'id', id, 'term', term, 'until', till) end
+return {
+  'OK', redis.call('HVALS', KEYS[2]), id, term,
+  redis.call('HGET', KEYS[6], 'version') or '0', redis.call('SMEMBERS', KEYS[7])
+}

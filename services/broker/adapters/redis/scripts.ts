@@ -1,0 +1,73 @@
+// The Lua scripts by name: how many keys each takes, and what it may do. Defined on every client by client.ts.
+//
+// Scripts that free memory, or that the cluster can't do without, run while Redis is out of memory too; the others are
+// refused as a whole then. Whether one runs is decided before its first write, so none is left half done.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+interface ScriptDefinition {
+  readonly keys: number;
+  readonly flags: '' | 'allow-oom' | 'no-writes';
+  /** Put before it. */
+  readonly library?: 'partition' | 'membership' | 'definitions';
+}
+
+const SCRIPTS = {
+  append: { keys: 3, flags: '', library: 'partition' },
+  bounds: { keys: 2, flags: 'no-writes', library: 'partition' },
+  settle: { keys: 2, flags: 'allow-oom', library: 'partition' },
+  trim: { keys: 3, flags: 'allow-oom', library: 'partition' },
+  touch: { keys: 1, flags: 'allow-oom', library: 'partition' },
+  drop: { keys: 4, flags: 'allow-oom' },
+  enlist: { keys: 2, flags: 'allow-oom' },
+  enlist_cursors: { keys: 1, flags: 'allow-oom' },
+  drop_topic: { keys: 1, flags: 'allow-oom' },
+  acquire: { keys: 2, flags: 'allow-oom' },
+  release: { keys: 2, flags: 'allow-oom', library: 'partition' },
+  commit: { keys: 2, flags: 'allow-oom', library: 'partition' },
+  put_definition: { keys: 2, flags: '', library: 'definitions' },
+  remove_definition: { keys: 2, flags: 'allow-oom', library: 'definitions' },
+  next_incarnation: { keys: 1, flags: 'allow-oom' },
+  heartbeat: { keys: 7, flags: 'allow-oom', library: 'membership' },
+  leave: { keys: 4, flags: 'allow-oom', library: 'membership' },
+  assign: { keys: 2, flags: 'allow-oom', library: 'membership' },
+} as const satisfies Record<string, ScriptDefinition>;
+
+export type ScriptName = keyof typeof SCRIPTS;
+
+export interface Script {
+  readonly name: ScriptName;
+  readonly keys: number;
+  readonly lua: string;
+  readonly readOnly: boolean;
+}
+
+let loaded: ReadonlyMap<ScriptName, Script> | undefined;
+
+/** All of them, with their text from the lua folder, read once. */
+export function loadScripts(): ReadonlyMap<ScriptName, Script> {
+  loaded ??= readScripts();
+  return loaded;
+}
+
+export function scriptText(name: ScriptName): string {
+  return loadScripts().get(name)!.lua;
+}
+
+function readScripts(): ReadonlyMap<ScriptName, Script> {
+  const read = (file: string) => readFileSync(join(import.meta.dirname, 'lua', `${file}.lua`), 'utf8');
+  const scripts = new Map<ScriptName, Script>();
+  for (const [key, definition] of Object.entries<ScriptDefinition>(SCRIPTS)) {
+    const name = key as ScriptName;
+    const { keys, flags, library } = definition;
+    const body = `${library === undefined ? '' : read(library)}${read(name)}`;
+    const lua = `#!lua flags=${flags}\n${withoutComments(body)}`;
+    scripts.set(name, { name, keys, lua, readOnly: flags === 'no-writes' });
+  }
+  return scripts;
+}
+
+/** The text goes to the server with the first call of each connection: no need to send what it skips. */
+function withoutComments(lua: string): string {
+  return lua.replace(/^\s*--.*\n/gm, '').replace(/\n+/g, '\n');
+}
