@@ -1,60 +1,69 @@
-// fanfare.v1.Routing on one broker, which owns every partition. Registered by main.ts. With several brokers the routes will
-// come from the assignment; the service stays as it is.
-import type { MessageInitShape } from '@bufbuild/protobuf';
-import { type RouteSchema, Routing } from '../../../gen/fanfare/v1/routing_pb.ts';
-import type { PartitionId } from '../../core/partition.ts';
+// fanfare.v1.Routing: where the partitions of a topic are. Registered by main.ts; the routes are engine/routes'.
+import { Routing } from '../../../gen/fanfare/v1/routing_pb.ts';
 import type { Definitions } from '../../engine/definitions.ts';
+import { type Routes, type SoleRoutesOptions, soleRoutes } from '../../engine/routes.ts';
 import type { Authorize } from './identity.ts';
 import { type GrpcService, grpcService, type RpcBorder } from './rpc.ts';
 import { ChangeFlag, type WatchSlots } from './watch.ts';
 
-export interface RoutingOptions {
+interface CommonOptions {
   readonly border: RpcBorder;
   readonly definitions: Definitions;
   readonly authorize: Authorize;
-  /** host:port by which clients reach this broker; asked at each call, since the port is known only after binding. */
-  readonly address: () => string;
-  /** 0 if the partition is not owned (yet). */
-  readonly ownerEpochOf: (partition: PartitionId) => number;
   readonly watches: WatchSlots;
 }
 
+/** With routes, or with what a broker that is alone needs for its own. */
+export type RoutingOptions = CommonOptions &
+  ({ readonly routes: Routes } | Pick<SoleRoutesOptions, 'address' | 'ownerEpochOf'>);
+
 export function routingService(options: RoutingOptions): GrpcService {
   const { border, definitions, authorize, watches } = options;
+  const routes = 'routes' in options ? options.routes : soleRoutes({ selfId: '', name: '', ...options });
   const { method } = Routing;
   return grpcService(Routing, {
     getRoutes: border.unary(method.getRoutes, ({ topic }, { principal }) => {
       authorize(principal, 'read', topic);
-      return routesOf(topic, options);
+      return { routes: routesOf(topic, definitions, routes) };
     }),
     watchRoutes: border.serverStream(method.watchRoutes, async ({ topic }, stream, { principal, signal }) => {
       authorize(principal, 'read', topic);
       using _slot = watches.take();
       const changed = new ChangeFlag();
-      const unlisten = definitions.onChange((change) => {
-        if ('topic' in change && change.topic.name === topic) changed.raise();
-      });
+      const unlisten = [
+        definitions.onChange((change) => {
+          if ('topic' in change && change.topic.name === topic) changed.raise();
+        }),
+        routes.onChange(() => changed.raise()),
+      ];
+      let sent: string | undefined;
       try {
         while (!signal.aborted) {
           // Ends the stream with NOT_FOUND when the topic was deleted.
-          await stream.send(routesOf(topic, options));
+          const found = routesOf(topic, definitions, routes);
+          // Most changes of a cluster are other topics'.
+          const outline = found.map(({ address, ownerEpoch }) => `${address} ${ownerEpoch}`).join('\n');
+          if (outline !== sent) await stream.send({ routes: found });
+          sent = outline;
           await changed.wait(signal);
         }
       } finally {
-        unlisten();
+        for (const end of unlisten) end();
       }
     }),
   });
 }
 
-function routesOf(
-  name: string,
-  { definitions, address, ownerEpochOf }: RoutingOptions,
-): { routes: MessageInitShape<typeof RouteSchema>[] } {
+interface RouteMessage {
+  readonly partition: number;
+  readonly address: string;
+  readonly ownerEpoch: bigint;
+}
+
+function routesOf(name: string, definitions: Definitions, routes: Routes): RouteMessage[] {
   const { logEpoch, partitions } = definitions.getTopic(name);
-  const routes = Array.from({ length: partitions }, (_, partition) => {
-    const ownerEpoch = ownerEpochOf({ logEpoch, partition });
-    return { partition, address: ownerEpoch === 0 ? '' : address(), ownerEpoch: BigInt(ownerEpoch) };
+  return Array.from({ length: partitions }, (_, partition) => {
+    const route = routes.ownerOf({ logEpoch, partition });
+    return { partition, address: route?.address ?? '', ownerEpoch: BigInt(route?.version ?? 0) };
   });
-  return { routes };
 }

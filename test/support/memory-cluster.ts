@@ -1,0 +1,186 @@
+// A cluster's surroundings on virtual time: one shared store, and for each member a clock of its own and a connection to the
+// store that can be slow, cut or lossy. For tests of the keepers and for the simulation of clusters.
+//
+// A member that is paused (SIGSTOP) runs nothing: its timers and the store's answers wait. A crashed one never runs again.
+import { BrokerError } from '../../services/broker/core/errors.ts';
+import type { Clock, Random } from '../../services/broker/ports/clock.ts';
+import type { Signals } from '../../services/broker/ports/signals.ts';
+import { type ClusterStores, createSharedMemory, type SharedMemory } from './memory-store.ts';
+import type { VirtualClock } from './virtual-clock.ts';
+
+/** The clock of one process: it may drift against the others, stop and die. */
+export class MemberClock implements Clock {
+  readonly #base: Clock;
+  /** 1.01: it runs 1 % fast. */
+  readonly #rate: number;
+  #state: 'running' | 'paused' | 'dead' = 'running';
+  #held: (() => void)[] = [];
+
+  constructor(base: Clock, rate = 1) {
+    this.#base = base;
+    this.#rate = rate;
+  }
+
+  get running(): boolean {
+    return this.#state === 'running';
+  }
+
+  nowMs(): number {
+    return this.#base.nowMs();
+  }
+
+  monotonicMs(): number {
+    return this.#base.monotonicMs() * this.#rate;
+  }
+
+  setTimer(delayMs: number, fn: () => void): () => void {
+    let cancelled = false;
+    const cancel = this.#base.setTimer(delayMs / this.#rate, () => this.#run(() => cancelled || fn()));
+    return () => {
+      cancelled = true;
+      cancel();
+    };
+  }
+
+  defer(fn: () => void): void {
+    this.#base.defer(() => this.#run(fn));
+  }
+
+  pause(): void {
+    if (this.#state === 'running') this.#state = 'paused';
+  }
+
+  /** What became due meanwhile happens now, in its order. */
+  resume(): void {
+    if (this.#state !== 'paused') return;
+    this.#state = 'running';
+    for (const fn of this.#held.splice(0)) this.#base.setTimer(0, () => this.#run(fn));
+  }
+
+  kill(): void {
+    this.#state = 'dead';
+    this.#held = [];
+  }
+
+  #run(fn: () => void): void {
+    if (this.#state === 'running') fn();
+    else if (this.#state === 'paused') this.#held.push(fn);
+  }
+}
+
+/** May be changed at any time. */
+export interface ConnectionFaults {
+  /** Neither requests nor signals pass. */
+  cut: boolean;
+  /** Of requests, 0 to 1: it takes effect and the answer is lost. */
+  loseAnswers: number;
+  /** Of requests: it never arrives. */
+  loseRequests: number;
+  loseSignals: number;
+  /** One way; asked for each request and each answer. */
+  latencyMs: () => number;
+}
+
+export interface MemberConnection {
+  readonly clock: MemberClock;
+  readonly stores: ClusterStores;
+  readonly faults: ConnectionFaults;
+}
+
+/** How long a member waits for an answer before the outcome is unknown. */
+const TIMEOUT_MS = 1_000;
+
+export class MemoryCluster {
+  readonly memory: SharedMemory;
+  readonly #clock: VirtualClock;
+  readonly #random: Random;
+
+  constructor(clock: VirtualClock, random: Random, memory = createSharedMemory({ clock })) {
+    this.#clock = clock;
+    this.#random = random;
+    this.memory = memory;
+  }
+
+  /** A new process with that id. */
+  connect(memberId: string, rate = 1): MemberConnection {
+    const clock = new MemberClock(this.#clock, rate);
+    const faults: ConnectionFaults = {
+      cut: false,
+      loseAnswers: 0,
+      loseRequests: 0,
+      loseSignals: 0,
+      latencyMs: () => 0.2,
+    };
+    const inner = this.memory.open(memberId);
+    const carry = this.#carrier(clock, faults);
+    const stores = {
+      log: through(inner.log, carry),
+      cursors: through(inner.cursors, carry),
+      definitions: through(inner.definitions, carry),
+      ownership: through(inner.ownership, carry),
+      membership: through(inner.membership, carry),
+      signals: this.#signals(inner.signals, clock, faults),
+    };
+    return { clock, stores, faults };
+  }
+
+  /** As one TCP connection: what was sent first arrives first, in both directions. */
+  #carrier(clock: MemberClock, faults: ConnectionFaults): Carry {
+    let lastThereMs = 0;
+    let lastBackMs = 0;
+    return <T>(call: () => Promise<T>) =>
+      new Promise<T>((resolve, reject) => {
+        const failed = faults.cut || this.#random() < faults.loseRequests;
+        const answerLost = this.#random() < faults.loseAnswers;
+        const cancel = clock.setTimer(TIMEOUT_MS, () =>
+          reject(new BrokerError('UNAVAILABLE', 'fault: the store does not answer')),
+        );
+        if (failed) return;
+        const nowMs = this.#clock.monotonicMs();
+        lastThereMs = Math.max(lastThereMs, nowMs + faults.latencyMs());
+        const answer = (give: () => void): void => {
+          if (answerLost || faults.cut) return;
+          const answeredMs = this.#clock.monotonicMs();
+          lastBackMs = Math.max(lastBackMs, answeredMs + faults.latencyMs());
+          this.#clock.setTimer(lastBackMs - answeredMs, () =>
+            clock.setTimer(0, () => {
+              cancel();
+              give();
+            }),
+          );
+        };
+        this.#clock.setTimer(lastThereMs - nowMs, () =>
+          call().then(
+            (value) => answer(() => resolve(value)),
+            (error) => answer(() => reject(error)),
+          ),
+        );
+      });
+  }
+
+  #signals(inner: Signals, clock: MemberClock, faults: ConnectionFaults): Signals {
+    const lost = (): boolean => faults.cut || this.#random() < faults.loseSignals;
+    return {
+      send: (kind, detail) => {
+        if (!lost()) this.#clock.setTimer(faults.latencyMs(), () => inner.send(kind, detail));
+      },
+      listen: (heard, missed) =>
+        inner.listen((kind, detail) => {
+          if (!lost()) clock.setTimer(faults.latencyMs(), () => heard(kind, detail));
+        }, missed),
+    };
+  }
+}
+
+type Carry = <T>(call: () => Promise<T>) => Promise<T>;
+
+/** The same store, each of its calls carried. */
+function through<S extends object>(store: S, carry: Carry): S {
+  return new Proxy(store, {
+    get(target, key) {
+      const member: unknown = Reflect.get(target, key);
+      if (typeof member !== 'function') return member;
+      return (...args: unknown[]) => carry(() => member.apply(target, args) as Promise<unknown>);
+    },
+  });
+}
