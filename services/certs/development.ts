@@ -66,12 +66,20 @@ export async function ensureDevelopmentCertificates(
   }
   assertCa(caCert, paths.ca);
   const hosts = options.hosts ?? [];
-  if (!(await isGood(paths.serverCert, paths.serverKey, caCert, hosts, options.nowMs))) {
+  // Those of versions before clusters name hosts only.
+  const names = { hosts, uriPrefix: 'spiffe://fanfare/broker/' };
+  if (!(await isGood(paths.serverCert, paths.serverKey, caCert, names, options.nowMs))) {
     const { issueServer } = await import('./issue.ts');
-    await writePair(paths.serverCert, paths.serverKey, await issueServer(await signer(), { hosts }));
+    await writePair(
+      paths.serverCert,
+      paths.serverKey,
+      await issueServer(await signer(), { hosts, broker: 'development' }),
+    );
     created = true;
   }
-  if (!(await isGood(paths.clientCert, paths.clientKey, caCert, [], options.nowMs))) {
+  if (
+    !(await isGood(paths.clientCert, paths.clientKey, caCert, { hosts: [], uriPrefix: '' }, options.nowMs))
+  ) {
     const { issueClient } = await import('./issue.ts');
     const principal = options.principal ?? 'developer';
     await writePair(paths.clientCert, paths.clientKey, await issueClient(await signer(), { principal }));
@@ -80,12 +88,12 @@ export async function ensureDevelopmentCertificates(
   return { ...paths, created };
 }
 
-/** Readable, of this CA, with its key, in force for a while yet, and naming all hosts. */
+/** Readable, of this CA, with its key, in force for a while yet, and naming all hosts and a URI that begins so. */
 async function isGood(
   certPath: string,
   keyPath: string,
   ca: string,
-  hosts: readonly string[],
+  { hosts, uriPrefix }: { readonly hosts: readonly string[]; readonly uriPrefix: string },
   nowMs = Date.now(),
 ): Promise<boolean> {
   const [cert, key] = await Promise.all([readPem(certPath), readPem(keyPath)]);
@@ -94,7 +102,8 @@ async function isGood(
   if (info === undefined) return false;
   const named = (host: string) =>
     info.names.includes(`DNS:${host}`) || info.names.includes(`IP Address:${host}`);
-  return info.chainOk && info.keyOk && info.inForce && hosts.every(named);
+  const isNamed = hosts.every(named) && info.names.some((name) => name.startsWith(`URI:${uriPrefix}`));
+  return info.chainOk && info.keyOk && info.inForce && isNamed;
 }
 
 function assertCa(pem: string, path: string): void {

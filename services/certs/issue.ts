@@ -35,14 +35,22 @@ export async function createCa(options: { name?: string; days?: number } = {}): 
 
 /**
  * A certificate for a broker: for localhost, 127.0.0.1, ::1 and the given host names and addresses. It may also be used
- * as a client's, since brokers call each other.
+ * as a client's, since brokers call each other: with `broker` (its name) it says that it is one,
+ * `spiffe://fanfare/broker/{name}`.
  */
 export async function issueServer(
   ca: CertificatePair,
-  options: { hosts?: readonly string[]; days?: number } = {},
+  options: { hosts?: readonly string[]; broker?: string; days?: number } = {},
 ): Promise<CertificatePair> {
+  const { broker } = options;
+  if (broker !== undefined && !/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/.test(broker)) {
+    throw new CertificateError(
+      `broker name "${broker}" is not valid: 1 to 128 letters, digits and ._-, beginning with a letter or digit`,
+    );
+  }
   const hosts = [...new Set([...ALWAYS_HOSTS, ...(options.hosts ?? [])])];
   const names = hosts.map((host): x509.JsonGeneralName => ({ type: isIP(host) ? 'ip' : 'dns', value: host }));
+  if (broker !== undefined) names.push({ type: 'url', value: `spiffe://fanfare/broker/${broker}` });
   return issue(ca, 'fanfare-broker', names, ['1.3.6.1.5.5.7.3.1', '1.3.6.1.5.5.7.3.2'], options.days);
 }
 
@@ -51,14 +59,22 @@ export async function issueClient(
   ca: CertificatePair,
   options: { principal: string; days?: number },
 ): Promise<CertificatePair> {
-  if (!/^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$/.test(options.principal)) {
+  checkPrincipal(options.principal);
+  if (options.principal.startsWith('broker/')) {
     throw new CertificateError(
-      `principal "${options.principal}" is not valid: 1 to 200 letters, digits and ._/-, beginning with a letter or digit`,
+      `principal "${options.principal}" is not for clients: names that begin with "broker/" are brokers', who may act for everybody`,
     );
   }
   const name: x509.JsonGeneralName = { type: 'url', value: `spiffe://fanfare/${options.principal}` };
   // A common name holds at most 64 characters; the SAN is what counts.
   return issue(ca, options.principal.slice(0, 64), [name], ['1.3.6.1.5.5.7.3.2'], options.days);
+}
+
+function checkPrincipal(principal: string): string {
+  if (/^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$/.test(principal)) return principal;
+  throw new CertificateError(
+    `principal "${principal}" is not valid: 1 to 200 letters, digits and ._/-, beginning with a letter or digit`,
+  );
 }
 
 async function issue(

@@ -23,7 +23,12 @@ test('development certificates: made once, kept, keys for their owner only', asy
   const ca = await read(first.ca);
   const server = inspectCertificate(await read(first.serverCert), { ca, key: await read(first.serverKey) });
   expect(server).toMatchObject({ chainOk: true, keyOk: true, inForce: true, ca: false });
-  expect(server.names).toEqual(['DNS:localhost', 'IP Address:127.0.0.1', 'IP Address:0:0:0:0:0:0:0:1']);
+  expect(server.names).toEqual([
+    'DNS:localhost',
+    'IP Address:127.0.0.1',
+    'IP Address:0:0:0:0:0:0:0:1',
+    'URI:spiffe://fanfare/broker/development',
+  ]);
   const client = inspectCertificate(await read(first.clientCert), { ca, key: await read(first.clientKey) });
   expect(client).toMatchObject({ chainOk: true, keyOk: true, names: ['URI:spiffe://fanfare/developer'] });
   for (const key of [first.serverKey, first.clientKey, join(dir, 'certs', 'ca.key')]) {
@@ -96,4 +101,11 @@ test('a context keeps its paths relative to itself', async () => {
   expect(await readContext(join(dir, 'none.json'))).toBeUndefined();
   await writeFile(path, '{"address":1}');
   await expect(readContext(path)).rejects.toThrow(/needs "address"/);
+});
+
+test("a client's certificate never names a broker", async () => {
+  const ca = await createCa();
+  await expect(issueClient(ca, { principal: 'broker/one' })).rejects.toThrow(/"broker\/" are brokers'/);
+  const broker = inspectCertificate((await issueServer(ca, { broker: 'one' })).cert);
+  expect(broker.names).toContain('URI:spiffe://fanfare/broker/one');
 });

@@ -71,8 +71,9 @@ export class CreditShares<Owner> {
     return false;
   }
 
+  /** Orders something for the owner in any case, be it nothing: from then on it says what it wants. */
   join(owner: Owner): ShareOrder<Owner>[] {
-    this.#shares.set(owner, {
+    const share: Share<Owner> = {
       owner,
       sequence: 0,
       asking: false,
@@ -83,8 +84,11 @@ export class CreditShares<Owner> {
       wants: false,
       wantedAt: Number.NEGATIVE_INFINITY,
       raisedAt: Number.NEGATIVE_INFINITY,
-    });
-    return this.#recompute();
+    };
+    this.#shares.set(owner, share);
+    const orders = this.#recompute();
+    if (share.sequence === 0) this.#order(share, 0, 0, orders);
+    return orders;
   }
 
   /** It has no leases for the consumer any more. */

@@ -243,15 +243,21 @@ export class Broker {
     const total = { ...limits, ackDeadlineMs: limits.ackDeadlineMs ?? runtime.definition.ackDeadlineMs };
     const hash = consumerHash || this.#lastSessionId + 1;
     const local = (itsSink: ConsumerSink, itsLimits: SessionLimits): Consumer =>
-      this.join(runtime, hash, itsSink, itsLimits);
+      this.join(runtime, hash, itsSink, itsLimits, consumerHash !== PULL_HASH);
     if (this.#remote === undefined || ownedOnly) return local(sink, total);
     return this.#remote.consumer(runtime.definition, hash, sink, total, local);
   }
 
   /** Adds a consumer at the dispatchers of this broker. */
-  join(runtime: SubscriptionRuntime, hash: number, sink: ConsumerSink, limits: SessionLimits): Consumer {
+  join(
+    runtime: SubscriptionRuntime,
+    hash: number,
+    sink: ConsumerSink,
+    limits: SessionLimits,
+    renews: boolean,
+  ): Consumer {
     this.#lastSessionId += 1;
-    const session = new Session(this.#lastSessionId, hash, sink, limits);
+    const session = new Session(this.#lastSessionId, hash, sink, limits, renews);
     runtime.join(session);
     return new LocalConsumer(session, runtime);
   }

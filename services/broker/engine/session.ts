@@ -21,8 +21,12 @@ export class Session {
   /** A message was larger than what is left of the credit. Nothing overtakes it: smaller ones would take the credit again and again. */
   #short = false;
 
-  constructor(id: number, hash: number, sink: ConsumerSink, limits: SessionLimits) {
+  /** False: it asks once (Pull), and what ends of its leases gives it no more than that. */
+  readonly #renews: boolean;
+
+  constructor(id: number, hash: number, sink: ConsumerSink, limits: SessionLimits, renews = true) {
     this.id = id;
+    this.#renews = renews;
     this.hash = hash;
     this.sink = sink;
     this.#limits = limits;
@@ -63,5 +67,12 @@ export class Session {
     this.outstandingMessages -= messages;
     // Parts of leases are counted in proportion: start from a whole number again whenever there is one.
     this.outstandingBytes = this.outstandingMessages === 0 ? 0 : this.outstandingBytes - bytes;
+    if (this.#renews) return;
+    const { maxOutstandingMessages, maxOutstandingBytes, ackDeadlineMs } = this.#limits;
+    this.#limits = {
+      maxOutstandingMessages: maxOutstandingMessages - messages,
+      maxOutstandingBytes: maxOutstandingBytes - bytes,
+      ackDeadlineMs,
+    };
   }
 }

@@ -1,0 +1,394 @@
+// A consumer whose messages come from several owners: it shares its credit out among them, queues what they send while its
+// stream takes nothing, and brings what the client says to whom it concerns. Made by relay.ts for each Subscribe stream and
+// Pull call.
+//
+//   client ◀─sink─ RelayConsumer ◀─┬─ LocalLeg: the partitions owned here
+//          ─limits, settles─▶      ├─ RemoteLeg: those of one other broker, over the link to it
+//                                  └─ …
+//
+// A leg stays for a while when its broker is to have no partition any more: until the hand-over it still delivers, and were
+// the consumer to leave, its leases would end.
+
+import { bytesOf } from '../core/credit.ts';
+import { CreditShares, type ShareOrder } from '../core/credit-shares.ts';
+import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
+import type { BrokerError } from '../core/errors.ts';
+import type { SettleOperation, SettleRequest } from '../core/settle-request.ts';
+import { CachedChunk } from './chunk-cache.ts';
+import { type Consumer, type ConsumerSink, DeliveredMessages } from './consumer.ts';
+import type { EngineContext } from './context.ts';
+import type { Peers } from './peers.ts';
+import { type Leg, type LegHost, LocalLeg, RemoteLeg } from './relay-leg.ts';
+import type { RelaySessionIds } from './relay-session.ts';
+import { KeptSettles } from './relay-settles.ts';
+import type { Route, Routes } from './routes.ts';
+import type { SessionLimits } from './session.ts';
+import type { SubscriptionRuntime } from './subscription-runtime.ts';
+
+export interface RelayConsumerOptions {
+  readonly definition: SubscriptionDefinition;
+  readonly runtime: SubscriptionRuntime;
+  readonly hash: number;
+  readonly sink: ConsumerSink;
+  readonly limits: SessionLimits;
+  readonly peers: Peers;
+  readonly routes: Routes;
+  readonly context: EngineContext;
+  readonly sessionIds: RelaySessionIds;
+  readonly topic: () => TopicDefinition;
+  /** The owners of the topic's partitions, by member id. */
+  readonly owners: (topic: TopicDefinition) => ReadonlyMap<string, Route>;
+  /** Settles what is still kept when the consumer leaves. */
+  readonly settleLater: (operations: readonly SettleOperation[]) => void;
+  /** It wants its turn now and then: CreditShares.restless. */
+  readonly onRestless: () => void;
+  readonly onLeft: () => void;
+}
+
+/** Longer than a hand-over takes at the most. */
+export const LEG_LINGER_MS = 10_000;
+const FIRST_RETRY_MS = 10;
+const MAX_RETRY_MS = 250;
+
+interface Queued {
+  readonly leg: RemoteLeg;
+  readonly messages: DeliveredMessages;
+}
+
+export class RelayConsumer implements Consumer, LegHost {
+  readonly subscription: string;
+  readonly incarnation: number;
+  readonly hash: number;
+  readonly #options: RelayConsumerOptions;
+  readonly #sink: ConsumerSink;
+  readonly #shares: CreditShares<Leg>;
+  readonly #local: LocalLeg;
+  #localJoined = false;
+  /** Of the topic when its owners were last looked up. */
+  #partitions = 0;
+  /** By member id. */
+  readonly #legs = new Map<string, RemoteLeg>();
+  /** Ends the linger of a leg that is not wanted any more. */
+  readonly #lingering = new Map<Leg, () => void>();
+  /** Bounded by what owners send ahead of `taken`. */
+  readonly #queue: Queued[] = [];
+  readonly #kept = new KeptSettles();
+  #retryMs = FIRST_RETRY_MS;
+  #cancelRetry: (() => void) | undefined;
+  #limits: SessionLimits;
+  #localFirst = false;
+  #left = false;
+  #whenQuiet: (() => void)[] | undefined;
+  readonly #unconfirmed = new Set<Leg>();
+
+  constructor(options: RelayConsumerOptions) {
+    const { definition, runtime, hash, sink, limits, sessionIds, context } = options;
+    this.#options = options;
+    this.subscription = definition.name;
+    this.incarnation = definition.incarnation;
+    this.hash = hash;
+    this.#sink = sink;
+    this.#limits = limits;
+    this.#shares = new CreditShares(limits.maxOutstandingMessages, limits.maxOutstandingBytes);
+    this.#local = new LocalLeg(this, runtime, this.#localSink(), sessionIds, context.clock);
+  }
+
+  get over(): boolean {
+    return this.#left;
+  }
+
+  get limits(): SessionLimits {
+    return this.#limits;
+  }
+
+  set limits(limits: SessionLimits) {
+    if (this.#left || this.#whenQuiet !== undefined) return;
+    const isOtherDeadline = limits.ackDeadlineMs !== this.#limits.ackDeadlineMs;
+    this.#limits = limits;
+    this.#apply(this.#shares.setTotal(limits.maxOutstandingMessages, limits.maxOutstandingBytes));
+    if (isOtherDeadline) this.#sayDeadline();
+  }
+
+  settle(request: SettleRequest): void {
+    if (this.#left) return;
+    const { topicEpoch } = this.#options.definition;
+    const sendable = new Map<Leg, SettleOperation[]>();
+    for (const operation of request.operations) {
+      // Of an earlier incarnation of the topic: there is nothing to settle.
+      if (operation.logEpoch !== topicEpoch) continue;
+      const leg = this.#kept.has(operation.partition) ? undefined : this.#legFor(operation);
+      if (leg === undefined) this.#keep(operation);
+      else {
+        const operations = sendable.get(leg);
+        if (operations === undefined) sendable.set(leg, [operation]);
+        else operations.push(operation);
+      }
+    }
+    for (const [leg, operations] of sendable) leg.settle(operations);
+  }
+
+  pump(): void {
+    this.#localFirst = !this.#localFirst;
+    if (this.#localFirst) this.#local.pump();
+    this.#flush();
+    if (!this.#localFirst) this.#local.pump();
+  }
+
+  quiesce(): Promise<void> {
+    if (this.#left) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#whenQuiet ??= [];
+      this.#whenQuiet.push(resolve);
+      this.#apply(this.#shares.setTotal(0, 0));
+      this.#checkQuiet();
+    });
+  }
+
+  leave(keepLeases = false): void {
+    if (this.#left) return;
+    this.#left = true;
+    this.#cancelRetry?.();
+    for (const cancel of this.#lingering.values()) cancel();
+    this.#lingering.clear();
+    this.#queue.length = 0;
+    this.#local.leave(keepLeases);
+    for (const leg of this.#legs.values()) leg.leave(keepLeases);
+    this.#legs.clear();
+    const nowMs = this.#options.context.clock.monotonicMs();
+    const kept = this.#kept.partitions.flatMap((partition) => this.#kept.take(partition, nowMs));
+    if (kept.length > 0) this.#options.settleLater(kept);
+    this.#options.onLeft();
+    for (const resolve of this.#whenQuiet?.splice(0) ?? []) resolve();
+  }
+
+  /** The stream ends with this status. */
+  ended(error: BrokerError): void {
+    if (this.#left) return;
+    this.leave();
+    this.#sink.close(error);
+  }
+
+  /** At first, and after every change of routes: a leg to every owner, and none for long to others. */
+  routed(): void {
+    if (this.#left) return;
+    const { topic, owners, routes, peers, context } = this.#options;
+    const now = topic();
+    this.#partitions = now.partitions;
+    const wanted = owners(now);
+    for (const [memberId, route] of wanted) {
+      if (memberId === routes.selfId) continue;
+      const leg = this.#legs.get(memberId);
+      if (leg !== undefined) this.#keepLeg(leg);
+      else {
+        // It may be attached, and even end everything, before it is made.
+        const made = new RemoteLeg(route, this, peers, context.clock);
+        if (this.#left) made.leave(false);
+        else this.#legs.set(memberId, made);
+      }
+      if (this.#left) return;
+    }
+    for (const [memberId, leg] of this.#legs) if (!wanted.has(memberId)) this.#linger(leg);
+    if (wanted.has(routes.selfId)) {
+      this.#keepLeg(this.#local);
+      this.#joinLocal();
+    } else if (this.#localJoined) this.#linger(this.#local);
+    this.#retryMs = FIRST_RETRY_MS;
+    this.#sendKept();
+  }
+
+  /** Partitions may have been added to the topic, and their routes known before they were. */
+  look(): void {
+    if (!this.#left && this.#options.topic().partitions !== this.#partitions) this.routed();
+  }
+
+  /** Some time has passed. True: again, please. */
+  turn(): boolean {
+    if (this.#left || this.#whenQuiet !== undefined) return false;
+    this.#apply(this.#shares.turn());
+    return this.#shares.restless;
+  }
+
+  joined(leg: RemoteLeg): void {
+    this.#apply(this.#shares.join(leg));
+    this.#watchRestless();
+    this.#sendKept();
+  }
+
+  left(leg: RemoteLeg): void {
+    // Their leases have ended with it: others may be given them by now.
+    const kept = this.#queue.filter((queued) => queued.leg !== leg);
+    this.#queue.splice(0, this.#queue.length, ...kept);
+    this.#unconfirmed.delete(leg);
+    this.#apply(this.#shares.leave(leg));
+    if (this.#lingering.has(leg)) this.#drop(leg);
+    this.#checkQuiet();
+  }
+
+  delivered(leg: RemoteLeg, messages: DeliveredMessages): void {
+    if (this.#left) return;
+    if (this.#queue.length === 0 && this.#sink.writable) this.#give(leg, messages);
+    else this.#queue.push({ leg, messages: compact(messages) });
+  }
+
+  credited(leg: Leg, sequence: number, outstandingMessages: number): void {
+    if (this.#left) return;
+    this.#unconfirmed.delete(leg);
+    this.#apply(this.#shares.credited(leg, sequence, outstandingMessages));
+    this.#checkQuiet();
+  }
+
+  wants(leg: Leg, more: boolean): void {
+    if (this.#left) return;
+    this.#apply(this.#shares.wants(leg, more));
+    this.#watchRestless();
+  }
+
+  bounced(operations: readonly SettleOperation[]): void {
+    if (this.#left) return;
+    for (const operation of operations) this.#keep(operation);
+  }
+
+  drained(): void {
+    this.#sendKept();
+  }
+
+  #localSink(): ConsumerSink {
+    const sink = this.#sink;
+    return {
+      deliver: (messages) => sink.deliver(messages),
+      get writable() {
+        return sink.writable;
+      },
+      close: (error) => this.ended(error),
+    };
+  }
+
+  #joinLocal(): void {
+    if (this.#localJoined) return;
+    this.#localJoined = true;
+    this.#apply(this.#shares.join(this.#local));
+    this.#watchRestless();
+  }
+
+  #watchRestless(): void {
+    if (this.#shares.restless && !this.#left) this.#options.onRestless();
+  }
+
+  /** Performs orders; a leg that is here confirms at once, which may give the next ones. */
+  #apply(orders: readonly ShareOrder<Leg>[]): void {
+    const { ackDeadlineMs } = this.#limits;
+    for (const { owner: leg, sequence, messages, bytes } of orders) {
+      if (this.#left) return;
+      this.#unconfirmed.add(leg);
+      leg.credit(sequence, { maxOutstandingMessages: messages, maxOutstandingBytes: bytes, ackDeadlineMs });
+      if (leg === this.#local) this.credited(leg, sequence, leg.outstandingMessages);
+    }
+  }
+
+  #sayDeadline(): void {
+    const { ackDeadlineMs } = this.#limits;
+    this.#local.sayDeadline(ackDeadlineMs);
+    for (const leg of this.#legs.values()) leg.sayDeadline(ackDeadlineMs);
+  }
+
+  #give(leg: RemoteLeg, messages: DeliveredMessages): void {
+    this.#sink.deliver(messages);
+    leg.took(messages.bytes);
+  }
+
+  #flush(): void {
+    while (this.#queue.length > 0 && this.#sink.writable && !this.#left) {
+      const { leg, messages } = this.#queue.shift()!;
+      this.#give(leg, messages);
+    }
+    this.#checkQuiet();
+  }
+
+  #checkQuiet(): void {
+    if (this.#whenQuiet === undefined || this.#unconfirmed.size > 0 || this.#queue.length > 0) return;
+    for (const resolve of this.#whenQuiet.splice(0)) resolve();
+  }
+
+  /** Who can be told of it now. */
+  #legFor(operation: SettleOperation): Leg | undefined {
+    if (this.#local.owns(operation)) return this.#local;
+    const route = this.#options.routes.ownerOf(operation);
+    const leg = route === undefined ? undefined : this.#legs.get(route.memberId);
+    return leg?.writable ? leg : undefined;
+  }
+
+  #keep(operation: SettleOperation): void {
+    this.#kept.add(operation, this.#options.context.clock.monotonicMs());
+    this.#retryLater();
+  }
+
+  #sendKept(): void {
+    const { clock } = this.#options.context;
+    const { topicEpoch: logEpoch } = this.#options.definition;
+    for (const partition of this.#kept.partitions) {
+      const leg = this.#legFor({ kind: 'ack', logEpoch, partition, first: 0, last: 0, seconds: 0 });
+      if (leg !== undefined) leg.settle(this.#kept.take(partition, clock.monotonicMs()));
+    }
+    if (!this.#kept.empty) this.#retryLater();
+    else this.#retryMs = FIRST_RETRY_MS;
+  }
+
+  #retryLater(): void {
+    if (this.#cancelRetry !== undefined || this.#left) return;
+    this.#cancelRetry = this.#options.context.clock.setTimer(this.#retryMs, () => {
+      this.#cancelRetry = undefined;
+      this.#retryMs = Math.min(this.#retryMs * 2, MAX_RETRY_MS);
+      this.#sendKept();
+    });
+  }
+
+  #keepLeg(leg: Leg): void {
+    this.#lingering.get(leg)?.();
+    this.#lingering.delete(leg);
+  }
+
+  #linger(leg: Leg): void {
+    if (this.#lingering.has(leg)) return;
+    if (leg !== this.#local && !(leg as RemoteLeg).attached) {
+      this.#drop(leg);
+      return;
+    }
+    const cancel = this.#options.context.clock.setTimer(LEG_LINGER_MS, () => this.#drop(leg));
+    this.#lingering.set(leg, cancel);
+  }
+
+  #drop(leg: Leg): void {
+    this.#keepLeg(leg);
+    this.#unconfirmed.delete(leg);
+    if (leg === this.#local) {
+      this.#localJoined = false;
+      const { ackDeadlineMs } = this.#limits;
+      this.#local.credit(0, { maxOutstandingMessages: 0, maxOutstandingBytes: 0, ackDeadlineMs });
+    } else {
+      const remote = leg as RemoteLeg;
+      this.#legs.delete(remote.route.memberId);
+      remote.leave(true);
+    }
+    this.#apply(this.#shares.leave(leg));
+    this.#checkQuiet();
+  }
+}
+
+/** What waits must not hold a large chunk for the sake of a few messages. */
+function compact(messages: DeliveredMessages): DeliveredMessages {
+  const { chunk, runs, partition } = messages;
+  const first = runs.reduce((lowest, run) => Math.min(lowest, run.first), chunk.endOffset);
+  const last = runs.reduce((highest, run) => Math.max(highest, run.last), 0);
+  if (4 * messages.bytes > chunk.byteLength) return messages;
+  if (4 * bytesOf(chunk, first, last) > chunk.byteLength) return messages;
+  const ends = chunk.ends();
+  const from = first === chunk.firstOffset ? 0 : ends[first - chunk.firstOffset - 1]!;
+  const copy = new CachedChunk({
+    firstOffset: first,
+    count: last - first + 1,
+    publishTimeMs: chunk.publishTimeMs,
+    startByte: chunk.startByte + from,
+    bytes: Buffer.from(chunk.bytes.subarray(from, ends[last - chunk.firstOffset]!)),
+  });
+  return new DeliveredMessages(partition, copy, runs, messages.messages, messages.bytes);
+}

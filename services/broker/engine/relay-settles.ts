@@ -1,0 +1,105 @@
+// What a consumer has said of messages whose partition nobody could be told of just now: its owner is changing. Kept by
+// relay-consumer.ts until the new owner is there.
+//
+// What counts is the last word: an ack stands against everything, a nack against an extension. Bounded: beyond, what comes is
+// dropped, and its messages are delivered again when their leases end.
+import { type Interval, IntervalMap, IntervalSet } from '../core/intervals.ts';
+import type { SettleOperation } from '../core/settle-request.ts';
+
+/** Intervals of one consumer. */
+export const MAX_KEPT_SETTLES = 10_000;
+
+interface Kept {
+  readonly logEpoch: number;
+  readonly acks: IntervalSet;
+  readonly nacks: IntervalSet;
+  /** Until when. */
+  readonly extensions: IntervalMap<number>;
+}
+
+export class KeptSettles {
+  /** By partition. */
+  readonly #kept = new Map<number, Kept>();
+  /** Operations that were dropped because there were too many. */
+  dropped = 0;
+
+  get empty(): boolean {
+    return this.#kept.size === 0;
+  }
+
+  get partitions(): number[] {
+    return [...this.#kept.keys()];
+  }
+
+  has(partition: number): boolean {
+    return this.#kept.has(partition);
+  }
+
+  add({ kind, logEpoch, partition, first, last, seconds }: SettleOperation, nowMs: number): void {
+    if (this.#size() >= MAX_KEPT_SETTLES) {
+      this.dropped += 1;
+      return;
+    }
+    const kept = this.#of(partition, logEpoch);
+    if (kind === 'ack') {
+      kept.acks.add(first, last);
+      kept.nacks.remove(first, last);
+      kept.extensions.cut(first, last);
+      return;
+    }
+    for (const part of kept.acks.gaps(first, last)) {
+      if (kind === 'nack') {
+        kept.nacks.add(part.first, part.last);
+        kept.extensions.cut(part.first, part.last);
+      } else {
+        for (const open of kept.nacks.gaps(part.first, part.last)) {
+          kept.extensions.cut(open.first, open.last);
+          kept.extensions.insert(open.first, open.last, nowMs + seconds * 1000);
+        }
+      }
+    }
+  }
+
+  /** What is kept of the partition, to be sent now; it is not kept any longer. */
+  take(partition: number, nowMs: number): SettleOperation[] {
+    const kept = this.#kept.get(partition);
+    if (kept === undefined) return [];
+    this.#kept.delete(partition);
+    const { logEpoch } = kept;
+    const operation = (
+      kind: SettleOperation['kind'],
+      { first, last }: Interval,
+      seconds: number,
+    ): SettleOperation => ({ kind, logEpoch, partition, first, last, seconds });
+    const operations = [
+      ...[...kept.acks].map((each) => operation('ack', each, 0)),
+      ...[...kept.nacks].map((each) => operation('nack', each, 0)),
+    ];
+    for (const each of kept.extensions) {
+      const seconds = Math.ceil((each.value - nowMs) / 1000);
+      if (seconds > 0) operations.push(operation('extend', each, seconds));
+    }
+    return operations;
+  }
+
+  #of(partition: number, logEpoch: number): Kept {
+    let kept = this.#kept.get(partition);
+    if (kept === undefined) {
+      kept = {
+        logEpoch,
+        acks: new IntervalSet(),
+        nacks: new IntervalSet(),
+        extensions: new IntervalMap<number>(),
+      };
+      this.#kept.set(partition, kept);
+    }
+    return kept;
+  }
+
+  #size(): number {
+    let size = 0;
+    for (const { acks, nacks, extensions } of this.#kept.values())
+      size += acks.length + nacks.length + extensions.length;
+    return size;
+  }
+}

@@ -1,0 +1,293 @@
+// The way to partitions that other brokers own, for the clients of this one: publishes, consumers, settles, backlog. Made by
+// main.ts in a cluster and given to Broker.start; the other end of its links is peer-server.
+//
+//   publish ─▶ RemotePartition ─┐
+//   consumer ─▶ RelayConsumer ──┼─▶ Peers ─▶ RelayLink ─▶ the owner, by Routes
+//   settle, backlog ────────────┘
+import type { BacklogReport } from '../core/backlog-report.ts';
+import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
+import { BrokerError } from '../core/errors.ts';
+import { formatPartitionId, type PartitionId } from '../core/partition.ts';
+import type { SettleOperation } from '../core/settle-request.ts';
+import type { PeerConnector } from '../ports/peer.ts';
+import type { Consumer, ConsumerSink } from './consumer.ts';
+import type { EngineContext } from './context.ts';
+import type { PartitionOwner, PendingPublish } from './partition-owner.ts';
+import type { PeerHost } from './peer-server.ts';
+import { type LinkUser, Peers } from './peers.ts';
+import { RelayConsumer } from './relay-consumer.ts';
+import type { RelayLink } from './relay-link.ts';
+import { RelaySessionIds } from './relay-session.ts';
+import type { Remote } from './remote.ts';
+import { ownersOf, RemoteBacklog } from './remote-backlog.ts';
+import { RemotePartition } from './remote-partition.ts';
+import { settleRemotely } from './remote-settle.ts';
+import type { Route, Routes } from './routes.ts';
+import type { SessionLimits } from './session.ts';
+
+export interface RelayOptions {
+  readonly connector: PeerConnector;
+  readonly routes: Routes;
+  readonly host: PeerHost;
+  readonly context: EngineContext;
+  readonly topics: () => Iterable<TopicDefinition>;
+}
+
+const TURN_MS = 100;
+/** How long a partition that was added may go without its consumers, at most. */
+const LOOK_MS = 500;
+/** Partitions that nothing waits for are forgotten at times. */
+const MAX_EMPTY_PARTITIONS = 1_000;
+const STOPPING = new BrokerError('UNAVAILABLE', 'the broker is stopping: connect again');
+
+export class Relay implements Remote {
+  readonly #options: RelayOptions;
+  readonly #peers: Peers;
+  readonly #backlog: RemoteBacklog;
+  readonly #partitions = new Map<string, RoutedPartition>();
+  readonly #consumers = new Set<RelayConsumer>();
+  readonly #restless = new Set<RelayConsumer>();
+  readonly #sessionIds = new RelaySessionIds('local');
+  /** By logEpoch, until routes change. */
+  readonly #owners = new Map<number, { readonly partitions: number; readonly routes: Map<string, Route> }>();
+  #turning: (() => void) | undefined;
+  #looking: (() => void) | undefined;
+  #routing = false;
+  #closed = false;
+  readonly #stopListening: () => void;
+
+  constructor(options: RelayOptions) {
+    const { connector, routes, host, context, topics } = options;
+    this.#options = options;
+    this.#peers = new Peers(connector, context, (subscription) => this.#backlog.firstMessage(subscription));
+    this.#backlog = new RemoteBacklog({ peers: this.#peers, routes, host, clock: context.clock, topics });
+    this.#stopListening = routes.onChange(() => this.#routesChanged());
+  }
+
+  publish(topic: TopicDefinition, id: PartitionId, publish: PendingPublish): void {
+    if (this.#closed) {
+      publish.failed(STOPPING);
+      return;
+    }
+    const key = formatPartitionId(id);
+    let partition = this.#partitions.get(key);
+    if (partition === undefined) {
+      this.#forgetEmpty();
+      partition = new RoutedPartition(topic.name, id, this.#peers, this.#options);
+      this.#partitions.set(key, partition);
+    }
+    partition.publishes.publish(publish);
+  }
+
+  /**
+   * What waits goes to the owner now. Resolves when nothing is on its way to a former one any more, at once but for a moment
+   * after a move: publishes that go to the owner directly before that could overtake.
+   */
+  opened(_topic: TopicDefinition, owner: PartitionOwner): Promise<void> {
+    const partition = this.#partitions.get(formatPartitionId(owner.id));
+    if (partition === undefined) return Promise.resolve();
+    return partition.publishes.opened();
+  }
+
+  /** The engine's `local` part is not used: a share of the credit takes a session that says what it is worth. */
+  consumer(
+    definition: SubscriptionDefinition,
+    hash: number,
+    sink: ConsumerSink,
+    limits: SessionLimits,
+  ): Consumer {
+    const { host, routes, context } = this.#options;
+    const topic = host.topicDefinition(definition.topic);
+    const consumer: RelayConsumer = new RelayConsumer({
+      definition,
+      runtime: host.runtimeOf(definition.name),
+      hash,
+      sink,
+      limits,
+      peers: this.#peers,
+      routes,
+      context,
+      sessionIds: this.#sessionIds,
+      topic: () => this.#topicNow(topic),
+      owners: (now) => this.#ownersOf(now),
+      settleLater: (operations) => this.#settleLater(definition.name, operations),
+      onRestless: () => this.#turnLater(consumer),
+      onLeft: () => {
+        this.#consumers.delete(consumer);
+        this.#restless.delete(consumer);
+        if (this.#consumers.size > 0) return;
+        this.#looking?.();
+        this.#looking = undefined;
+      },
+    });
+    consumer.routed();
+    if (!consumer.over) {
+      this.#consumers.add(consumer);
+      this.#lookLater();
+    }
+    return consumer;
+  }
+
+  settle(subscription: string, operations: readonly SettleOperation[]): Promise<void> {
+    const { routes, context, host } = this.#options;
+    const settleOwned = host.settleOwned.bind(host);
+    const options = { peers: this.#peers, routes, clock: context.clock, settleOwned };
+    return settleRemotely(options, subscription, operations);
+  }
+
+  backlog(parent: string, names: readonly string[]): Promise<BacklogReport[]> {
+    return this.#backlog.report(parent, names);
+  }
+
+  onFirstMessage(listener: (subscription: string) => void): () => void {
+    return this.#backlog.onFirstMessage(listener);
+  }
+
+  dropped({ name, incarnation }: SubscriptionDefinition): void {
+    for (const consumer of [...this.#consumers]) {
+      if (consumer.incarnation === incarnation)
+        consumer.ended(new BrokerError('NOT_FOUND', `${name} was deleted`));
+    }
+  }
+
+  /** The topic was deleted: what waits for its partitions fails. */
+  topicDropped({ name, logEpoch }: TopicDefinition): void {
+    for (const [key, partition] of [...this.#partitions]) {
+      if (partition.publishes.id.logEpoch !== logEpoch) continue;
+      this.#partitions.delete(key);
+      partition.close(new BrokerError('NOT_FOUND', `${name} was deleted`));
+    }
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#stopListening();
+    this.#turning?.();
+    this.#looking?.();
+    for (const consumer of [...this.#consumers]) consumer.ended(STOPPING);
+    for (const partition of this.#partitions.values()) partition.close(STOPPING);
+    this.#partitions.clear();
+    this.#peers.close();
+  }
+
+  /** Partitions may have been added since. */
+  #topicNow(topic: TopicDefinition): TopicDefinition {
+    try {
+      const now = this.#options.host.topicDefinition(topic.name);
+      return now.logEpoch === topic.logEpoch ? now : topic;
+    } catch (error) {
+      // Deleted: its subscriptions end soon.
+      if (error instanceof BrokerError) return topic;
+      throw error;
+    }
+  }
+
+  #ownersOf(topic: TopicDefinition): ReadonlyMap<string, Route> {
+    const known = this.#owners.get(topic.logEpoch);
+    if (known?.partitions === topic.partitions) return known.routes;
+    const routes = ownersOf([topic], this.#options.routes);
+    this.#owners.set(topic.logEpoch, { partitions: topic.partitions, routes });
+    return routes;
+  }
+
+  /** At the end of the turn: a change of routes may be told in several parts. */
+  #routesChanged(): void {
+    this.#owners.clear();
+    if (this.#routing) return;
+    this.#routing = true;
+    this.#options.context.clock.defer(() => {
+      this.#routing = false;
+      if (this.#closed) return;
+      for (const partition of this.#partitions.values()) partition.routed();
+      for (const consumer of [...this.#consumers]) consumer.routed();
+      this.#backlog.routed();
+    });
+  }
+
+  #turnLater(consumer: RelayConsumer): void {
+    this.#restless.add(consumer);
+    this.#turning ??= this.#options.context.clock.setTimer(TURN_MS, () => {
+      this.#turning = undefined;
+      for (const each of [...this.#restless]) {
+        if (each.turn()) this.#turnLater(each);
+        else this.#restless.delete(each);
+      }
+    });
+  }
+
+  #lookLater(): void {
+    this.#looking ??= this.#options.context.clock.setTimer(LOOK_MS, () => {
+      this.#looking = undefined;
+      for (const consumer of [...this.#consumers]) consumer.look();
+      if (this.#consumers.size > 0) this.#lookLater();
+    });
+  }
+
+  #settleLater(subscription: string, operations: readonly SettleOperation[]): void {
+    if (this.#closed) return;
+    this.settle(subscription, operations).catch((error: unknown) => {
+      if (!(error instanceof BrokerError)) throw error;
+      this.#options.context.logger.warn(
+        { subscription, reason: error.message },
+        'what a consumer settled before it left is delivered again',
+      );
+    });
+  }
+
+  #forgetEmpty(): void {
+    if (this.#partitions.size < MAX_EMPTY_PARTITIONS) return;
+    for (const [key, partition] of this.#partitions) {
+      if (!partition.publishes.empty) continue;
+      partition.close(STOPPING);
+      this.#partitions.delete(key);
+    }
+  }
+}
+
+/** A remote partition with the link to its present target. */
+class RoutedPartition implements LinkUser {
+  readonly publishes: RemotePartition;
+  readonly #peers: Peers;
+  readonly #routes: Routes;
+  readonly #id: PartitionId;
+  #link: RelayLink | undefined;
+  /** Of the member whose link is used. */
+  #memberId = '';
+  #release: () => void = () => undefined;
+
+  constructor(topic: string, id: PartitionId, peers: Peers, { routes, host, context }: RelayOptions) {
+    this.#peers = peers;
+    this.#routes = routes;
+    this.#id = id;
+    this.publishes = new RemotePartition({
+      topic,
+      id,
+      context,
+      link: () => (this.#link?.state === 'up' ? this.#link : undefined),
+      owner: () => host.owner(id),
+    });
+    this.routed();
+  }
+
+  up(link: RelayLink): void {
+    this.#link = link;
+    this.publishes.pump();
+  }
+
+  routed(): void {
+    const route = this.#routes.ownerOf(this.#id);
+    const memberId = route === undefined || route.memberId === this.#routes.selfId ? '' : route.memberId;
+    if (memberId !== this.#memberId) {
+      this.#memberId = memberId;
+      this.#release();
+      this.#link = undefined;
+      this.#release = memberId === '' ? () => undefined : this.#peers.use(route!, this);
+    }
+    this.publishes.routed();
+  }
+
+  close(reason: BrokerError): void {
+    this.#release();
+    this.publishes.close(reason);
+  }
+}
