@@ -1,6 +1,7 @@
 // The broker's options: name, default, help and the check of each. config.ts reads them from flags, environment and file;
 // this table is the only list of them.
 import { z } from 'zod';
+import { parseStoreUrl, type StoreUrl } from './config-store.ts';
 import {
   DEFAULT_CACHE_BYTES,
   DEFAULT_DRAIN_TIMEOUT_MS,
@@ -23,6 +24,8 @@ interface Option {
   readonly placeholder?: string;
   readonly fallback?: string;
   readonly help: string;
+  /** For tests and experts: not in the help. */
+  readonly hidden?: boolean;
 }
 
 export const OPTIONS = {
@@ -31,8 +34,31 @@ export const OPTIONS = {
     fallback: '127.0.0.1:7443',
     help: 'where to serve gRPC; port 0 takes a free one',
   },
-  advertise: { placeholder: 'HOST:PORT', help: 'where clients reach this broker, if not where it listens' },
-  'data-dir': { placeholder: 'DIR', fallback: '.fanfare', help: 'the folder that holds everything' },
+  advertise: {
+    placeholder: 'HOST:PORT',
+    help: 'where clients and brokers reach this one, if not where it listens',
+  },
+  name: { placeholder: 'NAME', help: 'of this broker, the same over restarts (host name and port)' },
+  store: {
+    placeholder: 'URL',
+    fallback: 'lmdb:',
+    help: 'where messages are kept; redis://HOST:PORT for a cluster of brokers',
+  },
+  'store-tls-ca': { placeholder: 'FILE', help: 'certificates that sign a rediss:// store, PEM' },
+  'store-tls-cert': { placeholder: 'FILE', help: 'certificate to show to it, PEM' },
+  'store-tls-key': { placeholder: 'FILE', help: 'its private key, PEM' },
+  'init-cluster': { help: 'make a cluster of an empty store; without it an empty store is refused' },
+  'cluster-id': { placeholder: 'ID', help: 'refuse a store that holds another cluster' },
+  'broker-principals': {
+    placeholder: 'PATTERNS',
+    fallback: 'spiffe://fanfare/broker/*',
+    help: 'whose certificates are brokers, by commas',
+  },
+  'data-dir': {
+    placeholder: 'DIR',
+    fallback: '.fanfare',
+    help: 'the folder of the embedded store and development certificates',
+  },
   'tls-cert': { placeholder: 'FILE', help: 'certificate chain, PEM; without it, development certificates' },
   'tls-key': { placeholder: 'FILE', help: 'its private key, PEM' },
   'tls-ca': { placeholder: 'FILE', help: 'certificates that sign clients, PEM' },
@@ -63,6 +89,18 @@ export const OPTIONS = {
   },
   'log-level': { placeholder: 'LEVEL', fallback: 'info', help: LOG_LEVELS.join(', ') },
   'log-format': { placeholder: 'FORMAT', help: 'json or pretty; pretty on a terminal' },
+  lease: {
+    placeholder: 'TIME',
+    fallback: '2s',
+    help: 'how long a broker that is not heard of keeps its partitions; the same on all brokers',
+    hidden: true,
+  },
+  'hand-over-timeout': {
+    placeholder: 'TIME',
+    fallback: '5s',
+    help: 'how long a partition is waited for before it is taken from a living broker',
+    hidden: true,
+  },
 } as const satisfies Readonly<Record<string, Option>>;
 
 export type OptionName = keyof typeof OPTIONS;
@@ -97,10 +135,43 @@ const toggle = z.string().transform((text, context): boolean => {
 
 const file = z.string().min(1, 'must name a file');
 
+const storeUrl = z.string().transform((text, context): StoreUrl => {
+  const parsed = parseStoreUrl(text);
+  return typeof parsed === 'string' ? refuse(context, parsed) : Object.freeze(parsed);
+});
+
+const name = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/,
+    'must be 1 to 128 letters, digits and ._-, not beginning with ._-',
+  );
+
+const MAX_PRINCIPAL_PATTERNS = 64;
+
+/** "a, b/*" → patterns; `*` stands for any characters but a slash. */
+const principalPatterns = z.string().transform((text, context): readonly string[] => {
+  const patterns = text.split(',').map((pattern) => pattern.trim());
+  const good = patterns.every((pattern) => /^[^\s*][^\s]{0,511}$/.test(pattern));
+  if (good && patterns.length <= MAX_PRINCIPAL_PATTERNS) return Object.freeze(patterns);
+  return refuse(
+    context,
+    `must be 1 to ${MAX_PRINCIPAL_PATTERNS} principals by commas, such as spiffe://fanfare/broker/*, none of which may begin with *`,
+  );
+});
+
 /** A value of each option as text → its type. A message says what is allowed, config.ts what was given and where. */
 export const optionsSchema = z.object({
   listen: hostPort,
   advertise: hostPort.optional(),
+  name: name.optional(),
+  store: storeUrl,
+  'store-tls-ca': file.optional(),
+  'store-tls-cert': file.optional(),
+  'store-tls-key': file.optional(),
+  'init-cluster': toggle.optional(),
+  'cluster-id': name.optional(),
+  'broker-principals': principalPatterns,
   'data-dir': z.string().min(1, 'must name a folder'),
   'tls-cert': file.optional(),
   'tls-key': file.optional(),
@@ -113,13 +184,16 @@ export const optionsSchema = z.object({
   'metrics-listen': hostPort.optional(),
   'log-level': z.enum(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`),
   'log-format': z.enum(['json', 'pretty'], 'must be json or pretty').optional(),
+  lease: amount(DURATION_UNITS_MS, 300, 60_000, '300ms to 60s, such as 2s'),
+  'hand-over-timeout': amount(DURATION_UNITS_MS, 0, 60_000, '0s to 60s, such as 5s'),
 } satisfies Record<OptionName, unknown>);
 
 export type OptionValues = z.infer<typeof optionsSchema>;
 
 /** What `fanfare serve --help` prints. */
 export function serveHelp(): string {
-  const rows = OPTION_NAMES.map((name): [string, string] => {
+  const shown = OPTION_NAMES.filter((name) => optionOf(name).hidden !== true);
+  const rows = shown.map((name): [string, string] => {
     const { placeholder, fallback, help } = optionOf(name);
     const usage = placeholder === undefined ? `--${name}` : `--${name} ${placeholder}`;
     return [usage, fallback === undefined ? help : `${help} (${fallback})`];
@@ -136,9 +210,13 @@ export function serveHelp(): string {
     'Every option has an environment variable: --data-dir is FANFARE_DATA_DIR. A flag wins over the variable, the',
     'variable over the file. Times are like 500ms, 30s, 5m, 1h; sizes like 64MiB or 1GiB.',
     '',
+    'Stores: lmdb: (in the data folder, one broker), redis://HOST:PORT, redis+sentinel://HOST:PORT,HOST:PORT/MASTER,',
+    'redis+cluster://HOST:PORT,HOST:PORT, and these three with rediss for TLS. Its password is FANFARE_STORE_PASSWORD.',
+    '',
     'Examples:',
     '  fanfare serve',
     '  fanfare serve --listen 0.0.0.0:7443 --tls-cert tls.crt --tls-key tls.key --tls-ca ca.crt',
+    '  fanfare serve --store redis://redis:6379 --init-cluster --name broker-1 --tls-cert …',
     '',
   ].join('\n');
 }

@@ -16,6 +16,7 @@ import {
   optionsSchema,
   serveHelp,
 } from './config-options.ts';
+import { type StoreUrl, withoutPassword } from './config-store.ts';
 import { BrokerError } from './core/errors.ts';
 import type { LogFormat, LogLevel } from './log.ts';
 
@@ -23,6 +24,9 @@ export interface Config {
   readonly listen: HostPort;
   /** By which clients reach this broker; undefined: what it listens on. */
   readonly advertise: HostPort | undefined;
+  /** The same over restarts; undefined: brokerName() makes one of host name and port. */
+  readonly name: string | undefined;
+  readonly store: StoreConfig;
   readonly dataDir: string;
   /** PEM files. Undefined: development certificates in the data folder. */
   readonly tls: { readonly cert: string; readonly key: string; readonly ca: string } | undefined;
@@ -37,6 +41,29 @@ export interface Config {
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
 }
+
+/** Undefined fields of tls: the system's CAs; no client certificate. */
+export type StoreConfig =
+  | { readonly kind: 'embedded' }
+  | {
+      readonly kind: 'redis';
+      /** redis://… as given, without the password: fit for logs. */
+      readonly url: string;
+      /** Never to be logged. */
+      readonly password: string | undefined;
+      /** PEM files; undefined: no TLS. */
+      readonly tls: { readonly ca?: string; readonly cert?: string; readonly key?: string } | undefined;
+      /** Make a cluster of an empty store. */
+      readonly initialize: boolean;
+      /** Refuse any other cluster; undefined: take the one there is. */
+      readonly clusterId: string | undefined;
+      /** Principals of brokers; `*` stands for any characters but a slash. See principalMatcher. */
+      readonly brokerPrincipals: readonly string[];
+      /** Length of a member's lease; the same on all brokers. */
+      readonly leaseMs: number;
+      /** How long a partition is waited for before it is taken from a living member. */
+      readonly handOverMs: number;
+    };
 
 export interface ConfigSources {
   /** Without node and script. */
@@ -77,13 +104,15 @@ export function parseConfig(sources: ConfigSources): { readonly config: Config }
   const parsed = optionsSchema.safeParse(values);
   for (const issue of parsed.error?.issues ?? []) {
     const name = issue.path[0] as OptionName;
-    problems.push(`${origins[name]} is ${JSON.stringify(values[name])}: ${issue.message}`);
+    const given = name === 'store' ? withoutPassword(values[name] ?? '') : values[name];
+    problems.push(`${origins[name]} is ${JSON.stringify(given)}: ${issue.message}`);
   }
-  if (parsed.data !== undefined) problems.push(...contradictions(parsed.data));
+  const password = sources.env.FANFARE_STORE_PASSWORD || undefined;
+  if (parsed.data !== undefined) problems.push(...contradictions(parsed.data, password));
   if (problems.length > 0 || parsed.data === undefined) {
     throw new BrokerError('INVALID_ARGUMENT', problems.join('\n'));
   }
-  return { config: configOf(parsed.data, sources.terminal) };
+  return { config: configOf(parsed.data, password, sources.terminal) };
 }
 
 /** "host:port", an IPv6 address in brackets. */
@@ -97,6 +126,25 @@ export function advertisedAddress(config: Pick<Config, 'advertise' | 'listen'>, 
   const { host } = config.listen;
   const wildcard = host === '0.0.0.0' || host === '::';
   return formatHostPort({ host: wildcard ? hostname() : host, port });
+}
+
+/** The broker's name: as configured, or of the host's name and the port that it got. 1 to 128 letters, digits and ._- */
+export function brokerName(config: Pick<Config, 'name'>, port: number): string {
+  if (config.name !== undefined) return config.name;
+  const host =
+    hostname()
+      .replaceAll(/[^A-Za-z0-9._-]/g, '-')
+      .replace(/^[^A-Za-z0-9]+/, '') || 'broker';
+  return `${host.slice(0, 120)}-${port}`;
+}
+
+/** Whether a principal matches one of the patterns, in which `*` stands for any characters but a slash. */
+export function principalMatcher(patterns: readonly string[]): (principal: string) => boolean {
+  const expressions = patterns.map((pattern) => {
+    const parts = pattern.split('*').map((part) => part.replaceAll(/[\\^$.*+?()[\]{}|]/g, '\\$&'));
+    return new RegExp(`^${parts.join('[^/]+')}$`);
+  });
+  return (principal) => expressions.some((expression) => expression.test(principal));
 }
 
 type Texts = Record<string, string | undefined>;
@@ -149,8 +197,8 @@ function readFile(path: string, problems: string[]): Texts {
   return texts;
 }
 
-function contradictions(values: OptionValues): string[] {
-  const problems: string[] = [];
+function contradictions(values: OptionValues, password: string | undefined): string[] {
+  const problems = storeContradictions(values, password);
   const tls = (['tls-cert', 'tls-key', 'tls-ca'] as const).filter((name) => values[name] !== undefined);
   if (tls.length > 0 && tls.length < 3) {
     problems.push(`--tls-cert, --tls-key and --tls-ca belong together, and only ${tls.join(', ')} is set`);
@@ -168,15 +216,64 @@ function contradictions(values: OptionValues): string[] {
   return problems;
 }
 
+function storeContradictions(values: OptionValues, password: string | undefined): string[] {
+  const { store } = values;
+  const given = (...names: OptionName[]) =>
+    names.filter((name) => values[name] !== undefined && values[name] !== false);
+  const files = given('store-tls-ca', 'store-tls-cert', 'store-tls-key');
+  const flags = (names: readonly string[]) => names.map((name) => `--${name}`).join(', ');
+  if (store.kind === 'embedded') {
+    const useless = [...files, ...given('init-cluster', 'cluster-id')];
+    return useless.length === 0
+      ? []
+      : [`${flags(useless)} is for brokers on Redis, and --store is lmdb: give --store redis://HOST:PORT`];
+  }
+  const problems: string[] = [];
+  if (files.length > 0 && !store.tls) {
+    problems.push(`${flags(files)} needs TLS, and --store is ${store.url}: write rediss instead of redis`);
+  }
+  if ((values['store-tls-cert'] === undefined) !== (values['store-tls-key'] === undefined)) {
+    problems.push('--store-tls-cert and --store-tls-key belong together, and only one is set');
+  }
+  if (store.password !== undefined && password !== undefined) {
+    problems.push('--store holds a password and FANFARE_STORE_PASSWORD is set: leave one out');
+  }
+  if (values['insecure-plaintext'] === true) {
+    problems.push(
+      '--insecure-plaintext is for the embedded store only: brokers on Redis know each other by their certificates',
+    );
+  }
+  return problems;
+}
+
 function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
 }
 
-function configOf(values: OptionValues, terminal: boolean): Config {
+function storeOf(values: OptionValues, password: string | undefined): StoreConfig {
+  const store: StoreUrl = values.store;
+  if (store.kind === 'embedded') return store;
+  const { 'store-tls-ca': ca, 'store-tls-cert': cert, 'store-tls-key': key } = values;
+  return Object.freeze({
+    kind: store.kind,
+    url: store.url,
+    password: store.password ?? password,
+    tls: store.tls ? Object.freeze({ ...(ca && { ca }), ...(cert && key && { cert, key }) }) : undefined,
+    initialize: values['init-cluster'] ?? false,
+    clusterId: values['cluster-id'],
+    brokerPrincipals: values['broker-principals'],
+    leaseMs: values.lease,
+    handOverMs: values['hand-over-timeout'],
+  });
+}
+
+function configOf(values: OptionValues, password: string | undefined, terminal: boolean): Config {
   const { 'tls-cert': cert, 'tls-key': key, 'tls-ca': ca } = values;
   return Object.freeze({
     listen: values.listen,
     advertise: values.advertise,
+    name: values.name,
+    store: storeOf(values, password),
     dataDir: values['data-dir'],
     tls: cert && key && ca ? Object.freeze({ cert, key, ca }) : undefined,
     insecurePlaintext: values['insecure-plaintext'] ?? false,

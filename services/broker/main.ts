@@ -1,14 +1,16 @@
 // The broker's composition root: reads the configuration, wires the parts, starts them in order and stops them in reverse.
 // Run by `npm start` and by `fanfare serve`.
 //
-//   config ─▶ embedded store ─▶ definitions ─▶ engine ─▶ gRPC services ─▶ gRPC server (mutual TLS)
-//                (LMDB)                          │
-//                                          telemetry (OTLP, Prometheus)
+//   config ─▶ store ─▶ definitions ─▶ engine ─▶ gRPC services ─▶ gRPC server (mutual TLS)
+//        (LMDB or Redis)                 │
+//             telemetry (OTLP, Prometheus)   on Redis: cluster-node.ts
+import { randomUUID } from 'node:crypto';
 import { relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ServerCredentials } from '@grpc/grpc-js';
 import { contextPath, writeContext } from '../certs/context-file.ts';
 import { ensureDevelopmentCertificates } from '../certs/development.ts';
+import type { StoreStats } from './adapters/embedded/durable-kv.ts';
 import { openEmbeddedStore } from './adapters/embedded/store.ts';
 import { adminService } from './adapters/grpc/admin.ts';
 import { authorizeAll, Identity } from './adapters/grpc/identity.ts';
@@ -22,12 +24,17 @@ import { WatchSlots } from './adapters/grpc/watch.ts';
 import { nodeClock } from './adapters/node/clock.ts';
 import { type TelemetrySettings, telemetrySettings } from './adapters/otel/settings.ts';
 import type { Telemetry } from './adapters/otel/telemetry.ts';
-import { advertisedAddress, type Config, formatHostPort, parseConfig } from './config.ts';
+import type { RedisStore } from './adapters/redis/store.ts';
+import { ClusterNode, joinedCluster, type SharedStoreConfig } from './cluster-node.ts';
+import { advertisedAddress, brokerName, type Config, formatHostPort, parseConfig } from './config.ts';
 import { BrokerError } from './core/errors.ts';
-import { Broker } from './engine/broker.ts';
-import { Definitions } from './engine/definitions.ts';
+import { Broker, type BrokerOptions } from './engine/broker.ts';
+import { Definitions, type DefinitionsOptions } from './engine/definitions.ts';
+import { soleRoutes } from './engine/routes.ts';
 import * as limits from './limits.ts';
 import { createLog, type Log } from './log.ts';
+import type { DefinitionStore } from './ports/definition-store.ts';
+import { VERSION } from './version.ts';
 
 export interface RunningBroker {
   /** host:port at which clients reach it. */
@@ -96,39 +103,65 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
   onGrpcLog((message) => log.debug(message));
   // What a start that fails half-way must close, so that the process ends; the running broker takes it over.
   await using opened = new AsyncDisposableStack();
-  const store = await openEmbeddedStore({
-    dir: config.dataDir,
-    onWarning: (message, fields) => log.warn(fields, message),
-  });
+  const memberId = randomUUID();
+  const store = await openStore(config, memberId, log);
   opened.defer(() => store.close());
-  const tls = await serverTls(config, log);
+  const files = await tlsFiles(config);
+  const tls = await serverTls(files, log);
   opened.defer(() => tls?.close());
 
   const definitions = new Definitions({
     store: store.definitions,
     clock,
-    durability: { supported: ['memory', 'stored', 'fsync'], default: 'fsync' },
+    durability: store.durability,
     currentEnds: (topic) => broker.currentEnds(topic),
     audit: (record) => log.info({ audit: record }, 'audit'),
     onWarning: (message, fields) => log.warn(fields, message),
+    onWritten: (kind, name) => store.shared?.redis.signals.send('definitions', `${kind} ${name}`),
   });
   await definitions.load();
+  const { shared } = store;
   const broker = new Broker({
     ...store,
     definitions,
     clock,
-    limits: limits.engineLimits(config.cacheBytes),
+    limits: limits.engineLimits(config.cacheBytes, shared === undefined ? 0 : limits.RECENT_BYTES),
     logger: log,
     tracing: telemetry?.tracing,
     maxPullBytes: limits.MAX_RESPONSE_BYTES,
     maxConsumersPerSubscription: limits.MAX_CONSUMERS_PER_SUBSCRIPTION,
+    ...(shared && {
+      checkStore: () => ClusterNode.checkStore(shared.redis.membership, shared.identity),
+    }),
   });
   opened.defer(() => broker.stop());
-  await broker.start();
+  let address = '';
+  let name = '';
+  const node =
+    shared &&
+    new ClusterNode({
+      config: shared.config,
+      store: shared.redis,
+      identity: shared.identity,
+      memberId,
+      name: () => name,
+      address: () => address,
+      version: VERSION,
+      tls: files,
+      broker,
+      definitions,
+      clock,
+      log,
+    });
+  if (node !== undefined) opened.defer(() => node.stop());
+  // Alone it has everything before anybody can call; a member takes partitions only when others can reach it.
+  if (node === undefined) await broker.start();
+  const backlog = node?.backlog ?? broker.backlog;
   await telemetry?.observe({
     stats: broker.stats,
     cachedBytes: () => broker.cachedBytes,
     store: () => store.stats(),
+    ...(node && { cluster: () => node.figures() }),
     topics: () => broker.topicSizes(),
     backlog: broker.backlog,
     subscriptions: () => definitions.subscriptions(),
@@ -143,7 +176,14 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
   });
   const authorize = authorizeAll;
   const watches = new WatchSlots(limits.MAX_WATCHES);
-  let address = '';
+  const routes =
+    node?.routes ??
+    soleRoutes({
+      selfId: memberId,
+      name: brokerName(config, config.listen.port),
+      address: () => address,
+      ownerEpochOf: (partition) => broker.ownerEpochOf(partition),
+    });
   const server = new GrpcServer({
     border,
     clock,
@@ -152,25 +192,23 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
     services: [
       publisherService({ broker, border, authorize, limits: limits.PUBLISH_LIMITS }),
       subscriberService({ broker, border, authorize, clock, limits: limits.SUBSCRIBE_LIMITS }),
-      adminService({ border, definitions, backlog: broker.backlog, authorize, clock, watches }),
-      routingService({
-        border,
-        definitions,
-        authorize,
-        watches,
-        address: () => address,
-        ownerEpochOf: (partition) => broker.ownerEpochOf(partition),
-      }),
+      adminService({ border, definitions, backlog, authorize, clock, watches }),
+      routingService({ border, definitions, authorize, watches, routes }),
+      ...(node?.services(border, authorize) ?? []),
     ],
   });
   const port = await server.bind(config.listen);
   address = advertisedAddress(config, port);
+  name = brokerName(config, port);
+  await node?.start();
   await writeDevelopmentContext(config, address);
   const metrics = telemetry?.metricsListen;
   log.info(
     {
       address,
-      dataDir: config.dataDir,
+      ...(shared
+        ? { name, cluster: shared.identity, store: shared.config.url }
+        : { dataDir: config.dataDir }),
       pid: process.pid,
       ...(metrics && { metrics: `http://${formatHostPort(metrics)}/metrics` }),
     },
@@ -182,7 +220,12 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
     async stop() {
       const how = await server.drain({
         timeoutMs: config.drainTimeoutMs,
-        endStreams: () => broker.stop(),
+        // Partitions first: while they go, streams go on, by way of their new owners.
+        async endStreams() {
+          await node?.handOver(config.drainTimeoutMs * HAND_OVER_PART);
+          await node?.endLinks();
+          await broker.stop();
+        },
       });
       if (how === 'cut off') log.warn({}, 'clients did not go in time: cut off');
       await parts.disposeAsync();
@@ -190,13 +233,59 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
   };
 }
 
-async function serverTls(config: Config, log: Log): Promise<ServerTls | undefined> {
-  if (config.insecurePlaintext) return undefined;
-  let files = config.tls;
-  if (files === undefined) {
-    const made = await ensureDevelopmentCertificates(config.dataDir, { hosts: extraHosts(config) });
-    files = { cert: made.serverCert, key: made.serverKey, ca: made.ca };
+/** Of the time to drain. */
+const HAND_OVER_PART = 0.6;
+
+type TlsFiles = NonNullable<Config['tls']>;
+
+interface OpenStore extends Pick<BrokerOptions, 'log' | 'cursors' | 'ownership'> {
+  readonly definitions: DefinitionStore;
+  readonly durability: DefinitionsOptions['durability'];
+  /** Undefined: this broker's alone. */
+  readonly shared:
+    | { readonly redis: RedisStore; readonly config: SharedStoreConfig; readonly identity: string }
+    | undefined;
+  stats(): StoreStats | undefined;
+  close(): Promise<void>;
+}
+
+async function openStore(config: Config, memberId: string, log: Log): Promise<OpenStore> {
+  const onWarning = (message: string, fields: object): void => log.warn(fields, message);
+  if (config.store.kind === 'embedded') {
+    const store = await openEmbeddedStore({ dir: config.dataDir, onWarning });
+    const durability = { supported: ['memory', 'stored', 'fsync'], default: 'fsync' } as const;
+    return { ...store, durability, shared: undefined };
   }
+  const { url, password, tls } = config.store;
+  // Not for those who don't need it.
+  const { openRedisStore } = await import('./adapters/redis/store.ts');
+  const redis = await openRedisStore({
+    url,
+    ...(password !== undefined && { credentials: { password } }),
+    ...(tls && { tls }),
+    memberId,
+    onWarning,
+    clock: nodeClock,
+  });
+  try {
+    const identity = await joinedCluster(redis.membership, config.store);
+    return { ...redis, stats: () => undefined, shared: { redis, config: config.store, identity } };
+  } catch (error) {
+    await redis.close();
+    throw error;
+  }
+}
+
+/** Of the broker's certificate; undefined: plaintext. */
+async function tlsFiles(config: Config): Promise<TlsFiles | undefined> {
+  if (config.insecurePlaintext) return undefined;
+  if (config.tls !== undefined) return config.tls;
+  const made = await ensureDevelopmentCertificates(config.dataDir, { hosts: extraHosts(config) });
+  return { cert: made.serverCert, key: made.serverKey, ca: made.ca };
+}
+
+async function serverTls(files: TlsFiles | undefined, log: Log): Promise<ServerTls | undefined> {
+  if (files === undefined) return undefined;
   return openServerTls({
     files,
     clock: nodeClock,

@@ -19,11 +19,30 @@ export interface StoreFigures {
   readonly stalled: boolean;
 }
 
+/** What a broker that shares its store counts. */
+export interface ClusterFigures {
+  readonly members: number;
+  readonly ownedPartitions: number;
+  readonly acquisitions: number;
+  readonly handOvers: number;
+  readonly abandons: number;
+  readonly staleClaims: number;
+  /** Times that the lease was lost. */
+  readonly fenced: number;
+  readonly storeConnects: number;
+  readonly storeFailures: number;
+  readonly storeTimeouts: number;
+  readonly lostSignals: number;
+}
+
 /** What metrics are read from, all of one moment. */
 export interface Snapshot {
   readonly stats: Readonly<Stats>;
   readonly cachedBytes: number;
-  readonly store: StoreFigures;
+  /** Undefined: the store is not the embedded one. */
+  readonly store: StoreFigures | undefined;
+  /** Undefined: the broker is alone. */
+  readonly cluster: ClusterFigures | undefined;
   readonly topics: readonly TopicSize[];
   readonly backlogs: readonly BacklogReport[];
   /** Topics and subscriptions that are in neither list because there are too many. */
@@ -59,6 +78,8 @@ export const METRICS: readonly Metric[] = [
   stat('appendedChunks', 'append.chunks', 'counter', '{chunk}', 'Chunks that group commits wrote'),
   stat('appendFailures', 'append.failures', 'counter', '{append}', 'Appends that the store did not confirm'),
   stat('unknownOutcomes', 'append.unknown', 'counter', '{append}', 'Outcomes read from the tail'),
+  stat('restoredMessages', 'append.restored', 'counter', '{message}', 'Messages that the store had lost'),
+  stat('lostClaims', 'append.stale', 'counter', '{partition}', 'Partitions lost by a refused write'),
 
   stat('deliveredMessages', 'delivery.messages', 'counter', '{message}', 'Messages delivered, again or not'),
   stat('deliveredBytes', 'delivery.size', 'counter', 'By', 'Frames delivered, again or not'),
@@ -83,6 +104,18 @@ export const METRICS: readonly Metric[] = [
   store('merges', 'merges', 'counter', '{merge}', 'Merges of the journal into LMDB'),
   store('stalls', 'stalls', 'counter', '{stall}', 'Times that the disk was full or failed'),
   store('stalled', 'stalled', 'gauge', '1', '1 while the disk makes it refuse commits'),
+
+  cluster('members', 'members', 'gauge', '{broker}', 'Brokers whose lease holds'),
+  cluster('ownedPartitions', 'partitions', 'sum', '{partition}', 'Partitions owned here'),
+  cluster('acquisitions', 'acquisitions', 'counter', '{partition}', 'Partitions taken'),
+  cluster('handOvers', 'hand_overs', 'counter', '{partition}', 'Partitions handed over in order'),
+  cluster('abandons', 'abandons', 'counter', '{partition}', 'Partitions dropped at once'),
+  cluster('staleClaims', 'stale_claims', 'counter', '{partition}', 'Claims found to be stale'),
+  cluster('fenced', 'fenced', 'counter', '{time}', 'Times that the lease was lost'),
+  cluster('storeConnects', 'store.connects', 'counter', '{connection}', 'Connections to Redis'),
+  cluster('storeFailures', 'store.failures', 'counter', '{command}', 'Commands that failed'),
+  cluster('storeTimeouts', 'store.timeouts', 'counter', '{command}', 'Commands not answered in time'),
+  cluster('lostSignals', 'signals.lost', 'counter', '{signal}', 'Signals that could not be sent'),
 
   topic(
     'publish.messages',
@@ -164,7 +197,21 @@ function store(
   unit: string,
   meaning: string,
 ): Metric {
-  return one(`store.${name}`, kind, unit, meaning, (snapshot) => Number(snapshot.store[field]));
+  const points = (snapshot: Snapshot): Point[] =>
+    snapshot.store === undefined ? [] : [{ value: Number(snapshot.store[field]), attributes: {} }];
+  return { name: `fanfare.broker.store.${name}`, kind, unit, meaning, read: points };
+}
+
+function cluster(
+  field: keyof ClusterFigures,
+  name: string,
+  kind: MetricKind,
+  unit: string,
+  meaning: string,
+): Metric {
+  const points = (snapshot: Snapshot): Point[] =>
+    snapshot.cluster === undefined ? [] : [{ value: snapshot.cluster[field], attributes: {} }];
+  return { name: `fanfare.broker.cluster.${name}`, kind, unit, meaning, read: points };
 }
 
 function topic(

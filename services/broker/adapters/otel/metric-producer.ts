@@ -19,14 +19,22 @@ import type { BacklogReporter } from '../../engine/backlog-types.ts';
 import type { TopicSize } from '../../engine/broker.ts';
 import type { Stats } from '../../engine/stats.ts';
 import type { Clock } from '../../ports/clock.ts';
-import { METRICS, type Metric, type Snapshot, type StoreFigures } from './metric-catalog.ts';
+import {
+  type ClusterFigures,
+  METRICS,
+  type Metric,
+  type Snapshot,
+  type StoreFigures,
+} from './metric-catalog.ts';
 import { ProcessMeter } from './process-figures.ts';
 
 /** Where the numbers come from: the engine and the store. */
 export interface MetricSources {
   readonly stats: Readonly<Stats>;
   readonly cachedBytes: () => number;
-  readonly store: () => StoreFigures;
+  readonly store: () => StoreFigures | undefined;
+  /** Absent: the broker is alone. */
+  readonly cluster?: (() => ClusterFigures) | undefined;
   readonly topics: () => readonly TopicSize[];
   readonly backlog: Pick<BacklogReporter, 'report'>;
   readonly subscriptions: () => Iterable<{ readonly name: string }>;
@@ -97,7 +105,7 @@ export class BrokerMetrics implements MetricProducer {
   }
 
   async #snapshot(): Promise<Snapshot> {
-    const { stats, cachedBytes, store, topics, subscriptions } = this.#sources;
+    const { stats, cachedBytes, store, cluster, topics, subscriptions } = this.#sources;
     const names = Array.from(subscriptions(), ({ name }) => name);
     const backlogs = await this.#backlogs(names.slice(0, MAX_REPORTED));
     const sizes = topics();
@@ -105,6 +113,7 @@ export class BrokerMetrics implements MetricProducer {
       stats,
       cachedBytes: cachedBytes(),
       store: store(),
+      cluster: cluster?.(),
       topics: sizes.slice(0, MAX_REPORTED),
       backlogs,
       unreported: Math.max(0, names.length - MAX_REPORTED) + Math.max(0, sizes.length - MAX_REPORTED),

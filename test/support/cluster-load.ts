@@ -1,0 +1,253 @@
+// Load with ordering keys on a cluster, and what became of each message: for tests that kill, pause and restart brokers.
+//
+// One publisher and 8 subscriptions with ordering, one consumer each, in this process, all as clients of any broker. A message
+// says its key and its number within the key. `check` finds what was lost, what overtook, and what was delivered again after
+// its acknowledgement; `resumedAt` tells when a partition delivered something that was published after a moment.
+import type { Client } from '../../services/client/client.ts';
+import type { Publisher } from '../../services/client/publisher.ts';
+import type { Subscription } from '../../services/client/subscription.ts';
+
+export interface ClusterLoadOptions {
+  readonly topic: string;
+  readonly partitions: number;
+  readonly subscriptions: number;
+  readonly keys: number;
+  /** Messages a second. */
+  readonly rate: number;
+}
+
+interface Seen {
+  /** How often each number of a key was delivered, by key. */
+  readonly counts: Map<string, number[]>;
+  /** Greatest number delivered, by key. */
+  readonly newest: Map<string, number>;
+  /** By key and number: acknowledged by us at that time. */
+  readonly ackedMs: Map<string, number>;
+  readonly faults: string[];
+  redelivered: number;
+  redeliveredAfterAck: number;
+}
+
+/** A delivery as far as gaps are concerned. */
+interface Arrival {
+  readonly atMs: number;
+  readonly publishedMs: number;
+}
+
+export interface LoadReport {
+  readonly published: number;
+  readonly deliveries: number;
+  readonly lost: number;
+  readonly misordered: number;
+  readonly redelivered: number;
+  readonly redeliveredAfterAck: number;
+  readonly clientErrors: number;
+  readonly faults: readonly string[];
+}
+
+export class ClusterLoad {
+  readonly #client: Client;
+  readonly #options: ClusterLoadOptions;
+  readonly #publisher: Publisher;
+  readonly #subscriptions: Subscription[] = [];
+  readonly #seen: Seen[] = [];
+  /** By subscription and partition, in the order of arrival. */
+  readonly #arrivals: Arrival[][][] = [];
+  /** Acknowledged numbers by key, in order. */
+  readonly #published = new Map<string, number>();
+  readonly #publishing = new Set<Promise<void>>();
+  readonly #readers: Promise<void>[] = [];
+  readonly errors: string[] = [];
+  #count = 0;
+  #stopping = false;
+  #pump: Promise<void> | undefined;
+
+  constructor(client: Client, options: ClusterLoadOptions) {
+    this.#client = client;
+    this.#options = options;
+    this.#publisher = client.publisher(options.topic, { retryDeadlineMs: 120_000 });
+  }
+
+  /** Creates topic and subscriptions, begins to publish and to consume. */
+  async start(): Promise<void> {
+    const { topic, partitions, subscriptions } = this.#options;
+    await this.#client.admin.createTopic(topic, { partitions });
+    for (let i = 0; i < subscriptions; i += 1) {
+      await this.#client.admin.createSubscription(`${topic}-${i}`, {
+        topic,
+        ordering: true,
+        ackDeadlineSeconds: 60,
+      });
+      this.#seen.push({
+        counts: new Map(),
+        newest: new Map(),
+        ackedMs: new Map(),
+        faults: [],
+        redelivered: 0,
+        redeliveredAfterAck: 0,
+      });
+      this.#arrivals.push(Array.from({ length: partitions }, () => []));
+      const subscription = this.#client.subscribe(`${topic}-${i}`, { clientId: `consumer-${i}` });
+      this.#subscriptions.push(subscription);
+      this.#readers.push(this.#read(i, subscription));
+    }
+    this.#pump = this.#publishAtRate();
+  }
+
+  get published(): number {
+    return this.#count;
+  }
+
+  /** Resolves when every subscription has had, from every given partition, a message that was published after that moment. */
+  async resumed(
+    partitions: readonly number[],
+    sinceMs: number,
+    timeoutMs: number,
+  ): Promise<Map<number, number>> {
+    const deadlineMs = performance.now() + timeoutMs;
+    for (;;) {
+      const gaps = new Map<number, number>();
+      for (const partition of partitions) {
+        const firsts = this.#arrivals.map(
+          (byPartition) => byPartition[partition]!.find(({ publishedMs }) => publishedMs > sinceMs)?.atMs,
+        );
+        if (firsts.some((atMs) => atMs === undefined)) continue;
+        gaps.set(partition, Math.max(...firsts.map((atMs) => atMs! - sinceMs)));
+      }
+      if (gaps.size === partitions.length) return gaps;
+      if (performance.now() > deadlineMs) {
+        const missing = partitions.filter((partition) => !gaps.has(partition));
+        throw new Error(`partitions ${missing.join(', ')} did not resume within ${timeoutMs} ms`);
+      }
+      // Arrivals are what is waited for; they have no event of their own here.
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+
+  /** The longest time between two deliveries of a partition, over all subscriptions, between two moments. */
+  longestGaps(fromMs: number, toMs: number): Map<number, number> {
+    const gaps = new Map<number, number>();
+    for (const byPartition of this.#arrivals) {
+      byPartition.forEach((arrivals, partition) => {
+        let lastMs = fromMs;
+        let longest = 0;
+        for (const { atMs } of arrivals) {
+          if (atMs < fromMs || atMs > toMs) continue;
+          longest = Math.max(longest, atMs - lastMs);
+          lastMs = atMs;
+        }
+        gaps.set(partition, Math.max(gaps.get(partition) ?? 0, longest));
+      });
+    }
+    return gaps;
+  }
+
+  /** Stops publishing, waits until everything has arrived (or timeoutMs have passed), and says what became of it. */
+  async finish(timeoutMs: number): Promise<LoadReport> {
+    this.#stopping = true;
+    await this.#pump;
+    await Promise.all(this.#publishing);
+    const deadlineMs = performance.now() + timeoutMs;
+    while (this.#missing() > 0 && performance.now() < deadlineMs)
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    const lost = this.#missing();
+    await this.#publisher.close();
+    for (const subscription of this.#subscriptions) await subscription.close();
+    await Promise.all(this.#readers);
+    const sum = (of: (seen: Seen) => number): number =>
+      this.#seen.reduce((total, seen) => total + of(seen), 0);
+    return {
+      published: this.#count,
+      deliveries: this.#arrivals.flat().reduce((total, { length }) => total + length, 0),
+      lost,
+      misordered: sum(({ faults }) => faults.length),
+      redelivered: sum(({ redelivered }) => redelivered),
+      redeliveredAfterAck: sum(({ redeliveredAfterAck }) => redeliveredAfterAck),
+      clientErrors: this.errors.length,
+      faults: [...this.#seen.flatMap(({ faults }) => faults), ...this.errors].slice(0, 10),
+    };
+  }
+
+  /** Acknowledged publishes that some subscription has not had. */
+  #missing(): number {
+    let missing = 0;
+    for (const [key, newest] of this.#published) {
+      for (const { counts } of this.#seen) {
+        const got = counts.get(key) ?? [];
+        for (let n = 0; n <= newest; n += 1) if (!(got[n]! > 0)) missing += 1;
+      }
+    }
+    return missing;
+  }
+
+  async #publishAtRate(): Promise<void> {
+    const { rate, keys } = this.#options;
+    const startMs = performance.now();
+    const next = new Map<string, number>();
+    for (let sent = 0; !this.#stopping; ) {
+      const due = Math.floor(((performance.now() - startMs) * rate) / 1000);
+      for (; sent < due; sent += 1) {
+        const key = `key-${sent % keys}`;
+        const n = next.get(key) ?? 0;
+        next.set(key, n + 1);
+        this.#publish(key, n);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+  }
+
+  #publish(key: string, n: number): void {
+    const data = JSON.stringify([n, performance.now()]);
+    const done: Promise<void> = this.#publisher
+      .publish({ data, orderingKey: key })
+      .then(
+        () => {
+          this.#count += 1;
+          this.#published.set(key, Math.max(n, this.#published.get(key) ?? -1));
+        },
+        (error: unknown) => void this.errors.push(`publish: ${error}`),
+      )
+      .finally(() => this.#publishing.delete(done));
+    this.#publishing.add(done);
+  }
+
+  async #read(index: number, subscription: Subscription): Promise<void> {
+    const seen = this.#seen[index]!;
+    try {
+      for await (const message of subscription) {
+        const [n, publishedMs] = JSON.parse(message.data.toString()) as [number, number];
+        const atMs = performance.now();
+        this.#arrivals[index]![message.partition]!.push({ atMs, publishedMs });
+        this.#note(seen, message.orderingKey, n, index);
+        message.ack();
+        seen.ackedMs.set(`${message.orderingKey} ${n}`, atMs);
+      }
+    } catch (error) {
+      this.errors.push(`subscription ${index}: ${error}`);
+    }
+  }
+
+  #note(seen: Seen, key: string, n: number, index: number): void {
+    const counts = seen.counts.get(key) ?? [];
+    seen.counts.set(key, counts);
+    const times = (counts[n] ?? 0) + 1;
+    counts[n] = times;
+    const newest = seen.newest.get(key) ?? -1;
+    if (times > 1) {
+      seen.redelivered += 1;
+      if (seen.ackedMs.has(`${key} ${n}`)) seen.redeliveredAfterAck += 1;
+      return;
+    }
+    // A first delivery is the next number of its key, but for publishes whose outcome was unknown and that came twice.
+    if (n !== newest + 1) seen.faults.push(`subscription ${index}: ${key} has ${n} after ${newest}`);
+    if (n > newest) seen.newest.set(key, n);
+  }
+}
+
+/** "p50 0.8 s, p90 1.9 s, max 2.4 s (31 values)" */
+export function distribution(values: readonly number[]): string {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (q: number): string =>
+    `${Math.round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? 0)} ms`;
+  return `p50 ${at(0.5)}, p90 ${at(0.9)}, max ${at(1)} (${sorted.length} values)`;
+}
