@@ -34,6 +34,11 @@ export function configFolder(): string {
   return contextsFolder(base);
 }
 
+/** PATH. */
+export function searchPath(): string {
+  return process.env.PATH ?? '';
+}
+
 export async function resolveContext(flags: Partial<CommonFlags>): Promise<ResolvedContext> {
   const env = process.env;
   const address = flags.address ?? env.FANFARE_ADDRESS;

@@ -6,7 +6,7 @@ import { parseDuration } from './units.ts';
 export function withBroker(command: Command): Command {
   return withOutput(command)
     .option('--context <name>', 'use a named context (see "fanfare context")')
-    .option('--address <host:port>', 'the broker')
+    .option('--address <host:port>', 'the broker, or several of a cluster with commas between them')
     .option('--project <name>', 'the project of short names (default: "default")')
     .option('--tls-ca <file>', 'CA certificates that may vouch for the broker, PEM')
     .option('--tls-cert <file>', 'certificate to show, PEM')

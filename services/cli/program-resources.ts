@@ -21,9 +21,15 @@ export function addTopic(program: Command, signal: AbortSignal): void {
           'what an acknowledged message has survived (default: the best there is)',
         ).choices(['memory', 'stored', 'replicated', 'fsync']),
       )
+      .option(
+        '--min-replicas <count>',
+        'with --durability replicated: how many replicas have confirmed it, 1 to 5 (default: 1)',
+        parseCount(1),
+      )
       .action(async (name, flags) => (await run()).createTopic(name, flags)),
     `$ fanfare topic create orders --partitions 8
-$ fanfare topic create clicks --retention 1h --retention-bytes 1GiB --label team=web`,
+$ fanfare topic create clicks --retention 1h --retention-bytes 1GiB --label team=web
+$ fanfare topic create payments --durability replicated --min-replicas 2`,
   );
   examples(
     withBroker(topic.command('list').description('List the topics of the project.')).action(async (flags) =>

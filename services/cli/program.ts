@@ -1,6 +1,7 @@
 // Every command with its options and help. Nothing heavy is loaded here: each command's code is imported when it runs.
 // Called by main.ts.
 import { Command } from 'commander';
+import { addCluster, addDevCluster } from './program-cluster.ts';
 import { addBench, addPub, addSub, addTop } from './program-messages.ts';
 import { addSubscription, addTopic } from './program-resources.ts';
 import { addCerts, addContext, addServe } from './program-setup.ts';
@@ -42,6 +43,8 @@ First minute:
   addSub(program, signal);
   addTop(program, signal);
   addBench(program, signal);
+  addCluster(program, signal);
+  addDevCluster(program, signal);
   addCerts(program);
   addContext(program);
   return program;

@@ -40,6 +40,7 @@ export function encodeUpdateTopic(name: string, settings: TopicSettings): Buffer
   if (settings.retentionMs !== undefined) paths.push('retention');
   if (settings.retentionBytesPerPartition !== undefined) paths.push('retention_bytes_per_partition');
   if (settings.durability !== undefined) paths.push('durability');
+  if (settings.minReplicas !== undefined) paths.push('min_replicas');
   if (settings.labels !== undefined) paths.push('labels');
   return encode(pb.UpdateTopicRequestSchema, { topic: topicOf(name, settings), updateMask: { paths } });
 }
@@ -156,6 +157,7 @@ function topicOf(name: string, settings: TopicSettings) {
     partitions: settings.partitions ?? 0,
     ...(retention && { retention }),
     retentionBytesPerPartition: BigInt(settings.retentionBytesPerPartition ?? 0),
+    minReplicas: settings.minReplicas ?? 0,
     durability: DURABILITIES[settings.durability ?? 'default'],
     labels: { ...settings.labels },
   };
@@ -172,6 +174,7 @@ function topicInfo(topic: pb.Topic): TopicInfo {
     retentionMs: topic.retention ? durationMs(topic.retention) : 0,
     retentionBytesPerPartition: Number(topic.retentionBytesPerPartition),
     durability: durability ?? 'default',
+    minReplicas: topic.minReplicas,
     labels: topic.labels,
     logEpoch: Number(topic.logEpoch),
     createTime: dateOf(topic.createTime),

@@ -12,6 +12,8 @@ export interface TopicSettings {
   readonly retentionBytesPerPartition?: number;
   /** Can't be changed later. */
   readonly durability?: Durability;
+  /** With `replicated`: how many replicas have confirmed an acknowledged publish, 1 to 5; default 1. Can't be changed later. */
+  readonly minReplicas?: number;
   /** At most 64. */
   readonly labels?: Readonly<Record<string, string>>;
 }

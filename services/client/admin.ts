@@ -9,7 +9,7 @@ import type {
 } from './admin-types.ts';
 import { Backoff, delay } from './backoff.ts';
 import type { CallSettings, Connection } from './connection.ts';
-import { toFanfareError } from './errors.ts';
+import { FanfareError, type FanfareErrorCode, toFanfareError } from './errors.ts';
 
 type Codec = typeof import('./admin-codec.ts');
 
@@ -23,7 +23,12 @@ export class Admin {
   async createTopic(name: string, settings: TopicSettings = {}, call?: CallSettings): Promise<TopicInfo> {
     const codec = await loadCodec();
     const request = codec.encodeCreateTopic(this.#connection.topicName(name), settings);
-    return codec.decodeTopic(await this.#call('CreateTopic', request, call));
+    try {
+      return codec.decodeTopic(await this.#call('CreateTopic', request, call));
+    } catch (error) {
+      if (!isOwnDoing(error, 'ALREADY_EXISTS')) throw error;
+      return this.getTopic(name, call);
+    }
   }
 
   async getTopic(name: string, call?: CallSettings): Promise<TopicInfo> {
@@ -52,7 +57,7 @@ export class Admin {
   async deleteTopic(name: string, options: { force?: boolean } & CallSettings = {}): Promise<void> {
     const codec = await loadCodec();
     const request = codec.encodeDeleteTopic(this.#connection.topicName(name), options.force ?? false);
-    await this.#call('DeleteTopic', request, options);
+    await this.#delete('DeleteTopic', request, options);
   }
 
   async createSubscription(
@@ -66,7 +71,12 @@ export class Admin {
       this.#connection.topicName(settings.topic),
       settings,
     );
-    return codec.decodeSubscription(await this.#call('CreateSubscription', request, call));
+    try {
+      return codec.decodeSubscription(await this.#call('CreateSubscription', request, call));
+    } catch (error) {
+      if (!isOwnDoing(error, 'ALREADY_EXISTS')) throw error;
+      return this.getSubscription(name, call);
+    }
   }
 
   async getSubscription(name: string, call?: CallSettings): Promise<SubscriptionInfo> {
@@ -101,7 +111,7 @@ export class Admin {
   async deleteSubscription(name: string, call?: CallSettings): Promise<void> {
     const codec = await loadCodec();
     const request = codec.encodeName(this.#connection.subscriptionName(name));
-    await this.#call('DeleteSubscription', request, call);
+    await this.#delete('DeleteSubscription', request, call);
   }
 
   /** Of the given subscriptions, at most 1,000, or of all of the project. */
@@ -127,7 +137,7 @@ export class Admin {
       names,
       options.intervalMs ?? 1_000,
     );
-    const backoff = new Backoff();
+    const backoff = new Backoff(this.#connection.backoffDefaults);
     while (!signal?.aborted) {
       const stream = this.#connection.openReadStream('/fanfare.v1.Admin/WatchBacklog', request);
       const cancel = () => stream.cancel();
@@ -164,9 +174,22 @@ export class Admin {
     return all;
   }
 
+  async #delete(method: string, request: Buffer, settings?: CallSettings): Promise<void> {
+    try {
+      await this.#call(method, request, settings);
+    } catch (error) {
+      if (!isOwnDoing(error, 'NOT_FOUND')) throw error;
+    }
+  }
+
   #call(method: string, request: Buffer, settings?: CallSettings): Promise<Buffer> {
     return this.#connection.unary(`/fanfare.v1.Admin/${method}`, request, settings);
   }
+}
+
+/** Whether a call that was tried again failed because an earlier try had been done after all. */
+function isOwnDoing(error: unknown, code: FanfareErrorCode): boolean {
+  return error instanceof FanfareError && error.code === code && error.mayHaveBeenDone;
 }
 
 function loadCodec(): Promise<Codec> {

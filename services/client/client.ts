@@ -1,9 +1,10 @@
-// Where a program begins: connect() to a broker, then publish, subscribe, administer.
+// Where a program begins: connect() to a broker or several, then publish, subscribe, administer.
 //
 //   await using client = connect({ address, tls: { ca, cert, key } });
 //   await client.publisher('orders').publish({ data: 'hello' });
 //   for await (const message of client.subscribe('audit')) message.ack();
 import { Admin } from './admin.ts';
+import { Cluster } from './cluster.ts';
 import { type CallSettings, Connection, type ConnectOptions } from './connection.ts';
 import { Publisher, type PublisherOptions } from './publisher.ts';
 import { type RawSubscribeOptions, RawSubscriber } from './raw-subscriber.ts';
@@ -22,6 +23,7 @@ interface Part {
 
 export class Client implements AsyncDisposable {
   readonly admin: Admin;
+  readonly cluster: Cluster;
   readonly #connection: Connection;
   readonly #open = new Set<Part>();
   #isClosed = false;
@@ -29,12 +31,14 @@ export class Client implements AsyncDisposable {
   constructor(connection: Connection) {
     this.#connection = connection;
     this.admin = new Admin(connection);
+    this.cluster = new Cluster(connection);
   }
 
   get project(): string {
     return this.#connection.project;
   }
 
+  /** host:port of the broker in use. */
   get address(): string {
     return this.#connection.address;
   }
@@ -54,8 +58,8 @@ export class Client implements AsyncDisposable {
 
   /** A consumer of a subscription, to be read with `for await`; leaving the loop closes it. Ack every message. */
   subscribe(subscription: string, options: SubscribeOptions = {}): Subscription {
-    const ackDeadlineOf = async (name: string) => (await this.admin.getSubscription(name)).ackDeadlineSeconds;
-    return this.#keep(new Subscription(this.#connection, subscription, options, ackDeadlineOf));
+    const definitionOf = (name: string) => this.admin.getSubscription(name);
+    return this.#keep(new Subscription(this.#connection, subscription, options, definitionOf));
   }
 
   /** A consumer that calls a handler for each message, acks when it succeeds and gives back when it throws. */
@@ -67,7 +71,8 @@ export class Client implements AsyncDisposable {
 
   /** A consumer that gets responses as bytes, for relays and load tests. */
   subscribeRaw(subscription: string, options: RawSubscribeOptions): RawSubscriber {
-    return this.#keep(new RawSubscriber(this.#connection, subscription, options));
+    const topicOf = async (name: string) => (await this.admin.getSubscription(name)).topic;
+    return this.#keep(new RawSubscriber(this.#connection, subscription, options, topicOf));
   }
 
   /** Flushes publishers, drains subscribers, and closes the connection. Idempotent. */

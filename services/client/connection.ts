@@ -1,42 +1,43 @@
-// One gRPC channel to a broker, and the resource names of its project. Made by client.ts; publisher, subscriber and admin
-// open their calls on it. The only file that knows how a channel is configured.
-import { readFileSync } from 'node:fs';
-import { isIP } from 'node:net';
-import { checkServerIdentity } from 'node:tls';
+// The way to the brokers, and the resource names of the client's project. Made by client.ts; publisher, subscriber and admin
+// open their calls on it.
+//
+// Any broker serves everything, so a client of several addresses uses one of them until a call fails there for the broker's
+// sake (UNAVAILABLE: gone, stopping, stream too old) and then goes on with another, the one that has been good for longest.
+// Whoever opened the call opens the next one; unary calls are tried again here. A call can also be opened at the address of
+// a certain broker, which routes.ts names.
 import {
   type CallOptions,
-  Client as Channel,
-  type ChannelCredentials,
-  type ChannelOptions,
   type ClientDuplexStream,
   type ClientReadableStream,
-  credentials,
   Metadata,
+  type StatusObject,
+  status,
 } from '@grpc/grpc-js';
+import { Backoff, type BackoffOptions, delay } from './backoff.ts';
+import { BrokerChannel, type TlsOptions } from './channel.ts';
 import { cancelledBy, FanfareError, toFanfareError } from './errors.ts';
 
-/** Paths of PEM files, or PEM text, or PEM bytes. */
-export interface TlsOptions {
-  /** The CAs that may vouch for the broker. */
-  readonly ca: string | Buffer;
-  /** This client's certificate: what it says is this client's principal. */
-  readonly cert: string | Buffer;
-  readonly key: string | Buffer;
-  /** The name that the broker's certificate must have, where it is not the address's. */
-  readonly serverName?: string;
-}
+export type { TlsOptions } from './channel.ts';
 
 export interface ConnectOptions {
-  /** host:port of any broker. */
+  /** host:port of any broker, or of several by commas: one that is gone is replaced by the next. At most 64. */
   readonly address: string;
   readonly tls?: TlsOptions;
   /** Instead of tls: no encryption, no identity. Brokers allow it on loopback only, and only when told to. */
   readonly insecure?: boolean;
   /** Short names belong to it: `orders` is projects/{project}/topics/orders. Default "default". */
   readonly project?: string;
-  /** How long a unary call may take. Default 30,000. */
+  /**
+   * Publish to and subscribe at the brokers that own the partitions instead of any: saves a hop between brokers. They must be
+   * reachable from here by their advertised addresses. Default false.
+   */
+  readonly direct?: boolean;
+  /** How long a unary call may take, all tries together. Default 30,000. */
   readonly callTimeoutMs?: number;
-  /** A connection is checked this often: how soon a dead broker is noticed at the latest. Default 10,000. */
+  /**
+   * A connection is checked this often: how soon a dead broker is noticed at the latest. Default 10,000; with several addresses
+   * 2,500.
+   */
   readonly keepaliveMs?: number;
 }
 
@@ -50,24 +51,41 @@ export interface CallSettings {
 /** A bidirectional stream of bytes. */
 export type ByteStream = ClientDuplexStream<Buffer, Buffer>;
 
-const MAX_RECEIVE_BYTES = 16 * 1024 * 1024;
-const FLOW_CONTROL_WINDOW_BYTES = 4 * 1024 * 1024;
+const MAX_ADDRESSES = 64;
+/** With several addresses: a broker that has not taken a connection by then is passed over. */
+const CONNECT_TIMEOUT_MS = 3_000;
+/** How long a unary call is tried again while brokers say that they can't now: longer than a failover takes. */
+const UNARY_RETRY_MS = 10_000;
+
+/** Of unary calls. CANCELLED, when it was not us: the broker was cut off while it answered. */
+const TRY_AGAIN = new Set(['UNAVAILABLE', 'ABORTED', 'CANCELLED']);
 
 const raw = (bytes: Buffer): Buffer => bytes;
 
 export class Connection {
-  readonly address: string;
+  readonly addresses: readonly string[];
   readonly project: string;
-  readonly #channel: Channel;
+  readonly direct: boolean;
+  readonly #options: ConnectOptions;
   readonly #callTimeoutMs: number;
+  /** One for each address, and those of owners while they are used. */
+  readonly #channels = new Map<string, BrokerChannel>();
+  #address: string;
 
   constructor(options: ConnectOptions) {
-    this.address = options.address;
+    this.addresses = parseAddresses(options.address);
     this.project = options.project ?? 'default';
+    this.direct = options.direct ?? false;
+    this.#options = options;
     this.#callTimeoutMs = options.callTimeoutMs ?? 30_000;
-    this.#channel = new Channel(options.address, channelCredentials(options), channelOptions(options));
-    // Begins to connect now: the handshake goes on while the caller prepares its first call.
-    this.#channel.getChannel().getConnectivityState(true);
+    // So that many clients of one configuration don't all begin with the same broker.
+    this.#address = this.addresses[Math.floor(Math.random() * this.addresses.length)]!;
+    this.#channelTo(this.#address).connect();
+  }
+
+  /** host:port of the broker in use. */
+  get address(): string {
+    return this.#address;
   }
 
   topicName(name: string): string {
@@ -82,34 +100,59 @@ export class Connection {
     return `projects/${this.project}`;
   }
 
-  /** Opens a bidirectional stream. Attach its 'data' listener at once. */
-  openStream(path: string): ByteStream {
-    return this.#channel.makeBidiStreamRequest(path, raw, raw, new Metadata());
+  /** For who opens streams again: another broker may well be there at once, the same one seldom. */
+  get backoffDefaults(): BackoffOptions {
+    return this.addresses.length > 1 ? { initialMs: 20, maxMs: 2_000 } : {};
+  }
+
+  /** Opens a bidirectional stream, at a certain broker or at the one in use. Attach its 'data' listener at once. */
+  openStream(path: string, address?: string): ByteStream {
+    const channel = this.#channelTo(address);
+    const stream = channel.client.makeBidiStreamRequest(path, raw, raw, new Metadata());
+    return channel.track(stream, (ended) => this.#onEnd(channel, ended));
   }
 
   openReadStream(path: string, request: Buffer): ClientReadableStream<Buffer> {
-    return this.#channel.makeServerStreamRequest(path, raw, raw, request, new Metadata());
-  }
-
-  unary(path: string, request: Buffer, settings: CallSettings = {}): Promise<Buffer> {
-    const { signal } = settings;
-    return new Promise((resolve, reject) => {
-      if (signal?.aborted) return reject(cancelledBy(signal));
-      const callOptions: CallOptions = { deadline: Date.now() + (settings.timeoutMs ?? this.#callTimeoutMs) };
-      const call = this.#channel.makeUnaryRequest(path, raw, raw, request, callOptions, (error, answer) => {
-        signal?.removeEventListener('abort', onAbort);
-        if (signal?.aborted) reject(cancelledBy(signal));
-        else if (error) reject(toFanfareError(error));
-        else resolve(answer!);
-      });
-      const onAbort = () => call.cancel();
-      signal?.addEventListener('abort', onAbort, { once: true });
-    });
+    const channel = this.#channelTo();
+    const stream = channel.client.makeServerStreamRequest(path, raw, raw, request, new Metadata());
+    return channel.track(stream, (ended) => this.#onEnd(channel, ended));
   }
 
   /**
-   * Resolves once a broker has answered. UNAVAILABLE, with the reason, as soon as connecting has failed; DEADLINE_EXCEEDED
-   * after timeoutMs.
+   * The answer, from the first broker that gives one. Tried again while brokers are UNAVAILABLE or say ABORTED, for 10 s; not
+   * when none can be connected to at all.
+   */
+  async unary(path: string, request: Buffer, settings: CallSettings = {}): Promise<Buffer> {
+    const startMs = Date.now();
+    const deadlineMs = startMs + (settings.timeoutMs ?? this.#callTimeoutMs);
+    const backoff = new Backoff({ ...this.backoffDefaults, maxMs: 500 });
+    /** Tries in a row that found no broker. */
+    let misses = 0;
+    let mayHaveBeenDone = false;
+    for (;;) {
+      let failure: FanfareError;
+      try {
+        return await this.#try(path, request, deadlineMs, settings.signal);
+      } catch (error) {
+        failure = toFanfareError(error);
+      }
+      misses = failure.notSent ? misses + 1 : 0;
+      const waitMs = backoff.nextMs();
+      const nobodyThere = misses >= (this.addresses.length === 1 ? 1 : 2 * this.addresses.length);
+      const untilMs = Math.min(deadlineMs, startMs + UNARY_RETRY_MS);
+      const isFinal = !TRY_AGAIN.has(failure.code) || settings.signal?.aborted === true;
+      if (isFinal || nobodyThere || Date.now() + waitMs >= untilMs) {
+        if (mayHaveBeenDone) failure.mayHaveBeenDone = true;
+        throw failure;
+      }
+      if (!failure.notSent) mayHaveBeenDone = true;
+      await delay(waitMs, settings.signal);
+    }
+  }
+
+  /**
+   * Resolves once a broker has answered. UNAVAILABLE, with the reason, as soon as connecting has failed everywhere;
+   * DEADLINE_EXCEEDED after timeoutMs.
    */
   async reach(settings: CallSettings = {}): Promise<void> {
     try {
@@ -121,62 +164,74 @@ export class Connection {
     }
   }
 
+  /** The broker at that address, as far as this client uses it, is no good: go on with another. */
+  avoid(address: string): void {
+    const channel = this.#channels.get(address);
+    if (channel !== undefined) channel.failedAtMs = performance.now();
+    if (address !== this.#address || this.addresses.length === 1) return;
+    const failedAtMs = (other: string) => this.#channels.get(other)?.failedAtMs ?? Number.NEGATIVE_INFINITY;
+    const others = this.addresses.filter((other) => other !== address);
+    const best = Math.min(...others.map(failedAtMs));
+    const candidates = others.filter((other) => failedAtMs(other) === best);
+    this.#address = candidates[Math.floor(Math.random() * candidates.length)]!;
+    this.#channelTo(this.#address).connect();
+  }
+
   close(): void {
-    this.#channel.close();
+    for (const channel of this.#channels.values()) channel.close();
+    this.#channels.clear();
+  }
+
+  #try(path: string, request: Buffer, deadline: number, signal: AbortSignal | undefined): Promise<Buffer> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(cancelledBy(signal));
+      const channel = this.#channelTo();
+      const options: CallOptions = { deadline };
+      const call = channel.client.makeUnaryRequest(path, raw, raw, request, options, (error, answer) => {
+        signal?.removeEventListener('abort', onAbort);
+        if (signal?.aborted) reject(cancelledBy(signal));
+        else if (error) reject(toFanfareError(error));
+        else resolve(answer!);
+      });
+      channel.track(call, (ended) => this.#onEnd(channel, ended));
+      const onAbort = () => call.cancel();
+      signal?.addEventListener('abort', onAbort, { once: true });
+    });
+  }
+
+  #channelTo(address = this.#address): BrokerChannel {
+    let channel = this.#channels.get(address);
+    if (channel === undefined) {
+      const several = this.direct || this.addresses.length > 1;
+      channel = new BrokerChannel(address, {
+        ...(this.#options.tls !== undefined && { tls: this.#options.tls }),
+        insecure: this.#options.insecure ?? false,
+        keepaliveMs: this.#options.keepaliveMs ?? (several ? 2_500 : 10_000),
+        connectTimeoutMs: several ? CONNECT_TIMEOUT_MS : 0,
+      });
+      this.#channels.set(address, channel);
+    }
+    return channel;
+  }
+
+  #onEnd(channel: BrokerChannel, { code }: StatusObject): void {
+    if (code === status.UNAVAILABLE || code === status.DEADLINE_EXCEEDED) this.avoid(channel.address);
+    // Of a broker that routes named: there may be any number of them in a client's life.
+    if (channel.calls === 0 && !this.addresses.includes(channel.address)) {
+      this.#channels.delete(channel.address);
+      channel.close();
+    }
   }
 }
 
-function channelCredentials(options: ConnectOptions): ChannelCredentials {
-  if (options.insecure) return credentials.createInsecure();
-  if (options.tls === undefined) {
+/** "host:port,host:port" → its addresses, without repetitions. */
+function parseAddresses(text: string): readonly string[] {
+  const addresses = [...new Set(text.split(',').map((address) => address.trim()))];
+  if (addresses.length > MAX_ADDRESSES || addresses.some((address) => !/^[^\s,/]+$/.test(address))) {
     throw new FanfareError(
       'INVALID_ARGUMENT',
-      'tls is missing: give the CA, a certificate and its key; a broker talks to nobody without',
+      `address is "${text}": give 1 to ${MAX_ADDRESSES} times host:port, with commas between them`,
     );
   }
-  const { ca, cert, key } = options.tls;
-  try {
-    const ip = ipOf(options);
-    return credentials.createSsl(pem(ca), pem(key), pem(cert), {
-      ...(ip !== undefined && {
-        checkServerIdentity: (_name, certificate) => checkServerIdentity(ip, certificate),
-      }),
-    });
-  } catch (cause) {
-    throw new FanfareError('INVALID_ARGUMENT', `tls is not usable: ${(cause as Error).message}`, { cause });
-  }
-}
-
-/**
- * The IP address, where the broker is addressed by one and not told to have another name. TLS names no addresses to the
- * server (RFC 6066; node warns), so it is told a name and the certificate is checked for the address all the same.
- */
-function ipOf(options: ConnectOptions): string | undefined {
-  const host = options.address.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
-  return isIP(host) !== 0 && options.tls !== undefined && options.tls.serverName === undefined
-    ? host
-    : undefined;
-}
-
-function pem(value: string | Buffer): Buffer {
-  if (typeof value !== 'string') return value;
-  return value.startsWith('-----BEGIN') ? Buffer.from(value) : readFileSync(value);
-}
-
-function channelOptions(options: ConnectOptions): ChannelOptions {
-  const serverName = options.tls?.serverName ?? (ipOf(options) && 'localhost');
-  return {
-    'grpc.keepalive_time_ms': options.keepaliveMs ?? 10_000,
-    'grpc.keepalive_timeout_ms': 10_000,
-    'grpc.keepalive_permit_without_calls': 1,
-    'grpc.max_receive_message_length': MAX_RECEIVE_BYTES,
-    // Streams are opened again by their owners, who know what was answered; grpc-js' own retries would keep copies.
-    'grpc.enable_retries': 0,
-    'grpc.initial_reconnect_backoff_ms': 100,
-    'grpc.max_reconnect_backoff_ms': 5_000,
-    // Every client has a connection of its own: two that share one share its window too.
-    'grpc.use_local_subchannel_pool': 1,
-    'grpc-node.flow_control_window': FLOW_CONTROL_WINDOW_BYTES,
-    ...(serverName !== undefined && { 'grpc.ssl_target_name_override': serverName }),
-  };
+  return addresses;
 }

@@ -12,11 +12,16 @@ export class FanfareError extends Error {
   readonly code: FanfareErrorCode;
   /** Whether the same call may succeed later. Of a publish that failed UNAVAILABLE: it may have been stored. */
   readonly retriable: boolean;
+  /** Of a call: no broker was connected to, so that none has heard of it. */
+  readonly notSent: boolean;
+  /** Of a unary call that was tried several times: an earlier try was sent and may have been done. */
+  mayHaveBeenDone = false;
 
-  constructor(code: FanfareErrorCode, message: string, options?: { cause?: unknown }) {
+  constructor(code: FanfareErrorCode, message: string, options?: { cause?: unknown; notSent?: boolean }) {
     super(message, options);
     this.code = code;
     this.retriable = RETRIABLE.has(code);
+    this.notSent = options?.notSent ?? false;
   }
 }
 
@@ -25,10 +30,14 @@ export function toFanfareError(error: unknown): FanfareError {
   if (error instanceof FanfareError) return error;
   const { code, details, message } = error as Partial<ServiceError>;
   if (typeof code === 'number') {
-    return new FanfareError(codeName(code), explain(details || message || ''), { cause: error });
+    const text = details || message || '';
+    const notSent = text.startsWith(NOT_CONNECTED);
+    return new FanfareError(codeName(code), explain(text), { cause: error, notSent });
   }
   return new FanfareError('UNKNOWN', message ?? String(error), { cause: error });
 }
+
+const NOT_CONNECTED = 'No connection established';
 
 /** What grpc-js says of a connection that can't be made is for its own authors. */
 function explain(details: string): string {

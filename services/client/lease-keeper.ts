@@ -1,9 +1,9 @@
 // Extends the leases of messages that are here and not settled, so that a handler may take its time. One for each
 // subscription.ts; runs only while something is held. The ack deadline is asked for only when something is held for long.
+import type { ConsumerStream } from './consumer-stream.ts';
 import type { FanfareError } from './errors.ts';
 import { rangesOf } from './frames.ts';
 import type { HeldResponse } from './received-message.ts';
-import type { SubscribeStream } from './subscribe-stream.ts';
 
 /** The shortest ack deadline is 1 s: what is older than this has to be looked after. */
 const TICK_MS = 300;
@@ -19,7 +19,7 @@ export interface LeaseKeeperOptions {
 }
 
 export class LeaseKeeper {
-  readonly #stream: SubscribeStream;
+  readonly #stream: ConsumerStream;
   readonly #options: LeaseKeeperOptions;
   readonly #held = new Set<HeldResponse>();
   #timer: NodeJS.Timeout | undefined;
@@ -27,7 +27,7 @@ export class LeaseKeeper {
   #isAsking = false;
   #extendedMs = 0;
 
-  constructor(stream: SubscribeStream, options: LeaseKeeperOptions) {
+  constructor(stream: ConsumerStream, options: LeaseKeeperOptions) {
     this.#stream = stream;
     this.#options = options;
     this.#deadlineSeconds = options.ackDeadlineSeconds;
@@ -54,11 +54,10 @@ export class LeaseKeeper {
       return;
     }
     const nowMs = performance.now();
-    const generation = this.#stream.generation;
     const old: HeldResponse[] = [];
     for (const held of this.#held) {
       const ageMs = nowMs - held.receivedMs;
-      if (held.generation !== generation || ageMs > this.#options.maxExtensionMs) this.#held.delete(held);
+      if (held.leases.gone || ageMs > this.#options.maxExtensionMs) this.#held.delete(held);
       else if (ageMs > TICK_MS / 2) old.push(held);
     }
     if (old.length === 0) return;
@@ -68,11 +67,11 @@ export class LeaseKeeper {
     }
     // Three times in a lease's life, all together.
     if (nowMs - this.#extendedMs < (this.#deadlineSeconds * 1000) / 3 - TICK_MS / 2) return;
-    this.#extendedMs = nowMs;
-    this.#stream.extend(
+    const isSent = this.#stream.extend(
       old.flatMap((held) => rangesOf(held.bytes)),
       this.#deadlineSeconds,
     );
+    if (isSent) this.#extendedMs = nowMs;
   }
 
   #askDeadline(): void {

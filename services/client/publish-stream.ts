@@ -1,25 +1,27 @@
-// Sends batches over one PublishStream, in order, and again after whatever went wrong. Made by publisher.ts, which fills
-// the batches.
-//
-// The order of an ordering key: two batches that share a key are never in flight together, so neither a refusal nor a
-// broken stream can put the later one in front. Everything unanswered is sent again before anything new.
+// Sends the batches of lanes over one PublishStream, to the owner of their partitions or to any broker, and gives them back to
+// their lanes when they were refused for now or the stream broke. Made by publish-router.ts, one for each owner.
 //
 // state            left by
 // idle             a batch to send → open
-// open             stream ended → paused, or failed batches → idle;  a batch refused for now → paused
-// paused           the backoff is over → idle or open
+// open             stream ended → paused, or idle if nothing was in flight
+// paused           the backoff is over → idle
 // closed           –
 import { Backoff, type BackoffOptions } from './backoff.ts';
 import type { Batch } from './batch.ts';
 import type { ByteStream, Connection } from './connection.ts';
 import { codeName, FanfareError, toFanfareError } from './errors.ts';
 import { decodePublishAnswer } from './message-codec.ts';
+import type { LaneCarrier, PublishLane } from './publish-lane.ts';
 
 const PATH = '/fanfare.v1.Publisher/PublishStream';
 /** Enough to keep broker and network busy with full batches; beyond it batches should grow instead. */
 const MAX_REQUESTS_IN_FLIGHT = 8;
-const DEADLINE_CHECK_MS = 1_000;
+/** With many lanes, whose batches are smaller. */
+const MAX_REQUESTS_OF_LANES = 64;
 const CLOSE_GRACE_MS = 1_000;
+/** A broker that refuses so many batches in a row as UNAVAILABLE, for so long, is left for another. */
+const MAX_REFUSALS = 3;
+const REFUSING_MS = 1_000;
 
 /** Of a stream: trying again cannot help. */
 const FINAL_CODES = new Set([
@@ -32,93 +34,124 @@ const FINAL_CODES = new Set([
 ]);
 
 export interface PublishStreamOptions {
-  readonly topic: string;
+  /** host:port; undefined: any broker. */
+  readonly address: string | undefined;
   /** From a batch's first sending until it is given up. */
   readonly retryDeadlineMs: number;
-  readonly backoff?: BackoffOptions;
-  /** The next batch, if there is one to send now and it has none of the keys in flight. */
-  readonly take: (busyKeys: ReadonlySet<string>) => Batch | undefined;
-  /** The batch was answered or given up, its messages know. */
-  readonly onSettled: (batch: Batch) => void;
-  /** The batch failed for good: nothing of its keys may be sent any more. */
-  readonly onFailed: (batch: Batch) => void;
+  readonly backoff: BackoffOptions;
+  /** The batch failed for good: the lane has been told. */
+  readonly onFailed: (lane: PublishLane, batch: Batch, error: FanfareError) => void;
+  /** The batch is stored, its messages know. */
+  readonly onStored: (batch: Batch) => void;
+  /** The stream broke so many times in a row, without an answer between them. */
+  readonly onBroken: (stream: PublishStream, times: number) => void;
+  /** A lane has nothing in flight any more. */
+  readonly onIdle: (lane: PublishLane) => void;
   readonly onRetry: (error: FanfareError, delayMs: number) => void;
 }
 
-export class PublishStream {
+interface Sent {
+  readonly lane: PublishLane;
+  readonly batch: Batch;
+}
+
+export class PublishStream implements LaneCarrier {
+  readonly address: string | undefined;
+  /** The lanes that it carries. Changed by publish-router.ts. */
+  readonly lanes = new Set<PublishLane>();
   readonly #connection: Connection;
   readonly #options: PublishStreamOptions;
   readonly #backoff: Backoff;
-  /** To be sent again, in the order of their request ids. */
-  #again: Batch[] = [];
+  /** Lanes that may have something to send, in the order of their turns. */
+  readonly #ready = new Set<PublishLane>();
+  #pumpScheduled = false;
   /** Sent on the open stream and not answered, in order. */
-  readonly #sent = new Map<number, Batch>();
-  /** The keys of all of them. */
-  readonly #busyKeys = new Set<string>();
+  readonly #sent = new Map<number, Sent>();
   #stream: ByteStream | undefined;
+  /** Where the stream was opened. */
+  #openedAt = '';
   #topicSent = false;
   #writable = true;
   #pause: NodeJS.Timeout | undefined;
-  #deadlineCheck: NodeJS.Timeout | undefined;
   #lastError: FanfareError | undefined;
+  #broken = 0;
+  #refusals = 0;
+  #refusedSinceMs = 0;
   #closed = false;
 
   constructor(connection: Connection, options: PublishStreamOptions) {
+    this.address = options.address;
     this.#connection = connection;
     this.#options = options;
     this.#backoff = new Backoff(options.backoff);
   }
 
-  /** Sends what there is to send and may be sent now. */
-  pump(): void {
-    while (this.#pause === undefined && this.#writable && this.#sent.size < MAX_REQUESTS_IN_FLIGHT) {
-      if (this.#closed) return;
-      const batch = this.#again.shift() ?? this.#options.take(this.#busyKeys);
-      if (batch === undefined) return;
-      // All its messages may have been taken out since it was filled.
-      if (batch.count === 0) this.#options.onSettled(batch);
-      else this.#send(batch);
-    }
+  /** At the end of this turn, so that what is published in one turn goes in one request. */
+  wake(lane: PublishLane): void {
+    this.#ready.add(lane);
+    if (this.#pumpScheduled) return;
+    this.#pumpScheduled = true;
+    setImmediate(() => {
+      this.#pumpScheduled = false;
+      this.#pump();
+    });
   }
 
-  /** Batches that wait to be sent again: messages may be taken out of them. */
-  get held(): readonly Batch[] {
-    return this.#again;
+  get isIdle(): boolean {
+    return this.#sent.size === 0;
   }
 
-  /** Ends the stream: gently when everything was answered, and rejects what was not with the given error. */
-  close(error: FanfareError): void {
-    if (this.#closed) return;
+  /** Ends the stream: gently when everything was answered. Returns what was not. */
+  close(): Batch[] {
+    if (this.#closed) return [];
     this.#closed = true;
     clearTimeout(this.#pause);
-    clearInterval(this.#deadlineCheck);
-    const unanswered = [...this.#sent.values(), ...this.#again];
+    const unanswered = [...this.#sent.values()].map(({ batch }) => batch);
     this.#sent.clear();
-    this.#again = [];
     const stream = this.#stream;
     if (stream !== undefined) {
       stream.end();
       const cancel = setTimeout(() => stream.cancel(), unanswered.length > 0 ? 0 : CLOSE_GRACE_MS);
       stream.on('status', () => clearTimeout(cancel));
     }
-    for (const batch of unanswered) {
-      batch.reject(error);
-      this.#options.onSettled(batch);
+    return unanswered;
+  }
+
+  /** Breaks the stream off if a batch has been waiting for its answer beyond its deadline. */
+  checkDeadlines(nowMs: number): void {
+    for (const { batch } of this.#sent.values()) {
+      if (batch.deadlineMs > nowMs) continue;
+      const text = `the broker gave no answer within ${this.#options.retryDeadlineMs} ms`;
+      this.#breakOff(this.#lastError ?? new FanfareError('DEADLINE_EXCEEDED', text));
+      return;
     }
   }
 
-  #send(batch: Batch): void {
+  #pump(): void {
+    const most = this.lanes.size > 1 ? MAX_REQUESTS_OF_LANES : MAX_REQUESTS_IN_FLIGHT;
+    while (this.#pause === undefined && this.#writable && this.#sent.size < most && !this.#closed) {
+      const [lane] = this.#ready;
+      if (lane === undefined) return;
+      this.#ready.delete(lane);
+      // It may be another stream's by now.
+      const batch = this.lanes.has(lane) ? lane.next() : undefined;
+      if (batch === undefined) continue;
+      this.#ready.add(lane);
+      this.#send(lane, batch);
+    }
+  }
+
+  #send(lane: PublishLane, batch: Batch): void {
     batch.deadlineMs ||= Date.now() + this.#options.retryDeadlineMs;
-    this.#deadlineCheck ??= setInterval(() => this.#checkDeadlines(), DEADLINE_CHECK_MS);
     this.#stream ??= this.#open();
-    this.#sent.set(batch.requestId, batch);
-    for (const key of batch.keys) this.#busyKeys.add(key);
+    this.#sent.set(batch.requestId, { lane, batch });
     this.#writable = this.#stream.write(batch.toRequest(!this.#topicSent));
     this.#topicSent = true;
   }
 
   #open(): ByteStream {
-    const stream = this.#connection.openStream(PATH);
+    this.#openedAt = this.address ?? this.#connection.address;
+    const stream = this.#connection.openStream(PATH, this.#openedAt);
     this.#topicSent = false;
     this.#writable = true;
     stream.on('data', (bytes: Buffer) => {
@@ -127,7 +160,7 @@ export class PublishStream {
     stream.on('drain', () => {
       if (stream !== this.#stream) return;
       this.#writable = true;
-      this.pump();
+      this.#pump();
     });
     // 'status' comes in any case and says the same; without a listener an error would end the process.
     stream.on('error', () => {});
@@ -145,62 +178,83 @@ export class PublishStream {
       this.#breakOff(toFanfareError(error));
       return;
     }
-    const batch = this.#sent.get(answer.requestId);
-    if (batch === undefined) return;
+    const sent = this.#sent.get(answer.requestId);
+    if (sent === undefined) return;
+    const { lane, batch } = sent;
     if (answer.error !== undefined) {
-      const error = new FanfareError(codeName(answer.error.code), answer.error.message);
-      if (error.retriable && Date.now() < batch.deadlineMs) {
-        this.#sendLater(batch, error);
-        return;
-      }
-      this.#forget(batch);
-      this.#fail(batch, error);
+      this.#sent.delete(answer.requestId);
+      this.#onRefused(sent, new FanfareError(codeName(answer.error.code), answer.error.message));
     } else if (batch.resolve(answer)) {
-      this.#forget(batch);
+      this.#sent.delete(answer.requestId);
       this.#backoff.reset();
+      this.#broken = 0;
+      this.#refusals = 0;
       this.#lastError = undefined;
-      this.#options.onSettled(batch);
+      lane.stored(batch);
+      this.#options.onStored(batch);
+      this.#landed(lane);
     } else {
       this.#breakOff(new FanfareError('INTERNAL', 'the broker gave an answer to another batch'));
-      return;
     }
-    this.#settledOne();
   }
 
-  /** What answers set free is sent in the next turn, together with what their callers publish now. */
-  #settledOne(): void {
-    if (this.#sent.size === 0 && this.#again.length === 0) {
-      clearInterval(this.#deadlineCheck);
-      this.#deadlineCheck = undefined;
+  #onRefused({ lane, batch }: Sent, error: FanfareError): void {
+    if (!error.retriable || Date.now() >= batch.deadlineMs) {
+      lane.failed(batch);
+      this.#options.onFailed(lane, batch, error);
+    } else {
+      this.#lastError = error;
+      const delayMs = lane.refused(batch, error);
+      if (delayMs > 0) this.#options.onRetry(error, delayMs);
+      if (error.code !== 'RESOURCE_EXHAUSTED') this.#considerLeaving(error);
     }
-    setImmediate(() => this.pump());
+    this.#landed(lane);
   }
 
-  /** Refused for now: back to its place among those to be sent again, and nothing is sent for a while. */
-  #sendLater(batch: Batch, error: FanfareError): void {
-    this.#forget(batch);
-    this.#again.push(batch);
-    this.#again.sort((a, b) => a.requestId - b.requestId);
-    this.#pauseAfter(error);
+  /** A broker that is cut off from the store, say: another may be better placed. */
+  #considerLeaving(error: FanfareError): void {
+    if (this.#refusals++ === 0) this.#refusedSinceMs = performance.now();
+    const refusingMs = performance.now() - this.#refusedSinceMs;
+    if (this.#refusals < MAX_REFUSALS || refusingMs < REFUSING_MS) return;
+    if (this.address === undefined && this.#connection.addresses.length === 1) return;
+    this.#connection.avoid(this.#openedAt);
+    this.#breakOff(error);
   }
 
   #onEnd(error: FanfareError | undefined): void {
     this.#stream = undefined;
     this.#writable = true;
-    const unanswered = [...this.#sent.values()];
+    this.#refusals = 0;
+    const unanswered = new Map<PublishLane, Batch[]>();
+    for (const { lane, batch } of this.#sent.values()) {
+      const batches = unanswered.get(lane);
+      if (batches === undefined) unanswered.set(lane, [batch]);
+      else batches.push(batch);
+    }
     this.#sent.clear();
-    this.#busyKeys.clear();
     if (error !== undefined && FINAL_CODES.has(error.code)) {
-      for (const batch of unanswered) this.#fail(batch, error);
-      this.#settledOne();
+      for (const [lane, batches] of unanswered) {
+        for (const batch of batches) {
+          lane.failed(batch);
+          this.#options.onFailed(lane, batch, error);
+        }
+        this.#landed(lane);
+      }
       return;
     }
-    // In flight together with those to be sent again, but they may be older.
-    this.#again = [...this.#again, ...unanswered].sort((a, b) => a.requestId - b.requestId);
+    const reason = error ?? new FanfareError('UNAVAILABLE', 'the broker ended the stream');
+    for (const [lane, batches] of unanswered) lane.back(batches, reason);
     // A stream may end at any time (its maximum age); without work there is no hurry to open another.
-    if (this.#again.length > 0) {
-      this.#pauseAfter(error ?? new FanfareError('UNAVAILABLE', 'the broker ended the stream'));
+    if (unanswered.size > 0) {
+      this.#broken++;
+      this.#pauseAfter(reason);
+      this.#options.onBroken(this, this.#broken);
     }
+    for (const lane of unanswered.keys()) this.#landed(lane);
+  }
+
+  #landed(lane: PublishLane): void {
+    if (lane.isIdle) this.#options.onIdle(lane);
   }
 
   #pauseAfter(error: FanfareError): void {
@@ -210,47 +264,14 @@ export class PublishStream {
     this.#options.onRetry(error, delayMs);
     this.#pause = setTimeout(() => {
       this.#pause = undefined;
-      this.#checkDeadlines();
-      this.pump();
+      this.#pump();
     }, delayMs);
   }
 
-  #checkDeadlines(): void {
-    const nowMs = Date.now();
-    const late = (batch: Batch) => batch.deadlineMs !== 0 && batch.deadlineMs <= nowMs;
-    if ([...this.#sent.values()].some(late)) {
-      this.#breakOff(
-        this.#lastError ??
-          new FanfareError(
-            'DEADLINE_EXCEEDED',
-            `the broker gave no answer within ${this.#options.retryDeadlineMs} ms`,
-          ),
-      );
-      return;
-    }
-    const expired = this.#again.filter(late);
-    if (expired.length === 0) return;
-    this.#again = this.#again.filter((batch) => !late(batch));
-    for (const batch of expired) this.#fail(batch, this.#lastError!);
-    this.#settledOne();
-  }
-
-  /** Ends the stream from this side; what was in flight is sent again or, past its deadline, given up. */
+  /** Ends the stream from this side; what was in flight is sent again. */
   #breakOff(error: FanfareError): void {
     const stream = this.#stream;
     this.#onEnd(new FanfareError('UNAVAILABLE', error.message, { cause: error }));
     stream?.cancel();
-    this.#checkDeadlines();
-  }
-
-  #forget(batch: Batch): void {
-    this.#sent.delete(batch.requestId);
-    for (const key of batch.keys) this.#busyKeys.delete(key);
-  }
-
-  #fail(batch: Batch, error: FanfareError): void {
-    batch.reject(error);
-    this.#options.onFailed(batch);
-    this.#options.onSettled(batch);
   }
 }

@@ -1,11 +1,11 @@
-// Publishes to one topic: gathers messages into batches, bounds what is not acknowledged, stops an ordering key that
-// failed. Made by Client.publisher(). publish-stream.ts does the sending.
+// Publishes to one topic: bounds what is not acknowledged, stops an ordering key that failed. Made by Client.publisher().
+// publish-lane.ts gathers messages into batches, publish-router.ts finds the brokers, publish-stream.ts does the sending.
 import type { BackoffOptions } from './backoff.ts';
-import { Batch, type PublishResult } from './batch.ts';
+import type { Batch, PublishResult } from './batch.ts';
 import type { Connection } from './connection.ts';
 import { cancelledBy, FanfareError } from './errors.ts';
 import { type MeasuredMessage, measure, type OutgoingMessage } from './message-codec.ts';
-import { PublishStream } from './publish-stream.ts';
+import { PublishRouter } from './publish-router.ts';
 import { activeTracing, endPublishSpan, startPublishSpan, type Tracing } from './telemetry.ts';
 
 export interface PublisherOptions {
@@ -31,6 +31,7 @@ export interface PublisherOptions {
 }
 
 const MAX_BATCH_MESSAGES = 1_000;
+const TRACING_CHECK_MESSAGES = 100;
 /** publisher.proto's 3 MiB for a request, less what stands before the messages. */
 const MAX_BATCH_BYTES = 3 * 1024 * 1024 - 4096;
 
@@ -39,24 +40,16 @@ export class Publisher implements AsyncDisposable {
   readonly topic: string;
   /** Resolves when it is closed, by close() or by its signal. */
   readonly closed: Promise<void>;
-  readonly #maxMessages: number;
-  readonly #maxBytes: number;
-  readonly #lingerMs: number;
   readonly #maxOutstandingBytes: number;
   readonly #maxOutstandingMessages: number;
-  readonly #stream: PublishStream;
+  readonly #router: PublishRouter;
   readonly #signal: AbortSignal | undefined;
-  readonly #full: Batch[] = [];
-  #open: Batch | undefined;
-  #openIsDue = false;
-  #flushScheduled = false;
   #nextRequestId = 1;
-  /** Of the last batch: a good guess for the next. */
-  #usualBytes = 0;
   #outstandingBytes = 0;
   #outstandingMessages = 0;
-  /** Looked for anew with every batch. */
+  /** Looked for anew now and then. */
   #tracing: Tracing | undefined;
+  #untilTracingCheck = 0;
   #waiting: (() => void)[] = [];
   readonly #resolveClosed: () => void;
   readonly #stoppedKeys = new Set<string>();
@@ -64,20 +57,22 @@ export class Publisher implements AsyncDisposable {
 
   constructor(connection: Connection, topic: string, options: PublisherOptions = {}) {
     this.topic = connection.topicName(topic);
-    this.#maxMessages = bounded('batch.maxMessages', options.batch?.maxMessages ?? 1_000, MAX_BATCH_MESSAGES);
-    this.#maxBytes = bounded('batch.maxBytes', options.batch?.maxBytes ?? 256 * 1024, MAX_BATCH_BYTES);
-    this.#lingerMs = options.batch?.lingerMs ?? 0;
+    const maxMessages = bounded('batch.maxMessages', options.batch?.maxMessages ?? 1_000, MAX_BATCH_MESSAGES);
+    const maxBytes = bounded('batch.maxBytes', options.batch?.maxBytes ?? 256 * 1024, MAX_BATCH_BYTES);
     this.#maxOutstandingBytes = options.maxOutstandingBytes ?? 64 * 1024 * 1024;
     this.#maxOutstandingMessages = options.maxOutstandingMessages ?? 20_000;
     this.#signal = options.signal;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.closed = promise;
     this.#resolveClosed = resolve;
-    this.#stream = new PublishStream(connection, {
+    this.#router = new PublishRouter(connection, {
       topic: this.topic,
+      maxMessages,
+      maxBytes,
+      lingerMs: options.batch?.lingerMs ?? 0,
+      nextRequestId: () => this.#nextRequestId++,
       retryDeadlineMs: options.retryDeadlineMs ?? 60_000,
-      ...(options.backoff && { backoff: options.backoff }),
-      take: (busyKeys) => this.#take(busyKeys),
+      backoff: { ...connection.backoffDefaults, ...options.backoff },
       onSettled: (batch) => this.#onSettled(batch),
       onFailed: (batch) => this.#stopKeys(batch),
       onRetry: options.onRetry ?? (() => {}),
@@ -101,7 +96,10 @@ export class Publisher implements AsyncDisposable {
    * PERMISSION_DENIED, UNAVAILABLE (not reached until the deadline, may have been stored), CANCELLED (closed).
    */
   publish(message: OutgoingMessage): Promise<PublishResult> {
-    if (this.#open === undefined) this.#tracing = activeTracing();
+    if (this.#outstandingMessages === 0 || this.#untilTracingCheck-- === 0) {
+      this.#tracing = activeTracing();
+      this.#untilTracingCheck = TRACING_CHECK_MESSAGES;
+    }
     const tracing = this.#tracing;
     if (tracing === undefined) return this.#publish(message);
     const { span, message: traced } = startPublishSpan(tracing, this.topic, message);
@@ -138,7 +136,7 @@ export class Publisher implements AsyncDisposable {
     this.#closed ??= new FanfareError('CANCELLED', 'the publisher is closed');
     await this.flush();
     this.#signal?.removeEventListener('abort', this.#onAbort);
-    this.#stream.close(this.#closed);
+    this.#router.close(this.#closed);
     this.#resolveClosed();
   }
 
@@ -156,14 +154,9 @@ export class Publisher implements AsyncDisposable {
       return Promise.reject(error);
     }
     return new Promise((resolve, reject) => {
-      if (this.#open !== undefined && this.#open.byteLength + measured.fieldBytes > this.#maxBytes)
-        this.#seal();
-      this.#open ??= this.#openBatch();
-      this.#open.add(measured, resolve, reject);
       this.#outstandingMessages++;
       this.#outstandingBytes += measured.fieldBytes;
-      if (this.#open.count >= this.#maxMessages) this.#seal();
-      this.#scheduleFlush();
+      this.#router.laneFor(message.orderingKey, measured.fieldBytes).add(measured, resolve, reject);
     });
   }
 
@@ -183,47 +176,6 @@ export class Publisher implements AsyncDisposable {
     return measured;
   }
 
-  #openBatch(): Batch {
-    this.#openIsDue = this.#lingerMs === 0;
-    const batch = new Batch(this.#nextRequestId++, this.topic, this.#usualBytes);
-    if (!this.#openIsDue) {
-      setTimeout(() => {
-        if (this.#open !== batch) return;
-        this.#openIsDue = true;
-        this.#stream.pump();
-      }, this.#lingerMs);
-    }
-    return batch;
-  }
-
-  #seal(): void {
-    this.#usualBytes = this.#open!.byteLength;
-    this.#full.push(this.#open!);
-    this.#open = undefined;
-  }
-
-  /** A batch whose keys are in flight stays here; the open one grows meanwhile. */
-  #take(busyKeys: ReadonlySet<string>): Batch | undefined {
-    const batch = this.#full[0] ?? (this.#openIsDue ? this.#open : undefined);
-    if (batch?.hasAnyOf(busyKeys)) return undefined;
-    if (batch === undefined) return undefined;
-    if (batch === this.#open) {
-      this.#usualBytes = batch.byteLength;
-      this.#open = undefined;
-    } else this.#full.shift();
-    return batch;
-  }
-
-  /** At the end of this turn, so that what is published in one turn goes in one request. */
-  #scheduleFlush(): void {
-    if (this.#flushScheduled) return;
-    this.#flushScheduled = true;
-    setImmediate(() => {
-      this.#flushScheduled = false;
-      this.#stream.pump();
-    });
-  }
-
   #onSettled(batch: Batch): void {
     this.#outstandingMessages -= batch.acceptedCount;
     this.#outstandingBytes -= batch.acceptedBytes;
@@ -237,22 +189,13 @@ export class Publisher implements AsyncDisposable {
   #stopKeys(failed: Batch): void {
     if (failed.keys.size === 0) return;
     for (const key of failed.keys) this.#stoppedKeys.add(key);
-    const held = [...this.#stream.held, ...this.#full];
-    if (this.#open !== undefined) held.push(this.#open);
-    for (const batch of held) batch.rejectKeys(failed.keys, stopped);
+    this.#router.rejectKeys(failed.keys, stopped);
   }
 
   readonly #onAbort = (): void => {
     const error = cancelledBy(this.#signal!);
     this.#closed = error;
-    const held = this.#full.splice(0);
-    if (this.#open !== undefined) held.push(this.#open);
-    this.#open = undefined;
-    for (const batch of held) {
-      batch.reject(error);
-      this.#onSettled(batch);
-    }
-    this.#stream.close(error);
+    this.#router.close(error);
     this.#resolveClosed();
   };
 

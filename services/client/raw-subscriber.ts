@@ -1,9 +1,9 @@
 // A consumer that gets responses as bytes, for relays and load tests: frames.ts looks into them as far as needed. Made by
 // Client.subscribeRaw(). Leases are not extended and nothing is buffered: what arrives is handed on in the same turn.
 import type { Connection } from './connection.ts';
+import { type ConsumerOptions, type ConsumerStream, type Leases, makeConsumer } from './consumer-stream.ts';
 import { type FanfareError, toFanfareError } from './errors.ts';
 import { type MessageRange, rangesOf } from './frames.ts';
-import { type ConsumerOptions, SubscribeStream } from './subscribe-stream.ts';
 
 export interface RawSubscribeOptions extends ConsumerOptions {
   /** A response: a run of frames of one partition. The bytes may be kept. */
@@ -21,17 +21,22 @@ export interface Settle {
 export class RawSubscriber implements AsyncDisposable {
   /** Resolves after close() or an abort; rejects with what ended the subscription for good. */
   readonly closed: Promise<void>;
-  readonly #stream: SubscribeStream;
+  readonly #stream: ConsumerStream;
 
-  constructor(connection: Connection, subscription: string, options: RawSubscribeOptions) {
+  constructor(
+    connection: Connection,
+    subscription: string,
+    options: RawSubscribeOptions,
+    topicOf: (subscription: string) => Promise<string>,
+  ) {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.closed = promise;
     // Whoever doesn't ask for `closed` is told nothing; that must not end the process.
     promise.catch(() => {});
-    this.#stream = new SubscribeStream(connection, subscription, options, {
-      onResponse: (bytes) => {
+    this.#stream = makeConsumer(connection, subscription, options, topicOf, {
+      onResponse: (bytes, leases) => {
         try {
-          options.onChunk(bytes, settleOf(this.#stream, bytes));
+          options.onChunk(bytes, settleOf(this.#stream, leases, bytes));
         } catch (error) {
           reject(toFanfareError(error));
           void this.close();
@@ -57,18 +62,17 @@ export class RawSubscriber implements AsyncDisposable {
   }
 }
 
-function settleOf(stream: SubscribeStream, bytes: Buffer): Settle {
-  const { generation } = stream;
+function settleOf(stream: ConsumerStream, leases: Leases, bytes: Buffer): Settle {
   return {
     ack(range) {
       let unattributed = bytes.length;
       for (const { logEpoch, partition, firstOffset, lastOffset } of range ? [range] : rangesOf(bytes)) {
-        stream.ack(logEpoch, partition, firstOffset, lastOffset, unattributed);
+        stream.ack(leases, logEpoch, partition, firstOffset, lastOffset, unattributed);
         unattributed = 0;
       }
     },
     nack(range) {
-      for (const given of range ? [range] : rangesOf(bytes)) stream.nack(generation, given);
+      for (const given of range ? [range] : rangesOf(bytes)) stream.nack(leases, given);
     },
   };
 }

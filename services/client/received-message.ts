@@ -1,14 +1,14 @@
 // A message as a subscriber sees it: a view on the bytes that arrived. Nothing is decoded before it is asked for. Made by
 // subscription.ts.
+import type { ConsumerStream, Leases } from './consumer-stream.ts';
 import { FanfareError } from './errors.ts';
 import { type MessagePlace, parseAckId } from './frames.ts';
-import type { SubscribeStream } from './subscribe-stream.ts';
 import { BYTES, WireReader } from './wire.ts';
 
 /** A response of which messages are not settled yet: what lease-keeper.ts extends. */
 export interface HeldResponse {
   readonly bytes: Buffer;
-  readonly generation: number;
+  readonly leases: Leases;
   readonly receivedMs: number;
   /** How many of its messages are not settled. */
   unsettled: number;
@@ -24,7 +24,7 @@ export class ReceivedMessage implements MessagePlace {
   offset = 0;
   /** How many times this subscription has been given the message, this time included: 1 on the first delivery. */
   deliveryAttempt = 1;
-  readonly #stream: SubscribeStream;
+  readonly #stream: ConsumerStream;
   readonly #held: HeldResponse;
   readonly #byteLength: number;
   /** Where the encoded Message lies in the response. */
@@ -38,7 +38,7 @@ export class ReceivedMessage implements MessagePlace {
   #settled = false;
 
   /** The frame's body lies between start and end of the held response. */
-  constructor(stream: SubscribeStream, held: HeldResponse, start: number, end: number) {
+  constructor(stream: ConsumerStream, held: HeldResponse, start: number, end: number) {
     this.#stream = stream;
     this.#held = held;
     this.#byteLength = end - start;
@@ -95,24 +95,25 @@ export class ReceivedMessage implements MessagePlace {
 
   /** Which stream of its consumer brought it, counted from 1. */
   get generation(): number {
-    return this.#held.generation;
+    return this.#held.leases.number;
   }
 
-  /** Whether the stream that brought it is gone, so that it will be delivered again unless it is acked. */
+  /** Whether its lease ended with the stream that brought it, so that it is delivered again unless it is acked soon. */
   get isStale(): boolean {
-    return this.#held.generation !== this.#stream.generation;
+    return this.#held.leases.gone;
   }
 
   /** It is processed: it is not delivered again. The broker is told within a few milliseconds. */
   ack(): void {
     if (!this.#settle()) return;
-    this.#stream.ack(this.logEpoch, this.partition, this.offset, this.offset, this.#byteLength);
+    const { logEpoch, partition, offset } = this;
+    this.#stream.ack(this.#held.leases, logEpoch, partition, offset, offset, this.#byteLength);
   }
 
   /** Gives it back: it is delivered again at once, perhaps to another consumer. */
   nack(): void {
     if (!this.#settle()) return;
-    this.#stream.nack(this.#held.generation, this.#range());
+    this.#stream.nack(this.#held.leases, this.#range());
   }
 
   /** Lets its lease end that many seconds (1 to 600) from now. */

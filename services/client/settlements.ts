@@ -18,6 +18,8 @@ export class Settlements {
   #recent: PartitionRanges | undefined;
   /** How many messages wait to be told. */
   messages = 0;
+  /** In how many ranges, before merging. */
+  rangeCount = 0;
 
   get isEmpty(): boolean {
     return this.messages === 0;
@@ -32,18 +34,26 @@ export class Settlements {
     else {
       firsts.push(firstOffset);
       lasts.push(lastOffset);
+      this.rangeCount++;
     }
     this.messages += lastOffset - firstOffset + 1;
   }
 
   /** Empties it into merged ranges. */
   drain(): MessageRange[] {
-    const drained: MessageRange[] = [];
-    for (const ranges of this.#byPartition.values()) appendMerged(ranges, drained);
+    const drained = this.ranges();
     this.#byPartition.clear();
     this.#recent = undefined;
     this.messages = 0;
+    this.rangeCount = 0;
     return drained;
+  }
+
+  /** What it holds, merged. */
+  ranges(): MessageRange[] {
+    const merged: MessageRange[] = [];
+    for (const ranges of this.#byPartition.values()) appendMerged(ranges, merged);
+    return merged;
   }
 
   #rangesOf(logEpoch: number, partition: number): PartitionRanges {

@@ -10,6 +10,7 @@ export interface FirstRequest {
   readonly ackDeadlineSeconds: number;
   readonly maxOutstandingMessages: number;
   readonly maxOutstandingBytes: number;
+  readonly ownedOnly: boolean;
 }
 
 export function encodeFirstRequest(first: FirstRequest): Buffer {
@@ -21,7 +22,26 @@ export function encodeFirstRequest(first: FirstRequest): Buffer {
   if (idBytes > 0) at = writeText(buffer, at, 0x32, first.clientId, idBytes);
   at = writeNumber(buffer, at, 0x38, first.maxOutstandingMessages);
   at = writeNumber(buffer, at, 0x40, first.maxOutstandingBytes);
+  // Field 20, owned_only: a tag of two bytes.
+  if (first.ownedOnly) at = writeVarint(buffer, writeVarint(buffer, at, 20 * 8), 1);
   return buffer.subarray(0, at);
+}
+
+/** AcknowledgeRequest: subscription = 1, ack_ranges = 16, as in SubscribeRequest. */
+export function encodeAcknowledge(subscription: string, ranges: readonly MessageRange[]): Buffer {
+  const nameBytes = Buffer.byteLength(subscription);
+  const name = Buffer.allocUnsafe(nameBytes + 6);
+  return Buffer.concat([
+    name.subarray(0, writeText(name, 0, 0x0a, subscription, nameBytes)),
+    encodeRanges(ACK_RANGES, ranges),
+  ]);
+}
+
+/** A later request that changes how much may be outstanding. */
+export function encodeLimits(maxOutstandingMessages: number, maxOutstandingBytes: number): Buffer {
+  const buffer = Buffer.allocUnsafe(24);
+  const at = writeNumber(buffer, 0, 0x38, maxOutstandingMessages);
+  return buffer.subarray(0, writeNumber(buffer, at, 0x40, maxOutstandingBytes));
 }
 
 /** Fields 16 to 18 of SubscribeRequest, and the number of ranges that one request may hold of each. */

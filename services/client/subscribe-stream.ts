@@ -1,31 +1,40 @@
-// One consumer: a Subscribe stream that is opened again whenever it breaks, and the settlements that go out on it. Made
-// by subscription.ts (messages) and raw-subscriber.ts (bytes). Acks go out as ranges, every few milliseconds or as soon as
-// half of the credit is acked, so that the broker never runs out of credit while we are busy.
+// A Subscribe stream that is opened again whenever it breaks, and the settlements that go out on it: a consumer at any broker,
+// or the part of one at an owner (direct-consumer.ts). Made through consumer-stream.ts. Acks go out as ranges, every few
+// milliseconds or as soon as half of the credit is acked, so that the broker never runs out of credit while we are busy.
 //
 // state      left by
 // open       status of the stream → waiting, or closed for good;  close() → closed
 // waiting    the backoff is over → open;  close() → closed
 // closed     –
 import { randomUUID } from 'node:crypto';
-import { Backoff, type BackoffOptions } from './backoff.ts';
+import type { StatusObject } from '@grpc/grpc-js';
+import { Backoff } from './backoff.ts';
 import type { ByteStream, Connection } from './connection.ts';
+import type { ConsumerListener, ConsumerOptions, ConsumerStream, Leases } from './consumer-stream.ts';
 import { FanfareError, toFanfareError } from './errors.ts';
 import type { MessageRange } from './frames.ts';
+import { RecentAcks } from './recent-acks.ts';
 import { Settlements } from './settlements.ts';
 import {
   ACK_RANGES,
   EXTEND_RANGES,
+  encodeAcknowledge,
   encodeFirstRequest,
+  encodeLimits,
   encodeRanges,
   MAX_RANGES,
   NACK_RANGES,
 } from './subscribe-codec.ts';
 
 const PATH = '/fanfare.v1.Subscriber/Subscribe';
+const ACKNOWLEDGE_PATH = '/fanfare.v1.Subscriber/Acknowledge';
 const ACK_DELAY_MS = 5;
 const CLOSE_GRACE_MS = 2_000;
 /** A stream that lived this long was a good one: the next delay is a short one again. */
-const GOOD_STREAM_MS = 10_000;
+const GOOD_STREAM_MS = 1_000;
+/** A trailer with which a broker says that the leases of a stream that it ends last until their deadlines. */
+const LEASES_TRAILER = 'fanfare-leases';
+const LEASES_KEPT = 'kept';
 
 const FINAL_CODES = new Set([
   'NOT_FOUND',
@@ -36,47 +45,35 @@ const FINAL_CODES = new Set([
   'UNIMPLEMENTED',
 ]);
 
-export interface ConsumerOptions {
-  /** How many messages may be outstanding here: delivered and not settled. Default 10,000. */
-  readonly maxOutstandingMessages?: number;
-  /** The same, in bytes. Default 16 MiB. */
-  readonly maxOutstandingBytes?: number;
-  /** Length of this consumer's leases, 1 to 600 s. Default: as the subscription says. */
-  readonly ackDeadlineSeconds?: number;
-  /** Ordering keys stay with it over reconnections. Default: a random one. */
-  readonly clientId?: string;
-  readonly backoff?: BackoffOptions;
-  /** Aborted: no more messages; what was not settled is delivered again. */
-  readonly signal?: AbortSignal;
-  /** Told whenever the stream broke and will be opened again. */
-  readonly onRetry?: (error: FanfareError, delayMs: number) => void;
+/** Beyond what every consumer has: of one stream among several. */
+export interface StreamOptions extends ConsumerOptions {
+  /** host:port of an owner, of whose partitions alone it delivers; undefined: any broker, everything. */
+  readonly owner?: string;
+  /** Numbers for Leases. */
+  readonly nextNumber?: () => number;
 }
 
-export interface StreamListener {
-  onResponse(bytes: Buffer): void;
-  /** The stream broke: leases of its generation are gone. */
-  onInterrupted(): void;
-  /** It will not be opened again; error is undefined after close(). */
-  onEnd(error: FanfareError | undefined): void;
-}
-
-export class SubscribeStream {
+export class SubscribeStream implements ConsumerStream {
   readonly subscription: string;
-  readonly maxOutstandingMessages: number;
-  readonly maxOutstandingBytes: number;
-  /** Rises each time a stream breaks: leases belong to one generation and end with it. */
-  generation = 1;
+  readonly owner: string | undefined;
+  maxOutstandingMessages: number;
+  maxOutstandingBytes: number;
   readonly #connection: Connection;
-  readonly #options: ConsumerOptions;
-  readonly #listener: StreamListener;
+  readonly #options: StreamOptions;
+  readonly #listener: ConsumerListener;
   readonly #backoff: Backoff;
   readonly #clientId: string;
   readonly #acks = new Settlements();
   readonly #nacks = new Settlements();
+  readonly #recentAcks = new RecentAcks();
   #ackedBytes = 0;
+  #number = 0;
+  #leases: { readonly number: number; gone: boolean };
   #stream: ByteStream | undefined;
   #openedMs = 0;
   #writable = false;
+  #isPaused = false;
+  #failingSinceMs: number | undefined;
   #flushTimer: NodeJS.Timeout | undefined;
   #retryTimer: NodeJS.Timeout | undefined;
   #closed = false;
@@ -84,26 +81,40 @@ export class SubscribeStream {
   constructor(
     connection: Connection,
     subscription: string,
-    options: ConsumerOptions,
-    listener: StreamListener,
+    options: StreamOptions,
+    listener: ConsumerListener,
   ) {
     this.subscription = connection.subscriptionName(subscription);
+    this.owner = options.owner;
     this.maxOutstandingMessages = options.maxOutstandingMessages ?? 10_000;
     this.maxOutstandingBytes = options.maxOutstandingBytes ?? 16 * 1024 * 1024;
     this.#connection = connection;
     this.#options = options;
     this.#listener = listener;
-    this.#backoff = new Backoff(options.backoff);
+    this.#backoff = new Backoff({ ...connection.backoffDefaults, ...options.backoff });
     this.#clientId = options.clientId ?? randomUUID();
+    this.#leases = this.#newLeases();
+  }
+
+  /** For how long it has not had a good stream. */
+  get failingMs(): number {
+    if (this.#stream !== undefined && performance.now() - this.#openedMs > GOOD_STREAM_MS) return 0;
+    return this.#failingSinceMs === undefined ? 0 : performance.now() - this.#failingSinceMs;
+  }
+
+  get isOpen(): boolean {
+    return this.#stream !== undefined;
   }
 
   open(): void {
     if (this.#closed) return;
-    const stream = this.#connection.openStream(PATH);
+    const stream = this.#connection.openStream(PATH, this.owner);
     this.#stream = stream;
     this.#openedMs = performance.now();
     stream.on('data', (bytes: Buffer) => {
-      if (stream === this.#stream) this.#listener.onResponse(bytes);
+      if (stream !== this.#stream) return;
+      this.#failingSinceMs = undefined;
+      this.#listener.onResponse(bytes, this.#leases);
     });
     stream.on('drain', () => {
       if (stream !== this.#stream) return;
@@ -113,23 +124,49 @@ export class SubscribeStream {
     // 'status' comes in any case and says the same; without a listener an error would end the process.
     stream.on('error', () => {});
     stream.on('status', (status) => {
-      if (stream === this.#stream) this.#onStatus(status.code === 0 ? undefined : toFanfareError(status));
+      if (stream === this.#stream) this.#onStatus(status);
     });
-    this.#writable = stream.write(
-      encodeFirstRequest({
-        subscription: this.subscription,
-        clientId: this.#clientId,
-        ackDeadlineSeconds: this.#options.ackDeadlineSeconds ?? 0,
-        maxOutstandingMessages: this.maxOutstandingMessages,
-        maxOutstandingBytes: this.maxOutstandingBytes,
-      }),
-    );
-    // What was acked while there was no stream; leases ended with theirs, so there is nothing else to tell.
+    if (this.#isPaused) stream.pause();
+    // With the first request, before the broker can deliver anything: what was acked while there was no stream, and once more
+    // what was acked on one that may not have heard of it.
+    this.#recentAcks.add(this.#acks.drain());
+    this.#ackedBytes = 0;
+    const acks = this.#recentAcks.ranges();
+    const first = encodeFirstRequest({
+      subscription: this.subscription,
+      clientId: this.#clientId,
+      ackDeadlineSeconds: this.#options.ackDeadlineSeconds ?? 0,
+      maxOutstandingMessages: this.maxOutstandingMessages,
+      maxOutstandingBytes: this.maxOutstandingBytes,
+      ownedOnly: this.owner !== undefined,
+    });
+    const firstAcks = encodeRanges(ACK_RANGES, acks.slice(0, MAX_RANGES));
+    this.#writable = stream.write(acks.length === 0 ? first : Buffer.concat([first, firstAcks]));
+    this.#writeRanges(ACK_RANGES, acks.slice(MAX_RANGES));
     this.#flush();
   }
 
-  /** Tells the broker, soon, that messages (with that many bytes) are processed. */
-  ack(logEpoch: number, partition: number, firstOffset: number, lastOffset: number, bytes: number): void {
+  /** From now on, on this stream and those after it. */
+  setLimits(maxOutstandingMessages: number, maxOutstandingBytes: number): void {
+    const isSame =
+      maxOutstandingMessages === this.maxOutstandingMessages &&
+      maxOutstandingBytes === this.maxOutstandingBytes;
+    if (isSame) return;
+    this.maxOutstandingMessages = maxOutstandingMessages;
+    this.maxOutstandingBytes = maxOutstandingBytes;
+    if (this.#stream !== undefined) {
+      this.#writable = this.#stream.write(encodeLimits(maxOutstandingMessages, maxOutstandingBytes));
+    }
+  }
+
+  ack(
+    _leases: Leases,
+    logEpoch: number,
+    partition: number,
+    firstOffset: number,
+    lastOffset: number,
+    bytes: number,
+  ): void {
     if (this.#closed) return;
     this.#acks.add(logEpoch, partition, firstOffset, lastOffset);
     this.#ackedBytes += bytes;
@@ -140,30 +177,28 @@ export class SubscribeStream {
     else this.#flushSoon();
   }
 
-  /** Gives messages back, soon. Nothing is sent if their leases ended with an earlier stream. */
-  nack(generation: number, range: MessageRange): void {
-    if (this.#closed || generation !== this.generation) return;
+  nack(leases: Leases, range: MessageRange): void {
+    if (this.#closed || leases.gone) return;
     this.#nacks.add(range.logEpoch, range.partition, range.firstOffset, range.lastOffset);
     this.#flushSoon();
   }
 
-  /** Lets leases of the current generation end extendSeconds from now. */
-  extend(ranges: readonly MessageRange[], extendSeconds: number): void {
-    if (this.#writable && !this.#closed) this.#writeRanges(EXTEND_RANGES, ranges, extendSeconds);
+  extend(ranges: readonly MessageRange[], extendSeconds: number): boolean {
+    if (!this.#writable || this.#closed) return false;
+    this.#writeRanges(EXTEND_RANGES, ranges, extendSeconds);
+    return true;
   }
 
   pause(): void {
+    this.#isPaused = true;
     this.#stream?.pause();
   }
 
   resume(): void {
+    this.#isPaused = false;
     this.#stream?.resume();
   }
 
-  /**
-   * Sends what was settled and ends the stream; resolves once the broker has confirmed the end, or after 2 s. What was
-   * not settled is delivered again. Idempotent.
-   */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#writable = true;
@@ -173,37 +208,60 @@ export class SubscribeStream {
     clearTimeout(this.#flushTimer);
     const stream = this.#stream;
     this.#stream = undefined;
-    if (stream !== undefined) {
-      // What still arrives must be read, or the status would wait behind it.
-      stream.resume();
-      stream.end();
-      await new Promise<void>((resolve) => {
-        const cancel = setTimeout(() => stream.cancel(), CLOSE_GRACE_MS);
-        stream.on('status', () => {
-          clearTimeout(cancel);
-          resolve();
-        });
-      });
-    }
+    const isConfirmed = stream !== undefined && (await endOf(stream));
+    if (!isConfirmed) await this.#acknowledgeRecent();
+    this.#leases.gone = true;
     this.#listener.onEnd(undefined);
   }
 
-  #onStatus(error: FanfareError | undefined): void {
+  /** There is no stream to say it on, or it broke when it was to end: so that nothing acknowledged is delivered again. */
+  async #acknowledgeRecent(): Promise<void> {
+    const ranges = [...this.#recentAcks.ranges(), ...this.#acks.drain()];
+    for (let from = 0; from < ranges.length; from += MAX_RANGES) {
+      const request = encodeAcknowledge(this.subscription, ranges.slice(from, from + MAX_RANGES));
+      try {
+        await this.#connection.unary(ACKNOWLEDGE_PATH, request, { timeoutMs: CLOSE_GRACE_MS });
+      } catch (error) {
+        // Not known to be acknowledged: delivered again, as after any loss. Nobody can do more.
+        this.#options.onRetry?.(toFanfareError(error), 0);
+        return;
+      }
+    }
+  }
+
+  #onStatus(status: StatusObject): void {
+    const error = status.code === 0 ? undefined : toFanfareError(status);
     this.#stream = undefined;
     this.#writable = false;
-    this.generation++;
-    this.#nacks.drain();
     if (error !== undefined && FINAL_CODES.has(error.code)) {
       this.#closed = true;
+      this.#leases.gone = true;
       clearTimeout(this.#flushTimer);
       this.#listener.onEnd(error);
       return;
     }
-    this.#listener.onInterrupted();
-    if (performance.now() - this.#openedMs > GOOD_STREAM_MS) this.#backoff.reset();
+    if (!status.metadata.get(LEASES_TRAILER).includes(LEASES_KEPT)) this.#endLeases();
+    if (performance.now() - this.#openedMs > GOOD_STREAM_MS) {
+      this.#backoff.reset();
+      this.#failingSinceMs = undefined;
+    }
+    this.#failingSinceMs ??= performance.now();
     const delayMs = this.#backoff.nextMs();
-    this.#options.onRetry?.(error ?? new FanfareError('UNAVAILABLE', 'the broker ended the stream'), delayMs);
     this.#retryTimer = setTimeout(() => this.open(), delayMs);
+    this.#options.onRetry?.(error ?? new FanfareError('UNAVAILABLE', 'the broker ended the stream'), delayMs);
+  }
+
+  #endLeases(): void {
+    const leases = this.#leases;
+    leases.gone = true;
+    this.#leases = this.#newLeases();
+    this.#nacks.drain();
+    this.#listener.onInterrupted(leases);
+  }
+
+  #newLeases(): { number: number; gone: boolean } {
+    this.#number = this.#options.nextNumber?.() ?? this.#number + 1;
+    return { number: this.#number, gone: false };
   }
 
   #flushSoon(): void {
@@ -218,7 +276,9 @@ export class SubscribeStream {
     if (!this.#writable || this.#stream === undefined) return;
     if (!this.#acks.isEmpty) {
       this.#ackedBytes = 0;
-      this.#writeRanges(ACK_RANGES, this.#acks.drain());
+      const ranges = this.#acks.drain();
+      this.#recentAcks.add(ranges);
+      this.#writeRanges(ACK_RANGES, ranges);
     }
     if (!this.#nacks.isEmpty) this.#writeRanges(NACK_RANGES, this.#nacks.drain());
   }
@@ -230,4 +290,15 @@ export class SubscribeStream {
       this.#writable = this.#stream?.write(encodeRanges(field, some, extendSeconds)) ?? false;
     }
   }
+}
+
+/** Ends the stream; resolves to whether the broker has confirmed the end. */
+async function endOf(stream: ByteStream): Promise<boolean> {
+  // What still arrives must be read, or the status would wait behind it.
+  stream.resume();
+  stream.end();
+  const cancel = setTimeout(() => stream.cancel(), CLOSE_GRACE_MS);
+  const { code } = await new Promise<StatusObject>((resolve) => stream.on('status', resolve));
+  clearTimeout(cancel);
+  return code === 0;
 }

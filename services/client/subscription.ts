@@ -1,11 +1,11 @@
 // The messages of a subscription as an async iterable. Made by Client.subscribe(), and by subscriber.ts beneath its
 // handlers. Responses wait here undecoded, bounded by the credit that was given to the broker.
 import type { Connection } from './connection.ts';
+import { type ConsumerOptions, type ConsumerStream, type Leases, makeConsumer } from './consumer-stream.ts';
 import { type FanfareError, toFanfareError } from './errors.ts';
 import { countFrames } from './frames.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
 import { type HeldResponse, ReceivedMessage } from './received-message.ts';
-import { type ConsumerOptions, SubscribeStream } from './subscribe-stream.ts';
 import { BYTES, WireReader } from './wire.ts';
 
 export interface SubscribeOptions extends ConsumerOptions {
@@ -15,6 +15,13 @@ export interface SubscribeOptions extends ConsumerOptions {
   readonly maxExtensionMs?: number;
 }
 
+/** What a consumer may need to know of its subscription. */
+export interface SubscriptionDefinition {
+  /** Full name. */
+  readonly topic: string;
+  readonly ackDeadlineSeconds: number;
+}
+
 /** The largest response (subscriber.proto); one may be under way when the credit is used up. */
 const MAX_RESPONSE_BYTES = 3 * 1024 * 1024;
 
@@ -22,7 +29,7 @@ export class Subscription implements AsyncIterableIterator<ReceivedMessage>, Asy
   /** Resolves when it is closed, however that came about; its error goes to who iterates. */
   readonly closed: Promise<void>;
   readonly #resolveClosed: () => void;
-  readonly #stream: SubscribeStream;
+  readonly #stream: ConsumerStream;
   readonly #keeper: LeaseKeeper;
   readonly #signal: AbortSignal | undefined;
   readonly #pauseAtBytes: number;
@@ -42,14 +49,15 @@ export class Subscription implements AsyncIterableIterator<ReceivedMessage>, Asy
     connection: Connection,
     subscription: string,
     options: SubscribeOptions,
-    fetchDeadlineSeconds: (subscription: string) => Promise<number>,
+    definitionOf: (subscription: string) => Promise<SubscriptionDefinition>,
   ) {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.closed = promise;
     this.#resolveClosed = resolve;
-    this.#stream = new SubscribeStream(connection, subscription, options, {
-      onResponse: (bytes) => this.#onResponse(bytes),
-      onInterrupted: () => this.#drop(),
+    const topicOf = async (name: string) => (await definitionOf(name)).topic;
+    this.#stream = makeConsumer(connection, subscription, options, topicOf, {
+      onResponse: (bytes, leases) => this.#onResponse(bytes, leases),
+      onInterrupted: () => this.#dropGone(),
       onEnd: (error) => {
         this.#onEnd(error);
         this.#resolveClosed();
@@ -57,7 +65,7 @@ export class Subscription implements AsyncIterableIterator<ReceivedMessage>, Asy
     });
     this.#keeper = new LeaseKeeper(this.#stream, {
       ackDeadlineSeconds: options.ackDeadlineSeconds,
-      fetchDeadlineSeconds: () => fetchDeadlineSeconds(this.#stream.subscription),
+      fetchDeadlineSeconds: async () => (await definitionOf(this.name)).ackDeadlineSeconds,
       maxExtensionMs: options.maxExtensionMs ?? 3_600_000,
     });
     this.#pauseAtBytes = this.#stream.maxOutstandingBytes + MAX_RESPONSE_BYTES;
@@ -125,7 +133,7 @@ export class Subscription implements AsyncIterableIterator<ReceivedMessage>, Asy
     void this.close();
   };
 
-  #onResponse(bytes: Buffer): void {
+  #onResponse(bytes: Buffer, leases: Leases): void {
     let unsettled: number;
     try {
       unsettled = countFrames(bytes);
@@ -136,7 +144,7 @@ export class Subscription implements AsyncIterableIterator<ReceivedMessage>, Asy
     if (unsettled === 0) return;
     const held: HeldResponse = {
       bytes,
-      generation: this.#stream.generation,
+      leases,
       receivedMs: performance.now(),
       unsettled,
       release: (settled) => this.#keeper.remove(settled),
@@ -170,11 +178,7 @@ export class Subscription implements AsyncIterableIterator<ReceivedMessage>, Asy
       if (this.#current === undefined) {
         const held = this.#queue.shift();
         if (held === undefined) return undefined;
-        this.#queuedBytes -= held.bytes.length;
-        if (this.#isPaused && this.#queuedBytes <= this.#pauseAtBytes) {
-          this.#isPaused = false;
-          this.#stream.resume();
-        }
+        this.#dequeued(held.bytes.length);
         this.#current = { held, reader: new WireReader(held.bytes) };
       }
       const { held, reader } = this.#current;
@@ -192,12 +196,31 @@ export class Subscription implements AsyncIterableIterator<ReceivedMessage>, Asy
     }
   }
 
-  /** The leases of what was not handed out are gone, or will be: it comes again. */
+  #dequeued(bytes: number): void {
+    this.#queuedBytes -= bytes;
+    if (this.#isPaused && this.#queuedBytes <= this.#pauseAtBytes) {
+      this.#isPaused = false;
+      this.#stream.resume();
+    }
+  }
+
+  /** What was not handed out and has no lease any more comes again. */
+  #dropGone(): void {
+    let bytes = 0;
+    this.#queue = this.#queue.filter((held) => {
+      if (!held.leases.gone) return true;
+      bytes += held.bytes.length;
+      return false;
+    });
+    if (this.#current?.held.leases.gone) this.#current = undefined;
+    this.#dequeued(bytes);
+  }
+
+  /** The leases of what was not handed out end with the consumer. */
   #drop(): void {
     this.#queue = [];
-    this.#queuedBytes = 0;
-    this.#isPaused = false;
     this.#current = undefined;
+    this.#dequeued(this.#queuedBytes);
   }
 
   /** The broker sent nonsense: no use in asking for it again. */

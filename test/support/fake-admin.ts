@@ -11,40 +11,62 @@ export type SubscribeCall = ServerDuplexStream<subscriber.SubscribeRequest, subs
 
 export interface Stored {
   readonly message: Message;
+  readonly partition: number;
+  /** Of the topic: a fake counts over all partitions. */
   readonly offset: number;
 }
 
-/** One delivery state per message of a subscription, in offset order. One partition is enough for a fake. */
+/** One delivery state per message of a subscription, in offset order. */
 export interface FakeSubscription {
   readonly definition: admin.Subscription;
   readonly acked: Set<number>;
-  readonly leased: Map<number, SubscribeCall>;
+  /** Undefined: nobody's, until its deadline. */
+  readonly leased: Map<number, SubscribeCall | undefined>;
   readonly attempts: Map<number, number>;
-  readonly consumers: Map<SubscribeCall, { maxMessages: number; clientId: string }>;
+  readonly consumers: Map<SubscribeCall, FakeConsumer>;
+}
+
+export interface FakeConsumer {
+  maxMessages: number;
+  readonly clientId: string;
+  /** host:port of the broker of whose partitions alone it wants messages. */
+  readonly ownedBy: string | undefined;
 }
 
 export interface FakeTopic {
   readonly definition: admin.Topic;
   readonly log: Stored[];
+  /** By partition: host:port of its owner, '' for nobody. */
+  routes: readonly string[];
+  readonly watchers: Set<() => void>;
 }
 
 export interface FakeState {
   readonly topics: Map<string, FakeTopic>;
   readonly subscriptions: Map<string, FakeSubscription>;
+  loseAnswers: number;
   nextEpoch(): bigint;
   addSubscription(definition: admin.Subscription): void;
 }
 
 export function adminHandlers(state: FakeState): Record<string, Handler> {
+  /** Done, but the answer may get lost. */
+  const change = <Request extends AnyMessage>(answer: (request: Request) => AnyMessage) =>
+    unary<Request>((request) => {
+      const answered = answer(request);
+      if (state.loseAnswers <= 0) return answered;
+      state.loseAnswers -= 1;
+      throw { code: status.UNAVAILABLE, details: 'told to lose the answer' };
+    });
   const notFound = (name: string) => ({ code: status.NOT_FOUND, details: `${name} does not exist` });
   return {
-    createTopic: unary<admin.CreateTopicRequest>(({ topic }) => {
+    createTopic: change<admin.CreateTopicRequest>(({ topic }) => {
       if (state.topics.has(topic!.name))
         throw { code: status.ALREADY_EXISTS, details: `${topic!.name} exists` };
       topic!.partitions ||= 4;
       topic!.logEpoch = state.nextEpoch();
       topic!.createTime = timestampNow();
-      state.topics.set(topic!.name, { definition: topic!, log: [] });
+      state.topics.set(topic!.name, { definition: topic!, log: [], routes: [], watchers: new Set() });
       return create(admin.CreateTopicResponseSchema, { topic: topic! });
     }),
     getTopic: unary<admin.GetTopicRequest>(({ name }) => {
@@ -64,11 +86,11 @@ export function adminHandlers(state: FakeState): Record<string, Handler> {
       if (updateMask?.paths.includes('labels')) known.definition.labels = topic!.labels;
       return create(admin.UpdateTopicResponseSchema, { topic: known.definition });
     }),
-    deleteTopic: unary<admin.DeleteTopicRequest>(({ name }) => {
+    deleteTopic: change<admin.DeleteTopicRequest>(({ name }) => {
       if (!state.topics.delete(name)) throw notFound(name);
       return create(admin.DeleteTopicResponseSchema);
     }),
-    createSubscription: unary<admin.CreateSubscriptionRequest>(({ subscription }) => {
+    createSubscription: change<admin.CreateSubscriptionRequest>(({ subscription }) => {
       if (!state.topics.has(subscription!.topic)) throw notFound(subscription!.topic);
       subscription!.ackDeadlineSeconds ||= 10;
       subscription!.createTime = timestampNow();
@@ -93,7 +115,7 @@ export function adminHandlers(state: FakeState): Record<string, Handler> {
       }
       return create(admin.UpdateSubscriptionResponseSchema, { subscription: known.definition });
     }),
-    deleteSubscription: unary<admin.DeleteSubscriptionRequest>(({ name }) => {
+    deleteSubscription: change<admin.DeleteSubscriptionRequest>(({ name }) => {
       if (!state.subscriptions.delete(name)) throw notFound(name);
       return create(admin.DeleteSubscriptionResponseSchema);
     }),

@@ -7,14 +7,24 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { create } from '@bufbuild/protobuf';
 import { timestampNow } from '@bufbuild/protobuf/wkt';
-import { Server, ServerCredentials, type ServerDuplexStream, status } from '@grpc/grpc-js';
+import {
+  Metadata,
+  Server,
+  ServerCredentials,
+  type ServerDuplexStream,
+  type ServerWritableStream,
+  status,
+} from '@grpc/grpc-js';
 import {
   type DevelopmentCertificates,
   ensureDevelopmentCertificates,
 } from '../../services/certs/development.ts';
+import { partitionOfKey } from '../../services/client/partitioning.ts';
 import * as admin from '../../services/gen/fanfare/v1/admin_pb.ts';
-import { type MessageRange, MessageSchema } from '../../services/gen/fanfare/v1/message_pb.ts';
+import * as cluster from '../../services/gen/fanfare/v1/cluster_pb.ts';
+import { type Message, type MessageRange, MessageSchema } from '../../services/gen/fanfare/v1/message_pb.ts';
 import * as publisher from '../../services/gen/fanfare/v1/publisher_pb.ts';
+import * as routing from '../../services/gen/fanfare/v1/routing_pb.ts';
 import * as subscriber from '../../services/gen/fanfare/v1/subscriber_pb.ts';
 import {
   adminHandlers,
@@ -23,8 +33,9 @@ import {
   type FakeTopic,
   type SubscribeCall,
 } from './fake-admin.ts';
-import { service } from './grpc-service.ts';
+import { service, unary } from './grpc-service.ts';
 
+type WatchCall = ServerWritableStream<routing.WatchRoutesRequest, routing.WatchRoutesResponse>;
 type PublishCall = ServerDuplexStream<publisher.PublishStreamRequest, publisher.PublishStreamResponse>;
 
 /** What to do with a publish request instead of storing it. `lose`: store it, then break the stream without an answer. */
@@ -36,22 +47,37 @@ export type PublishVerdict =
   | undefined;
 
 export class FakeBroker implements FakeState {
-  readonly topics = new Map<string, FakeTopic>();
-  readonly subscriptions = new Map<string, FakeSubscription>();
+  topics = new Map<string, FakeTopic>();
+  subscriptions = new Map<string, FakeSubscription>();
   /** Every publish request that arrived, stored or not. */
   readonly publishRequests: publisher.PublishStreamRequest[] = [];
   /** Every subscribe request that arrived. */
   readonly subscribeRequests: subscriber.SubscribeRequest[] = [];
   /** Decides about each publish request. */
   onPublish: (request: publisher.PublishStreamRequest, call: PublishCall) => PublishVerdict = () => undefined;
+  /** What GetCluster says; without include_partitions it leaves the partitions out. */
+  cluster = create(cluster.GetClusterResponseSchema);
+  readonly drainRequests: cluster.DrainBrokerRequest[] = [];
+  /** How many of the next unary calls are done but answered with UNAVAILABLE. */
+  loseAnswers = 0;
+  /** Whether it answers WatchRoutes; false: UNIMPLEMENTED. */
+  hasRouting = true;
   address = '';
   certificates!: DevelopmentCertificates;
   #directory = '';
   #server: Server | undefined;
   #nextEpoch = 1n;
 
-  static async start(): Promise<FakeBroker> {
+  /** `beside`: another broker of the same cluster, with the same topics, subscriptions and CA. */
+  static async start(beside?: FakeBroker): Promise<FakeBroker> {
     const broker = new FakeBroker();
+    if (beside !== undefined) {
+      broker.topics = beside.topics;
+      broker.subscriptions = beside.subscriptions;
+      broker.certificates = beside.certificates;
+      await broker.listen(0);
+      return broker;
+    }
     broker.#directory = await mkdtemp(join(tmpdir(), 'fanfare-fake-'));
     broker.certificates = await ensureDevelopmentCertificates(broker.#directory);
     await broker.listen(0);
@@ -75,9 +101,32 @@ export class FakeBroker implements FakeState {
       ...service(publisher.Publisher, { publishStream: (call: PublishCall) => this.#publishStream(call) }),
     );
     server.addService(
-      ...service(subscriber.Subscriber, { subscribe: (call: SubscribeCall) => this.#subscribe(call) }),
+      ...service(subscriber.Subscriber, {
+        subscribe: (call: SubscribeCall) => this.#subscribe(call),
+        acknowledge: unary<subscriber.AcknowledgeRequest>(({ subscription, ackRanges }) => {
+          const { acked } = this.subscriptions.get(subscription)!;
+          for (const offset of offsetsOf(ackRanges)) acked.add(offset);
+          return create(subscriber.AcknowledgeResponseSchema);
+        }),
+      }),
     );
     server.addService(...service(admin.Admin, adminHandlers(this)));
+    server.addService(
+      ...service(cluster.Cluster, {
+        getCluster: unary<cluster.GetClusterRequest>(({ includePartitions }) =>
+          includePartitions ? this.cluster : { ...this.cluster, partitions: [] },
+        ),
+        drainBroker: unary<cluster.DrainBrokerRequest>((request) => {
+          this.drainRequests.push(request);
+          if (this.cluster.brokers.some(({ name }) => name === request.name))
+            return create(cluster.DrainBrokerResponseSchema);
+          throw { code: status.NOT_FOUND, details: `no living broker is named "${request.name}"` };
+        }),
+      }),
+    );
+    server.addService(
+      ...service(routing.Routing, { watchRoutes: (call: WatchCall) => this.#watchRoutes(call) }),
+    );
     const { ca, serverCert, serverKey } = this.certificates;
     const pair = { private_key: readFileSync(serverKey), cert_chain: readFileSync(serverCert) };
     const bound = await new Promise<number>((resolve, reject) => {
@@ -103,22 +152,31 @@ export class FakeBroker implements FakeState {
 
   async stop(): Promise<void> {
     this.kill();
-    await rm(this.#directory, { recursive: true, force: true });
+    if (this.#directory !== '') await rm(this.#directory, { recursive: true, force: true });
   }
 
   nextEpoch(): bigint {
     return this.#nextEpoch++;
   }
 
-  createTopic(id: string): void {
+  createTopic(id: string, partitions = 1): void {
     const name = `projects/default/topics/${id}`;
     const definition = create(admin.TopicSchema, {
       name,
-      partitions: 1,
+      partitions,
       logEpoch: this.nextEpoch(),
       createTime: timestampNow(),
     });
-    this.topics.set(name, { definition, log: [] });
+    this.topics.set(name, { definition, log: [], routes: [], watchers: new Set() });
+  }
+
+  /** By partition: who owns it from now on. Its watchers are told; consumers get what is now theirs. */
+  setRoutes(id: string, owners: readonly (FakeBroker | undefined)[]): void {
+    const name = `projects/default/topics/${id}`;
+    const topic = this.topics.get(name)!;
+    topic.routes = owners.map((owner) => owner?.address ?? '');
+    for (const tell of topic.watchers) tell();
+    this.#deliverAll(name);
   }
 
   createSubscription(id: string, topic: string, ordering = false): void {
@@ -136,14 +194,7 @@ export class FakeBroker implements FakeState {
   /** Stores a message at once, as if another publisher had sent it, and delivers it. */
   store(topicId: string, text: string, orderingKey = ''): void {
     const name = `projects/default/topics/${topicId}`;
-    const { log, definition } = this.topics.get(name)!;
-    const message = create(MessageSchema, {
-      data: Buffer.from(text),
-      orderingKey,
-      messageId: `${definition.logEpoch}.0-${log.length}`,
-      publishTime: timestampNow(),
-    });
-    log.push({ message, offset: log.length });
+    this.#append(this.topics.get(name)!, create(MessageSchema, { data: Buffer.from(text), orderingKey }));
     this.#deliverAll(name);
   }
 
@@ -159,10 +210,20 @@ export class FakeBroker implements FakeState {
     );
   }
 
-  /** Ends all streams of a subscription with a status. */
-  breakSubscribers(subscription: string, code: status, details = 'told to by the test'): void {
-    const { consumers } = this.subscriptions.get(`projects/default/subscriptions/${subscription}`)!;
-    for (const call of [...consumers.keys()]) call.emit('error', { code, details });
+  /** Ends all streams of a subscription with a status. With keepLeases what is outstanding stays leased, to nobody. */
+  breakSubscribers(
+    subscription: string,
+    code: status,
+    details = 'told to by the test',
+    { keepLeases = false } = {},
+  ): void {
+    const { consumers, leased } = this.subscriptions.get(`projects/default/subscriptions/${subscription}`)!;
+    const metadata = new Metadata();
+    if (keepLeases) metadata.set('fanfare-leases', 'kept');
+    for (const call of [...consumers.keys()]) {
+      if (keepLeases) for (const offset of leased.keys()) leased.set(offset, undefined);
+      call.emit('error', { code, details, metadata });
+    }
   }
 
   addSubscription(definition: admin.Subscription): void {
@@ -201,11 +262,7 @@ export class FakeBroker implements FakeState {
         return;
       }
       const firstOffset = topic.log.length;
-      for (const message of request.messages) {
-        message.publishTime = timestampNow();
-        message.messageId = `${topic.definition.logEpoch}.0-${topic.log.length}`;
-        topic.log.push({ message, offset: topic.log.length });
-      }
+      for (const message of request.messages) this.#append(topic, message);
       this.#deliverAll(topicName);
       if (verdict === 'lose') {
         call.emit('error', { code: status.UNAVAILABLE, details: 'told to lose the answer' });
@@ -247,7 +304,10 @@ export class FakeBroker implements FakeState {
         subscription.consumers.set(call, {
           maxMessages: Number(request.maxOutstandingMessages),
           clientId: request.clientId,
+          ownedBy: request.ownedOnly ? this.address : undefined,
         });
+      } else if (request.maxOutstandingMessages > 0n) {
+        subscription.consumers.get(call)!.maxMessages = Number(request.maxOutstandingMessages);
       }
       for (const offset of offsetsOf(request.ackRanges)) {
         subscription.acked.add(offset);
@@ -256,6 +316,33 @@ export class FakeBroker implements FakeState {
       for (const offset of offsetsOf(request.nackRanges)) subscription.leased.delete(offset);
       this.#deliver(subscription);
     });
+  }
+
+  #watchRoutes(call: WatchCall): void {
+    if (!this.hasRouting) {
+      call.emit('error', { code: status.UNIMPLEMENTED, details: 'no routes here' });
+      return;
+    }
+    const topic = this.topics.get(call.request.topic);
+    if (topic === undefined) {
+      call.emit('error', { code: status.NOT_FOUND, details: `no topic ${call.request.topic}` });
+      return;
+    }
+    const tell = () => {
+      const routes = topic.routes.map((address, partition) => ({ partition, address }));
+      call.write(create(routing.WatchRoutesResponseSchema, { routes }));
+    };
+    topic.watchers.add(tell);
+    call.on('cancelled', () => topic.watchers.delete(tell));
+    tell();
+  }
+
+  #append({ definition, log }: FakeTopic, message: Message): void {
+    const { orderingKey } = message;
+    const partition = orderingKey === '' ? 0 : partitionOfKey(orderingKey, definition.partitions);
+    message.publishTime = timestampNow();
+    message.messageId = `${definition.logEpoch}.${partition}-${log.length}`;
+    log.push({ message, partition, offset: log.length });
   }
 
   #deliverAll(topic: string): void {
@@ -268,19 +355,20 @@ export class FakeBroker implements FakeState {
   #deliver(subscription: FakeSubscription): void {
     const topic = this.topics.get(subscription.definition.topic);
     if (topic === undefined) return;
-    for (const [call, { maxMessages }] of subscription.consumers) {
+    for (const [call, { maxMessages, ownedBy }] of subscription.consumers) {
       const outstanding = [...subscription.leased.values()].filter((holder) => holder === call).length;
       const free = topic.log
         .filter(({ offset }) => !subscription.acked.has(offset) && !subscription.leased.has(offset))
+        .filter(({ partition }) => ownedBy === undefined || topic.routes[partition] === ownedBy)
         .slice(0, maxMessages - outstanding);
       if (free.length === 0) continue;
       call.write(
         create(subscriber.SubscribeResponseSchema, {
-          receivedMessages: free.map(({ message, offset }) => {
+          receivedMessages: free.map(({ message, partition, offset }) => {
             const attempt = (subscription.attempts.get(offset) ?? 0) + 1;
             subscription.attempts.set(offset, attempt);
             subscription.leased.set(offset, call);
-            const place = `${topic.definition.logEpoch}.0-${offset}`;
+            const place = `${topic.definition.logEpoch}.${partition}-${offset}`;
             return {
               ackId: attempt > 1 ? `${place}-${attempt}` : place,
               message,

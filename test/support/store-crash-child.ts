@@ -28,7 +28,7 @@ async function run(dir: string): Promise<void> {
 
   async function work(partition: number): Promise<void> {
     const id = { logEpoch: 1, partition };
-    const ownerEpoch = await store.ownership.acquire(id);
+    const { ownerEpoch } = await store.ownership.acquire(id);
     for (;;) {
       const { headOffset, endOffset, endByte } = await store.log.bounds(id);
       const bytes = crashFrames(partition, endOffset);

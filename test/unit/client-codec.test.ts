@@ -12,6 +12,7 @@ import {
   ACK_RANGES,
   EXTEND_RANGES,
   encodeFirstRequest,
+  encodeLimits,
   encodeRanges,
 } from '../../services/client/subscribe-codec.ts';
 import type { SubscribeStream } from '../../services/client/subscribe-stream.ts';
@@ -147,12 +148,18 @@ test('subscribe requests are what protobuf-es reads', () => {
     ackDeadlineSeconds: 30,
     maxOutstandingMessages: 1_000_000,
     maxOutstandingBytes: 2 ** 30,
+    ownedOnly: true,
   });
   expect(fromBinary(SubscribeRequestSchema, first)).toMatchObject({
     subscription: 'projects/p/subscriptions/s',
     clientId: 'me',
     streamAckDeadlineSeconds: 30,
     maxOutstandingMessages: 1_000_000n,
+    maxOutstandingBytes: 2n ** 30n,
+    ownedOnly: true,
+  });
+  expect(fromBinary(SubscribeRequestSchema, encodeLimits(5, 2 ** 30))).toMatchObject({
+    maxOutstandingMessages: 5n,
     maxOutstandingBytes: 2n ** 30n,
   });
   const range = { logEpoch: 9, partition: 1023, firstOffset: 2 ** 50, lastOffset: 2 ** 50 + 5 };
@@ -185,7 +192,7 @@ function response(...messages: { ackId: string; attempt?: number; data?: string 
 
 test('a received message is read lazily from its frame', () => {
   const bytes = response({ ackId: '12.3-4567' }, { ackId: '12.3-4568-4', attempt: 4, data: 'zwei' });
-  const held = { bytes, generation: 1, receivedMs: 0, unsettled: 2, release: () => {} };
+  const held = { bytes, leases: { number: 1, gone: false }, receivedMs: 0, unsettled: 2, release: () => {} };
   const reader = new WireReader(bytes);
   const messages: ReceivedMessage[] = [];
   while (reader.next()) {

@@ -2,7 +2,13 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { advertisedAddress, type Config, parseConfig } from '../../services/broker/config.ts';
+import {
+  advertisedAddress,
+  brokerName,
+  type Config,
+  parseConfig,
+  principalMatcher,
+} from '../../services/broker/config.ts';
 import { serveHelp } from '../../services/broker/config-options.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'fanfare-config-'));
@@ -26,6 +32,8 @@ describe('configuration', () => {
     expect(config).toEqual({
       listen: { host: '127.0.0.1', port: 7443 },
       advertise: undefined,
+      name: undefined,
+      store: { kind: 'embedded' },
       dataDir: '.fanfare',
       tls: undefined,
       insecurePlaintext: false,
@@ -102,6 +110,19 @@ describe('configuration', () => {
     [['--data-dir', ''], /must name a folder/],
     [['--config', '/nonexistent/fanfare.json'], /config file \/nonexistent.* can't be read/],
     [['stray'], /stray/],
+    [['--store', 'mysql://x'], /--store is "mysql:\/\/x": must be lmdb: or redis:/],
+    [['--store', 'redis://a:1,b:2'], /must name one server/],
+    [['--store', 'redis://a:70000'], /port up to 65535/],
+    [['--store', 'redis+sentinel://a:1,b:2'], /what the Sentinels call the master/],
+    [['--store', 'redis+cluster://a:1,b:2/3'], /only database 0/],
+    [['--store', 'redis://a:1', '--store-tls-ca', 'c'], /--store-tls-ca needs TLS.*write rediss/],
+    [['--store', 'rediss://a:1', '--store-tls-cert', 'c'], /belong together, and only one is set/],
+    [['--store', 'redis://a:1', '--insecure-plaintext'], /by their certificates/],
+    [['--init-cluster', '--cluster-id', 'x'], /--init-cluster, --cluster-id is for brokers on Redis/],
+    [['--name', 'über'], /--name is "über": must be 1 to 128 letters/],
+    [['--broker-principals', '*'], /none of which may begin with \*/],
+    [['--lease', '1ms'], /300ms to 60s/],
+    [['--hand-over-timeout', '2m'], /0s to 60s/],
   ])('refuses %o', (argv, message) => {
     expect(() => parse(argv)).toThrow(message);
   });
@@ -111,11 +132,78 @@ describe('configuration', () => {
     expect(parse(argv).tls).toEqual({ cert: 'a', key: 'b', ca: 'c' });
   });
 
+  test('a store that brokers share', () => {
+    const argv = ['--store', 'redis://me:s%20cret@redis:6379/1', '--init-cluster', '--cluster-id', 'c-1'];
+    expect(parse([...argv, '--name', 'b-1', '--lease', '1s'])).toMatchObject({
+      name: 'b-1',
+      store: {
+        kind: 'redis',
+        url: 'redis://me@redis:6379/1',
+        password: 's cret',
+        tls: undefined,
+        initialize: true,
+        clusterId: 'c-1',
+        brokerPrincipals: ['spiffe://fanfare/broker/*'],
+        leaseMs: 1_000,
+        handOverMs: 5_000,
+      },
+    });
+    const files = ['--store-tls-ca', 'a', '--store-tls-cert', 'b', '--store-tls-key', 'c'];
+    const store = (url: string, ...more: string[]) =>
+      parse(['--store', url, ...more], { FANFARE_STORE_PASSWORD: 'p' }).store;
+    expect(store('rediss+sentinel://a:1,[::1]:2/mymaster', ...files)).toMatchObject({
+      url: 'rediss+sentinel://a:1,[::1]:2/mymaster',
+      password: 'p',
+      tls: { ca: 'a', cert: 'b', key: 'c' },
+      initialize: false,
+    });
+    expect(store('rediss+cluster://a:1,b:2')).toMatchObject({ tls: {} });
+    expect(store('redis://a')).toMatchObject({ url: 'redis://a', tls: undefined });
+  });
+
+  test.each([
+    ['redis://me:hush@a:b', {}],
+    ['redis://:hush@a:1', { FANFARE_STORE_PASSWORD: 'hush' }],
+    ['redis://:hush%@a:1', {}],
+    ['redis://me:hu/hush@a:1', {}],
+    ['redis://me:hu@hush@a:1/x', {}],
+  ])('a problem with %s never shows the password', (url, env) => {
+    let message = '';
+    try {
+      parse(['--store', url], env as Record<string, string>);
+    } catch (error) {
+      message = String(error);
+    }
+    expect(message).toMatch(/--store|FANFARE_STORE_PASSWORD/);
+    expect(message).not.toContain('hush');
+  });
+
+  test('principals of brokers: a star stays within a segment', () => {
+    const isBroker = principalMatcher(['spiffe://fanfare/broker/*', 'dns:b-*.example', 'cn:x']);
+    for (const yes of ['spiffe://fanfare/broker/1', 'dns:b-1.example', 'cn:x'])
+      expect(isBroker(yes)).toBe(true);
+    for (const no of [
+      'spiffe://fanfare/broker/',
+      'spiffe://fanfare/broker/1/admin',
+      'spiffe://fanfare/brokerx1',
+      'dns:b-1xexample',
+      'cn:xx',
+      'spiffe://evil/spiffe://fanfare/broker/1',
+    ])
+      expect(isBroker(no)).toBe(false);
+  });
+
+  test('a broker without a name is called after its host and port', () => {
+    expect(brokerName({ name: 'b' }, 1)).toBe('b');
+    expect(brokerName({ name: undefined }, 7443)).toMatch(/^[A-Za-z0-9][A-Za-z0-9._-]*-7443$/);
+  });
+
   test('help names every option and fits a terminal', () => {
     expect(parseConfig({ argv: ['-h', '--listen', 'x'], env: {}, terminal: true })).toEqual({
       help: serveHelp(),
     });
     expect(serveHelp()).toContain('--metrics-listen HOST:PORT');
+    expect(serveHelp()).not.toContain('--lease');
     for (const line of serveHelp().split('\n')) expect(line.length).toBeLessThanOrEqual(120);
   });
 

@@ -13,6 +13,7 @@ export interface TopicFlags extends CommonFlags {
   readonly retention?: number;
   readonly retentionBytes?: number;
   readonly durability?: NonNullable<TopicSettings['durability']>;
+  readonly minReplicas?: number;
   readonly label?: Readonly<Record<string, string>>;
 }
 
@@ -24,7 +25,8 @@ const COLUMNS: Columns<TopicInfo> = {
     topic.retentionBytesPerPartition === 0
       ? '-'
       : `${formatSize(topic.retentionBytesPerPartition)}/partition`,
-  durability: (topic) => topic.durability,
+  durability: (topic) =>
+    topic.durability === 'replicated' ? `replicated(${topic.minReplicas})` : topic.durability,
   labels: (topic) => formatLabels(topic.labels),
 };
 
@@ -35,6 +37,9 @@ const DETAILS: Columns<TopicInfo> = {
 };
 
 export async function createTopic(name: string, flags: TopicFlags): Promise<void> {
+  if (flags.minReplicas !== undefined && flags.durability !== 'replicated') {
+    throw new CliError('--min-replicas goes with --durability replicated: add it', EXIT.usage);
+  }
   const topic = await withClient(flags, (client) => client.admin.createTopic(name, settingsOf(flags)));
   printOne(flags.output, topic, DETAILS);
 }
@@ -81,6 +86,7 @@ function settingsOf(flags: TopicFlags): TopicSettings {
     ...(flags.retention !== undefined && { retentionMs: flags.retention }),
     ...(flags.retentionBytes !== undefined && { retentionBytesPerPartition: flags.retentionBytes }),
     ...(flags.durability !== undefined && { durability: flags.durability }),
+    ...(flags.minReplicas !== undefined && { minReplicas: flags.minReplicas }),
     ...(flags.label !== undefined && { labels: flags.label }),
   };
 }

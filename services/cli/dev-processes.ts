@@ -1,0 +1,134 @@
+// Processes that `fanfare dev-cluster` runs beside itself: their lines come out with their names before them, and they end with it,
+// however it ends. Used by commands/dev-cluster.ts.
+//
+// Each runs in a process group of its own, or Ctrl-C would reach all of them at once and Redis would be gone before the brokers
+// have handed over; a shell beside it, whose standard input ends when we do, looks after its end.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { createInterface } from 'node:readline';
+
+export interface DevProcessOptions {
+  readonly name: string;
+  readonly command: string;
+  readonly args: readonly string[];
+  /** Only what goes wrong is shown. */
+  readonly quiet?: boolean;
+}
+
+const STOP_MS = 15_000;
+/**
+ * Says the pid of what it runs, passes its output on, and ends it with SIGTERM when its own input ends. Its status is that of
+ * what it ran.
+ */
+const GUARD = `"$@" 3>&- 4<&- & pid=$!; echo "$pid" >&3; (cat >/dev/null; kill "$pid" 2>/dev/null) 3>&- <&4 & wait "$pid"`;
+
+export class DevProcess {
+  readonly name: string;
+  /** Of the process itself; 0 before it is known. Another one after it came back. */
+  pid = 0;
+  hasEnded = false;
+  ended: Promise<void>;
+  readonly #options: DevProcessOptions;
+  #guard: ChildProcess;
+  #isStopping = false;
+
+  static start(options: DevProcessOptions): DevProcess {
+    return new DevProcess(options);
+  }
+
+  private constructor(options: DevProcessOptions) {
+    this.name = options.name;
+    this.#options = options;
+    [this.#guard, this.ended] = this.#spawn();
+  }
+
+  /** From now on: when it ends by itself, it is started again after delayMs, until the signal is aborted. */
+  comeBack(delayMs: number, signal: AbortSignal): void {
+    void this.ended.then(() => {
+      if (signal.aborted || this.#isStopping) return;
+      show(this.name, `has ended and comes back in ${delayMs / 1000} s`);
+      const timer = setTimeout(() => {
+        [this.#guard, this.ended] = this.#spawn();
+        this.comeBack(delayMs, signal);
+      }, delayMs);
+      signal.addEventListener('abort', () => clearTimeout(timer), { once: true });
+    });
+  }
+
+  /** SIGTERM, and after 15 s SIGKILL; resolves when it is gone. Idempotent. */
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    if (this.hasEnded) return;
+    this.#guard.stdio[4]?.destroy();
+    const timer = setTimeout(() => {
+      show(this.name, `does not stop within ${STOP_MS / 1000} s: killed`);
+      if (this.pid > 0) process.kill(this.pid, 'SIGKILL');
+    }, STOP_MS);
+    await this.ended;
+    clearTimeout(timer);
+  }
+
+  #spawn(): [ChildProcess, Promise<void>] {
+    const { command, args, quiet } = this.#options;
+    this.hasEnded = false;
+    const guard = spawn('/bin/sh', ['-c', GUARD, this.name, command, ...args], {
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe'],
+    });
+    const [, stdout, stderr, pids] = guard.stdio;
+    lines(pids, (text) => {
+      this.pid = Number(text);
+    });
+    lines(stderr, (text) => show(this.name, readable(text)));
+    lines(stdout, (text) => quiet || show(this.name, readable(text)));
+    const ended = new Promise<void>((resolve) => {
+      const end = (what: string) => {
+        this.hasEnded = true;
+        guard.stdio[4]?.destroy();
+        if (!this.#isStopping) show(this.name, what);
+        resolve();
+      };
+      guard.once('error', (error) => end(`could not be started: ${error.message}`));
+      guard.once('exit', (code) => end(`ended with status ${code}`));
+    });
+    return [guard, ended];
+  }
+}
+
+/** Where a command is among the folders of `path`, which is like PATH; undefined: nowhere. */
+export function findInPath(command: string, path: string): string | undefined {
+  for (const folder of path.split(delimiter)) {
+    const candidate = join(folder, command);
+    try {
+      accessSync(candidate, constants.X_OK);
+      return candidate;
+    } catch {
+      // Not in this folder.
+    }
+  }
+  return undefined;
+}
+
+/** A line of a JSON log as people read it: level, message, fields. */
+export function readable(line: string): string {
+  let parsed: Record<string, unknown>;
+  try {
+    parsed = JSON.parse(line);
+  } catch {
+    return line;
+  }
+  const { level, time: _time, msg, ...fields } = parsed;
+  const rest = Object.entries(fields).map(([name, value]) => {
+    return `${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`;
+  });
+  return [...(level === 'info' ? [] : [String(level).toUpperCase()]), msg, ...rest].join(' ');
+}
+
+function lines(stream: unknown, hear: (line: string) => void): void {
+  createInterface({ input: stream as NodeJS.ReadableStream }).on('line', hear);
+}
+
+function show(name: string, text: string): void {
+  console.error(`${name.padEnd(11)} | ${text}`);
+}

@@ -1,0 +1,64 @@
+// The options and help of `fanfare cluster` and `fanfare dev-cluster`. Called by program.ts.
+import { type Command, Option } from 'commander';
+import { examples, withBroker } from './program-options.ts';
+import { parseCount } from './units.ts';
+
+export function addCluster(program: Command, signal: AbortSignal): void {
+  const run = () => import('./commands/cluster.ts');
+  // Not the options of its parent: a command that is one itself would take those behind `drain`.
+  const cluster = program.command('cluster').description('Show the brokers of a cluster and drain one.');
+  examples(
+    withBroker(
+      cluster
+        .command('show', { isDefault: true })
+        .description('Show brokers, what they own, and which partitions have moved.'),
+    )
+      .option('--partitions', 'every partition with its owner and epoch, too')
+      .option('--watch', 'again every second')
+      .action(async (flags) => (await run()).showCluster(flags, signal)),
+    `$ fanfare cluster
+$ fanfare cluster --watch
+$ fanfare cluster --partitions -o json | jq '.partitions[] | select(.owner != .assigned)'`,
+  );
+  examples(
+    withBroker(
+      cluster
+        .command('drain')
+        .description(
+          'Ask a broker to give its partitions to the others and to take no new ones, until revoked.\nKept over its restarts.',
+        )
+        .argument('<broker>', 'its name'),
+    )
+      .option('--revoke', 'let it take partitions again')
+      .option('--wait', 'until it is done')
+      .action(async (name, flags) => (await run()).drainBroker(name, flags, signal)),
+    `$ fanfare cluster drain broker-2 --wait
+$ fanfare cluster drain broker-2 --revoke`,
+  );
+}
+
+export function addDevCluster(program: Command, signal: AbortSignal): void {
+  examples(
+    program
+      .command('dev-cluster')
+      .summary('Redis and three brokers on this machine, to look at')
+      .description(
+        'Start Redis and brokers on this machine with development certificates, and stop them on Ctrl-C.\nNeeds redis-server (7.0 or newer) in PATH.',
+      )
+      .addOption(
+        new Option(
+          '--data-dir <folder>',
+          'holds the context, and dev-cluster with certificates and the data of Redis',
+        ).default('.fanfare'),
+      )
+      .addOption(new Option('--brokers <count>', '1 to 16').argParser(parseCount(1)).default(3))
+      .addOption(
+        new Option('--port <port>', 'of the first broker; the others get the next ones')
+          .argParser(parseCount(1))
+          .default(7443),
+      )
+      .action(async (flags) => (await import('./commands/dev-cluster.ts')).devCluster(flags, signal)),
+    `$ npm run dev:cluster
+$ fanfare dev-cluster --brokers 5`,
+  );
+}

@@ -1,0 +1,35 @@
+// The brokers behind a client: who is alive, who owns what, who shall give its partitions away. Client.cluster is one. Any
+// broker answers. Every method fails with a FanfareError; cluster.proto says which.
+import type { ClusterInfo } from './cluster-types.ts';
+import type { CallSettings, Connection } from './connection.ts';
+
+export class Cluster {
+  readonly #connection: Connection;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+  }
+
+  /** As the broker that answers sees it; with `partitions` every partition of every topic. */
+  async get(options: { readonly partitions?: boolean } & CallSettings = {}): Promise<ClusterInfo> {
+    const codec = await loadCodec();
+    const request = codec.encodeGetCluster(options.partitions ?? false);
+    return codec.decodeCluster(
+      await this.#connection.unary('/fanfare.v1.Cluster/GetCluster', request, options),
+    );
+  }
+
+  /**
+   * Asks a broker to give its partitions to the others and to take no new ones, or revokes that. Resolves at once: get() shows
+   * how far it is. NOT_FOUND: no living broker has that name. FAILED_PRECONDITION: it is the last one that is not drained.
+   */
+  async drain(name: string, options: { readonly revoke?: boolean } & CallSettings = {}): Promise<void> {
+    const codec = await loadCodec();
+    const request = codec.encodeDrainBroker(name, options.revoke ?? false);
+    await this.#connection.unary('/fanfare.v1.Cluster/DrainBroker', request, options);
+  }
+}
+
+function loadCodec() {
+  return import('./cluster-codec.ts');
+}

@@ -1,0 +1,268 @@
+// A consumer with a stream to each broker that owns partitions of the topic, following the routing table. Made through
+// consumer-stream.ts. Each stream is a leg; the credit is shared among them by how many partitions they own, so that never more
+// is outstanding than was granted.
+//
+// A partition that moves takes its leases with it, so acknowledgements go to the leg that brought the message and, when the
+// partition is another's by now, to that one as well: twice does no harm. The leg of a broker that owns nothing any more stays
+// for a while, since the table changes before the partitions do. While there is no table, while the credit is too small to be
+// shared, or while an owner can't be reached from here, a leg to any broker delivers what that broker can get.
+import { randomUUID } from 'node:crypto';
+import type { Connection } from './connection.ts';
+import type { ConsumerListener, ConsumerOptions, ConsumerStream, Leases } from './consumer-stream.ts';
+import { type FanfareError, toFanfareError } from './errors.ts';
+import type { MessageRange } from './frames.ts';
+import { RecentAcks } from './recent-acks.ts';
+import { type RouteTable, RouteWatch } from './routes.ts';
+import { SubscribeStream } from './subscribe-stream.ts';
+
+/** Without a table by then, brokers are left to find the owners. */
+const TABLE_WAIT_MS = 2_000;
+const CHECK_MS = 1_000;
+/** Longer than a hand-over or a failover takes. */
+const LINGER_MS = 10_000;
+/** An owner that can't be reached for so long while it is one. */
+const UNREACHABLE_MS = 5_000;
+
+interface Leg {
+  readonly stream: SubscribeStream;
+  /** When its broker was last an owner, by performance.now(). */
+  ownedMs: number;
+}
+
+export class DirectConsumer implements ConsumerStream {
+  readonly subscription: string;
+  readonly maxOutstandingMessages: number;
+  readonly maxOutstandingBytes: number;
+  readonly #connection: Connection;
+  readonly #options: ConsumerOptions;
+  readonly #topicOf: (subscription: string) => Promise<string>;
+  readonly #listener: ConsumerListener;
+  readonly #clientId: string;
+  /** By address; '': any broker. */
+  readonly #legs = new Map<string, Leg>();
+  readonly #legOf = new WeakMap<Leases, Leg>();
+  readonly #recentAcks = new RecentAcks();
+  /** The table has changed: acknowledgements are repeated at the next check, too. */
+  #repeatAcks = false;
+  #table: RouteTable = [];
+  #watch: RouteWatch | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #number = 0;
+  #isPaused = false;
+  #isOver = false;
+
+  constructor(
+    connection: Connection,
+    subscription: string,
+    options: ConsumerOptions,
+    topicOf: (subscription: string) => Promise<string>,
+    listener: ConsumerListener,
+  ) {
+    this.subscription = connection.subscriptionName(subscription);
+    this.maxOutstandingMessages = options.maxOutstandingMessages ?? 10_000;
+    this.maxOutstandingBytes = options.maxOutstandingBytes ?? 16 * 1024 * 1024;
+    this.#connection = connection;
+    this.#options = options;
+    this.#topicOf = topicOf;
+    this.#listener = listener;
+    this.#clientId = options.clientId ?? randomUUID();
+  }
+
+  open(): void {
+    this.#timer = setTimeout(() => this.#check(), TABLE_WAIT_MS);
+    this.#topicOf(this.subscription).then(
+      (topic) => this.#watchRoutes(topic),
+      // No topic, no table; a leg to any broker says what is wrong with the subscription.
+      (error) => this.#withoutTable(toFanfareError(error)),
+    );
+  }
+
+  ack(
+    leases: Leases,
+    logEpoch: number,
+    partition: number,
+    firstOffset: number,
+    lastOffset: number,
+    bytes: number,
+  ): void {
+    this.#recentAcks.add([{ logEpoch, partition, firstOffset, lastOffset }]);
+    const origin = this.#legOf.get(leases);
+    const owner = this.#legs.get(this.#table[partition] ?? '');
+    origin?.stream.ack(leases, logEpoch, partition, firstOffset, lastOffset, bytes);
+    if (owner !== origin) owner?.stream.ack(leases, logEpoch, partition, firstOffset, lastOffset, 0);
+  }
+
+  nack(leases: Leases, range: MessageRange): void {
+    const origin = this.#legOf.get(leases);
+    const owner = this.#legs.get(this.#table[range.partition] ?? '');
+    origin?.stream.nack(leases, range);
+    if (owner !== origin) owner?.stream.nack(leases, range);
+  }
+
+  extend(ranges: readonly MessageRange[], extendSeconds: number): boolean {
+    let all = true;
+    // A leg that does not hold a lease ignores its extension.
+    for (const { stream } of this.#legs.values()) {
+      const { owner } = stream;
+      const own = ranges.filter(({ partition }) => owner === undefined || this.#table[partition] === owner);
+      if (own.length > 0 && !stream.extend(own, extendSeconds)) all = false;
+    }
+    return all;
+  }
+
+  pause(): void {
+    this.#isPaused = true;
+    for (const { stream } of this.#legs.values()) stream.pause();
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    for (const { stream } of this.#legs.values()) stream.resume();
+  }
+
+  async close(): Promise<void> {
+    if (this.#isOver) return;
+    await this.#end(undefined);
+  }
+
+  #watchRoutes(topic: string): void {
+    if (this.#isOver) return;
+    this.#watch = new RouteWatch(this.#connection, topic, {
+      onTable: (table) => this.#onTable(table),
+      onNone: (error) => this.#withoutTable(error),
+    });
+  }
+
+  #withoutTable(_error: FanfareError): void {
+    this.#table = [];
+    this.#update();
+  }
+
+  #onTable(table: RouteTable): void {
+    this.#table = table;
+    this.#repeatAcks = true;
+    this.#update();
+    this.#sendRecentAcks();
+  }
+
+  /** Opens, closes and limits legs as the table and their state demand. */
+  #update(): void {
+    if (this.#isOver) return;
+    const nowMs = performance.now();
+    const weights = new Map<string, number>();
+    for (const address of this.#table) {
+      if (address !== undefined) weights.set(address, (weights.get(address) ?? 0) + 1);
+    }
+    const fits = this.maxOutstandingMessages >= 2 * (weights.size + 1);
+    if (!fits) weights.clear();
+    for (const address of weights.keys()) this.#leg(address).ownedMs = nowMs;
+    const unreachable = [...weights.keys()].some(
+      (address) => this.#leg(address).stream.failingMs > UNREACHABLE_MS,
+    );
+    // One share of the relay is as large as an average owner's.
+    if (weights.size === 0 || unreachable) {
+      this.#leg('').ownedMs = nowMs;
+      weights.set('', Math.max(1, Math.ceil(this.#table.length / Math.max(1, weights.size))));
+    }
+    for (const [address, leg] of this.#legs) {
+      if (weights.has(address)) continue;
+      const lingers = address !== '' && nowMs - leg.ownedMs < LINGER_MS && leg.stream.isOpen;
+      if (!lingers) this.#drop(address, leg);
+    }
+    this.#share(weights);
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#check(), CHECK_MS);
+  }
+
+  #check(): void {
+    this.#update();
+    if (!this.#repeatAcks) return;
+    // The new owner may not have been one yet when the table changed.
+    this.#repeatAcks = false;
+    this.#sendRecentAcks();
+  }
+
+  #leg(address: string): Leg {
+    let leg = this.#legs.get(address);
+    if (leg === undefined) {
+      const stream = new SubscribeStream(
+        this.#connection,
+        this.subscription,
+        {
+          ...this.#options,
+          clientId: this.#clientId,
+          // Until it has got its share.
+          maxOutstandingMessages: 1,
+          maxOutstandingBytes: 1,
+          nextNumber: () => ++this.#number,
+          ...(address !== '' && { owner: address }),
+        },
+        {
+          onResponse: (bytes, leases) => {
+            this.#legOf.set(leases, made);
+            this.#listener.onResponse(bytes, leases);
+          },
+          onInterrupted: (leases) => this.#listener.onInterrupted(leases),
+          onEnd: (error) => this.#onLegEnd(address, made, error),
+        },
+      );
+      const made: Leg = { stream, ownedMs: performance.now() };
+      leg = made;
+      this.#legs.set(address, leg);
+      if (this.#isPaused) stream.pause();
+      // After it has got its share, at the end of #update.
+      queueMicrotask(() => stream.open());
+    }
+    return leg;
+  }
+
+  #share(weights: ReadonlyMap<string, number>): void {
+    let total = 0;
+    for (const weight of weights.values()) total += weight;
+    for (const [address, { stream }] of this.#legs) {
+      const part = (weights.get(address) ?? 0) / total;
+      // A leg that lingers is to bring nothing new.
+      const messages = Math.max(1, Math.floor((this.maxOutstandingMessages - weights.size) * part));
+      stream.setLimits(messages, Math.max(1, Math.floor(this.maxOutstandingBytes * part)));
+    }
+  }
+
+  #drop(address: string, leg: Leg): void {
+    this.#legs.delete(address);
+    void leg.stream.close();
+  }
+
+  #sendRecentAcks(): void {
+    for (const { logEpoch, partition, firstOffset, lastOffset } of this.#recentAcks.ranges()) {
+      const owner = this.#legs.get(this.#table[partition] ?? '');
+      owner?.stream.ack(NO_LEASES, logEpoch, partition, firstOffset, lastOffset, 0);
+    }
+  }
+
+  #onLegEnd(address: string, leg: Leg, error: FanfareError | undefined): void {
+    if (this.#legs.get(address) !== leg) return;
+    this.#legs.delete(address);
+    if (error === undefined) return;
+    if (error.code !== 'NOT_FOUND' || address === '') {
+      void this.#end(error);
+      return;
+    }
+    // An owner may be the last to hear of a new subscription; if there is one, the next check opens the leg again.
+    this.#topicOf(this.subscription).catch((confirmed) => {
+      if (toFanfareError(confirmed).code === 'NOT_FOUND') void this.#end(error);
+    });
+  }
+
+  async #end(error: FanfareError | undefined): Promise<void> {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    clearTimeout(this.#timer);
+    this.#watch?.close();
+    const legs = [...this.#legs.values()];
+    this.#legs.clear();
+    await Promise.all(legs.map(({ stream }) => stream.close()));
+    this.#listener.onEnd(error);
+  }
+}
+
+const NO_LEASES: Leases = { number: 0, gone: false };
