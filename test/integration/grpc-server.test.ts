@@ -9,8 +9,8 @@ import {
   reflectionDescriptor,
 } from '../../services/broker/adapters/grpc/grpc-descriptors.ts';
 import { grpcService } from '../../services/broker/adapters/grpc/rpc.ts';
-import { AssertionError, BrokerError } from '../../services/broker/core/errors.ts';
 import type { BacklogReport } from '../../services/broker/core/backlog-report.ts';
+import { AssertionError, BrokerError } from '../../services/broker/core/errors.ts';
 import { Admin, StartPosition } from '../../services/gen/fanfare/v1/admin_pb.ts';
 import { Durability } from '../../services/gen/fanfare/v1/message_pb.ts';
 import { Routing } from '../../services/gen/fanfare/v1/routing_pb.ts';

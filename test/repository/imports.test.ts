@@ -22,7 +22,7 @@ const RULES: readonly { part: string; may: readonly string[]; packages: readonly
     ],
     packages: [],
   },
-  ...['grpc', 'embedded', 'node', 'otel'].map((adapter) => ({
+  ...['grpc', 'embedded', 'redis', 'node', 'otel'].map((adapter) => ({
     part: `services/broker/adapters/${adapter}/`,
     may: [
       `services/broker/adapters/${adapter}/`,
@@ -35,6 +35,7 @@ const RULES: readonly { part: string; may: readonly string[]; packages: readonly
     packages: {
       grpc: ['node:*', '@grpc/grpc-js', '@bufbuild/protobuf'],
       embedded: ['node:*', 'lmdb', 'zod'],
+      redis: ['node:*', 'ioredis'],
       node: ['node:*'],
       otel: ['node:*', '@opentelemetry/*'],
     }[adapter]!,
@@ -61,6 +62,14 @@ const RULES: readonly { part: string; may: readonly string[]; packages: readonly
     ],
     packages: ['node:*', 'commander'],
   },
+  { part: 'operator/api/', may: ['operator/api/'], packages: ['node:*'] },
+  { part: 'operator/core/', may: ['operator/core/', 'operator/api/'], packages: [] },
+  { part: 'operator/kube/', may: ['operator/kube/'], packages: ['node:*', '@kubernetes/client-node'] },
+  {
+    part: 'operator/keda/',
+    may: ['operator/keda/', 'operator/core/', 'services/gen/'],
+    packages: ['node:*', '@grpc/grpc-js', '@bufbuild/protobuf'],
+  },
 ];
 
 const root = join(import.meta.dirname, '../..');
@@ -68,7 +77,7 @@ const root = join(import.meta.dirname, '../..');
 test('imports point in the allowed directions', () => {
   const offences: string[] = [];
   let checked = 0;
-  for (const file of sources('services')) {
+  for (const file of [...sources('services'), ...sources('operator')]) {
     const rule = RULES.find(({ part }) => file.startsWith(part));
     if (rule === undefined) {
       if (!file.startsWith('services/gen/')) offences.push(`${file}: no rule covers it`);

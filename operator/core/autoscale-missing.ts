@@ -1,0 +1,74 @@
+// What is decided when the backlog is unknown or too old: nothing changes, until a fallback that the user has set says
+// otherwise. Called by autoscale.ts.
+//
+// Invariant: never to zero; not below what there is unless the fallback's behavior says so.
+import { type Fallback, type ScaleSpec, TICK_MS } from './autoscale-spec.ts';
+import { finish } from './autoscale-state.ts';
+import type { AutoscaleInputs, AutoscaleState, Decision, ScaleLimit } from './autoscale-types.ts';
+import { scaleDownLimit, scaleUpLimit, withMaximum } from './stabilize.ts';
+
+export function decideWithoutLoad(
+  spec: ScaleSpec,
+  before: AutoscaleState,
+  inputs: AutoscaleInputs,
+  nowMs: number,
+): Decision {
+  const current = inputs.currentReplicas;
+  const lastMs = before.freshMs ?? before.startedMs;
+  const missingMs = Math.max(0, nowMs - lastMs);
+  const fallback =
+    spec.fallback !== undefined && missingMs >= spec.fallback.failureThreshold * TICK_MS
+      ? fallbackReplicas(spec.fallback, current)
+      : undefined;
+  const bounded = Math.min(spec.maxReplicas, Math.max(spec.minReplicas, fallback ?? current));
+  const recommended = fallback === undefined ? bounded : stepwise(spec, before, current, bounded, nowMs);
+  // Time in which nothing is known is no time in which less was needed.
+  const windowMs = spec.behavior.scaleDown.stabilizationWindowSeconds * 1000;
+  const state: AutoscaleState = {
+    ...before,
+    highest: withMaximum(before.highest, { atMs: nowMs, replicas: Math.max(current, recommended) }, windowMs),
+    idleSinceMs: undefined,
+  };
+  const seconds = Math.round(missingMs / 1000);
+  const known =
+    before.freshMs === undefined
+      ? `no usable measurement of the backlog yet, for ${seconds} s`
+      : `the last measurement of the backlog is ${seconds} s old`;
+  const limitedBy: ScaleLimit | undefined = recommended === current ? 'StaleMetrics' : undefined;
+  return finish(spec, state, inputs, nowMs, {
+    recommended,
+    need: undefined,
+    active: current > 0,
+    reason: fallback === undefined ? 'MetricsUnavailable' : 'Fallback',
+    limitedBy,
+    opinions: [{ rule: 'metrics', replicas: fallback, says: known }],
+  });
+}
+
+function fallbackReplicas({ behavior, replicas }: Fallback, current: number): number {
+  const set = Math.max(1, replicas);
+  switch (behavior) {
+    case 'static':
+      return set;
+    case 'currentReplicas':
+      return Math.max(1, current);
+    case 'currentReplicasIfHigher':
+      return Math.max(set, current);
+    case 'currentReplicasIfLower':
+      return Math.max(1, Math.min(set, current));
+  }
+}
+
+function stepwise(
+  spec: ScaleSpec,
+  { changes }: AutoscaleState,
+  current: number,
+  wanted: number,
+  nowMs: number,
+): number {
+  const { scaleUp, scaleDown } = spec.behavior;
+  if (wanted > current) {
+    return Math.min(wanted, Math.max(spec.minReplicas, scaleUpLimit(current, scaleUp, changes, nowMs)));
+  }
+  return Math.min(spec.maxReplicas, Math.max(wanted, scaleDownLimit(current, scaleDown, changes, nowMs)));
+}

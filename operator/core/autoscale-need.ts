@@ -1,0 +1,165 @@
+// How many replicas the work asks for, rule by rule, before tolerance, windows and caps. Called by autoscale.ts.
+//
+// Invariant: each need rises, or stays, with the backlog and with the arrival rate.
+import { type CapacityState, rateOf, startupMsOf } from './autoscale-capacity.ts';
+import type { ScaleSpec } from './autoscale-spec.ts';
+import type { AutoscaleInputs, AutoscaleState, ScaleReason } from './autoscale-types.ts';
+import type { Load } from './rates.ts';
+
+/** What arrives in this time is always under way: it is no backlog to be drained. */
+const PIPELINE_SECONDS = 5;
+/** Arrivals beyond what is settled while messages are blocked are taken to be blocked too. */
+const SERVABLE_MARGIN = 1.15;
+/** Keys are shared among a partition's consumers by slot (services/broker/core/key-slots.ts): no more consumers get any. */
+const SLOTS_PER_PARTITION = 256;
+
+/** Time constant of Load.arrivalFast. */
+const FAST_SECONDS = 15;
+const PROBE_DOWN = 0.75;
+const PROBE_AFTER_MS = 120_000;
+
+/** What there is to do for replicas, in messages and messages per second. */
+export interface Work {
+  readonly backlog: number;
+  /** Of the backlog, what consumers hold: more replicas would not get it. */
+  readonly held: number;
+  readonly rateUp: number;
+  readonly rateDown: number;
+}
+
+export function workOf(load: Load, capacity: CapacityState): Work {
+  const fast = load.arrivalFast ?? 0;
+  const slow = load.arrivalSlow ?? fast;
+  // Blocked messages keep coming: with replicas to spare, what can be served is what is served.
+  const servable =
+    capacity.blockedMessages > 0 && load.ackRate !== undefined
+      ? load.ackRate * SERVABLE_MARGIN
+      : Number.POSITIVE_INFINITY;
+  return {
+    backlog: Math.max(0, load.messages - capacity.blockedMessages),
+    held: load.outstanding,
+    rateUp: Math.min(servable, Math.max(surely(fast), slow)),
+    rateDown: Math.min(servable, slow),
+  };
+}
+
+/** Of few messages a second the fast rate is mostly chance: less its own standard deviation, for what comes at random. */
+function surely(fastRate: number): number {
+  return Math.max(0, fastRate - Math.sqrt(fastRate / (2 * FAST_SECONDS)));
+}
+
+export interface DrainNeed {
+  /** Fractions of replicas. */
+  readonly up: number;
+  readonly down: number;
+}
+
+/** To keep up at the target utilization and, besides, to drain the backlog in half the drain time. */
+export function drainNeed(
+  spec: ScaleSpec,
+  work: Work,
+  perReplicaRate: number,
+  readyReplicas: number,
+  startupMs: number,
+): DrainNeed {
+  const utilization = spec.targetUtilizationPercent / 100;
+  const drainSeconds = Math.max(1, spec.drainTimeSeconds / 2);
+  const free = Math.max(work.held, work.rateUp * PIPELINE_SECONDS);
+  const short = Math.max(0, work.rateUp - perReplicaRate * readyReplicas);
+  // What piles up until new replicas are ready has to be drained as well.
+  const excess = Math.max(0, work.backlog + (short * startupMs) / 1000 - free);
+  return {
+    up: (work.rateUp / utilization + excess / drainSeconds) / perReplicaRate,
+    down: (work.rateDown / utilization + Math.max(0, work.backlog - free) / drainSeconds) / perReplicaRate,
+  };
+}
+
+export function depthNeed(spec: ScaleSpec, work: Work): number | undefined {
+  if (spec.targetBacklogPerReplica === undefined) return undefined;
+  return work.backlog / Math.max(1, spec.targetBacklogPerReplica);
+}
+
+/** A quarter more than are ready, while the oldest message is too old and replicas would help. */
+export function oldestAgeNeed(
+  spec: ScaleSpec,
+  load: Load,
+  capacity: CapacityState,
+  readyReplicas: number,
+): number | undefined {
+  const limit = spec.maxOldestAgeSeconds;
+  if (limit === undefined || load.oldestUnackedAgeMs === undefined) return undefined;
+  if (load.oldestUnackedAgeMs <= limit * 1000 || !capacity.saturated) return undefined;
+  return readyReplicas + Math.max(1, Math.ceil(readyReplicas / 4));
+}
+
+/** More replicas than this can't all have work. */
+export function usefulParallelism(inputs: AutoscaleInputs): number {
+  if (!inputs.ordered) return Number.POSITIVE_INFINITY;
+  const slots = Math.max(1, inputs.partitions) * SLOTS_PER_PARTITION;
+  return Math.max(1, Math.min(slots, inputs.activeKeys ?? slots));
+}
+
+/** The next number up that shares the partitions evenly, as long as there is one. */
+export function alignedToPartitions(replicas: number, partitions: number): number {
+  for (let count = replicas; count <= partitions; count += 1) {
+    if (count > 0 && partitions % count === 0) return count;
+  }
+  return replicas;
+}
+
+export interface Need {
+  /** Fractions of replicas, before any cap. Undefined: it is not known what a replica can do. */
+  readonly drainUp: number | undefined;
+  readonly drainDown: number | undefined;
+  readonly depth: number | undefined;
+  readonly age: number | undefined;
+  readonly up: number;
+  readonly down: number;
+  readonly reason: ScaleReason;
+}
+
+/** What each rule asks for, and what follows from it by the mode. */
+export function needOf(
+  spec: ScaleSpec,
+  state: AutoscaleState,
+  inputs: AutoscaleInputs,
+  load: Load,
+  work: Work,
+  nowMs: number,
+): Need {
+  const { capacity } = state;
+  const rate = rateOf(spec, capacity);
+  const drain =
+    rate === undefined
+      ? undefined
+      : drainNeed(spec, work, rate, inputs.readyReplicas, startupMsOf(capacity, nowMs));
+  const depth = spec.mode === 'Drain' ? undefined : depthNeed(spec, work);
+  const age = oldestAgeNeed(spec, load, capacity, inputs.readyReplicas);
+  const byDrain = spec.mode === 'Depth' && depth !== undefined ? undefined : drain;
+  let up = Math.max(byDrain?.up ?? 0, depth ?? 0);
+  let down = Math.max(byDrain?.down ?? 0, depth ?? 0);
+  if (byDrain === undefined && depth === undefined) {
+    up = inputs.currentReplicas;
+    down = inputs.currentReplicas * (mayProbeDown(state, work, nowMs) ? PROBE_DOWN : 1);
+  }
+  const reason = (depth ?? 0) > (byDrain?.up ?? 0) ? 'Depth' : 'Backlog';
+  return {
+    drainUp: drain?.up,
+    drainDown: drain?.down,
+    depth,
+    age,
+    up: Math.max(up, age ?? 0),
+    down: Math.max(down, age ?? 0),
+    reason: age !== undefined && age > up ? 'OldestAge' : reason,
+  };
+}
+
+/** With too many replicas nothing is ever learned: fewer, until they are busy. */
+function mayProbeDown({ capacity }: AutoscaleState, work: Work, nowMs: number): boolean {
+  const since = capacity.unsaturatedSinceMs;
+  return (
+    since !== undefined &&
+    nowMs - since >= PROBE_AFTER_MS &&
+    work.backlog <= Math.max(work.held, work.rateUp * PIPELINE_SECONDS)
+  );
+}

@@ -1,0 +1,8 @@
+// What the runtime tells people. Format and destination are main.ts's business.
+export interface Logger {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export const silent: Logger = { info: () => undefined, warn: () => undefined, error: () => undefined };

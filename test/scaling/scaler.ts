@@ -1,0 +1,18 @@
+// What the simulated autoscalers have in common: they see what is observed and say how many replicas there should be.
+import type { BacklogSample } from '../../operator/core/rates.ts';
+
+export interface Observed {
+  readonly second: number;
+  /** Wanted now. */
+  readonly replicas: number;
+  readonly ready: number;
+  /** Asks for the backlog: undefined while the source fails. */
+  readonly metric: () => BacklogSample | undefined;
+}
+
+export interface Scaler {
+  /** Whether pods that will go first finish what they hold, without new work. */
+  readonly handshake: boolean;
+  /** Called every second. The present replicas: no change. */
+  decide(observed: Observed): number;
+}
