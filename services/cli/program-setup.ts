@@ -32,6 +32,7 @@ export function addCerts(program: Command): void {
       .addOption(dataDir())
       .option('--principal <name>', 'a client certificate for spiffe://fanfare/{name}')
       .option('--server', 'a server certificate')
+      .option('--broker <name>', 'with --server: of a broker of a cluster, spiffe://fanfare/broker/{name}')
       .option('--host <name>', 'with --server: a name or address besides localhost; may be repeated', gather)
       .option('--days <count>', 'how long it is in force (default: 397)', parseCount(1))
       .option('--ca <file>', 'another CA')
@@ -39,7 +40,7 @@ export function addCerts(program: Command): void {
       .option('--out <path>', 'where to write {path}.crt and {path}.key')
       .action(async (flags) => (await run()).issueCertificate(flags)),
     `$ fanfare certs issue --principal team/billing --out billing
-$ fanfare certs issue --server --host broker-1.internal --out broker-1`,
+$ fanfare certs issue --server --broker broker-1 --host broker-1.internal --out broker-1`,
   );
   examples(
     withOutput(

@@ -6,7 +6,13 @@ import { encodeDefinition } from '../../services/broker/core/definition-codec.ts
 import type { DefinitionStore } from '../../services/broker/ports/definition-store.ts';
 import type { SubscriptionPlan, TopicPlan } from './scenario.ts';
 
-export async function putDefinitions(store: DefinitionStore, topics: readonly TopicPlan[]): Promise<void> {
+type FirstSubscription = Pick<SubscriptionPlan, 'name' | 'ordering' | 'ackDeadlineMs'>;
+
+interface FirstTopic extends Pick<TopicPlan, 'name' | 'partitions' | 'retentionMs' | 'retentionBytes'> {
+  readonly subscriptions: readonly FirstSubscription[];
+}
+
+export async function putDefinitions(store: DefinitionStore, topics: readonly FirstTopic[]): Promise<void> {
   for (const topic of topics) {
     const logEpoch = await store.nextIncarnation();
     await store.put('topic', topic.name, topicBody(topic, logEpoch), 0);
@@ -18,7 +24,7 @@ export async function putDefinitions(store: DefinitionStore, topics: readonly To
   }
 }
 
-function topicBody(topic: TopicPlan, logEpoch: number): string {
+function topicBody(topic: FirstTopic, logEpoch: number): string {
   return encodeDefinition({
     name: topic.name,
     partitions: topic.partitions,
@@ -34,7 +40,7 @@ function topicBody(topic: TopicPlan, logEpoch: number): string {
 }
 
 function subscriptionBody(
-  subscription: SubscriptionPlan,
+  subscription: FirstSubscription,
   topic: string,
   topicEpoch: number,
   incarnation: number,

@@ -1,4 +1,5 @@
 // Runs one seed from beginning to end and says what became of it. Called by the tests.
+import { withRejections } from './rejections.ts';
 import { drawScenario, type Scenario } from './scenario.ts';
 import { World, type WorldOptions } from './world.ts';
 
@@ -35,26 +36,4 @@ export async function runSeed(seed: number, options: RunOptions = {}): Promise<O
     lives: supervisor.lives,
     virtualMs: clock.monotonicMs(),
   };
-}
-
-/**
- * What the engine's loops throw has nobody to catch it: in production it ends the process, here the run. Returns what
- * `run` was rejected with.
- */
-async function withRejections(
-  onRejection: (error: unknown) => void,
-  run: () => Promise<void>,
-): Promise<unknown> {
-  const others = process.listeners('unhandledRejection');
-  process.removeAllListeners('unhandledRejection');
-  process.on('unhandledRejection', onRejection);
-  try {
-    await run();
-    return undefined;
-  } catch (error) {
-    return error;
-  } finally {
-    process.removeListener('unhandledRejection', onRejection);
-    for (const other of others) process.on('unhandledRejection', other);
-  }
 }

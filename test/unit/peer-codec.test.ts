@@ -1,14 +1,16 @@
-// adapters/grpc/peer-codec: what a link carries arrives as it was sent, and what is no message of a peer is refused.
+// adapters/grpc/peer-requests and peer-answers: what a link carries arrives as it was sent, and what is no message of a peer is refused.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import {
   answerBytes,
   decodeAnswers,
-  decodeRequests,
   encodeAnswers,
+} from '../../services/broker/adapters/grpc/peer-answers.ts';
+import {
+  decodeRequests,
   encodeRequests,
   requestBytes,
-} from '../../services/broker/adapters/grpc/peer-codec.ts';
+} from '../../services/broker/adapters/grpc/peer-requests.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { PeerAnswer, PeerRequest } from '../../services/broker/ports/peer.ts';
 import { cases } from '../support/property.ts';

@@ -4,6 +4,7 @@ import { fromBinary } from '@bufbuild/protobuf';
 import { beforeEach, expect, test } from 'vitest';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
 import { PEER_WINDOW_BYTES } from '../../services/broker/engine/peer-sink.ts';
+import { LEG_LINGER_MS } from '../../services/broker/engine/relay-consumer.ts';
 import { BEAT_MS, SILENT_BEATS } from '../../services/broker/engine/relay-link.ts';
 import { SubscribeResponseSchema } from '../../services/gen/fanfare/v1/subscriber_pb.ts';
 import { MemoryPeers } from '../support/memory-peers.ts';
@@ -359,8 +360,58 @@ test('a backlog that is not known is none at all, and a first message is heard o
   await run(nodes[2]!.stores.ownership.release(second!, ownerEpoch, note));
   await run(nodes[1]!.own(second!));
   expect(await run(asked)).toMatchObject([{ messages: 1 }]);
+  routes.set(second!, 'nobody');
+  await expect(run(nodes[0]!.backlog.report(PROJECT, []))).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  routes.set(second!, 'y');
   peers.separate('x', 'y');
   await expect(run(nodes[0]!.backlog.report(PROJECT, []))).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+});
+
+test('a hand-over that is late costs no lease, and what was settled before the consumer left is settled', async () => {
+  const [id] = await cluster(1, () => 1);
+  await subscriptions('audit');
+  const name = `${PROJECT}/subscriptions/audit`;
+  const consumer = nodes[0]!.subscribe('audit', { manual: true });
+  await run(nodes[0]!.publish(numbers(10)));
+  await clock.runUntil(() => consumer.messages.length === 10);
+  const extend = consumer.messages.map((message) => operationOf('extend', message, 300));
+  consumer.consumer.settle({ operations: extend });
+  await clock.advance(50);
+  // It is to go to Z, and for longer than the consumer stays at Y nothing comes of it.
+  routes.set(id!, 'z');
+  await clock.advance(3 * LEG_LINGER_MS);
+  const [report] = await run(nodes[1]!.broker.backlog.report(PROJECT, [name]).then((reports) => reports));
+  expect(report).toMatchObject({ messages: 10, outstandingMessages: 10 });
+  const { ownerEpoch, note } = await run(nodes[1]!.broker.partitions.handOver(id!));
+  await run(nodes[1]!.stores.ownership.release(id!, ownerEpoch, note));
+  // Nobody owns it, so nobody can be told yet.
+  consumer.ack(consumer.messages);
+  consumer.consumer.leave();
+  const other = nodes[0]!.subscribe('audit');
+  await clock.advance(500);
+  await run(nodes[2]!.own(id!));
+  await clock.advance(1_000);
+  expect(await run(nodes[0]!.backlog.report(PROJECT, [name]))).toMatchObject([
+    { messages: 0, outstandingMessages: 0 },
+  ]);
+  expect(other.messages).toEqual([]);
+});
+
+test('what a consumer settled while nobody was to own the partition is settled although it has left', async () => {
+  const [id] = await cluster(1, () => 1);
+  await subscriptions('audit');
+  const consumer = nodes[0]!.subscribe('audit', { manual: true });
+  await run(nodes[0]!.publish(numbers(3)));
+  await clock.runUntil(() => consumer.messages.length === 3);
+  peers.kill('y');
+  routes.remove('y');
+  consumer.ack(consumer.messages);
+  await clock.advance(1_000);
+  consumer.consumer.leave();
+  routes.set(id!, 'z');
+  await run(nodes[2]!.own(id!));
+  await clock.advance(1_000);
+  expect(await run(nodes[0]!.backlog.report(PROJECT, []))).toMatchObject([{ messages: 0 }]);
 });
 
 test('nothing is left behind when all have gone', async () => {

@@ -326,6 +326,12 @@ export class Broker {
     if (operations.length === 0) return;
     const touched: ReadonlySet<Dispatcher> = runtime.settle(0, { operations });
     if (touched.size === 0 || !operations.some(({ kind }) => kind === 'ack')) return;
+    // An ack of what this owner has never had: another may own the partition by now, which a commit finds out.
+    for (const dispatcher of touched) {
+      const { id, bounds } = dispatcher.owner;
+      if (operations.some(({ partition, last }) => partition === id.partition && last >= bounds.endOffset))
+        this.#committer.now(dispatcher);
+    }
     await this.#committer.flushed();
     for (const { owner, closed } of touched) {
       if (closed && owner.closed) throw MOVED;

@@ -116,6 +116,8 @@ export class CursorCommitter {
       if (!(error instanceof BrokerError)) throw error;
       stats.cursorCommitFailures += 1;
       logger.warn({ reason: error.message }, 'cursors cannot be committed: trying again');
+      // The store went back: owners claim their partitions again, and restore what is missing.
+      if (error.code === 'FAILED_PRECONDITION') for (const { owner } of holders) owner.verify(true);
       return false;
     }
   }

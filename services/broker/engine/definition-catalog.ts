@@ -94,13 +94,17 @@ export class DefinitionCatalog {
     }
   }
 
-  /** Takes up what other brokers have written since. Rejects if the store does not answer. */
+  /** Takes up what other brokers have written since. Rejects if the store does not answer, or if a change is not in effect yet. */
   async refresh(): Promise<void> {
+    let failure: BrokerError | undefined;
     const stored = new Map((await this.#store.list()).map((each) => [`${each.kind} ${each.name}`, each]));
     const changed = new Map<string, { kind: DefinitionKind; name: string }>();
-    for (const [key, { kind, name, revision }] of stored) {
+    for (const [key, each] of stored) {
+      const { kind, name, revision } = each;
       const known = this.#tombstones.get(key) ?? this.#live(kind, name);
-      if (known?.definition.revision !== revision) changed.set(key, { kind, name });
+      // Deleted and created again since the last look, it may be at the same revision.
+      if (known?.definition.revision !== revision || !isSame(known, decode(each).entry))
+        changed.set(key, { kind, name });
     }
     for (const { definition: topic } of this.#allLive('topic')) {
       if (!stored.has(`topic ${topic.name}`))
@@ -124,9 +128,11 @@ export class DefinitionCatalog {
             error,
             name,
           });
+          if (error instanceof BrokerError) failure ??= error;
         }
       });
     }
+    if (failure !== undefined) throw failure;
   }
 
   *#allLive(kind: DefinitionKind): IterableIterator<Entry> {

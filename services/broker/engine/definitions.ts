@@ -98,7 +98,7 @@ export class Definitions {
     return this.#catalog.finishChanges();
   }
 
-  /** Takes up what other brokers have written since. UNAVAILABLE; what was taken up till then stays. */
+  /** Takes up what other brokers have written since. Rejects if not all of it is in effect: call it again. */
   refresh(): Promise<void> {
     return this.#catalog.refresh();
   }

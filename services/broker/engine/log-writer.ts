@@ -122,16 +122,9 @@ export class LogWriter {
     }
   }
 
-  /** Whether the store still has everything up to `end`; if not, brings it there. UNAVAILABLE: it does not say. */
+  /** Looks whether the store still has the claim and everything up to `end`, and puts right what it has not. */
   async verify(end: number): Promise<'same' | 'lost'> {
-    try {
-      await this.#lookFor(end, end);
-      return 'same';
-    } catch (error) {
-      if (error instanceof LostClaim || asBrokerError(error).code === 'ABORTED') return 'lost';
-      if (asBrokerError(error).code === 'UNAVAILABLE') return 'same';
-      return (await this.#tryRestore(end, end)) === 'lost' ? 'lost' : 'same';
-    }
+    return (await this.#tryRestore(end, end)) === 'lost' ? 'lost' : 'same';
   }
 
   /** Whether the store had gone back since the last call: cursors may have, too. */

@@ -125,9 +125,9 @@ export class PartitionOwner {
     this.#work();
   }
 
-  /** Looks whether the store still has what it has acknowledged. */
-  verify(): void {
-    if (!this.#options.writer.holdsRecent || this.#closed !== undefined) return;
+  /** Looks whether the store still has what it has acknowledged; unless `suspected` only if there is something to lose. */
+  verify(suspected = false): void {
+    if (this.#closed !== undefined || !(suspected || this.#options.writer.holdsRecent)) return;
     this.#verify = true;
     this.#work();
   }
@@ -303,8 +303,9 @@ export class PartitionOwner {
       { partition: formatPartitionId(this.id), ownerEpoch: this.ownerEpoch },
       'a write was refused: another broker owns the partition now',
     );
-    this.close(MOVED);
+    // Nobody finds it any more before what waits is moved: it must not come back here.
     this.#options.onLost(this);
+    this.close(MOVED);
   }
 
   #answer(group: readonly Waiting[], expectedEnd: number): void {

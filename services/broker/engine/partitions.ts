@@ -223,7 +223,8 @@ export class Partitions implements PartitionHost {
   #formerLeases({ handOver }: Claim, partition: string): Map<number, readonly FormerLease[]> {
     const nowMs = this.#options.context.clock.monotonicMs();
     const former = new Map<number, readonly FormerLease[]>();
-    if (handOver === undefined) return former;
+    // Empty: let go without having been opened, or not in order.
+    if (handOver === undefined || handOver.length === 0) return former;
     try {
       for (const { incarnation, leases } of decodeHandOver(handOver)) {
         former.set(

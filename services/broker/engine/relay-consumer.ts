@@ -9,16 +9,15 @@
 // A leg stays for a while when its broker is to have no partition any more: until the hand-over it still delivers, and were
 // the consumer to leave, its leases would end.
 
-import { bytesOf } from '../core/credit.ts';
 import { CreditShares, type ShareOrder } from '../core/credit-shares.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
 import type { BrokerError } from '../core/errors.ts';
 import type { SettleOperation, SettleRequest } from '../core/settle-request.ts';
-import { CachedChunk } from './chunk-cache.ts';
-import { type Consumer, type ConsumerSink, DeliveredMessages } from './consumer.ts';
+import type { Consumer, ConsumerSink, DeliveredMessages } from './consumer.ts';
 import type { EngineContext } from './context.ts';
 import type { Peers } from './peers.ts';
 import { type Leg, type LegHost, LocalLeg, RemoteLeg } from './relay-leg.ts';
+import { RelayQueue } from './relay-queue.ts';
 import type { RelaySessionIds } from './relay-session.ts';
 import { KeptSettles } from './relay-settles.ts';
 import type { Route, Routes } from './routes.ts';
@@ -38,7 +37,7 @@ export interface RelayConsumerOptions {
   readonly topic: () => TopicDefinition;
   /** The owners of the topic's partitions, by member id. */
   readonly owners: (topic: TopicDefinition) => ReadonlyMap<string, Route>;
-  /** Settles what is still kept when the consumer leaves. */
+  /** Settles what nobody could be told of before the consumer left. */
   readonly settleLater: (operations: readonly SettleOperation[]) => void;
   /** It wants its turn now and then: CreditShares.restless. */
   readonly onRestless: () => void;
@@ -49,11 +48,6 @@ export interface RelayConsumerOptions {
 export const LEG_LINGER_MS = 10_000;
 const FIRST_RETRY_MS = 10;
 const MAX_RETRY_MS = 250;
-
-interface Queued {
-  readonly leg: RemoteLeg;
-  readonly messages: DeliveredMessages;
-}
 
 export class RelayConsumer implements Consumer, LegHost {
   readonly subscription: string;
@@ -70,8 +64,7 @@ export class RelayConsumer implements Consumer, LegHost {
   readonly #legs = new Map<string, RemoteLeg>();
   /** Ends the linger of a leg that is not wanted any more. */
   readonly #lingering = new Map<Leg, () => void>();
-  /** Bounded by what owners send ahead of `taken`. */
-  readonly #queue: Queued[] = [];
+  readonly #queue = new RelayQueue<RemoteLeg>();
   readonly #kept = new KeptSettles();
   #retryMs = FIRST_RETRY_MS;
   #cancelRetry: (() => void) | undefined;
@@ -150,13 +143,13 @@ export class RelayConsumer implements Consumer, LegHost {
     this.#cancelRetry?.();
     for (const cancel of this.#lingering.values()) cancel();
     this.#lingering.clear();
-    this.#queue.length = 0;
+    this.#queue.clear();
     this.#local.leave(keepLeases);
     for (const leg of this.#legs.values()) leg.leave(keepLeases);
     this.#legs.clear();
     const nowMs = this.#options.context.clock.monotonicMs();
     const kept = this.#kept.partitions.flatMap((partition) => this.#kept.take(partition, nowMs));
-    if (kept.length > 0) this.#options.settleLater(kept);
+    this.#settleLater(kept);
     this.#options.onLeft();
     for (const resolve of this.#whenQuiet?.splice(0) ?? []) resolve();
   }
@@ -216,8 +209,7 @@ export class RelayConsumer implements Consumer, LegHost {
 
   left(leg: RemoteLeg): void {
     // Their leases have ended with it: others may be given them by now.
-    const kept = this.#queue.filter((queued) => queued.leg !== leg);
-    this.#queue.splice(0, this.#queue.length, ...kept);
+    this.#queue.drop(leg);
     this.#unconfirmed.delete(leg);
     this.#apply(this.#shares.leave(leg));
     if (this.#lingering.has(leg)) this.#drop(leg);
@@ -227,7 +219,7 @@ export class RelayConsumer implements Consumer, LegHost {
   delivered(leg: RemoteLeg, messages: DeliveredMessages): void {
     if (this.#left) return;
     if (this.#queue.length === 0 && this.#sink.writable) this.#give(leg, messages);
-    else this.#queue.push({ leg, messages: compact(messages) });
+    else this.#queue.push(leg, messages);
   }
 
   credited(leg: Leg, sequence: number, outstandingMessages: number): void {
@@ -244,8 +236,8 @@ export class RelayConsumer implements Consumer, LegHost {
   }
 
   bounced(operations: readonly SettleOperation[]): void {
-    if (this.#left) return;
-    for (const operation of operations) this.#keep(operation);
+    if (this.#left) this.#settleLater(operations);
+    else for (const operation of operations) this.#keep(operation);
   }
 
   drained(): void {
@@ -298,7 +290,7 @@ export class RelayConsumer implements Consumer, LegHost {
 
   #flush(): void {
     while (this.#queue.length > 0 && this.#sink.writable && !this.#left) {
-      const { leg, messages } = this.#queue.shift()!;
+      const { leg, messages } = this.#queue.shift();
       this.#give(leg, messages);
     }
     this.#checkQuiet();
@@ -320,6 +312,12 @@ export class RelayConsumer implements Consumer, LegHost {
   #keep(operation: SettleOperation): void {
     this.#kept.add(operation, this.#options.context.clock.monotonicMs());
     this.#retryLater();
+  }
+
+  /** It has left: with its leases gone only its acks still mean something. */
+  #settleLater(operations: readonly SettleOperation[]): void {
+    const acks = operations.filter(({ kind }) => kind === 'ack');
+    if (acks.length > 0) this.#options.settleLater(acks);
   }
 
   #sendKept(): void {
@@ -372,23 +370,4 @@ export class RelayConsumer implements Consumer, LegHost {
     this.#apply(this.#shares.leave(leg));
     this.#checkQuiet();
   }
-}
-
-/** What waits must not hold a large chunk for the sake of a few messages. */
-function compact(messages: DeliveredMessages): DeliveredMessages {
-  const { chunk, runs, partition } = messages;
-  const first = runs.reduce((lowest, run) => Math.min(lowest, run.first), chunk.endOffset);
-  const last = runs.reduce((highest, run) => Math.max(highest, run.last), 0);
-  if (4 * messages.bytes > chunk.byteLength) return messages;
-  if (4 * bytesOf(chunk, first, last) > chunk.byteLength) return messages;
-  const ends = chunk.ends();
-  const from = first === chunk.firstOffset ? 0 : ends[first - chunk.firstOffset - 1]!;
-  const copy = new CachedChunk({
-    firstOffset: first,
-    count: last - first + 1,
-    publishTimeMs: chunk.publishTimeMs,
-    startByte: chunk.startByte + from,
-    bytes: Buffer.from(chunk.bytes.subarray(from, ends[last - chunk.firstOffset]!)),
-  });
-  return new DeliveredMessages(partition, copy, runs, messages.messages, messages.bytes);
 }

@@ -63,6 +63,10 @@ export class RelayLink implements PeerLinkEvents {
   readonly #settles = new Map<number, Waiting<readonly SettleOperation[]>>();
   readonly #backlogs = new Map<number, Waiting<readonly BacklogReport[]>>();
   readonly #consumers = new Map<number, AttachedConsumer>();
+  /** Detached, but what they settled may come back yet: until a question asked after that is answered. */
+  readonly #leaving = new Map<number, { readonly consumer: AttachedConsumer; readonly asked: number }>();
+  #asked = 0;
+  #answered = 0;
   readonly #chunks = new Map<number, { readonly partition: PartitionId; readonly chunk: CachedChunk }>();
   #keepFrom = 0;
   #lastNumber = 0;
@@ -117,8 +121,12 @@ export class RelayLink implements PeerLinkEvents {
 
   /** What an attached consumer has to say. */
   tell(request: PeerRequest & { readonly consumer: number }): void {
-    if (!this.#consumers.has(request.consumer)) return;
-    if (request.kind === 'detach') this.#consumers.delete(request.consumer);
+    const consumer = this.#consumers.get(request.consumer);
+    if (consumer === undefined) return;
+    if (request.kind === 'detach') {
+      this.#consumers.delete(request.consumer);
+      this.#leaving.set(request.consumer, { consumer, asked: this.#asked });
+    }
     this.#send(request);
   }
 
@@ -162,7 +170,9 @@ export class RelayLink implements PeerLinkEvents {
         this.#consumers.get(answer.consumer)?.wants(answer.more);
         break;
       case 'bounced':
-        this.#consumers.get(answer.consumer)?.bounced(answer.operations);
+        (this.#consumers.get(answer.consumer) ?? this.#leaving.get(answer.consumer)?.consumer)?.bounced(
+          answer.operations,
+        );
         break;
       case 'ended':
         take(this.#consumers, answer.consumer)?.ended(new BrokerError(answer.code, answer.message));
@@ -171,6 +181,7 @@ export class RelayLink implements PeerLinkEvents {
         take(this.#settles, answer.call)?.resolve(answer.bounced);
         break;
       case 'backlogs':
+        if (answer.call === 0) this.#heardBack();
         take(this.#backlogs, answer.call)?.resolve(answer.reports);
         break;
       default:
@@ -188,6 +199,7 @@ export class RelayLink implements PeerLinkEvents {
     this.state = 'closed';
     this.#cancelBeat();
     this.#chunks.clear();
+    this.#leaving.clear();
     const gone = new BrokerError(
       'UNAVAILABLE',
       `the link to broker ${this.route.name} has closed: try again`,
@@ -222,7 +234,13 @@ export class RelayLink implements PeerLinkEvents {
 
   /** Of nobody's: the answer is a sign of life. */
   #ask(): void {
+    this.#asked += 1;
     this.#send({ kind: 'backlog', call: 0, parent: '', names: [] });
+  }
+
+  #heardBack(): void {
+    this.#answered += 1;
+    for (const [number, { asked }] of this.#leaving) if (asked < this.#answered) this.#leaving.delete(number);
   }
 
   /** Counts beats, not time: a process that stood still itself must not take the other for dead. */

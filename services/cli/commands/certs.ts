@@ -10,6 +10,7 @@ interface IssueFlags {
   readonly dataDir: string;
   readonly principal?: string;
   readonly server?: boolean;
+  readonly broker?: string;
   readonly host?: readonly string[];
   readonly days?: number;
   readonly ca?: string;
@@ -37,6 +38,9 @@ export async function issueCertificate(flags: IssueFlags): Promise<void> {
   if ((flags.principal !== undefined) === (flags.server === true)) {
     throw new CliError('give --principal NAME for a client, or --server for a broker', EXIT.usage);
   }
+  if (flags.broker !== undefined && flags.server !== true) {
+    throw new CliError('--broker goes with --server: add it', EXIT.usage);
+  }
   const folder = join(flags.dataDir, 'certs');
   const ca = {
     cert: await required(flags.ca ?? join(folder, 'ca.crt')),
@@ -46,7 +50,11 @@ export async function issueCertificate(flags: IssueFlags): Promise<void> {
   const days = flags.days === undefined ? {} : { days: flags.days };
   const pair =
     flags.principal === undefined
-      ? await issueServer(ca, { hosts: flags.host ?? [], ...days })
+      ? await issueServer(ca, {
+          hosts: flags.host ?? [],
+          ...(flags.broker !== undefined && { broker: flags.broker }),
+          ...days,
+        })
       : await issueClient(ca, { principal: flags.principal, ...days });
   const base = flags.out ?? join(folder, (flags.principal ?? 'server').replaceAll('/', '-'));
   const paths = { cert: resolve(`${base}.crt`), key: resolve(`${base}.key`) };

@@ -21,7 +21,8 @@ import type { Clock } from '../../ports/clock.ts';
 import type { PeerConnector, PeerLink, PeerLinkEvents, PeerRequest } from '../../ports/peer.ts';
 import { type BrokerPrincipals, checkBrokerIdentity } from './broker-identity.ts';
 import { FROM_HEADER, TO_HEADER } from './peer.ts';
-import { decodeAnswers, encodeRequests, requestBytes } from './peer-codec.ts';
+import { decodeAnswers } from './peer-answers.ts';
+import { encodeRequests, requestBytes } from './peer-requests.ts';
 import { PeerWriter } from './peer-writer.ts';
 
 export interface PeerConnectorOptions {

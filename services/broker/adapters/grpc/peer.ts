@@ -10,7 +10,8 @@ import type { Clock } from '../../ports/clock.ts';
 import type { PeerAnswer, PeerLinkHandler, PeerLinkServer } from '../../ports/peer.ts';
 import type { BrokerPrincipals } from './broker-identity.ts';
 import { type BidiCall, http2StreamOf } from './frame-writer.ts';
-import { answerBytes, decodeRequests, encodeAnswers } from './peer-codec.ts';
+import { answerBytes, encodeAnswers } from './peer-answers.ts';
+import { decodeRequests } from './peer-requests.ts';
 import { PeerWriter, type WriterOptions } from './peer-writer.ts';
 import { type GrpcService, grpcService, type RpcBorder } from './rpc.ts';
 

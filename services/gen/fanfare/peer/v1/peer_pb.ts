@@ -4,7 +4,7 @@
 
 // What brokers of one cluster say to each other. Not an API for others: a certificate must say that its holder is a
 // broker, and messages change with the broker's version. services/broker/ports/peer.ts says what each of them means;
-// adapters/grpc/peer-codec.ts is the only one that knows both.
+// adapters/grpc/peer-requests.ts and peer-answers.ts alone know both.
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";

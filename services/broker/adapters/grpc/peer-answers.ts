@@ -1,7 +1,7 @@
-// peer.proto's messages ↔ ports/peer.ts' objects. Called by peer.ts and peer-connector.ts only.
+// What an owner says on a link: PeerAnswer ↔ peer.proto's Answer. Called by peer.ts (encode) and peer-connector.ts (decode).
 //
-// The bytes of chunks and publishes are not copied: objects become a list of buffers, some of which are the engine's own, and
-// what is decoded are views of the message that was received.
+// The bytes of chunks are not copied: objects become a list of buffers, some of which are the engine's own, and what is decoded
+// are views of the message that was received.
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import {
   type Answer,
@@ -9,35 +9,32 @@ import {
   type BacklogReport as BacklogMessage,
   type BacklogReportSchema,
   ChunkSchema,
-  LinkRequestSchema,
   LinkResponseSchema,
-  Operation_Kind,
-  type OperationSchema,
-  type Partition,
-  PublishSchema,
-  type Request,
-  RequestSchema,
-  type Operation as WireOperation,
 } from '../../../gen/fanfare/peer/v1/peer_pb.ts';
 import type { BacklogReport } from '../../core/backlog-report.ts';
-import { BrokerError, type ErrorCode } from '../../core/errors.ts';
-import type { PartitionId } from '../../core/partition.ts';
-import type { SettleOperation } from '../../core/settle-request.ts';
-import { varintLength, writeVarint } from '../../core/wire.ts';
-import type { PeerAnswer, PeerRequest } from '../../ports/peer.ts';
+import type { ErrorCode } from '../../core/errors.ts';
+import type { PeerAnswer } from '../../ports/peer.ts';
+import {
+  item,
+  nested,
+  number,
+  OBJECT_BYTES,
+  OPERATION_BYTES,
+  operationOf,
+  partitionOf,
+  unreadable,
+  view,
+  wireOperation,
+  wirePartition,
+} from './peer-wire.ts';
 
-/** Field 1, length-delimited: of LinkRequest.requests and LinkResponse.answers. */
-const ITEM = 0x0a;
-/** Request.publish and Publish.messages; Answer.chunk and Chunk.bytes. */
-const PUBLISH = 0x0a;
-const PUBLISH_MESSAGES = 0x2a;
+/** Answer.chunk and Chunk.bytes. */
 const CHUNK = 0x1a;
+
 const CHUNK_BYTES = 0x42;
 
-/** LinkRequest, in parts. */
-export function encodeRequests(requests: readonly PeerRequest[]): Buffer[] {
-  return requests.flatMap(encodeRequest);
-}
+/** A report of backlog, encoded, about. */
+const REPORT_BYTES = 200;
 
 /** LinkResponse, in parts. What several consumers get alike is said once. */
 export function encodeAnswers(answers: readonly PeerAnswer[]): Buffer[] {
@@ -59,12 +56,13 @@ export function encodeAnswers(answers: readonly PeerAnswer[]): Buffer[] {
   return parts;
 }
 
-/** Of a request as encoded, about. */
-export function requestBytes(request: PeerRequest): number {
-  if (request.kind === 'publish') return OBJECT_BYTES + request.messages.length;
-  if (request.kind === 'settle' || request.kind === 'settleUnary')
-    return OBJECT_BYTES + request.operations.length * OPERATION_BYTES;
-  return OBJECT_BYTES;
+/** LinkResponse. INVALID_ARGUMENT if it is none. */
+export function decodeAnswers(bytes: Buffer): PeerAnswer[] {
+  try {
+    return fromBinary(LinkResponseSchema, bytes).answers.flatMap(answersOf);
+  } catch (cause) {
+    throw unreadable(cause);
+  }
 }
 
 /** Of an answer as encoded, about. */
@@ -73,19 +71,6 @@ export function answerBytes(answer: PeerAnswer): number {
   if (answer.kind === 'deliver') return OBJECT_BYTES + answer.runs.length * OPERATION_BYTES;
   if (answer.kind === 'backlogs') return OBJECT_BYTES + answer.reports.length * REPORT_BYTES;
   return OBJECT_BYTES;
-}
-
-const OBJECT_BYTES = 32;
-const OPERATION_BYTES = 20;
-const REPORT_BYTES = 200;
-
-function encodeRequest(request: PeerRequest): Buffer[] {
-  if (request.kind === 'publish') {
-    const { call, topic, partition, attempt, messages } = request;
-    const head = { call: BigInt(call), topic, partition: wirePartition(partition), attempt: BigInt(attempt) };
-    return nested(PUBLISH, toBinary(PublishSchema, create(PublishSchema, head)), PUBLISH_MESSAGES, messages);
-  }
-  return [item(toBinary(RequestSchema, create(RequestSchema, { kind: requestKind(request) })))];
 }
 
 function encodeAnswer(answer: Exclude<PeerAnswer, { kind: 'deliver' }>): Buffer[] {
@@ -102,119 +87,6 @@ function encodeAnswer(answer: Exclude<PeerAnswer, { kind: 'deliver' }>): Buffer[
     return nested(CHUNK, toBinary(ChunkSchema, head), CHUNK_BYTES, answer.bytes);
   }
   return [item(toBinary(AnswerSchema, create(AnswerSchema, { kind: answerKind(answer) })))];
-}
-
-/** LinkRequest. INVALID_ARGUMENT if it is none. */
-export function decodeRequests(bytes: Buffer): PeerRequest[] {
-  try {
-    return fromBinary(LinkRequestSchema, bytes).requests.map(requestOf);
-  } catch (cause) {
-    throw unreadable(cause);
-  }
-}
-
-/** LinkResponse. INVALID_ARGUMENT if it is none. */
-export function decodeAnswers(bytes: Buffer): PeerAnswer[] {
-  try {
-    return fromBinary(LinkResponseSchema, bytes).answers.flatMap(answersOf);
-  } catch (cause) {
-    throw unreadable(cause);
-  }
-}
-
-function requestKind(
-  request: Exclude<PeerRequest, { kind: 'publish' }>,
-): NonNullable<MessageInitShape<typeof RequestSchema>['kind']> {
-  switch (request.kind) {
-    case 'attach': {
-      const { consumer, subscription, incarnation, hash } = request;
-      const value = { consumer: BigInt(consumer), subscription, incarnation: BigInt(incarnation), hash };
-      return { case: 'attach', value };
-    }
-    case 'credit': {
-      const value = {
-        consumer: BigInt(request.consumer),
-        sequence: BigInt(request.sequence),
-        maxOutstandingMessages: BigInt(request.maxOutstandingMessages),
-        maxOutstandingBytes: BigInt(request.maxOutstandingBytes),
-        ackDeadlineMs: BigInt(request.ackDeadlineMs),
-      };
-      return { case: 'credit', value };
-    }
-    case 'taken':
-      return {
-        case: 'taken',
-        value: { consumer: BigInt(request.consumer), bytes: BigInt(request.bytes) },
-      };
-    case 'settle': {
-      const operations = request.operations.map(wireOperation);
-      return { case: 'settle', value: { consumer: BigInt(request.consumer), operations } };
-    }
-    case 'detach': {
-      const { consumer, keepLeases } = request;
-      return { case: 'detach', value: { consumer: BigInt(consumer), keepLeases } };
-    }
-    case 'settleUnary': {
-      const { call, subscription } = request;
-      const operations = request.operations.map(wireOperation);
-      return { case: 'settleUnary', value: { call: BigInt(call), subscription, operations } };
-    }
-    case 'backlog': {
-      const { call, parent, names } = request;
-      return { case: 'askBacklog', value: { call: BigInt(call), parent, names: [...names] } };
-    }
-    default:
-      return { case: 'watchFirstMessages', value: {} };
-  }
-}
-
-function requestOf({ kind: { case: kind, value } }: Request): PeerRequest {
-  switch (kind) {
-    case 'publish':
-      return {
-        kind,
-        call: number(value.call),
-        topic: value.topic,
-        partition: partitionOf(value.partition),
-        attempt: number(value.attempt),
-        messages: view(value.messages),
-      };
-    case 'attach': {
-      const { subscription, hash } = value;
-      return {
-        kind,
-        consumer: number(value.consumer),
-        subscription,
-        incarnation: number(value.incarnation),
-        hash,
-      };
-    }
-    case 'credit':
-      return {
-        kind,
-        consumer: number(value.consumer),
-        sequence: number(value.sequence),
-        maxOutstandingMessages: number(value.maxOutstandingMessages),
-        maxOutstandingBytes: number(value.maxOutstandingBytes),
-        ackDeadlineMs: number(value.ackDeadlineMs),
-      };
-    case 'taken':
-      return { kind, consumer: number(value.consumer), bytes: number(value.bytes) };
-    case 'settle':
-      return { kind, consumer: number(value.consumer), operations: value.operations.map(operationOf) };
-    case 'detach':
-      return { kind, consumer: number(value.consumer), keepLeases: value.keepLeases };
-    case 'settleUnary': {
-      const operations = value.operations.map(operationOf);
-      return { kind, call: number(value.call), subscription: value.subscription, operations };
-    }
-    case 'askBacklog':
-      return { kind: 'backlog', call: number(value.call), parent: value.parent, names: value.names };
-    case 'watchFirstMessages':
-      return { kind };
-    default:
-      throw unreadable('an unknown request');
-  }
 }
 
 function encodeDeliver(consumers: bigint[], answer: Deliver): Buffer {
@@ -240,6 +112,7 @@ function isSame(a: Deliver, b: Deliver): boolean {
   return (
     a.chunk === b.chunk &&
     a.messages === b.messages &&
+    a.bytes === b.bytes &&
     a.runs.length === b.runs.length &&
     a.runs.every(({ first, last, attempt }, at) => {
       const other = b.runs[at]!;
@@ -360,44 +233,6 @@ function answerOf({ kind: { case: kind, value } }: Answer): PeerAnswer {
   }
 }
 
-function wirePartition({
-  logEpoch,
-  partition,
-}: PartitionId): MessageInitShape<typeof PublishSchema>['partition'] {
-  return { logEpoch: BigInt(logEpoch), partition };
-}
-
-function partitionOf(wire: Partition | undefined): PartitionId {
-  if (wire === undefined) throw unreadable('a partition is missing');
-  return { logEpoch: number(wire.logEpoch), partition: wire.partition };
-}
-
-const OPERATION_KINDS = {
-  ack: Operation_Kind.ACK,
-  nack: Operation_Kind.NACK,
-  extend: Operation_Kind.EXTEND,
-} as const;
-
-function wireOperation(operation: SettleOperation): MessageInitShape<typeof OperationSchema> {
-  return {
-    kind: OPERATION_KINDS[operation.kind],
-    partition: wirePartition(operation),
-    first: BigInt(operation.first),
-    last: BigInt(operation.last),
-    seconds: BigInt(operation.seconds),
-  };
-}
-
-function operationOf(wire: WireOperation): SettleOperation {
-  const first = number(wire.first);
-  const last = number(wire.last);
-  const kind = (Object.keys(OPERATION_KINDS) as SettleOperation['kind'][]).find(
-    (each) => OPERATION_KINDS[each] === wire.kind,
-  );
-  if (kind === undefined || last < first) throw unreadable('a bad operation');
-  return { kind, ...partitionOf(wire.partition), first, last, seconds: number(wire.seconds) };
-}
-
 function wireReport(report: BacklogReport): MessageInitShape<typeof BacklogReportSchema> {
   return {
     subscription: report.subscription,
@@ -452,42 +287,4 @@ const ERROR_CODES: Readonly<Record<ErrorCode, true>> = {
 /** One that this version does not know is INTERNAL. */
 function errorCode(name: string): ErrorCode {
   return Object.hasOwn(ERROR_CODES, name) ? (name as ErrorCode) : 'INTERNAL';
-}
-
-function number(value: bigint): number {
-  const asNumber = Number(value);
-  if (!Number.isSafeInteger(asNumber)) throw unreadable(`${value} is out of range`);
-  return asNumber;
-}
-
-function view(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-function item(record: Uint8Array): Buffer {
-  const framed = Buffer.allocUnsafe(1 + varintLength(record.length) + record.length);
-  framed[0] = ITEM;
-  framed.set(record, writeVarint(framed, 1, record.length));
-  return framed;
-}
-
-/** item { outerTag { head, bytesTag: bytes } } */
-function nested(outerTag: number, head: Uint8Array, bytesTag: number, bytes: Buffer): Buffer[] {
-  const inner = head.length + 1 + varintLength(bytes.length) + bytes.length;
-  const outer = 1 + varintLength(inner) + inner;
-  const front = Buffer.allocUnsafe(1 + varintLength(outer) + outer - bytes.length);
-  front[0] = ITEM;
-  let to = writeVarint(front, 1, outer);
-  front[to] = outerTag;
-  to = writeVarint(front, to + 1, inner);
-  front.set(head, to);
-  to += head.length;
-  front[to] = bytesTag;
-  writeVarint(front, to + 1, bytes.length);
-  return [front, bytes];
-}
-
-function unreadable(cause: unknown): BrokerError {
-  if (cause instanceof BrokerError) return cause;
-  return new BrokerError('INVALID_ARGUMENT', `a peer's message can't be read: ${cause}`, { cause });
 }

@@ -1,0 +1,156 @@
+// What a relay says on a link: peer.proto's Request ↔ PeerRequest. Called by peer-connector.ts (encode) and peer.ts (decode).
+//
+// The bytes of publishes are not copied: objects become a list of buffers, some of which are the engine's own, and what is
+// decoded are views of the message that was received.
+import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
+import {
+  LinkRequestSchema,
+  PublishSchema,
+  type Request,
+  RequestSchema,
+} from '../../../gen/fanfare/peer/v1/peer_pb.ts';
+import type { PeerRequest } from '../../ports/peer.ts';
+import {
+  item,
+  nested,
+  number,
+  OBJECT_BYTES,
+  OPERATION_BYTES,
+  operationOf,
+  partitionOf,
+  unreadable,
+  view,
+  wireOperation,
+  wirePartition,
+} from './peer-wire.ts';
+
+/** Request.publish and Publish.messages. */
+const PUBLISH = 0x0a;
+
+const PUBLISH_MESSAGES = 0x2a;
+
+/** LinkRequest, in parts. */
+export function encodeRequests(requests: readonly PeerRequest[]): Buffer[] {
+  return requests.flatMap(encodeRequest);
+}
+
+/** LinkRequest. INVALID_ARGUMENT if it is none. */
+export function decodeRequests(bytes: Buffer): PeerRequest[] {
+  try {
+    return fromBinary(LinkRequestSchema, bytes).requests.map(requestOf);
+  } catch (cause) {
+    throw unreadable(cause);
+  }
+}
+
+/** Of a request as encoded, about. */
+export function requestBytes(request: PeerRequest): number {
+  if (request.kind === 'publish') return OBJECT_BYTES + request.messages.length;
+  if (request.kind === 'settle' || request.kind === 'settleUnary')
+    return OBJECT_BYTES + request.operations.length * OPERATION_BYTES;
+  return OBJECT_BYTES;
+}
+
+function encodeRequest(request: PeerRequest): Buffer[] {
+  if (request.kind === 'publish') {
+    const { call, topic, partition, attempt, messages } = request;
+    const head = { call: BigInt(call), topic, partition: wirePartition(partition), attempt: BigInt(attempt) };
+    return nested(PUBLISH, toBinary(PublishSchema, create(PublishSchema, head)), PUBLISH_MESSAGES, messages);
+  }
+  return [item(toBinary(RequestSchema, create(RequestSchema, { kind: requestKind(request) })))];
+}
+
+function requestKind(
+  request: Exclude<PeerRequest, { kind: 'publish' }>,
+): NonNullable<MessageInitShape<typeof RequestSchema>['kind']> {
+  switch (request.kind) {
+    case 'attach': {
+      const { consumer, subscription, incarnation, hash } = request;
+      const value = { consumer: BigInt(consumer), subscription, incarnation: BigInt(incarnation), hash };
+      return { case: 'attach', value };
+    }
+    case 'credit': {
+      const value = {
+        consumer: BigInt(request.consumer),
+        sequence: BigInt(request.sequence),
+        maxOutstandingMessages: BigInt(request.maxOutstandingMessages),
+        maxOutstandingBytes: BigInt(request.maxOutstandingBytes),
+        ackDeadlineMs: BigInt(request.ackDeadlineMs),
+      };
+      return { case: 'credit', value };
+    }
+    case 'taken':
+      return {
+        case: 'taken',
+        value: { consumer: BigInt(request.consumer), bytes: BigInt(request.bytes) },
+      };
+    case 'settle': {
+      const operations = request.operations.map(wireOperation);
+      return { case: 'settle', value: { consumer: BigInt(request.consumer), operations } };
+    }
+    case 'detach': {
+      const { consumer, keepLeases } = request;
+      return { case: 'detach', value: { consumer: BigInt(consumer), keepLeases } };
+    }
+    case 'settleUnary': {
+      const { call, subscription } = request;
+      const operations = request.operations.map(wireOperation);
+      return { case: 'settleUnary', value: { call: BigInt(call), subscription, operations } };
+    }
+    case 'backlog': {
+      const { call, parent, names } = request;
+      return { case: 'askBacklog', value: { call: BigInt(call), parent, names: [...names] } };
+    }
+    default:
+      return { case: 'watchFirstMessages', value: {} };
+  }
+}
+
+function requestOf({ kind: { case: kind, value } }: Request): PeerRequest {
+  switch (kind) {
+    case 'publish':
+      return {
+        kind,
+        call: number(value.call),
+        topic: value.topic,
+        partition: partitionOf(value.partition),
+        attempt: number(value.attempt),
+        messages: view(value.messages),
+      };
+    case 'attach': {
+      const { subscription, hash } = value;
+      return {
+        kind,
+        consumer: number(value.consumer),
+        subscription,
+        incarnation: number(value.incarnation),
+        hash,
+      };
+    }
+    case 'credit':
+      return {
+        kind,
+        consumer: number(value.consumer),
+        sequence: number(value.sequence),
+        maxOutstandingMessages: number(value.maxOutstandingMessages),
+        maxOutstandingBytes: number(value.maxOutstandingBytes),
+        ackDeadlineMs: number(value.ackDeadlineMs),
+      };
+    case 'taken':
+      return { kind, consumer: number(value.consumer), bytes: number(value.bytes) };
+    case 'settle':
+      return { kind, consumer: number(value.consumer), operations: value.operations.map(operationOf) };
+    case 'detach':
+      return { kind, consumer: number(value.consumer), keepLeases: value.keepLeases };
+    case 'settleUnary': {
+      const operations = value.operations.map(operationOf);
+      return { kind, call: number(value.call), subscription: value.subscription, operations };
+    }
+    case 'askBacklog':
+      return { kind: 'backlog', call: number(value.call), parent: value.parent, names: value.names };
+    case 'watchFirstMessages':
+      return { kind };
+    default:
+      throw unreadable('an unknown request');
+  }
+}
