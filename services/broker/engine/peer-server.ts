@@ -240,6 +240,10 @@ class OwnerLink implements PeerLinkHandler {
         get gone() {
           return isGone();
         },
+        moved: () => {
+          this.#refused.set(key, Math.max(attempt, this.#refused.get(key) ?? 0));
+          refuse('NOT_OWNER', 'the partition has moved');
+        },
         done: (firstOffset) => this.send({ kind: 'published', call, firstOffset, count: batch.count }),
         failed: ({ code, message }) => refuse(code, message),
       };

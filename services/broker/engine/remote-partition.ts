@@ -5,6 +5,7 @@
 //   (new)                 publish                                → waiting
 //   waiting               the target's link is up                → sent
 //   waiting               the partition is opened here           → (given to its owner)
+//   waiting, relayed      the partition is another broker's      → (sent back to the relay)
 //   waiting               10 s have passed                       → failed, nothing was stored
 //   sent                  published, refused                     → done, failed
 //   sent                  not owner                              → returned
@@ -23,9 +24,12 @@ import type { EngineContext } from './context.ts';
 import type { PendingPublish } from './partition-owner.ts';
 import type { PublishOutcome } from './relay-link.ts';
 
-/** A publish that came over a link, which may have closed meanwhile: it is dropped then, unless it was sent on. */
+/** A publish that came over a link. It goes no further than to the owner here, or two brokers could wait for each other. */
 export interface RelayedPublish extends PendingPublish {
+  /** The link has closed meanwhile: it is dropped. */
   readonly gone: boolean;
+  /** It was not stored, and the partition is another broker's now: the relay brings it there. */
+  moved(): void;
 }
 
 /** A link on which the target can be told. */
@@ -160,6 +164,7 @@ export class RemotePartition {
     if (this.#waiting.length === 0 || this.#cancelBackoff !== undefined) return;
     const link = this.#options.link();
     if (link === undefined) return;
+    this.#sendBack();
     if (this.#sent.length > 0 && (this.#sentOn !== link || this.#sent.some(({ returned }) => returned)))
       return;
     this.#sentOn = link;
@@ -167,11 +172,24 @@ export class RemotePartition {
     this.#watchExpiry();
   }
 
+  /** What came over links. */
+  #sendBack(): void {
+    const relayed = this.#waiting.filter(({ publish }) => isRelayed(publish));
+    if (relayed.length === 0) return;
+    this.#waiting = this.#waiting.filter(({ publish }) => !isRelayed(publish));
+    for (const { publish, bytes } of relayed) {
+      this.#context.stats.uncommittedBytes -= bytes;
+      if (isRelayed(publish) && !publish.gone) publish.moved();
+    }
+    this.#watchExpiry();
+    this.#tellIfEmpty();
+  }
+
   /** To the owner here. */
   #flow(owner: { publish(publish: PendingPublish): void }): void {
     for (const { publish, bytes } of this.#waiting.splice(0)) {
       this.#context.stats.uncommittedBytes -= bytes;
-      if (!isGone(publish)) owner.publish(publish);
+      if (!isRelayed(publish) || !publish.gone) owner.publish(publish);
     }
     this.#watchExpiry();
     this.#tellIfEmpty();
@@ -195,11 +213,7 @@ export class RemotePartition {
     return this.#waiting.splice(0, count);
   }
 
-  #send(link: PublishLink, taken: readonly Waiting[]): void {
-    const group = taken.filter(({ publish }) => !isGone(publish));
-    for (const { publish, bytes } of taken)
-      if (isGone(publish)) this.#context.stats.uncommittedBytes -= bytes;
-    if (group.length === 0) return;
+  #send(link: PublishLink, group: readonly Waiting[]): void {
     const sent = { group, returned: false, answered: false };
     this.#sent.push(sent);
     const { topic, id } = this.#options;
@@ -290,8 +304,8 @@ const NO_OWNER = new BrokerError(
   `no broker has owned the partition for ${WAIT_FOR_OWNER_MS / 1000} s: nothing was stored, try again`,
 );
 
-function isGone(publish: PendingPublish): boolean {
-  return 'gone' in publish && publish.gone === true;
+function isRelayed(publish: PendingPublish): publish is RelayedPublish {
+  return 'moved' in publish;
 }
 
 /** Records of field 2 of PublishRequest. */

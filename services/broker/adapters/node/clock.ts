@@ -13,7 +13,7 @@ export const nodeClock: Clock = {
     // Node's timers run on a clock of whole milliseconds and can be up to one early: then the rest is waited for too.
     const arm = (): void => {
       const rest = Math.min(Math.ceil(due - performance.now()), LONGEST_TIMEOUT_MS);
-      timeout = setTimeout(() => (performance.now() >= due ? fn() : arm()), rest);
+      timeout = setTimeout(() => (performance.now() >= due ? fn() : arm()), Math.max(0, rest));
     };
     arm();
     return () => clearTimeout(timeout);
