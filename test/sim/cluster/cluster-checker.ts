@@ -1,0 +1,257 @@
+// Judges a cluster while it runs: told what the store really has, what owners give out, what clients say and hear, it throws a
+// Violation at the first broken promise. Made by world.ts. The promises are listed in partition-truth.ts (logs, claims,
+// publishers) and delivery-truth.ts (subscriptions), and here:
+//
+//   fenced       nobody gives anything out while its lease in the store has ended
+//   one owner    only the newest claim gives anything out; who was robbed of a partition by force may be late to learn it
+//   stable       with the same members and topics nothing moves
+//   bounded      whatever joins or leaves, only what has to move does
+import { decodeAssignment, loadsOf, movesBetween } from '../../../services/broker/core/assignment.ts';
+import type { SubscriptionDefinition } from '../../../services/broker/core/definitions.ts';
+import { formatPartitionId, type PartitionId } from '../../../services/broker/core/partition.ts';
+import type { SettleOperation } from '../../../services/broker/core/settle-request.ts';
+import type { PublishedRun } from '../../../services/broker/engine/topic-runtime.ts';
+import type { Clock } from '../../../services/broker/ports/clock.ts';
+import type { SentMessage } from '../log-history.ts';
+import { decodeFrames, type Received } from '../received.ts';
+import { Violation } from '../violation.ts';
+import { DeliveryTruth, type Holder } from './delivery-truth.ts';
+import { byRun, PartitionTruth, SentIndex } from './partition-truth.ts';
+import type { StoreWitness } from './witnessed-store.ts';
+
+export class ClusterChecker {
+  readonly sent = new SentIndex();
+  /** After everything was settled: whatever is delivered now is wrong. */
+  quiet = false;
+  /** From then on nothing may move. */
+  still = false;
+  /** Counted for tests: moves of partitions as assigned, deliveries, redeliveries. */
+  readonly counts = { moves: 0, deliveries: 0, redeliveries: 0, acquisitions: 0 };
+  readonly #clock: Clock;
+  readonly #partitions = new Map<string, PartitionTruth>();
+  /** By incarnation and partition. */
+  readonly #deliveries = new Map<string, DeliveryTruth>();
+  /** Cursors of subscriptions that nobody has heard of yet. */
+  readonly #records = new Map<string, Uint8Array>();
+  /** By the store's clock. */
+  readonly #leases = new Map<string, number>();
+  #assignment = '';
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  partition(id: PartitionId): PartitionTruth {
+    const name = formatPartitionId(id);
+    let found = this.#partitions.get(name);
+    if (found === undefined) {
+      found = new PartitionTruth(id);
+      this.#partitions.set(name, found);
+    }
+    return found;
+  }
+
+  partitionsOf(logEpoch: number): PartitionTruth[] {
+    return [...this.#partitions.values()].filter(({ id }) => id.logEpoch === logEpoch);
+  }
+
+  holdsLease(memberId: string): boolean {
+    return (this.#leases.get(memberId) ?? 0) > this.#clock.monotonicMs();
+  }
+
+  // --- what the store has ---
+
+  witness(memberId: string): StoreWitness {
+    return {
+      appended: (id, ownerEpoch, chunks) =>
+        this.partition(id).appended(memberId, ownerEpoch, chunks, this.sent),
+      trimmed: (id, ownerEpoch, { headOffset }) => {
+        const truth = this.partition(id);
+        truth.wrote(memberId, ownerEpoch, 'trimmed');
+        truth.headOffset = Math.max(truth.headOffset, headOffset);
+      },
+      dropped: (logEpoch) => {
+        for (const truth of this.partitionsOf(logEpoch)) truth.dropped = true;
+      },
+      committed: ({ partition, ownerEpoch, subscription, record }) => {
+        const truth = this.partition(partition);
+        truth.wrote(memberId, ownerEpoch, 'committed a cursor');
+        const name = `${subscription} ${formatPartitionId(partition)}`;
+        this.#records.set(name, record);
+        this.#deliveries.get(name)?.committed(record);
+      },
+      owns: (id, ownerEpoch) => {
+        const { claim, dropped } = this.partition(id);
+        return !dropped && claim?.memberId === memberId && claim.ownerEpoch === ownerEpoch;
+      },
+      acquired: (id, above, { ownerEpoch, handOver }) => {
+        const truth = this.partition(id);
+        const { claim } = truth;
+        this.counts.acquisitions += 1;
+        if (this.still)
+          throw new Violation(`${memberId} has acquired ${truth.name} although nothing has changed`);
+        const lives = claim !== undefined && claim.memberId !== '' && this.holdsLease(claim.memberId);
+        const hasNote = handOver !== undefined && handOver.length > 0;
+        truth.acquired({ memberId, ownerEpoch }, above, hasNote, lives);
+      },
+      released: (id) => this.partition(id).released(memberId),
+      renewed: (leaseMs) => void this.#leases.set(memberId, this.#clock.monotonicMs() + leaseMs),
+      left: () => void this.#leases.delete(memberId),
+      assigned: (body, topics) => this.#assigned(body, topics),
+    };
+  }
+
+  /** Returns what brings the checker back to this moment, with the store. */
+  checkpoint(): (isAlive: (memberId: string) => boolean) => void {
+    const partitions = [...this.#partitions.values()].map((truth) => ({ truth, to: truth.checkpoint() }));
+    const records = new Map(this.#records);
+    return (isAlive) => {
+      const known = new Set(partitions.map(({ truth }) => truth));
+      for (const { truth, to } of partitions) truth.wentBack(to, isAlive);
+      for (const truth of this.#partitions.values())
+        if (!known.has(truth)) truth.wentBack({ endOffset: 0, headOffset: 0, claim: undefined }, isAlive);
+      this.#records.clear();
+      for (const [name, record] of records) this.#records.set(name, record);
+      for (const [name, delivery] of this.#deliveries) delivery.wentBack(records.get(name));
+    };
+  }
+
+  /** The member has died, or lost its lease: what it held in memory is not owed any more. Of one partition, or of all. */
+  gaveUp(memberId: string, id?: PartitionId): void {
+    const partitions = id === undefined ? this.#partitions.values() : [this.partition(id)];
+    for (const truth of partitions) truth.gaveUp(memberId);
+  }
+
+  #assigned(body: string, _before: string): void {
+    const before = decodeAssignment(this.#assignment);
+    const after = decodeAssignment(body);
+    this.#assignment = body;
+    const moved = [...movesBetween(before, after)].filter(({ from }) => from !== undefined);
+    this.counts.moves += moved.length;
+    if (this.still) throw new Violation('the partitions are assigned anew although nothing has changed');
+    if (before.members.length === 0) return;
+    const staying = moved.filter(({ from }) => after.members.includes(from!));
+    const joined = after.members.filter((name) => !before.members.includes(name));
+    const sizes = [...after.topics.values()].map(({ members }) => members.length);
+    const total = sizes.reduce((sum, size) => sum + size, 0);
+    const most = Math.ceil((1.25 * total) / Math.max(1, after.members.length));
+    const sameTopics =
+      after.topics.size === before.topics.size &&
+      [...after.topics.keys()].every((each) => before.topics.has(each));
+    const sameMembers = joined.length === 0 && after.members.length === before.members.length;
+    if (sameTopics && sameMembers && total === totalOf(before) && moved.length > 0)
+      throw new Violation(`${moved.length} partitions were moved although members and topics are the same`);
+    // To those that came, and what evens loads out.
+    const least = Math.floor(total / Math.max(1, after.members.length) / 1.25);
+    let uneven = 0;
+    for (const load of loadsOf(before).values())
+      uneven += Math.max(0, load - most) + Math.max(0, least - load);
+    if (staying.length > joined.length * most + uneven)
+      throw new Violation(
+        `${staying.length} partitions were moved from members that stay; ${joined.length} have joined`,
+      );
+  }
+
+  // --- what owners give out ---
+
+  /** At the owner's doorstep. */
+  delivered(
+    memberId: string,
+    definition: SubscriptionDefinition,
+    partition: PartitionId,
+    frames: Uint8Array,
+    holder: Holder,
+  ): readonly Received[] {
+    const messages = decodeFrames(frames);
+    const truth = this.partition(partition);
+    const nowMs = this.#clock.monotonicMs();
+    const what = `${memberId} delivers ${truth.name}-${messages[0]!.offset} for ${definition.name}`;
+    if (this.quiet) throw new Violation(`${what} after the end`);
+    if (!this.holdsLease(memberId)) throw new Violation(`${what} although its lease has ended`);
+    if (partition.logEpoch !== definition.topicEpoch)
+      throw new Violation(`${what}, which follows ${definition.topicEpoch}`);
+    const { claim } = truth;
+    if (claim?.memberId !== memberId) {
+      if (!truth.robbed.has(memberId))
+        throw new Violation(`${what} although ${claim?.memberId || 'nobody'} owns it`);
+      return messages;
+    }
+    const history = this.#of(definition, partition);
+    for (const message of messages) {
+      if (message.logEpoch !== partition.logEpoch || message.partition !== partition.partition)
+        throw new Violation(`${what}: the frame says ${message.logEpoch}.${message.partition}`);
+      this.counts.deliveries += 1;
+      if (message.attempt > 1) this.counts.redeliveries += 1;
+      history.delivered(message, holder, holder.ackDeadlineMs ?? definition.ackDeadlineMs, nowMs);
+    }
+    return messages;
+  }
+
+  // --- clients ---
+
+  told(logEpoch: number, messages: readonly SentMessage[], runs: readonly PublishedRun[]): void {
+    for (const run of byRun(messages, runs))
+      this.partition({ logEpoch, partition: run.partition }).told(run.messages, run.firstOffset);
+  }
+
+  /** The client sends this. */
+  settling(definition: SubscriptionDefinition, operations: readonly SettleOperation[]): void {
+    for (const { kind, logEpoch, partition, first, last, seconds } of operations) {
+      if (logEpoch !== definition.topicEpoch) continue;
+      const history = this.#of(definition, { logEpoch, partition });
+      if (kind === 'ack') history.acked(first, last);
+      else if (kind === 'nack') history.nacked(first, last);
+      else history.extended(first, last, this.#clock.monotonicMs() + seconds * 1_000);
+    }
+  }
+
+  /** Returns what to call when the broker has answered an Acknowledge: then the store has to have it. */
+  acknowledging(definition: SubscriptionDefinition, operations: readonly SettleOperation[]): () => void {
+    this.settling(definition, operations);
+    const acks = operations.filter(
+      ({ kind, logEpoch }) => kind === 'ack' && logEpoch === definition.topicEpoch,
+    );
+    const before = acks.map((ack) => this.partition(ack).returns);
+    return () => {
+      for (const [index, { logEpoch, partition, first, last }] of acks.entries())
+        this.#of(definition, { logEpoch, partition }).confirmed(first, last, before[index]!);
+    };
+  }
+
+  // --- the end ---
+
+  unsettled(definition: SubscriptionDefinition, partitions: number): string | undefined {
+    for (let partition = 0; partition < partitions; partition += 1) {
+      const id = { logEpoch: definition.topicEpoch, partition };
+      const offset = this.#of(definition, id).firstUnsettled;
+      if (offset !== undefined)
+        return `${definition.name} has not settled ${formatPartitionId(id)}-${offset}`;
+    }
+    return undefined;
+  }
+
+  /** An acknowledged message that its living owner has not brought back. */
+  get missing(): string | undefined {
+    for (const truth of this.#partitions.values())
+      if (truth.firstMissing !== undefined) return truth.firstMissing;
+    return undefined;
+  }
+
+  #of(definition: SubscriptionDefinition, id: PartitionId): DeliveryTruth {
+    const name = `${definition.incarnation} ${formatPartitionId(id)}`;
+    let history = this.#deliveries.get(name);
+    if (history === undefined) {
+      const what = `${definition.name} (${definition.incarnation})`;
+      const start = definition.startOffsets?.[id.partition] ?? 0;
+      history = new DeliveryTruth(what, definition.ordering, start, this.partition(id));
+      const record = this.#records.get(name);
+      if (record !== undefined) history.committed(record);
+      this.#deliveries.set(name, history);
+    }
+    return history;
+  }
+}
+
+function totalOf(assignment: ReturnType<typeof decodeAssignment>): number {
+  return [...assignment.topics.values()].reduce((sum, { members }) => sum + members.length, 0);
+}

@@ -1,0 +1,214 @@
+// What one subscription was given of one partition, as its owners gave it out, and what it said. One part of
+// cluster-checker.ts.
+//
+//   settled      what a cursor in the store has as settled is not delivered
+//   attempts     the attempt is the count in the cursor, and one more: so it rises, and is durable before the redelivery
+//   justified    nothing is delivered again unless its lease can have ended: nack, deadline, a consumer or a link that has
+//                gone, an owner that left no note. A planned hand-over alone ends no lease
+//   ordered      of a key, everything before has been settled, or was delivered under the same chain of claims; and while a
+//                message of the key is out for sure, no other consumer gets one
+//   acked        a cursor settles only what somebody has acknowledged, or retention deleted
+import { type Cursor, decodeCursor } from '../../../services/broker/core/cursor.ts';
+import type { Received } from '../received.ts';
+import { Violation } from '../violation.ts';
+import type { PartitionTruth } from './partition-truth.ts';
+
+/** A client at a broker; its counters rise when something of it is lost. */
+export interface Holder {
+  readonly hash: number;
+  readonly relay: string;
+  /** Streams of the client at this broker that have ended. */
+  departures: number;
+  /** Of the broker: its links that broke, its pauses and its death. */
+  readonly losses: { count: number };
+  readonly ackDeadlineMs: number | undefined;
+}
+
+interface Delivered {
+  readonly offset: number;
+  readonly identity: string;
+  readonly attempt: number;
+  readonly chain: number;
+  readonly returns: number;
+  readonly at: number;
+  readonly holder: Holder;
+  readonly departures: number;
+  readonly losses: number;
+  deadlineMs: number;
+  nacked: boolean;
+}
+
+/** Clocks of brokers run fast by so much at the most. */
+const FASTEST = 1.11;
+const NO_CURSOR: Cursor = { floor: 0, settled: [], attempts: [] };
+
+export class DeliveryTruth {
+  readonly #what: string;
+  readonly #ordering: boolean;
+  readonly #startOffset: number;
+  readonly #log: PartitionTruth;
+  readonly #delivered = new Map<number, Delivered>();
+  readonly #acked = new Set<number>();
+  #cursor: Cursor | undefined;
+  /** Of the partition, when the cursor was written. */
+  #returns = 0;
+  #count = 0;
+
+  constructor(what: string, ordering: boolean, startOffset: number, log: PartitionTruth) {
+    this.#what = what;
+    this.#ordering = ordering;
+    this.#startOffset = startOffset;
+    this.#log = log;
+  }
+
+  delivered(message: Received, holder: Holder, ackDeadlineMs: number, nowMs: number): void {
+    const { offset, attempt, identity } = message;
+    const { chain, returns } = this.#log;
+    if (!this.#log.held(offset, message))
+      this.#fail(offset, `is delivered as ${identity}, which it never was`);
+    if (offset < this.#startOffset)
+      this.#fail(offset, `is delivered; the subscription begins at ${this.#startOffset}`);
+    if (this.#isSettled(offset))
+      this.#fail(offset, `is delivered although a cursor in the store has it as settled`);
+    const durable = this.#attemptsOf(offset) + 1;
+    if (attempt < durable || (attempt > durable && this.#returns === returns))
+      this.#fail(offset, `is delivered with attempt ${attempt}; by the cursor in the store it is ${durable}`);
+    const before = this.#delivered.get(offset);
+    if (before !== undefined && before.identity === identity) {
+      if (before.chain === chain && attempt <= before.attempt)
+        this.#fail(
+          offset,
+          `is delivered a second time with attempt ${attempt}: its owner has forgotten the first time`,
+        );
+      if (!this.#mayHaveEnded(before, nowMs))
+        this.#fail(offset, `is delivered to ${nameOf(holder)} although ${nameOf(before.holder)} has it`);
+    }
+    const { key } = this.#log.log[offset]?.sent ?? { key: '' };
+    if (this.#ordering && key !== '') this.#checkOrder(offset, key, holder, nowMs);
+    this.#count += 1;
+    const { departures, losses } = holder;
+    const deadlineMs = nowMs + ackDeadlineMs / FASTEST;
+    this.#delivered.set(offset, {
+      ...{ offset, identity, attempt, chain, returns, at: this.#count, holder },
+      ...{ departures, losses: losses.count, deadlineMs, nacked: false },
+    });
+  }
+
+  /** A client is about to say so. */
+  acked(first: number, last: number): void {
+    for (let offset = first; offset <= Math.min(last, this.#log.endOffset); offset += 1)
+      this.#acked.add(offset);
+  }
+
+  nacked(first: number, last: number): void {
+    for (let offset = first; offset <= last; offset += 1) {
+      const delivered = this.#delivered.get(offset);
+      if (delivered !== undefined) delivered.nacked = true;
+    }
+  }
+
+  extended(first: number, last: number, deadlineMs: number): void {
+    for (let offset = first; offset <= last; offset += 1) {
+      const delivered = this.#delivered.get(offset);
+      if (delivered !== undefined)
+        delivered.deadlineMs = Math.min(delivered.deadlineMs, deadlineMs / FASTEST);
+    }
+  }
+
+  /** The store has this cursor now; undefined: none any more. */
+  committed(record: Uint8Array | undefined): void {
+    const cursor = record && decodeCursor(record);
+    const before = this.#cursor;
+    this.#cursor = cursor;
+    this.#returns = this.#log.returns;
+    if (cursor === undefined) return;
+    const from = Math.max(this.#startOffset, before?.floor ?? 0);
+    for (let offset = from; offset < cursor.floor; offset += 1) this.#checkAcked(offset);
+    for (const { first, last } of cursor.settled)
+      for (let offset = first; offset <= last; offset += 1) this.#checkAcked(offset);
+  }
+
+  wentBack(record: Uint8Array | undefined): void {
+    this.#cursor = record && decodeCursor(record);
+    this.#returns = -1;
+  }
+
+  /** The broker has said that the acks are durable. `returns`: of the partition when they were sent. */
+  confirmed(first: number, last: number, returns: number): void {
+    if (returns !== this.#log.returns || this.#log.dropped) return;
+    for (let offset = first; offset <= Math.min(last, this.#log.endOffset - 1); offset += 1)
+      if (!this.#isSettled(offset))
+        this.#fail(offset, 'was confirmed as acknowledged; the cursor in the store has it not');
+  }
+
+  get firstUnsettled(): number | undefined {
+    const from = Math.max(this.#startOffset, this.#log.headOffset);
+    for (let offset = from; offset < this.#log.endOffset; offset += 1)
+      if (!this.#isSettled(offset)) return offset;
+    return undefined;
+  }
+
+  #checkAcked(offset: number): void {
+    if (offset < this.#log.headOffset || this.#acked.has(offset) || this.#log.returns > 0) return;
+    this.#fail(offset, 'is settled by a cursor, and nobody has acknowledged it');
+  }
+
+  #checkOrder(offset: number, key: string, holder: Holder, nowMs: number): void {
+    for (const earlier of this.#log.byKey.get(key) ?? []) {
+      if (earlier >= offset) return;
+      if (earlier < this.#startOffset || earlier < this.#log.headOffset) continue;
+      if (this.#acked.has(earlier) || this.#isSettled(earlier)) continue;
+      const out = this.#delivered.get(earlier);
+      if (out === undefined || (out.chain !== this.#log.chain && out.returns === this.#log.returns))
+        this.#fail(offset, `of key ${key} overtakes ${earlier}, which is not settled`);
+      if (out.chain === this.#log.chain && out.holder.hash !== holder.hash && !this.#mayHaveEnded(out, nowMs))
+        this.#fail(
+          offset,
+          `of key ${key} is delivered to ${nameOf(holder)} while ${nameOf(out.holder)} has ${earlier}`,
+        );
+    }
+  }
+
+  /** Whether the lease of that delivery can be over: by all that is known out here. */
+  #mayHaveEnded(delivered: Delivered, nowMs: number): boolean {
+    if (this.#hasEnded(delivered, nowMs)) return true;
+    const { key } = this.#log.log[delivered.offset]?.sent ?? { key: '' };
+    if (!this.#ordering || key === '') return false;
+    // What is behind a message that is given back goes with it.
+    for (const offset of this.#log.byKey.get(key) ?? []) {
+      if (offset >= delivered.offset) return false;
+      const earlier = this.#delivered.get(offset);
+      if (earlier === undefined) continue;
+      if (earlier.at > delivered.at || offset < this.#log.headOffset || this.#hasEnded(earlier, nowMs))
+        return true;
+    }
+    return false;
+  }
+
+  #hasEnded(
+    { nacked, deadlineMs, holder, departures, losses, chain, returns }: Delivered,
+    nowMs: number,
+  ): boolean {
+    if (nacked || nowMs >= deadlineMs) return true;
+    if (holder.departures !== departures || holder.losses.count !== losses) return true;
+    return chain !== this.#log.chain || returns !== this.#log.returns;
+  }
+
+  #isSettled(offset: number): boolean {
+    const { floor, settled } = this.#cursor ?? NO_CURSOR;
+    return offset < floor || settled.some(({ first, last }) => first <= offset && offset <= last);
+  }
+
+  #attemptsOf(offset: number): number {
+    const { attempts } = this.#cursor ?? NO_CURSOR;
+    return attempts.find(({ first, last }) => first <= offset && offset <= last)?.value ?? 0;
+  }
+
+  #fail(offset: number, what: string): never {
+    throw new Violation(`${this.#what}: ${this.#log.name}-${offset} ${what}`);
+  }
+}
+
+function nameOf({ hash, relay }: Holder): string {
+  return `client ${hash.toString(16)} at ${relay}`;
+}

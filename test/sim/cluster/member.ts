@@ -1,0 +1,337 @@
+// One broker of a simulated cluster, from its start to its stop or death: the real engine, keepers, relay and peers, composed
+// as services/broker/cluster-node.ts does it, on a clock and a connection of its own. Made by members.ts.
+//
+// kill(): nothing of it runs any more; what it had asked of the store may still arrive there. pause(): nothing runs until
+// resume(), and then everything that is due, late.
+import { BrokerError } from '../../../services/broker/core/errors.ts';
+import { formatPartitionId, type PartitionId } from '../../../services/broker/core/partition.ts';
+import type { BacklogReporter } from '../../../services/broker/engine/backlog-types.ts';
+import { Broker } from '../../../services/broker/engine/broker.ts';
+import { ClusterBacklog } from '../../../services/broker/engine/cluster-backlog.ts';
+import { DefinitionWatcher } from '../../../services/broker/engine/definition-watcher.ts';
+import { Definitions } from '../../../services/broker/engine/definitions.ts';
+import { MembershipKeeper } from '../../../services/broker/engine/membership-keeper.ts';
+import { OwnershipKeeper } from '../../../services/broker/engine/ownership-keeper.ts';
+import type { PartitionHost } from '../../../services/broker/engine/partition-host.ts';
+import { PeerServer } from '../../../services/broker/engine/peer-server.ts';
+import { Relay } from '../../../services/broker/engine/relay.ts';
+import { ClusterRoutes } from '../../../services/broker/engine/routes.ts';
+import type { Clock } from '../../../services/broker/ports/clock.ts';
+import type { PeerConnector } from '../../../services/broker/ports/peer.ts';
+import type { DeliveryWrite } from '../../../services/broker/ports/telemetry.ts';
+import type { MemberConnection } from '../../support/memory-cluster.ts';
+import type { AcceptLink } from '../../support/memory-peers.ts';
+import type { ClusterStores } from '../../support/memory-store.ts';
+import type { Trace } from '../trace.ts';
+import type { Holder } from './delivery-truth.ts';
+import type { Sabotage } from './sabotage.ts';
+import type { ClusterScenario } from './scenario.ts';
+
+export const CLUSTER = 'sim-cluster';
+
+export type LastSink =
+  | { readonly kind: 'stream'; readonly frames: Uint8Array; readonly holder: Holder }
+  | { readonly kind: 'link'; readonly holder: Holder };
+
+export interface MemberOptions {
+  readonly id: string;
+  readonly name: string;
+  readonly scenario: ClusterScenario;
+  readonly connection: MemberConnection;
+  readonly skewMs: number;
+  readonly connector: (clock: Clock) => PeerConnector;
+  readonly listen: (address: string, clock: Clock, accept: AcceptLink) => void;
+  readonly trace: Trace;
+  readonly sabotage: Sabotage;
+  /** At the doorstep, after the sink has taken it. */
+  readonly onDelivered: (member: Member, write: DeliveryWrite) => void;
+  /** Its lease was lost. */
+  readonly onFenced: (member: Member) => void;
+  readonly onAbandoned: (member: Member, id: PartitionId) => void;
+  /** Something that nobody may ever see. */
+  readonly onBug: (error: unknown) => void;
+}
+
+const LEASE_MS = 2_000;
+const LINGER_MS = 200;
+const CIRCLE = 20_000;
+
+export class Member {
+  readonly id: string;
+  readonly name: string;
+  readonly address: string;
+  readonly clock: Clock;
+  readonly broker: Broker;
+  readonly definitions: Definitions;
+  readonly backlog: BacklogReporter;
+  readonly membership: MembershipKeeper;
+  readonly ownership: OwnershipKeeper;
+  readonly connection: MemberConnection;
+  /** Its links that broke, its pauses and its death. */
+  readonly losses = { count: 0 };
+  /** The consumer that was given something last, as far as this process has seen it. */
+  lastSink: LastSink | undefined;
+  skewMs: number;
+  state: 'starting' | 'ready' | 'stopping' | 'over' = 'starting';
+  paused = false;
+  readonly #options: MemberOptions;
+  readonly #relay: Relay;
+  readonly #peers: PeerServer;
+  readonly #watcher: DefinitionWatcher;
+  readonly #endListeners = new Set<() => void>();
+  #instantMs = 0;
+  #inInstant = 0;
+
+  constructor(options: MemberOptions) {
+    const { id, name, scenario, connection, trace, sabotage } = options;
+    this.#options = options;
+    this.id = id;
+    this.name = name;
+    this.address = `${name}:7443`;
+    this.skewMs = options.skewMs;
+    this.connection = connection;
+    const clock = this.#clock();
+    this.clock = clock;
+    const stores = this.#guarded(connection.stores);
+    const { signals } = stores;
+    const say = (fields: object, message: string): void => {
+      if (trace.on) trace.say(id, `${message} ${JSON.stringify(fields)}`);
+    };
+    const logger = { info: say, warn: say, error: say };
+    this.definitions = new Definitions({
+      store: stores.definitions,
+      clock,
+      durability: { supported: ['stored'], default: 'stored' },
+      currentEnds: (topic) => this.broker.currentEnds(topic),
+      audit: ({ verb, resource, result }) => say({ verb, resource, result }, 'audit'),
+      onWarning: (message, { error, name: resource }) => {
+        if (!(error instanceof BrokerError)) options.onBug(error);
+        say({ resource, reason: error instanceof Error ? error.message : '' }, message);
+      },
+      onWritten: (kind, written) => signals.send('definitions', `${kind} ${written}`),
+    });
+    this.broker = new Broker({
+      ...stores,
+      definitions: this.definitions,
+      clock,
+      limits: scenario.limits,
+      logger,
+      tracing: { publishing: () => undefined, delivered: (write) => options.onDelivered(this, write) },
+      maxPullBytes: scenario.maxPullBytes,
+      maxConsumersPerSubscription: 100,
+      checkStore: async () => {
+        if ((await stores.membership.identity()) !== CLUSTER)
+          throw new BrokerError('UNAVAILABLE', 'the store holds another cluster');
+      },
+    });
+    this.membership = new MembershipKeeper({
+      store: stores.membership,
+      signals,
+      clock,
+      logger,
+      identity: CLUSTER,
+      leaseMs: LEASE_MS,
+      topics: topicSource(this.definitions),
+      self: {
+        id,
+        name,
+        version: 'sim',
+        address: () => this.address,
+        load: () => ({
+          partitions: this.ownership.owned,
+          consumers: 0,
+          publishedPerSecond: 0,
+          deliveredPerSecond: 0,
+        }),
+      },
+    });
+    this.membership.listen({ changed: () => {}, fenced: () => options.onFenced(this) });
+    this.ownership = new OwnershipKeeper({
+      store: stores.ownership,
+      signals,
+      host: this.#host(),
+      membership: sabotage.membership?.(this.membership) ?? this.membership,
+      clock,
+      logger,
+      handOverMs: scenario.handOverMs,
+    });
+    const routes = new ClusterRoutes(this.membership);
+    const { context } = this.broker;
+    const topics = () => this.definitions.topics();
+    this.#relay = new Relay({
+      connector: options.connector(clock),
+      routes,
+      host: this.broker,
+      context,
+      topics,
+    });
+    this.#peers = new PeerServer({
+      host: this.broker,
+      routes,
+      context,
+      remote: this.#relay,
+      backlog: this.broker.backlog,
+      topics,
+      maxConsumersPerSubscription: 100,
+    });
+    this.backlog = new ClusterBacklog(this.broker.backlog, this.#relay);
+    this.#watcher = new DefinitionWatcher({
+      definitions: this.definitions,
+      store: stores.definitions,
+      signals,
+      clock,
+      logger,
+    });
+  }
+
+  get alive(): boolean {
+    return this.state !== 'over';
+  }
+
+  /** Rejects with a BrokerError if the store doesn't let it; never settles if it is killed meanwhile. */
+  async start(): Promise<void> {
+    await this.definitions.load();
+    this.#options.listen(this.address, this.clock, (link, relay) => this.#peers.accept(link, relay));
+    await this.membership.start();
+    await this.broker.start(this.#relay);
+    this.#watcher.start();
+    this.ownership.start();
+    this.state = 'ready';
+  }
+
+  /** In order; never settles if it is killed meanwhile. */
+  async stop(handOverMs: number): Promise<void> {
+    this.state = 'stopping';
+    await this.ownership.handOverAll(handOverMs);
+    await new Promise<void>((resolve) => this.clock.setTimer(LINGER_MS, resolve));
+    this.#peers.close();
+    await this.broker.stop();
+    await this.ownership.stop();
+    await this.#watcher.stop();
+    await this.membership.stop();
+  }
+
+  /** Runs it as something that arrives at this process from outside. Not at all if that has ended. */
+  enter(fn: () => void): void {
+    this.clock.setTimer(0, fn);
+  }
+
+  pause(): void {
+    this.paused = true;
+    this.losses.count += 1;
+    this.connection.clock.pause();
+  }
+
+  resume(): void {
+    this.paused = false;
+    this.connection.clock.resume();
+  }
+
+  /** Its process is gone. Idempotent. */
+  kill(): void {
+    if (!this.alive) return;
+    this.state = 'over';
+    this.losses.count += 1;
+    this.connection.clock.kill();
+    for (const listener of [...this.#endListeners]) listener();
+    this.#endListeners.clear();
+  }
+
+  /** Returns a function that ends it. */
+  onEnd(listener: () => void): () => void {
+    this.#endListeners.add(listener);
+    return () => this.#endListeners.delete(listener);
+  }
+
+  #host(): PartitionHost {
+    const { partitions } = this.broker;
+    const { sabotage, trace, id: memberId } = this.#options;
+    const say = (what: string): void => {
+      if (trace.on) trace.say(memberId, what);
+    };
+    return {
+      own: (id, claim) => {
+        say(`opens ${formatPartitionId(id)} under epoch ${claim.ownerEpoch}`);
+        return partitions.own(id, sabotage.claim?.(claim) ?? claim);
+      },
+      handOver: async (id) => {
+        say(`hands over ${formatPartitionId(id)}`);
+        sabotage.handOverBegins?.(memberId);
+        try {
+          return await partitions.handOver(id);
+        } finally {
+          sabotage.handOverEnds?.(memberId);
+        }
+      },
+      abandon: (id, reason) => {
+        this.#options.onAbandoned(this, id);
+        partitions.abandon(id, reason);
+      },
+      onStale: (listener) => partitions.onStale(listener),
+    };
+  }
+
+  #clock(): Clock {
+    const { clock } = this.#options.connection;
+    return {
+      nowMs: () => Math.floor(clock.nowMs() + this.skewMs),
+      monotonicMs: () => clock.monotonicMs(),
+      setTimer: (delayMs, fn) => clock.setTimer(delayMs, fn),
+      defer: (fn) => {
+        this.#meter();
+        clock.defer(fn);
+      },
+    };
+  }
+
+  /** What a store may never answer with ends the run. */
+  #guarded(stores: ClusterStores): ClusterStores {
+    const guard = <S extends object>(store: S): S =>
+      new Proxy(store, {
+        get: (target, key) => {
+          const member: unknown = Reflect.get(target, key);
+          if (typeof member !== 'function') return member;
+          return (...args: unknown[]) => {
+            this.#meter();
+            const result: unknown = member.apply(target, args);
+            if (result instanceof Promise)
+              result.catch((error: unknown) => {
+                if (!(error instanceof BrokerError)) this.#options.onBug(error);
+              });
+            return result;
+          };
+        },
+      });
+    const { log, cursors, definitions, ownership, membership, signals } = stores;
+    return {
+      signals,
+      log: guard(log),
+      cursors: guard(cursors),
+      definitions: guard(definitions),
+      ownership: guard(ownership),
+      membership: guard(membership),
+    };
+  }
+
+  #meter(): void {
+    const nowMs = this.#options.connection.clock.monotonicMs();
+    if (nowMs !== this.#instantMs) {
+      this.#instantMs = nowMs;
+      this.#inInstant = 0;
+    }
+    this.#inInstant += 1;
+    if (this.#inInstant === CIRCLE) this.#options.onBug(new Error(`${this.id} runs in a circle`));
+  }
+}
+
+function topicSource(definitions: Definitions): ConstructorParameters<typeof MembershipKeeper>[0]['topics'] {
+  return {
+    *topics() {
+      for (const { logEpoch, partitions } of definitions.topics()) yield { logEpoch, partitions };
+    },
+    onChange: (listener) =>
+      definitions.onChange((change) => {
+        if ('topic' in change) listener();
+      }),
+  };
+}

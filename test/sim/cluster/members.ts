@@ -1,0 +1,303 @@
+// The brokers of a simulated cluster by name: starts them, stops and kills them, and starts them again, as a supervisor does
+// processes; knows the network between them and who holds what of it. Made by world.ts; the weatherman gives the orders.
+
+import { partitionsOf } from '../../../services/broker/core/assignment.ts';
+import { BrokerError } from '../../../services/broker/core/errors.ts';
+import type { PeerLinkServer } from '../../../services/broker/ports/peer.ts';
+import type { DeliveryWrite } from '../../../services/broker/ports/telemetry.ts';
+import type { MemoryCluster } from '../../support/memory-cluster.ts';
+import { type AcceptLink, MemoryPeers } from '../../support/memory-peers.ts';
+import type { Chance } from '../prng.ts';
+import type { Holder } from './delivery-truth.ts';
+import { Member } from './member.ts';
+import type { ClusterWorld } from './world.ts';
+
+/** Of everybody who pulls. */
+const PULL_HASH = 0;
+const STOP_MS = 20_000;
+
+export class Members {
+  /** The present process of each name. */
+  readonly #byName = new Map<string, Member>();
+  /** Names that are to have a process. */
+  readonly names = new Set<string>();
+  readonly all: Member[] = [];
+  readonly peers: MemoryPeers;
+  readonly #world: ClusterWorld;
+  readonly #cluster: MemoryCluster;
+  readonly #chance: Chance;
+  readonly #holders = new Map<string, Holder>();
+  readonly #ackDeadlines = new Map<number, number | undefined>();
+
+  constructor(world: ClusterWorld, cluster: MemoryCluster) {
+    this.#world = world;
+    this.#cluster = cluster;
+    this.#chance = world.chance.fork();
+    const linkChance = world.chance.fork();
+    const { linkMs } = world.scenario.weather;
+    this.peers = new MemoryPeers({
+      clock: world.clock,
+      delayMs: () => (world.phase === 'chaos' ? linkChance.scale(0.1, linkMs * 10) / 10 : 0.2),
+      maxPendingBytes: world.scenario.maxLinkBytes,
+    });
+  }
+
+  get ready(): Member[] {
+    return [...this.#byName.values()].filter(({ state }) => state === 'ready');
+  }
+
+  get alive(): Member[] {
+    return [...this.#byName.values()].filter(({ alive }) => alive);
+  }
+
+  /** One that clients can reach, whether it answers or not. */
+  reachable(chance: Chance): Member | undefined {
+    const { ready } = this;
+    return ready.length === 0 ? undefined : chance.pick(ready);
+  }
+
+  named(name: string): Member | undefined {
+    return this.#byName.get(name);
+  }
+
+  /** From now on there is a process of that name whenever it is not stopped or killed for a while. */
+  begin(name: string): void {
+    this.names.add(name);
+    this.#world.spawn(this.#keepAlive(name));
+  }
+
+  kill(member: Member): void {
+    if (!member.alive) return;
+    this.#say(`${member.id} is killed`);
+    this.#bury(member);
+  }
+
+  /** Resolves when it has stopped, or was killed meanwhile or for taking too long. */
+  async stop(member: Member, patienceMs = STOP_MS): Promise<void> {
+    if (member.state !== 'ready') return;
+    this.#say(`${member.id} is asked to stop`);
+    const { world } = this;
+    const stopped = world
+      .call(member, () => member.stop(patienceMs * 0.6))
+      .then(
+        () => this.#say(`${member.id} has stopped`),
+        (error: unknown) => {
+          if (!(error instanceof BrokerError)) throw error;
+        },
+      );
+    const cancel = world.clock.setTimer(patienceMs, () => this.kill(member));
+    await stopped;
+    cancel();
+    if (!member.alive) return;
+    if (member.broker.stats.uncommittedBytes !== 0)
+      world.fail(
+        new Error(`${member.id} has stopped with ${member.broker.stats.uncommittedBytes} uncommitted bytes`),
+      );
+    this.#bury(member);
+  }
+
+  pause(member: Member): void {
+    this.#say(`${member.id} is paused`);
+    member.pause();
+  }
+
+  resume(member: Member): void {
+    if (!member.paused) return;
+    if (member.alive) this.#say(`${member.id} goes on`);
+    member.resume();
+  }
+
+  holder(relay: string, losses: { count: number }, hash: number): Holder {
+    const key = `${relay} ${hash}`;
+    let holder = this.#holders.get(key);
+    if (holder === undefined) {
+      holder = { hash, relay, losses, departures: 0, ackDeadlineMs: this.#ackDeadlines.get(hash) };
+      this.#holders.set(key, holder);
+    }
+    return holder;
+  }
+
+  /** A client of that hash asks for that deadline. */
+  knows(hash: number, ackDeadlineMs: number | undefined): void {
+    this.#ackDeadlines.set(hash, ackDeadlineMs);
+  }
+
+  /** What keeps the cluster from being as it should be; undefined if nothing does. */
+  get unsettled(): string | undefined {
+    const names = [...this.names].sort();
+    if (this.ready.length < names.length) return `${names.length - this.ready.length} brokers are not ready`;
+    for (const { id, membership, definitions } of this.ready) {
+      const { assignment } = membership.known;
+      if (!membership.inForce) return `${id} has no lease or no assignment`;
+      if (assignment.members.join() !== names.join())
+        return `${id} has the members ${assignment.members.join()}`;
+      const topics = [...definitions.topics()];
+      if (assignment.topics.size !== topics.length)
+        return `${id} has ${assignment.topics.size} topics assigned`;
+      for (const { logEpoch, partitions } of topics) {
+        if (assignment.topics.get(logEpoch)?.members.length !== partitions)
+          return `the topic ${logEpoch} is not wholly assigned at ${id}`;
+      }
+      for (const partition of partitionsOf(assignment, membership.self.name)) {
+        const { claim, returns } = this.#world.checker.partition(partition);
+        // A store that went back may not know the claim until something is written again.
+        const isKnown = claim?.memberId === id || returns > 0;
+        if (!isKnown || this.named(membership.self.name)?.broker.owner(partition) === undefined)
+          return `${id} does not own ${partition.logEpoch}.${partition.partition} yet`;
+      }
+    }
+    return undefined;
+  }
+
+  get world(): ClusterWorld {
+    return this.#world;
+  }
+
+  async #keepAlive(name: string): Promise<void> {
+    const { world } = this;
+    while (!world.over) {
+      if (this.#byName.get(name)?.alive !== true && this.names.has(name)) await this.#live(name);
+      await world.sleep(this.#chance.scale(20, 1_500));
+    }
+  }
+
+  async #live(name: string): Promise<void> {
+    const { world } = this;
+    const member = this.#make(name);
+    this.#byName.set(name, member);
+    this.all.push(member);
+    this.#say(`${member.id} starts`);
+    try {
+      await world.call(member, () => member.start());
+      this.#say(`${member.id} is ready`);
+    } catch (error) {
+      if (!(error instanceof BrokerError)) throw error;
+      if (!member.alive) return;
+      this.#say(`${member.id} could not start: ${error.message}`);
+      this.#bury(member);
+    }
+  }
+
+  #make(name: string): Member {
+    const { world } = this;
+    const { scenario, trace, checker, sabotage } = world;
+    const chance = this.#chance.fork();
+    const id = `${name}#${this.all.filter((each) => each.name === name).length + 1}`;
+    const rate = 1 + (chance.random() * 2 - 1) * scenario.drift;
+    const connection = this.#cluster.connect(id, rate);
+    const { storeMs } = scenario.weather;
+    Object.assign(connection.faults, this.#faults(), {
+      latencyMs: () => (world.phase === 'chaos' ? chance.scale(1, storeMs * 10) / 10 : 0.1),
+    });
+    const member: Member = new Member({
+      id,
+      name,
+      scenario,
+      connection,
+      skewMs: chance.int(-2_000, 2_000),
+      connector: (clock) => this.peers.connector(id, clock),
+      listen: (address, clock, accept) =>
+        this.peers.listen(id, address, clock, this.#observed(member, accept)),
+      trace,
+      sabotage,
+      onDelivered: (from, write) => this.#delivered(from, write),
+      onFenced: () => {
+        this.#say(`${id} has lost its lease`);
+        checker.gaveUp(id);
+      },
+      onAbandoned: (_member, partition) => checker.gaveUp(id, partition),
+      onBug: (error) => world.fail(error),
+    });
+    return member;
+  }
+
+  /** For those that begin now. */
+  #faults(): { loseSignals: number; loseRequests: number; loseAnswers: number } {
+    const { loseSignals, loseRequests, loseAnswers } = this.#world.scenario.weather;
+    return this.#world.phase === 'chaos'
+      ? { loseSignals, loseRequests, loseAnswers }
+      : { loseSignals: 0, loseRequests: 0, loseAnswers: 0 };
+  }
+
+  /** The owner's end of links, watched. */
+  #observed(member: Member, accept: AcceptLink): AcceptLink {
+    const { sabotage, trace } = this.#world;
+    return (link, relay) => {
+      const losses = this.all.find(({ id }) => id === relay)!.losses;
+      const hashes = new Map<number, number>();
+      let open = true;
+      const lost = (): void => {
+        if (open) losses.count += 1;
+        open = false;
+      };
+      const watched: PeerLinkServer = {
+        send: (answer) => {
+          if (answer.kind === 'deliver')
+            member.lastSink = {
+              kind: 'link',
+              holder: this.holder(relay, losses, hashes.get(answer.consumer)!),
+            };
+          if (trace.on && answer.kind !== 'chunk' && answer.kind !== 'deliver' && answer.kind !== 'backlogs')
+            trace.say(member.id, `answers ${relay}: ${JSON.stringify(answer)}`);
+          const told = sabotage.answer === undefined ? answer : sabotage.answer(answer);
+          return told === undefined || link.send(told);
+        },
+        close: () => {
+          lost();
+          link.close();
+        },
+      };
+      const handler = accept(watched, relay);
+      return {
+        request: (request) => {
+          if (request.kind === 'attach') hashes.set(request.consumer, request.hash);
+          if (trace.on && request.kind !== 'backlog')
+            trace.say(
+              member.id,
+              `hears from ${relay}: ${JSON.stringify({ ...request, messages: undefined })}`,
+            );
+          const heard = sabotage.request === undefined ? request : sabotage.request(request);
+          if (heard !== undefined) handler.request(heard);
+        },
+        drained: () => handler.drained(),
+        closed: () => {
+          lost();
+          handler.closed();
+        },
+      };
+    };
+  }
+
+  #delivered(member: Member, { subscription, partition, frames }: DeliveryWrite): void {
+    const { world } = this;
+    const { lastSink } = member;
+    member.lastSink = undefined;
+    const known = lastSink?.kind === 'link' || lastSink?.frames === frames;
+    const holder = known ? lastSink.holder : this.holder(member.id, member.losses, PULL_HASH);
+    try {
+      const { definition } = member.broker.runtimeOf(subscription);
+      const messages = world.checker.delivered(member.id, definition, partition, frames, holder);
+      if (!world.trace.on) return;
+      const places = messages.map(
+        ({ offset, attempt, key }) => `${offset}${attempt > 1 ? `-${attempt}` : ''}${key && `(${key})`}`,
+      );
+      const to = `${holder.hash.toString(16)} at ${holder.relay}`;
+      world.say(
+        member.id,
+        `gives ${subscription.split('/').at(-1)} of ${partition.logEpoch}.${partition.partition}: ${places.join(' ')} to ${to}`,
+      );
+    } catch (error) {
+      world.fail(error);
+    }
+  }
+
+  #bury(member: Member): void {
+    member.kill();
+    this.peers.kill(member.id);
+    this.#world.checker.gaveUp(member.id);
+  }
+
+  #say(what: string): void {
+    if (this.#world.trace.on) this.#world.say('supervisor', what);
+  }
+}

@@ -1,0 +1,277 @@
+// What one partition's log and claims really are, and what publishers were told of it. One part of cluster-checker.ts; told in
+// the instant in which the store changes, behind all networks.
+//
+//   contiguous   offsets follow each other, publish times don't go back
+//   intact       every frame holds exactly what some publisher has sent
+//   one writer   only the newest claim writes, and no two members write under one ownerEpoch
+//   ordered      of a publisher and key, messages come to the log in the order of publishing; again only if they were sent again
+//   kept         what a publisher was told is in the log. A store that went back may lose what its owner did not outlive
+import type { PartitionId } from '../../../services/broker/core/partition.ts';
+import type { PublishedRun } from '../../../services/broker/engine/topic-runtime.ts';
+import type { Chunk } from '../../../services/broker/ports/log-store.ts';
+import type { SentMessage } from '../log-history.ts';
+import { decodeFrames } from '../received.ts';
+import { Violation } from '../violation.ts';
+
+export interface Claim {
+  readonly memberId: string;
+  readonly ownerEpoch: number;
+}
+
+export interface Logged {
+  readonly sent: SentMessage;
+  /** The member that appended it. */
+  readonly by: string;
+  readonly publishTimeMs: number;
+  told: boolean;
+}
+
+/** Gone with a store that went back: to be appended again by the owner that still has it. */
+interface Lost {
+  readonly offset: number;
+  readonly logged: Logged;
+}
+
+export interface PartitionCheckpoint {
+  readonly endOffset: number;
+  readonly headOffset: number;
+  readonly claim: Claim | undefined;
+}
+
+export class PartitionTruth {
+  readonly id: PartitionId;
+  readonly log: Logged[] = [];
+  readonly byKey = new Map<string, number[]>();
+  headOffset = 0;
+  /** Publishers were told of something below it. */
+  toldEnd = 0;
+  dropped = false;
+  claim: Claim | undefined;
+  /** Raised when the partition changes hands without a note of what is outstanding. */
+  chain = 0;
+  /** Members that may not know yet that the partition was taken from them while they lived. */
+  readonly robbed = new Set<string>();
+  /** How often the store went back. */
+  returns = 0;
+  #lost: Lost[] = [];
+  /** What was ever at an offset and is not any more. */
+  readonly #former = new Map<number, Set<string>>();
+  readonly #writers = new Map<number, string>();
+
+  constructor(id: PartitionId) {
+    this.id = id;
+  }
+
+  get name(): string {
+    return `${this.id.logEpoch}.${this.id.partition}`;
+  }
+
+  get endOffset(): number {
+    return this.log.length;
+  }
+
+  /** Whether a message was ever at the offset. */
+  held(offset: number, { identity, content }: { identity: string; content: string }): boolean {
+    const logged = this.log[offset]?.sent;
+    if (logged?.identity === identity && logged.content === content) return true;
+    return this.#former.get(offset)?.has(`${identity} ${content}`) === true;
+  }
+
+  /** `holderLives`: the former holder's lease holds. */
+  acquired(claim: Claim, above: number | undefined, withNote: boolean, holderLives: boolean): void {
+    const before = this.claim;
+    const restores = before?.memberId === claim.memberId && above !== undefined;
+    if (before !== undefined && claim.ownerEpoch <= before.ownerEpoch)
+      throw new Violation(`${this.name}: epoch ${claim.ownerEpoch} was given after ${before.ownerEpoch}`);
+    if (!restores && !withNote) this.chain += 1;
+    if (before !== undefined && holderLives) this.robbed.add(before.memberId);
+    this.robbed.delete(claim.memberId);
+    this.claim = claim;
+    this.#lost = this.#lost.filter(({ logged }) => logged.by === claim.memberId);
+  }
+
+  released(memberId: string): void {
+    this.#checkWriter(memberId, this.claim?.ownerEpoch ?? 0, 'released');
+    const missing = this.#lost.find(({ logged }) => logged.told && logged.by === memberId);
+    if (missing !== undefined)
+      throw new Violation(
+        `${this.name}: ${memberId} has let go without bringing ${missing.logged.sent.identity} back to ${missing.offset}`,
+      );
+    this.claim = { memberId: '', ownerEpoch: this.claim?.ownerEpoch ?? 0 };
+  }
+
+  wrote(memberId: string, ownerEpoch: number, what: string): void {
+    this.#checkWriter(memberId, ownerEpoch, what);
+  }
+
+  appended(memberId: string, ownerEpoch: number, chunks: readonly Chunk[], sent: SentIndex): void {
+    this.#checkWriter(memberId, ownerEpoch, 'appended');
+    for (const chunk of chunks) {
+      if (chunk.firstOffset !== this.endOffset)
+        throw new Violation(
+          `${this.name}: a chunk at ${chunk.firstOffset} was appended at ${this.endOffset}`,
+        );
+      if (chunk.publishTimeMs < (this.log.at(-1)?.publishTimeMs ?? 0))
+        throw new Violation(`${this.name}: the publish time goes back at ${chunk.firstOffset}`);
+      const frames = decodeFrames(chunk.bytes);
+      if (frames.length !== chunk.count)
+        throw new Violation(`${this.name}: a chunk of ${chunk.count} has ${frames.length} frames`);
+      for (const frame of frames) {
+        const offset = this.endOffset;
+        const { logEpoch, partition, identity, content } = frame;
+        if (logEpoch !== this.id.logEpoch || partition !== this.id.partition || frame.offset !== offset)
+          throw new Violation(
+            `${this.name}: the frame at ${offset} says ${logEpoch}.${partition}-${frame.offset}`,
+          );
+        const message = sent.get(identity);
+        if (message === undefined || message.content !== content)
+          throw new Violation(`${this.name}-${offset} is not what ${identity} was when it was published`);
+        const again = this.#lost.find((each) => each.offset === offset);
+        const same = again?.logged.sent === message;
+        const told = same && again.logged.told;
+        this.log.push({ sent: message, by: memberId, publishTimeMs: chunk.publishTimeMs, told });
+        if (again !== undefined) this.#lost = this.#lost.filter((each) => each !== again);
+        if (again !== undefined && !same && again.logged.told && again.logged.by === memberId)
+          throw new Violation(
+            `${this.name}-${offset}: ${again.logged.sent.identity} was acknowledged, and its owner has appended ${identity} there`,
+          );
+        const ofKey = this.byKey.get(message.key);
+        if (ofKey === undefined) this.byKey.set(message.key, [offset]);
+        else ofKey.push(offset);
+        this.#checkOrder(offset, message, sent);
+      }
+    }
+  }
+
+  told(messages: readonly SentMessage[], firstOffset: number): void {
+    if (this.dropped) return;
+    for (const [index, message] of messages.entries()) {
+      const offset = firstOffset + index;
+      const logged =
+        this.log[offset]?.sent === message
+          ? this.log[offset]
+          : this.#lost.find((each) => each.offset === offset && each.logged.sent === message)?.logged;
+      if (logged !== undefined) {
+        logged.told = true;
+        this.toldEnd = Math.max(this.toldEnd, offset + 1);
+      } else if (!this.held(offset, message))
+        throw new Violation(
+          `${message.identity} was acknowledged at ${this.name}-${offset}, where ${this.log[offset]?.sent.identity ?? 'nothing'} is`,
+        );
+    }
+  }
+
+  checkpoint(): PartitionCheckpoint {
+    const { endOffset, headOffset, claim } = this;
+    return { endOffset, headOffset, claim };
+  }
+
+  /** The store has forgotten what came after. */
+  wentBack(to: PartitionCheckpoint, isAlive: (memberId: string) => boolean): void {
+    this.returns += 1;
+    if (this.claim !== undefined) this.robbed.add(this.claim.memberId);
+    const owner = this.claim?.memberId;
+    const gone = this.log.splice(to.endOffset);
+    for (const [index, logged] of gone.entries()) {
+      const offset = to.endOffset + index;
+      const former = this.#former.get(offset) ?? new Set();
+      this.#former.set(offset, former.add(`${logged.sent.identity} ${logged.sent.content}`));
+      // What came before must be there first: an owner that has not got that itself can't bring anything back.
+      if (gone[0]!.by === owner && logged.by === owner && isAlive(owner)) this.#lost.push({ offset, logged });
+    }
+    for (const [key, offsets] of this.byKey)
+      this.byKey.set(
+        key,
+        offsets.filter((offset) => offset < to.endOffset),
+      );
+    this.headOffset = to.headOffset;
+    this.toldEnd = Math.min(this.toldEnd, to.endOffset);
+    this.claim = to.claim;
+    this.#writers.clear();
+  }
+
+  /** The member has stopped being an owner in a way that is not in order: what only it had is gone. */
+  gaveUp(memberId: string): void {
+    this.#lost = this.#lost.filter(({ logged }) => logged.by !== memberId);
+  }
+
+  /** To be called in the end: the first message that a publisher was told of and that its living owner has not brought back. */
+  get firstMissing(): string | undefined {
+    const missing = this.dropped ? undefined : this.#lost.find(({ logged }) => logged.told);
+    return missing && `${missing.logged.sent.identity} at ${this.name}-${missing.offset}`;
+  }
+
+  #checkWriter(memberId: string, ownerEpoch: number, what: string): void {
+    const { claim } = this;
+    if (claim?.memberId !== memberId || claim.ownerEpoch !== ownerEpoch)
+      throw new Violation(
+        `${this.name}: ${memberId} has ${what} under epoch ${ownerEpoch}; ${claim?.memberId ?? 'nobody'} has ${claim?.ownerEpoch ?? 0}`,
+      );
+    const writer = this.#writers.get(ownerEpoch);
+    if (writer !== undefined && writer !== memberId)
+      throw new Violation(`${this.name}: ${writer} and ${memberId} have written under epoch ${ownerEpoch}`);
+    this.#writers.set(ownerEpoch, memberId);
+  }
+
+  #checkOrder(offset: number, message: SentMessage, sent: SentIndex): void {
+    let copies = 0;
+    const publisher = publisherOf(message);
+    for (const other of this.byKey.get(message.key) ?? []) {
+      const { sent: earlier } = this.log[other]!;
+      if (earlier === message) copies += 1;
+      if (
+        message.key !== '' &&
+        other < offset &&
+        earlier.nth > message.nth &&
+        publisherOf(earlier) === publisher &&
+        copies === 0
+      )
+        throw new Violation(
+          `${this.name}-${offset}: ${message.identity} of key ${message.key} follows ${earlier.identity}`,
+        );
+    }
+    if (copies > sent.timesSent(message))
+      throw new Violation(
+        `${this.name}-${offset}: ${message.identity} is there ${copies} times and was sent ${sent.timesSent(message)} times`,
+      );
+  }
+}
+
+/** Runs of a batch as its publisher was told them, with the messages of each. */
+export function* byRun(
+  messages: readonly SentMessage[],
+  runs: readonly PublishedRun[],
+): Iterable<{ partition: number; firstOffset: number; messages: readonly SentMessage[] }> {
+  let from = 0;
+  for (const { partition, firstOffset, count } of runs) {
+    yield { partition, firstOffset, messages: messages.slice(from, from + count) };
+    from += count;
+  }
+  if (from !== messages.length)
+    throw new Violation(`a publisher was told of ${from} messages instead of ${messages.length}`);
+}
+
+/** Everything that publishers have sent. */
+export class SentIndex {
+  readonly #messages = new Map<string, SentMessage>();
+  readonly #times = new Map<SentMessage, number>();
+
+  get(identity: string): SentMessage | undefined {
+    return this.#messages.get(identity);
+  }
+
+  timesSent(message: SentMessage): number {
+    return this.#times.get(message) ?? 0;
+  }
+
+  sending(messages: readonly SentMessage[]): void {
+    for (const message of messages) {
+      this.#messages.set(message.identity, message);
+      this.#times.set(message, this.timesSent(message) + 1);
+    }
+  }
+}
+
+function publisherOf({ identity }: SentMessage): string {
+  return identity.slice(0, identity.indexOf('/'));
+}

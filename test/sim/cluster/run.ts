@@ -1,0 +1,41 @@
+// Runs one seed of the cluster simulation from beginning to end and says what became of it. Called by the tests.
+import { withRejections } from '../rejections.ts';
+import { type ClusterScenario, drawClusterScenario } from './scenario.ts';
+import { ClusterWorld, type ClusterWorldOptions } from './world.ts';
+
+export interface ClusterOutcome {
+  readonly seed: number;
+  /** Undefined: every promise was kept. */
+  readonly failure: unknown;
+  readonly trace: readonly string[];
+  /** Of the trace; 0 without one. */
+  readonly hash: number;
+  readonly processes: number;
+  readonly virtualMs: number;
+  readonly counts: ClusterWorld['checker']['counts'];
+}
+
+export interface ClusterRunOptions extends ClusterWorldOptions {
+  /** Makes another scenario of the one that the seed stands for. */
+  readonly change?: (scenario: ClusterScenario) => ClusterScenario;
+}
+
+export async function runClusterSeed(seed: number, options: ClusterRunOptions = {}): Promise<ClusterOutcome> {
+  const { change = (scenario) => scenario } = options;
+  const world = new ClusterWorld(change(drawClusterScenario(seed)), options);
+  const failure = await withRejections(
+    (error) => world.fail(error),
+    () => world.run(),
+  );
+  if (failure !== undefined) world.fail(failure);
+  const { trace, members, clock, checker } = world;
+  return {
+    seed,
+    failure,
+    trace: trace.lines,
+    hash: trace.hash(),
+    processes: members.all.length,
+    virtualMs: clock.monotonicMs(),
+    counts: checker.counts,
+  };
+}

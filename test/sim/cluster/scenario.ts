@@ -1,0 +1,254 @@
+// What a seed stands for in a simulated cluster: how many brokers on what clocks, which topics, subscriptions and clients, how
+// tight the limits, how bad the weather. Drawn once, before anything runs; world.ts builds it.
+import type { EngineLimits } from '../../../services/broker/engine/context.ts';
+import { Chance } from '../prng.ts';
+import { PROJECT } from '../scenario.ts';
+
+export interface ConsumerPlan {
+  readonly clientId: string;
+  readonly maxOutstandingMessages: number;
+  readonly maxOutstandingBytes: number;
+  readonly outboxBytes: number;
+  /** Undefined: the subscription's. */
+  readonly ackDeadlineMs: number | undefined;
+  readonly networkMs: number;
+  readonly workMs: readonly [number, number];
+  /** Per message. */
+  readonly nack: number;
+  readonly forget: number;
+  readonly extend: number;
+  /** Per second: changes to another broker, stops reading for a while, changes its credit. */
+  readonly leaves: number;
+  readonly blocks: number;
+  readonly changesCredit: number;
+}
+
+export interface SubscriptionPlan {
+  readonly name: string;
+  readonly ordering: boolean;
+  readonly ackDeadlineMs: number;
+  readonly consumers: readonly ConsumerPlan[];
+  readonly pullers: number;
+}
+
+export interface PublisherPlan {
+  readonly name: string;
+  readonly batches: number;
+  readonly maxBatch: number;
+  readonly keys: number;
+  readonly keyless: number;
+  readonly maxDataBytes: number;
+  readonly networkMs: number;
+  readonly pauseMs: number;
+  readonly inFlight: number;
+  /** Per batch: it goes to another broker and sends there what was not answered. */
+  readonly leaves: number;
+}
+
+export interface TopicPlan {
+  readonly name: string;
+  readonly partitions: number;
+  readonly retentionMs: number;
+  /** 0: no limit. */
+  readonly retentionBytes: number;
+  readonly subscriptions: readonly SubscriptionPlan[];
+  readonly publishers: readonly PublisherPlan[];
+}
+
+/** How often per virtual second; probabilities of requests where it says so. */
+export interface ClusterWeather {
+  readonly kills: number;
+  readonly pauses: number;
+  readonly restarts: number;
+  readonly joins: number;
+  readonly drains: number;
+  readonly storeCuts: number;
+  readonly outages: number;
+  readonly fullStores: number;
+  readonly failovers: number;
+  readonly linkCuts: number;
+  readonly silences: number;
+  readonly wallJumps: number;
+  readonly adminChanges: number;
+  /** Probabilities. */
+  readonly loseSignals: number;
+  readonly loseRequests: number;
+  readonly loseAnswers: number;
+  /** One way, in milliseconds, at most: to the store and between brokers. */
+  readonly storeMs: number;
+  readonly linkMs: number;
+}
+
+export interface ClusterScenario {
+  readonly seed: number;
+  readonly brokers: number;
+  /** How far clocks may drift. */
+  readonly drift: number;
+  readonly chaosMs: number;
+  readonly handOverMs: number;
+  readonly limits: EngineLimits;
+  readonly maxPullBytes: number;
+  readonly maxLinkBytes: number;
+  readonly topics: readonly TopicPlan[];
+  readonly weather: ClusterWeather;
+}
+
+const DAY_MS = 86_400_000;
+
+/** `planned`: brokers join, leave and drain, and nothing fails. `rough`: everything, a few kinds at a time. */
+export function drawClusterScenario(seed: number): ClusterScenario {
+  const chance = new Chance(seed ^ 0xc105);
+  const planned = chance.bool(0.25);
+  return {
+    seed,
+    brokers: chance.pick([2, 2, 3, 3, 4, 5]),
+    drift: chance.pick([0, 0.01, 0.09]),
+    chaosMs: chance.scale(1_500, 7_000),
+    handOverMs: chance.pick([800, 2_000, 5_000]),
+    limits: drawLimits(chance),
+    maxPullBytes: chance.scale(500, 20_000),
+    maxLinkBytes: chance.scale(1_000, 500_000),
+    topics: Array.from({ length: chance.pick([1, 1, 2]) }, (_, index) => drawTopic(chance, index, planned)),
+    weather: planned ? drawPlanned(chance) : drawRough(chance),
+  };
+}
+
+function drawLimits(chance: Chance): EngineLimits {
+  return {
+    maxChunkBytes: chance.scale(150, 5_000),
+    maxAppendBytes: chance.scale(300, 20_000),
+    maxUncommittedBytes: chance.scale(6_000, 60_000),
+    cacheBytes: chance.scale(1_500, 100_000),
+    recentBytes: 10_000_000,
+    readBytes: chance.scale(300, 10_000),
+    maxHoles: chance.scale(4, 100),
+    maxQueued: chance.scale(4, 300),
+    maxRun: chance.scale(1, 50),
+    cursorCommitMs: chance.scale(5, 100),
+    leaseSweepMs: chance.scale(50, 200),
+    unknownOutcomeMs: chance.scale(500, 5_000),
+    retentionSweepMs: chance.scale(500, 3_000),
+  };
+}
+
+function drawTopic(chance: Chance, index: number, planned: boolean): TopicPlan {
+  const name = `topic${index}`;
+  const retains = planned || chance.bool(0.85);
+  return {
+    name: `${PROJECT}/topics/${name}`,
+    partitions: chance.pick([1, 2, 3, 4]),
+    retentionMs: DAY_MS,
+    retentionBytes: retains ? 0 : chance.scale(1_000, 20_000),
+    subscriptions: Array.from({ length: chance.int(1, 2) }, (_, nth) =>
+      drawSubscription(chance, `${name}-sub${nth}`, planned),
+    ),
+    publishers: Array.from({ length: chance.int(1, 2) }, (_, nth) =>
+      drawPublisher(chance, `${name}-pub${nth}`),
+    ),
+  };
+}
+
+export function drawSubscription(chance: Chance, id: string, planned: boolean): SubscriptionPlan {
+  return {
+    name: `${PROJECT}/subscriptions/${id}`,
+    ordering: chance.bool(0.6),
+    ackDeadlineMs: planned ? 30_000 : chance.scale(300, 10_000),
+    consumers: Array.from({ length: chance.pick([1, 2, 3]) }, (_, nth) =>
+      drawConsumer(chance, `${id}-c${nth}`, planned),
+    ),
+    pullers: chance.bool(0.7) ? 0 : 1,
+  };
+}
+
+function drawConsumer(chance: Chance, clientId: string, planned: boolean): ConsumerPlan {
+  const difficult = !planned && chance.bool(0.5);
+  return {
+    clientId,
+    maxOutstandingMessages: chance.scale(1, 60),
+    maxOutstandingBytes: chance.scale(60, 20_000),
+    outboxBytes: chance.scale(100, 20_000),
+    ackDeadlineMs: planned || chance.bool(0.5) ? undefined : chance.scale(300, 10_000),
+    networkMs: chance.scale(1, 20),
+    workMs: [0, chance.scale(1, 300)],
+    nack: difficult ? chance.pick([0, 0.05, 0.3]) : 0,
+    forget: difficult ? chance.pick([0, 0.05, 0.2]) : 0,
+    extend: difficult ? chance.pick([0, 0.2]) : 0,
+    leaves: chance.pick([0, 0, 0.3]),
+    blocks: difficult ? chance.pick([0, 0.3]) : 0,
+    changesCredit: difficult ? chance.pick([0, 0.5]) : 0,
+  };
+}
+
+function drawPublisher(chance: Chance, name: string): PublisherPlan {
+  return {
+    name,
+    batches: chance.scale(6, 40),
+    maxBatch: chance.scale(1, 8),
+    keys: chance.pick([1, 2, 4, 12]),
+    keyless: chance.pick([0, 0, 0.3, 1]),
+    maxDataBytes: chance.pick([20, 60, 600]),
+    networkMs: chance.scale(1, 20),
+    pauseMs: chance.scale(1, 300),
+    inFlight: chance.int(1, 4),
+    leaves: chance.pick([0, 0, 0.1]),
+  };
+}
+
+const FAIR: ClusterWeather = {
+  kills: 0,
+  pauses: 0,
+  restarts: 0,
+  joins: 0,
+  drains: 0,
+  storeCuts: 0,
+  outages: 0,
+  fullStores: 0,
+  failovers: 0,
+  linkCuts: 0,
+  silences: 0,
+  wallJumps: 0,
+  adminChanges: 0,
+  loseSignals: 0,
+  loseRequests: 0,
+  loseAnswers: 0,
+  storeMs: 1,
+  linkMs: 1,
+};
+
+function drawPlanned(chance: Chance): ClusterWeather {
+  return {
+    ...FAIR,
+    restarts: chance.pick([0, 0.3, 0.6]),
+    joins: chance.pick([0, 0.3]),
+    drains: chance.pick([0.3, 0.8]),
+    wallJumps: chance.pick([0, 0.2]),
+    adminChanges: chance.pick([0, 0, 0.5]),
+    loseSignals: chance.pick([0, 0.3]),
+    storeMs: chance.pick([1, 5, 20]),
+    linkMs: chance.pick([1, 5, 40]),
+  };
+}
+
+function drawRough(chance: Chance): ClusterWeather {
+  const some = (...rates: number[]): number => (chance.bool(0.4) ? chance.pick(rates) : 0);
+  return {
+    kills: some(0.2, 0.5),
+    pauses: some(0.2, 0.5),
+    restarts: some(0.2, 0.5),
+    joins: some(0.2),
+    drains: some(0.3, 0.8),
+    storeCuts: some(0.2, 0.4),
+    outages: some(0.2),
+    fullStores: some(0.2),
+    failovers: some(0.2, 0.4),
+    linkCuts: some(0.3, 1),
+    silences: some(0.3, 0.6),
+    wallJumps: some(0.2),
+    adminChanges: some(0.3, 1),
+    loseSignals: chance.pick([0, 0.1, 1]),
+    loseRequests: chance.pick([0, 0, 0.02, 0.1]),
+    loseAnswers: chance.pick([0, 0, 0.02, 0.1]),
+    storeMs: chance.pick([1, 5, 50]),
+    linkMs: chance.pick([1, 10, 100]),
+  };
+}

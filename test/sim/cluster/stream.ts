@@ -1,0 +1,237 @@
+// One stream of a consumer at one broker, from both ends. Made by consumer.ts.
+//
+// The near end is the ConsumerSink, in the broker's process: what the broker may see at once (writable, taken frames), as the
+// gRPC adapter would. The far end is the client, a network away: a paused broker does not keep it from giving up.
+import type { SubscriptionDefinition } from '../../../services/broker/core/definitions.ts';
+import { BrokerError } from '../../../services/broker/core/errors.ts';
+import type { SettleOperation } from '../../../services/broker/core/settle-request.ts';
+import type { Consumer, ConsumerSink, DeliveredMessages } from '../../../services/broker/engine/consumer.ts';
+import { decodeFrames, type Received } from '../received.ts';
+import { describe, operationsFor, type Place } from '../settlements.ts';
+import { Violation } from '../violation.ts';
+import type { ClusterConsumer } from './consumer.ts';
+import type { Holder } from './delivery-truth.ts';
+import type { Member } from './member.ts';
+
+const LOOK_MS = 250;
+
+export class ConsumerStream implements ConsumerSink {
+  readonly name: string;
+  /** Resolves when it is lost. */
+  readonly over: Promise<void>;
+  readonly #owner: ClusterConsumer;
+  readonly #member: Member;
+  readonly #holder: Holder;
+  readonly #resolveOver: () => void;
+  readonly #forgetMember: () => void;
+  #consumer: Consumer | undefined;
+  #definition: SubscriptionDefinition | undefined;
+  /** The client's end, and the broker's. */
+  #open = true;
+  #joined = false;
+  #blocked = false;
+  #outbox: Buffer[] = [];
+  #outboxBytes = 0;
+  /** To be acknowledged with the next request. */
+  #ready: Place[] = [];
+  #flushing = false;
+
+  constructor(owner: ClusterConsumer, name: string, member: Member) {
+    const { world, plan, hash } = owner;
+    this.#owner = owner;
+    this.name = name;
+    this.#member = member;
+    this.#holder = world.members.holder(member.id, member.losses, hash);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.over = promise;
+    this.#resolveOver = resolve;
+    this.#forgetMember = member.onEnd(() => this.#lose('the broker is gone'));
+    world.clock.setTimer(plan.networkMs, () => member.enter(() => this.#join()));
+    world.spawn(this.#live());
+  }
+
+  // --- near end ---
+
+  get writable(): boolean {
+    return this.#joined && this.#outboxBytes < this.#owner.plan.outboxBytes;
+  }
+
+  deliver(messages: DeliveredMessages): void {
+    const { world } = this.#owner;
+    const { frames } = messages;
+    if (!this.#joined) world.fail(new Violation(`${this.name} was written to after its end`));
+    if (!this.writable) world.fail(new Violation(`${this.name} was written to with a full outbox`));
+    this.#member.lastSink = { kind: 'stream', frames, holder: this.#holder };
+    this.#outboxBytes += frames.length;
+    if (this.#blocked) this.#outbox.push(frames);
+    else this.#transmit(frames);
+  }
+
+  close(error: BrokerError): void {
+    this.#joined = false;
+    this.#holder.departures += 1;
+    this.#owner.world.clock.setTimer(this.#owner.plan.networkMs, () => this.#lose(error.message));
+  }
+
+  unblock(): void {
+    this.#blocked = false;
+    for (const frames of this.#outbox.splice(0)) this.#transmit(frames);
+  }
+
+  #join(): void {
+    const { world, plan, subscription, hash } = this.#owner;
+    if (!this.#open) return;
+    try {
+      this.#definition = this.#member.broker.runtimeOf(subscription).definition;
+      this.#joined = true;
+      this.#consumer = this.#member.broker.subscribe(subscription, hash, this, {
+        maxOutstandingMessages: plan.maxOutstandingMessages,
+        maxOutstandingBytes: plan.maxOutstandingBytes,
+        ackDeadlineMs: plan.ackDeadlineMs,
+      });
+    } catch (error) {
+      if (!(error instanceof BrokerError)) throw error;
+      this.#joined = false;
+      world.clock.setTimer(plan.networkMs, () => this.#lose('refused'));
+      return;
+    }
+    if (world.trace.on) world.say(this.name, `joins ${subscription} at ${this.#member.id}`);
+    world.clock.setTimer(plan.networkMs, () => this.#sayLate());
+  }
+
+  #transmit(frames: Buffer): void {
+    const { world, plan } = this.#owner;
+    world.clock.setTimer(plan.networkMs, () => {
+      if (!this.#open) return;
+      this.#member.enter(() => {
+        const wasWritable = this.writable;
+        this.#outboxBytes -= frames.length;
+        if (!wasWritable && this.writable) this.#consumer?.pump();
+      });
+      for (const message of decodeFrames(frames)) this.#receive(message);
+    });
+  }
+
+  // --- far end ---
+
+  #receive(message: Received): void {
+    const { world, plan, chance, good } = this.#owner;
+    if (world.trace.on)
+      world.say(
+        this.name,
+        `gets ${message.logEpoch}.${message.partition}-${message.offset}-${message.attempt}`,
+      );
+    const [minMs, maxMs] = plan.workMs;
+    const workMs = chance.int(minMs, good ? Math.min(maxMs, 20) : maxMs);
+    const fate = chance.random();
+    world.clock.setTimer(workMs, () => {
+      if (good || fate >= plan.nack + plan.forget + plan.extend) this.#acknowledge(message);
+      else if (fate < plan.nack) this.#request(operationsFor(chance, 'nack', [message]));
+      else if (fate < plan.nack + plan.extend) this.#extend(message);
+    });
+  }
+
+  #extend(message: Place): void {
+    const { world, chance } = this.#owner;
+    const seconds = chance.int(1, 5);
+    this.#request(operationsFor(chance, 'extend', [message], seconds));
+    world.clock.setTimer(chance.int(0, seconds * 1_200), () => this.#acknowledge(message));
+  }
+
+  #acknowledge(place: Place): void {
+    if (!this.#open) return;
+    this.#ready.push(place);
+    if (this.#flushing) return;
+    this.#flushing = true;
+    const { world, chance } = this.#owner;
+    world.clock.setTimer(chance.pick([0, 1, 10, 50]), () => {
+      this.#flushing = false;
+      this.#request(operationsFor(chance, 'ack', this.#ready.splice(0)));
+    });
+  }
+
+  /** A network away from the broker; one of a lost stream never gets there. */
+  #request(operations: readonly SettleOperation[]): void {
+    const { world, plan } = this.#owner;
+    if (!this.#open || operations.length === 0 || this.#definition === undefined) return;
+    if (world.trace.on) world.say(this.name, describe(operations));
+    world.checker.settling(this.#definition, operations);
+    world.clock.setTimer(plan.networkMs, () => {
+      if (!this.#open) return;
+      this.#member.enter(() => {
+        if (this.#joined) this.#consumer?.settle({ operations });
+      });
+    });
+  }
+
+  #sayLate(): void {
+    const { late, chance } = this.#owner;
+    this.#owner.late = undefined;
+    if (late?.incarnation !== this.#definition?.incarnation) return;
+    this.#request(operationsFor(chance, 'ack', late?.places ?? []));
+  }
+
+  /** Its moods, until it is over. */
+  async #live(): Promise<void> {
+    const { world, plan, chance } = this.#owner;
+    const patienceMs = chance.scale(500, 6_000);
+    let silentMs = 0;
+    while (this.#open && !world.over) {
+      await world.sleep(LOOK_MS);
+      // Its keepalive.
+      silentMs = this.#member.paused ? silentMs + LOOK_MS : 0;
+      if (silentMs > patienceMs) this.#hangUp('hears nothing');
+      if (this.#owner.good || !this.#open) continue;
+      const happens = (perSecond: number): boolean => chance.bool((perSecond * LOOK_MS) / 1000);
+      if (happens(plan.leaves)) this.#hangUp('hangs up');
+      else if (happens(plan.blocks)) await this.#block();
+      else if (happens(plan.changesCredit)) this.#changeCredit();
+    }
+    if (this.#open) this.#hangUp('is at the end');
+  }
+
+  async #block(): Promise<void> {
+    const { world, chance } = this.#owner;
+    world.say(this.name, 'stops reading');
+    this.#blocked = true;
+    await world.sleep(chance.scale(50, 5_000));
+    if (!this.#blocked) return;
+    world.say(this.name, 'reads on');
+    this.unblock();
+  }
+
+  #changeCredit(): void {
+    const { world, chance } = this.#owner;
+    const credit = {
+      maxOutstandingMessages: chance.scale(1, 60),
+      maxOutstandingBytes: chance.scale(60, 20_000),
+    };
+    this.#member.enter(() => {
+      if (!this.#joined || this.#consumer === undefined) return;
+      if (world.trace.on) world.say(this.name, `has now credit ${JSON.stringify(credit)}`);
+      this.#consumer.limits = { ...this.#consumer.limits, ...credit };
+    });
+  }
+
+  #hangUp(why: string): void {
+    const { chance } = this.#owner;
+    if (this.#ready.length > 0 && chance.bool(0.5) && this.#definition !== undefined)
+      this.#owner.late = { incarnation: this.#definition.incarnation, places: [...this.#ready] };
+    this.#lose(why);
+  }
+
+  /** Idempotent. The broker hears of it as soon as it runs. */
+  #lose(why: string): void {
+    if (!this.#open) return;
+    const { world } = this.#owner;
+    this.#open = false;
+    this.#holder.departures += 1;
+    this.#forgetMember();
+    if (world.trace.on) world.say(this.name, `is over: ${why}`);
+    this.#member.enter(() => {
+      this.#joined = false;
+      this.#consumer?.leave();
+    });
+    this.#resolveOver();
+  }
+}

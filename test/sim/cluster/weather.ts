@@ -1,0 +1,194 @@
+// Makes the weather of a cluster: deaths, pauses, restarts, joins, drains, cuts between brokers and to the store, failovers
+// that lose the last writes. Started by world.ts; when the chaos is over it puts everything right again.
+import type { Chance } from '../prng.ts';
+import type { Member } from './member.ts';
+import type { ClusterWorld } from './world.ts';
+
+interface Kind {
+  readonly perSecond: number;
+  readonly happen: () => Promise<void> | void;
+}
+
+/** Names that may join beyond those at the beginning. */
+const MAX_BROKERS = 6;
+/** A failover loses what was written in so long at the most. */
+const MAX_LOST_MS = 1_500;
+
+export class ClusterWeatherman {
+  readonly #world: ClusterWorld;
+  readonly #chance: Chance;
+  readonly #drained = new Set<string>();
+  /** Stopped for a longer time. */
+  readonly #absent = new Set<string>();
+
+  constructor(world: ClusterWorld) {
+    this.#world = world;
+    this.#chance = world.chance.fork();
+  }
+
+  start(): void {
+    const { weather } = this.#world.scenario;
+    const kinds: Kind[] = [
+      { perSecond: weather.kills, happen: () => this.#withAny((member) => this.#world.members.kill(member)) },
+      { perSecond: weather.pauses, happen: () => this.#withAny((member) => this.#pause(member)) },
+      { perSecond: weather.restarts, happen: () => this.#withAny((member) => this.#restart(member)) },
+      { perSecond: weather.joins, happen: () => this.#join() },
+      { perSecond: weather.drains, happen: () => this.#drain() },
+      { perSecond: weather.storeCuts, happen: () => this.#withAny((member) => this.#cutStore([member])) },
+      { perSecond: weather.outages, happen: () => this.#cutStore(this.#world.members.alive) },
+      { perSecond: weather.fullStores, happen: () => this.#fill() },
+      { perSecond: weather.failovers, happen: () => this.#failOver() },
+      { perSecond: weather.linkCuts, happen: () => this.#withTwo((a, b) => this.#cutLinks(a, b)) },
+      { perSecond: weather.silences, happen: () => this.#withTwo((a, b) => this.#silence(a, b)) },
+      { perSecond: weather.wallJumps, happen: () => this.#withAny((member) => this.#jump(member)) },
+    ];
+    for (const kind of kinds) if (kind.perSecond > 0) this.#world.spawn(this.#repeat(kind));
+  }
+
+  /** No more faults. */
+  async calm(): Promise<void> {
+    const { members, state } = this.#world;
+    state.full = false;
+    members.peers.heal();
+    for (const member of members.all) {
+      members.resume(member);
+      Object.assign(member.connection.faults, {
+        cut: false,
+        loseAnswers: 0,
+        loseRequests: 0,
+        loseSignals: 0,
+      });
+    }
+    for (const name of this.#drained) await this.#setDrained(name, false);
+    for (const name of this.#absent) members.names.add(name);
+  }
+
+  async #repeat({ perSecond, happen }: Kind): Promise<void> {
+    while (this.#world.phase === 'chaos' && !this.#world.over) {
+      await this.#world.sleep(this.#chance.pauseMs(perSecond));
+      if (this.#world.phase === 'chaos' && !this.#world.over) await happen();
+    }
+  }
+
+  #withAny(happen: (member: Member) => Promise<void> | void): Promise<void> | void {
+    const { alive } = this.#world.members;
+    if (alive.length > 0) return happen(this.#chance.pick(alive));
+  }
+
+  #withTwo(happen: (a: Member, b: Member) => Promise<void>): Promise<void> | void {
+    const [a, b] = this.#chance.shuffled(this.#world.members.alive);
+    if (a !== undefined && b !== undefined) return happen(a, b);
+  }
+
+  async #pause(member: Member): Promise<void> {
+    if (member.paused) return;
+    this.#world.members.pause(member);
+    await this.#world.sleep(this.#chance.scale(50, 6_000));
+    this.#world.members.resume(member);
+  }
+
+  /** In order; back at once, or after a while. */
+  async #restart(member: Member): Promise<void> {
+    const { members } = this.#world;
+    const { name } = member;
+    const staysAway = members.names.size > 2 && this.#chance.bool(0.4);
+    if (staysAway) {
+      members.names.delete(name);
+      this.#absent.add(name);
+    }
+    await members.stop(member);
+    if (!staysAway) return;
+    await this.#world.sleep(this.#chance.scale(100, 5_000));
+    this.#absent.delete(name);
+    members.names.add(name);
+  }
+
+  #join(): void {
+    const { members } = this.#world;
+    const count = members.names.size + this.#absent.size;
+    if (count < MAX_BROKERS) members.begin(`broker-${count + 1}`);
+  }
+
+  async #drain(): Promise<void> {
+    const name = this.#chance.pick([...this.#world.members.names]);
+    if (this.#drained.has(name)) return;
+    await this.#setDrained(name, true);
+    await this.#world.sleep(this.#chance.scale(100, 3_000));
+    if (this.#world.phase === 'chaos') await this.#setDrained(name, false);
+  }
+
+  async #setDrained(name: string, drained: boolean): Promise<void> {
+    if (this.#world.trace.on)
+      this.#world.say('operator', `${drained ? 'drains' : 'no longer drains'} ${name}`);
+    if (drained) this.#drained.add(name);
+    else this.#drained.delete(name);
+    const { membership, signals } = this.#world.operatorStores;
+    await membership.setDrained(name, drained);
+    signals.send('assignment', 'drained');
+  }
+
+  async #cutStore(members: readonly Member[]): Promise<void> {
+    for (const { id, connection } of members) {
+      if (this.#world.trace.on) this.#world.say('store', `is cut from ${id}`);
+      connection.faults.cut = true;
+    }
+    await this.#world.sleep(this.#chance.scale(100, 5_000));
+    for (const { id, connection } of members) {
+      if (this.#world.trace.on) this.#world.say('store', `is reached by ${id}`);
+      connection.faults.cut = false;
+    }
+  }
+
+  async #fill(): Promise<void> {
+    const { state } = this.#world;
+    this.#world.say('store', 'is full');
+    state.full = true;
+    await this.#world.sleep(this.#chance.scale(50, 2_000));
+    state.full = false;
+    this.#world.say('store', 'has room');
+  }
+
+  async #failOver(): Promise<void> {
+    const { cluster, checker, members } = this.#world;
+    const goBack = cluster.memory.checkpoint();
+    const followBack = checker.checkpoint();
+    this.#world.say('store', 'a replica stays behind');
+    await this.#world.sleep(this.#chance.scale(5, MAX_LOST_MS));
+    this.#world.say('store', 'the replica takes over');
+    goBack();
+    followBack((id) => members.all.find((each) => each.id === id)?.membership.holds === true);
+  }
+
+  async #cutLinks(a: Member, b: Member): Promise<void> {
+    const { peers } = this.#world.members;
+    if (this.#chance.bool(0.5)) {
+      this.#world.say('network', `links of ${a.id} and ${b.id} break`);
+      peers.cut(a.id, b.id);
+      return;
+    }
+    this.#world.say('network', `${a.id} and ${b.id} are separated`);
+    peers.separate(a.id, b.id);
+    await this.#world.sleep(this.#chance.scale(50, 4_000));
+    this.#world.say('network', 'is whole');
+    peers.heal();
+  }
+
+  async #silence(a: Member, b: Member): Promise<void> {
+    const { peers } = this.#world.members;
+    const both = this.#chance.bool(0.5);
+    this.#world.say(
+      'network',
+      `nothing of ${a.id} arrives at ${b.id}${both ? ', and the other way round' : ''}`,
+    );
+    peers.silence(a.id, b.id);
+    if (both) peers.silence(b.id, a.id);
+    await this.#world.sleep(this.#chance.scale(50, 4_000));
+    this.#world.say('network', 'is whole');
+    peers.heal();
+  }
+
+  #jump(member: Member): void {
+    member.skewMs += this.#chance.int(-20_000, 20_000);
+    if (this.#world.trace.on) this.#world.say(member.id, 'has its wall clock set');
+  }
+}

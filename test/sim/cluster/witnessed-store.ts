@@ -1,0 +1,123 @@
+// Says what really came to be in the shared store, by whom: the checker's truth. Wraps one member's view of the shared memory,
+// below everything that is slow, lossy or cut. Made by world.ts.
+import { BrokerError } from '../../../services/broker/core/errors.ts';
+import type { PartitionId } from '../../../services/broker/core/partition.ts';
+import type { CursorCommit } from '../../../services/broker/ports/cursor-store.ts';
+import type { Chunk, LogBounds } from '../../../services/broker/ports/log-store.ts';
+import type { Claim } from '../../../services/broker/ports/ownership-store.ts';
+import type { ClusterStores } from '../../support/memory-store.ts';
+
+/** Told in the instant in which the store has changed. */
+export interface StoreWitness {
+  appended(id: PartitionId, ownerEpoch: number, chunks: readonly Chunk[]): void;
+  trimmed(id: PartitionId, ownerEpoch: number, bounds: LogBounds): void;
+  dropped(logEpoch: number): void;
+  committed(commit: CursorCommit): void;
+  /** Whether the store takes writes of this claim. */
+  owns(id: PartitionId, ownerEpoch: number): boolean;
+  acquired(id: PartitionId, above: number | undefined, claim: Claim): void;
+  released(id: PartitionId): void;
+  renewed(leaseMs: number): void;
+  left(): void;
+  assigned(body: string, memberId: string): void;
+}
+
+export interface StoreState {
+  /** Every write is refused. */
+  full: boolean;
+}
+
+export function witnessed(
+  inner: ClusterStores,
+  witness: StoreWitness,
+  state: StoreState,
+  fail: (error: unknown) => void,
+): ClusterStores {
+  const { log, cursors, definitions, ownership, membership, signals } = inner;
+  const see = (tell: () => void): void => {
+    try {
+      tell();
+    } catch (error) {
+      fail(error);
+    }
+  };
+  const room = (): void => {
+    if (state.full) throw new BrokerError('RESOURCE_EXHAUSTED', 'fault: the store is full');
+  };
+  return {
+    signals,
+    log: {
+      bounds: (id) => log.bounds(id),
+      read: (id, fromOffset, maxBytes) => log.read(id, fromOffset, maxBytes),
+      describe: (id, fromOffset, maxChunks) => log.describe(id, fromOffset, maxChunks),
+      confirm: (id, ownerEpoch, endOffset, durability) => log.confirm(id, ownerEpoch, endOffset, durability),
+      async append(id, ownerEpoch, expectedEnd, chunks, durability) {
+        room();
+        await log.append(id, ownerEpoch, expectedEnd, chunks, durability);
+        see(() => witness.appended(id, ownerEpoch, chunks));
+      },
+      async trim(id, ownerEpoch, beforeOffset, maxChunks) {
+        const bounds = await log.trim(id, ownerEpoch, beforeOffset, maxChunks);
+        see(() => witness.trimmed(id, ownerEpoch, bounds));
+        return bounds;
+      },
+      async drop(logEpoch) {
+        await log.drop(logEpoch);
+        see(() => witness.dropped(logEpoch));
+      },
+    },
+    cursors: {
+      load: (subscription, partition) => cursors.load(subscription, partition),
+      drop: (subscription) => cursors.drop(subscription),
+      async commit(commits) {
+        room();
+        try {
+          const stale = await cursors.commit(commits);
+          commits.forEach((commit, index) => {
+            if (!stale.includes(index)) see(() => witness.committed(commit));
+          });
+          return stale;
+        } catch (error) {
+          // Of some the store had forgotten the claim; the others were written.
+          for (const commit of commits)
+            if (witness.owns(commit.partition, commit.ownerEpoch)) see(() => witness.committed(commit));
+          throw error;
+        }
+      },
+    },
+    definitions,
+    ownership: {
+      describe: (ids) => ownership.describe(ids),
+      async acquire(id, above) {
+        const claim = await ownership.acquire(id, above);
+        see(() => witness.acquired(id, above, claim));
+        return claim;
+      },
+      async release(id, ownerEpoch, handOver) {
+        room();
+        await ownership.release(id, ownerEpoch, handOver);
+        see(() => witness.released(id));
+      },
+    },
+    membership: {
+      identity: () => membership.identity(),
+      initialize: (identity) => membership.initialize(identity),
+      assignment: () => membership.assignment(),
+      setDrained: (name, drained) => membership.setDrained(name, drained),
+      async heartbeat(identity, member, leaseMs) {
+        const view = await membership.heartbeat(identity, member, leaseMs);
+        see(() => witness.renewed(leaseMs));
+        return view;
+      },
+      async leave(memberId) {
+        await membership.leave(memberId);
+        see(() => witness.left());
+      },
+      async assign(memberId, term, expectedVersion, body) {
+        const version = await membership.assign(memberId, term, expectedVersion, body);
+        see(() => witness.assigned(body, memberId));
+        return version;
+      },
+    },
+  };
+}

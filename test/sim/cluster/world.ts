@@ -1,0 +1,344 @@
+// One simulated cluster: a shared store, a network, brokers that come and go, everybody who talks to them, and the checker
+// that watches. Made by run.ts from a scenario; one thread, virtual time, all chance from the scenario's seed.
+//
+//   begin   the cluster is initialized, the scenario's definitions are put into the store, the brokers start
+//   chaos   actors at work, the weather as planned
+//   drain   no more faults: everybody behaves, and everything published must be settled in bounded time
+//   still   the cluster has converged: nothing moves
+//   quiet   a broker is restarted in order: nothing is delivered again
+//   end     all stop in order, and nothing may be left pending
+import { BrokerError } from '../../../services/broker/core/errors.ts';
+import { MemoryCluster } from '../../support/memory-cluster.ts';
+import { type ClusterStores, createSharedMemory } from '../../support/memory-store.ts';
+import { VirtualClock } from '../../support/virtual-clock.ts';
+import { putDefinitions } from '../first-definitions.ts';
+import { Chance } from '../prng.ts';
+import { PROJECT } from '../scenario.ts';
+import { Trace } from '../trace.ts';
+import { Violation } from '../violation.ts';
+import { ClusterChecker } from './cluster-checker.ts';
+import { ClusterConsumer } from './consumer.ts';
+import { CLUSTER, type Member } from './member.ts';
+import { Members } from './members.ts';
+import { ClusterOperator } from './operator.ts';
+import { ClusterPublisher } from './publisher.ts';
+import { ClusterPuller } from './puller.ts';
+import { HONEST, type Sabotage } from './sabotage.ts';
+import type { ClusterScenario } from './scenario.ts';
+import { ClusterWeatherman } from './weather.ts';
+import { type StoreState, witnessed } from './witnessed-store.ts';
+
+const SLICE_MS = 50;
+/** After the last fault: everything is settled in this time, however often it is redelivered first. */
+const DRAIN_MS = 120_000;
+const STILL_MS = 1_200;
+const QUIET_MS = 30_000;
+const STOP_MS = 30_000;
+/** The longest timer that anybody sets: links that nobody uses, 30 s. */
+const LAST_TIMER_MS = 40_000;
+/** No call to a broker that runs takes longer. */
+const LONGEST_CALL_MS = 60_000;
+const CACHE_SLACK_BYTES = 16_000;
+
+export type Phase = 'chaos' | 'drain' | 'end';
+
+export interface ClusterWorldOptions {
+  readonly traced?: boolean;
+  readonly sabotage?: Sabotage;
+}
+
+interface Call {
+  readonly member: Member;
+  readonly what: string;
+  readonly sinceMs: number;
+}
+
+export class ClusterWorld {
+  readonly scenario: ClusterScenario;
+  readonly clock = new VirtualClock();
+  readonly trace: Trace;
+  readonly chance: Chance;
+  readonly checker: ClusterChecker;
+  readonly sabotage: Sabotage;
+  readonly state: StoreState = { full: false };
+  readonly cluster: MemoryCluster;
+  readonly members: Members;
+  /** Of somebody who has no faults. */
+  readonly operatorStores: ClusterStores;
+  phase: Phase = 'chaos';
+  readonly #publishers: ClusterPublisher[] = [];
+  readonly #consumers: (ClusterConsumer | ClusterPuller)[] = [];
+  readonly #operator: ClusterOperator;
+  readonly #weather: ClusterWeatherman;
+  readonly #calls = new Set<Call>();
+  #failure: unknown;
+  #running = 0;
+
+  constructor(scenario: ClusterScenario, { traced = false, sabotage = HONEST }: ClusterWorldOptions) {
+    this.scenario = scenario;
+    this.sabotage = sabotage;
+    this.trace = new Trace(traced, this.clock);
+    this.chance = new Chance(scenario.seed ^ 0x5eed);
+    this.checker = new ClusterChecker(this.clock);
+    const memory = createSharedMemory({ clock: this.clock });
+    const { open, checkpoint } = sabotage.memory?.(memory) ?? memory;
+    this.cluster = new MemoryCluster(this.clock, this.chance.fork().random, {
+      checkpoint,
+      open: (id) => witnessed(open(id), this.checker.witness(id), this.state, (error) => this.fail(error)),
+    });
+    this.operatorStores = memory.open('operator');
+    this.members = new Members(this, this.cluster);
+    this.#operator = new ClusterOperator(this);
+    this.#weather = new ClusterWeatherman(this);
+  }
+
+  async run(): Promise<void> {
+    await this.#begin();
+    for (let ms = 0; ms < this.scenario.chaosMs; ms += SLICE_MS) await this.#slice();
+    await this.#drain();
+    await this.#stillAndQuiet();
+    await this.#end();
+  }
+
+  get over(): boolean {
+    return this.phase === 'end' || this.#failure !== undefined;
+  }
+
+  sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => this.clock.setTimer(Math.ceil(ms), resolve));
+  }
+
+  say(who: string, what: string): void {
+    if (this.#failure === undefined) this.trace.say(who, what);
+  }
+
+  /** The first failure counts; the run ends with it. */
+  fail(error: unknown): void {
+    if (this.#failure !== undefined) return;
+    this.say('FAILURE', error instanceof Error ? error.message : String(error));
+    this.#failure = error ?? new Error('failed');
+  }
+
+  /** Something that goes on beside everything else, and ends when the world is over. */
+  spawn(activity: Promise<void>): void {
+    this.#running += 1;
+    activity.then(
+      () => {
+        this.#running -= 1;
+      },
+      (error: unknown) => this.fail(error),
+    );
+  }
+
+  /** Something that a broker has to come to an end with while it runs. Returns what to call then. */
+  began(member: Member, what: string): () => void {
+    const call = { member, what, sinceMs: this.clock.monotonicMs() };
+    this.#calls.add(call);
+    const forget = member.onEnd(() => this.#calls.delete(call));
+    return () => {
+      forget();
+      this.#calls.delete(call);
+    };
+  }
+
+  /** Calls the member from outside; rejects with UNAVAILABLE when its life ends first. */
+  ask<T>(member: Member, what: string, call: () => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const forget = member.onEnd(() => reject(new BrokerError('UNAVAILABLE', 'the connection is lost')));
+      if (!member.alive) reject(new BrokerError('UNAVAILABLE', 'nobody listens'));
+      member.enter(() => {
+        const ended = this.began(member, what);
+        call()
+          .then(resolve, reject)
+          .finally(() => {
+            ended();
+            forget();
+          });
+      });
+    });
+  }
+
+  /** As ask, for what the process does by itself. */
+  call<T>(member: Member, call: () => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const forget = member.onEnd(() => reject(new BrokerError('UNAVAILABLE', 'the process is gone')));
+      call().then(resolve, reject).finally(forget);
+    });
+  }
+
+  async #begin(): Promise<void> {
+    let ready = false;
+    const { membership, definitions } = this.operatorStores;
+    this.spawn(
+      membership
+        .initialize(CLUSTER)
+        .then(() => putDefinitions(definitions, this.scenario.topics))
+        .then(() => {
+          ready = true;
+        }),
+    );
+    await this.clock.runUntil(() => ready);
+    for (let nth = 1; nth <= this.scenario.brokers; nth += 1) this.members.begin(`broker-${nth}`);
+    for (const topic of this.scenario.topics) {
+      for (const subscription of topic.subscriptions) {
+        for (const plan of subscription.consumers)
+          this.#consumers.push(new ClusterConsumer(this, subscription, plan));
+        for (let nth = 0; nth < subscription.pullers; nth += 1)
+          this.#consumers.push(new ClusterPuller(this, subscription, nth));
+      }
+      for (const plan of topic.publishers)
+        this.#publishers.push(new ClusterPublisher(this, topic.name, plan));
+    }
+    this.#weather.start();
+    this.#operator.start();
+  }
+
+  async #slice(): Promise<void> {
+    await this.clock.advance(SLICE_MS);
+    if (this.#failure !== undefined) throw this.#failure;
+    for (const member of this.members.alive) this.#checkBounds(member);
+  }
+
+  #checkBounds({ id, broker }: Member): void {
+    const { maxUncommittedBytes, cacheBytes } = this.scenario.limits;
+    const { uncommittedBytes } = broker.stats;
+    if (uncommittedBytes < 0 || uncommittedBytes > maxUncommittedBytes)
+      throw new Violation(
+        `${id}: ${uncommittedBytes} bytes are not stored yet; the bound is ${maxUncommittedBytes}`,
+      );
+    if (broker.cachedBytes < 0 || broker.cachedBytes > cacheBytes + CACHE_SLACK_BYTES)
+      throw new Violation(`${id}: ${broker.cachedBytes} bytes are cached; the bound is ${cacheBytes}`);
+  }
+
+  async #drain(): Promise<void> {
+    this.say('world', 'drain');
+    this.phase = 'drain';
+    this.spawn(this.#weather.calm());
+    for (const consumer of this.#consumers) consumer.behave();
+    const drainedMs = this.clock.monotonicMs();
+    for (;;) {
+      await this.#slice();
+      const unfinished = this.#unfinished() ?? (await this.#backlog());
+      const passedMs = this.clock.monotonicMs() - drainedMs;
+      if (passedMs > LONGEST_CALL_MS) this.#checkCalls();
+      if (unfinished === undefined) break;
+      if (passedMs > DRAIN_MS) throw new Violation(`${DRAIN_MS} ms after the last fault: ${unfinished}`);
+    }
+    const { missing } = this.checker;
+    if (missing !== undefined)
+      throw new Violation(
+        `${missing} was acknowledged, is not in the store, and its owner has not brought it back`,
+      );
+  }
+
+  #checkCalls(): void {
+    const nowMs = this.clock.monotonicMs();
+    for (const { member, what, sinceMs } of this.#calls)
+      if (nowMs - sinceMs > LONGEST_CALL_MS)
+        throw new Violation(
+          `${what}: ${member.id} has not answered for ${LONGEST_CALL_MS} ms (${this.members.unsettled ?? 'the cluster is as it should be'})`,
+        );
+  }
+
+  /** What keeps the drain from being complete; undefined if nothing does. */
+  #unfinished(): string | undefined {
+    if (this.#operator.busy) return 'an admin call has no answer';
+    for (const publisher of this.#publishers)
+      if (!publisher.finished) return `${publisher.name} has ${publisher.unanswered} unanswered batches`;
+    const unsettled = this.members.unsettled;
+    if (unsettled !== undefined) return unsettled;
+    const [first, ...others] = this.members.ready;
+    if (first === undefined) return 'there is no broker';
+    const known = (member: Member): string =>
+      [...member.definitions.subscriptions()]
+        .map(({ name, incarnation }) => `${name} ${incarnation}`)
+        .sort()
+        .join();
+    for (const other of others)
+      if (known(other) !== known(first)) return `${other.id} has other definitions than ${first.id}`;
+    for (const definition of first.definitions.subscriptions()) {
+      const left = this.checker.unsettled(
+        definition,
+        first.definitions.topic(definition.topic)?.partitions ?? 0,
+      );
+      if (left !== undefined) return left;
+    }
+    return undefined;
+  }
+
+  /** Any broker must come to the same result. */
+  async #backlog(): Promise<string | undefined> {
+    const member = this.members.reachable(this.chance)!;
+    let backlog: string | undefined = 'the backlog report is not there';
+    this.spawn(
+      this.ask(member, 'a backlog report', () => member.backlog.report(PROJECT, [])).then(
+        (reports) => {
+          const left = reports.find(
+            ({ messages, outstandingMessages }) => messages + outstandingMessages > 0,
+          );
+          const busy = this.members.alive.find(({ broker }) => broker.stats.uncommittedBytes > 0);
+          backlog = busy
+            ? `${busy.id} has ${busy.broker.stats.uncommittedBytes} bytes that are not stored yet`
+            : left &&
+              `${left.subscription} reports ${left.messages} messages, ${left.outstandingMessages} outstanding`;
+        },
+        (error: unknown) => {
+          if (!(error instanceof BrokerError)) throw error;
+          backlog = `no backlog report: ${error.message}`;
+        },
+      ),
+    );
+    await this.clock.advance(200);
+    return backlog;
+  }
+
+  async #stillAndQuiet(): Promise<void> {
+    this.say('world', 'still');
+    this.checker.still = true;
+    await this.#slices(STILL_MS);
+    this.checker.still = false;
+    this.checker.quiet = true;
+    this.say('world', 'quiet');
+    await this.#within(QUIET_MS, 'the broker has not stopped', () =>
+      this.members.stop(this.chance.pick(this.members.ready)),
+    );
+    for (let ms = 0; this.members.unsettled !== undefined; ms += SLICE_MS) {
+      if (ms > QUIET_MS) throw new Violation(`${QUIET_MS} ms after a restart: ${this.members.unsettled}`);
+      await this.#slices(SLICE_MS);
+    }
+  }
+
+  async #end(): Promise<void> {
+    this.say('world', 'end');
+    this.phase = 'end';
+    await this.#within(STOP_MS, 'not all brokers have stopped', async () => {
+      await Promise.all(this.members.ready.map((member) => this.members.stop(member)));
+    });
+    await this.#slices(LAST_TIMER_MS);
+    const [call] = this.#calls;
+    if (call !== undefined)
+      throw new Violation(`${call.what}: ${call.member.id} has stopped without an answer`);
+    if (this.#running > 0) throw new Violation(`${this.#running} activities have not come to an end`);
+    if (this.clock.timerCount > 0) throw new Violation(`${this.clock.timerCount} timers are left`);
+  }
+
+  async #within(limitMs: number, otherwise: string, activity: () => Promise<void>): Promise<void> {
+    let done = false;
+    this.spawn(
+      activity().then(() => {
+        done = true;
+      }),
+    );
+    for (let ms = 0; !done; ms += SLICE_MS) {
+      if (ms > limitMs) throw new Violation(`${otherwise} within ${limitMs} ms`);
+      await this.#slices(SLICE_MS);
+    }
+  }
+
+  async #slices(ms: number): Promise<void> {
+    for (let passed = 0; passed < ms; passed += SLICE_MS) {
+      await this.clock.advance(SLICE_MS);
+      if (this.#failure !== undefined) throw this.#failure;
+    }
+  }
+}
