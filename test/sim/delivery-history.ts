@@ -26,6 +26,9 @@ import {
 import type { PartitionHistory } from './log-history.ts';
 import { Violation } from './violation.ts';
 
+/** The broker looks for expired leases now and then: by this long after its deadline, a lease has ended. */
+const EXPIRY_LAG_MS = 250;
+
 export interface DeliveryOptions {
   readonly what: string;
   readonly ordering: boolean;
@@ -235,13 +238,15 @@ export class DeliveryHistory {
     const before = this.#runs.get(key) ?? [];
     age(before, nowMs);
     const run = before.filter((each) => !this.#isTrimmed(each.offset));
-    // The broker may not know yet that they were trimmed: then what ends them may end those behind them, too.
+    // The broker may not know yet that they were trimmed, nor that their deadline has passed: then what ends them may end
+    // those behind them, too.
     const trimmed = before.filter(
       (each) =>
         this.#isTrimmed(each.offset) &&
         each !== entry &&
         each.lease!.consumer === lease.consumer &&
-        !isEndable(each.lease!, nowMs),
+        !each.lease!.ended &&
+        each.lease!.deadlineMs + EXPIRY_LAG_MS > nowMs,
     );
     const remember = (entries: readonly Entry[]): void => {
       this.#runs.set(

@@ -216,7 +216,24 @@ export class World {
       const unsettled = this.checker.unsettled(definition);
       if (unsettled !== undefined) return unsettled;
     }
-    return this.#backlog(life);
+    return (await this.#notTakenUp(life)) ?? this.#backlog(life);
+  }
+
+  /** A definition whose put had no known outcome must be taken up, too. */
+  async #notTakenUp(life: Life): Promise<string | undefined> {
+    let missing: string | undefined = 'the store has not listed its definitions';
+    this.spawn(
+      this.#plain.definitions.list().then((stored) => {
+        const unknown = stored.find(({ kind, name, revision, body }) => {
+          if (JSON.parse(body).deleted === true) return false;
+          const known = kind === 'topic' ? life.definitions.topic(name) : life.definitions.subscription(name);
+          return known?.revision !== revision;
+        });
+        missing = unknown && `the broker has not taken up ${unknown.name} as the store has it`;
+      }),
+    );
+    await this.#answered();
+    return missing;
   }
 
   /** The engine must come to the same result. */
@@ -233,8 +250,13 @@ export class World {
             `${left.subscription} reports ${left.messages} messages, ${left.outstandingMessages} outstanding`;
       }),
     );
-    await this.clock.advance(this.scenario.storeLatencyMs[1] * 10 + 1);
+    await this.#answered();
     return backlog;
+  }
+
+  /** Long enough for a question to the stores. */
+  async #answered(): Promise<void> {
+    await this.clock.advance(this.scenario.storeLatencyMs[1] * 10 + 1);
   }
 
   async #end(): Promise<void> {

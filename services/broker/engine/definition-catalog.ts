@@ -52,6 +52,8 @@ export class DefinitionCatalog {
   readonly #tombstones = new Map<string, Tombstone>();
   /** Created or changed, but a listener failed: it hears of them again. */
   readonly #unheard = new Map<string, Entry>();
+  /** A put had no known outcome: what the store has is looked up again. */
+  readonly #unsure = new Map<string, { readonly kind: DefinitionKind; readonly name: string }>();
   readonly #onWritten: (kind: DefinitionKind, name: string) => void;
   readonly #serial = new SerialByKey();
   readonly #listeners = new Set<ChangeListener>();
@@ -143,9 +145,7 @@ export class DefinitionCatalog {
   /** Runs a change of one name after all earlier ones of it, as the store has it now, with no deletion left over. */
   exclusively<T>(kind: DefinitionKind, name: string, change: () => Promise<T>): Promise<T> {
     return this.#serial.run(`${kind} ${name}`, async () => {
-      await this.#take(kind, name);
-      await this.#bury(kind, name);
-      await this.#tellAgain(`${kind} ${name}`);
+      await this.#settle(kind, name);
       return change();
     });
   }
@@ -172,14 +172,16 @@ export class DefinitionCatalog {
     await this.#tryToBury(entry);
   }
 
-  /** Tells listeners again what they failed to take up. */
+  /** Looks up what became of puts without a known outcome, and tells listeners again what they failed to take up. */
   async finishChanges(): Promise<void> {
+    const left = new Map(this.#unsure);
+    for (const [key, { kind, definition }] of this.#unheard) left.set(key, { kind, name: definition.name });
     // Topics first: their subscriptions need them.
-    for (const [key, { definition }] of [...this.#unheard].sort(([, a], [, b]) => topicsFirst(a, b))) {
+    for (const [key, { kind, name }] of [...left].sort(([, a], [, b]) => topicsFirst(a, b))) {
       try {
-        await this.#serial.run(key, () => this.#tellAgain(key));
+        await this.#serial.run(key, () => this.#settle(kind, name));
       } catch (error) {
-        this.#warn('a change is not in effect yet and will be tried again', { error, name: definition.name });
+        this.#warn('a change is not in effect yet and will be tried again', { error, name });
       }
     }
   }
@@ -192,6 +194,15 @@ export class DefinitionCatalog {
       await this.#serial.run(keyOf(tombstone), () => this.#tryToBury(tombstone));
     }
     return this.#tombstones.size;
+  }
+
+  /** Within the name's turn: nothing of earlier changes is left open. */
+  async #settle(kind: DefinitionKind, name: string): Promise<void> {
+    const key = `${kind} ${name}`;
+    await this.#take(kind, name);
+    this.#unsure.delete(key);
+    await this.#bury(kind, name);
+    await this.#tellAgain(key);
   }
 
   async #tryToBury({ kind, definition: { name } }: Entry): Promise<void> {
@@ -238,10 +249,13 @@ export class DefinitionCatalog {
       return await this.#store.put(kind, name, body, revision);
     } catch (error) {
       if (error instanceof BrokerError && error.code === 'RESOURCE_EXHAUSTED') throw error;
-      // Unknown, or someone else wrote. If ours is there it was written; otherwise the next change of the name looks again,
-      // since a write that timed out may still arrive.
+      // Unknown, or someone else wrote. If ours is there it was written; otherwise finishChanges and the next change of the
+      // name look again, since a write that timed out may still arrive.
       const found = await this.#store.get(kind, name).catch(() => undefined);
-      if (found?.revision !== revision + 1 || found.body !== body) throw error;
+      if (found?.revision !== revision + 1 || found.body !== body) {
+        this.#unsure.set(`${kind} ${name}`, { kind, name });
+        throw error;
+      }
       return found.revision;
     } finally {
       this.#onWritten(kind, name);
