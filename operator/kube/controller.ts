@@ -15,6 +15,8 @@ export type Result =
   | { readonly kind: 'done' }
   /** Nothing went wrong; look again after ms, or sooner if something changes. */
   | { readonly kind: 'requeueAfter'; readonly ms: number; readonly priority: Priority }
+  /** Failed in a way that is known and that the object's status says: again after a backoff. */
+  | { readonly kind: 'retry'; readonly reason: string }
   /** The object is no more, and nothing is left to do for it. */
   | { readonly kind: 'gone' }
   /** Only a change can help. Comes round again with the next resync. */
@@ -25,6 +27,10 @@ export const gone: Result = { kind: 'gone' };
 
 export function requeueAfter(ms: number, priority: Priority = 'normal'): Result {
   return { kind: 'requeueAfter', ms, priority };
+}
+
+export function retry(reason: string): Result {
+  return { kind: 'retry', reason };
 }
 
 export function terminal(reason: string): Result {
@@ -86,6 +92,12 @@ export function createController(options: ControllerOptions): Controller {
     try {
       const result = await reconcile(key, linked.signal);
       outcome = result.kind;
+      if (result.kind === 'retry') {
+        const retryInMs = Math.round(queue.addFailed(key));
+        const fields = { controller: name, key, failures: queue.failuresOf(key), retryInMs };
+        logger.warn({ ...fields, reason: result.reason }, 'reconciling failed');
+        return;
+      }
       queue.forget(key);
       if (result.kind === 'requeueAfter') queue.addAfter(key, result.ms, result.priority);
       else if (resyncMs > 0 && result.kind !== 'gone')

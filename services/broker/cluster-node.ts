@@ -16,9 +16,11 @@ import { BrokerError } from './core/errors.ts';
 import type { BacklogReporter } from './engine/backlog-types.ts';
 import type { Broker } from './engine/broker.ts';
 import { ClusterBacklog } from './engine/cluster-backlog.ts';
+import { ClusterDrain } from './engine/cluster-drain.ts';
 import type { TopicSource } from './engine/coordinator.ts';
 import { DefinitionWatcher } from './engine/definition-watcher.ts';
 import type { Definitions } from './engine/definitions.ts';
+import type { ConsumerDrain } from './engine/draining-consumers.ts';
 import { MembershipKeeper } from './engine/membership-keeper.ts';
 import { OwnershipKeeper } from './engine/ownership-keeper.ts';
 import { PeerServer } from './engine/peer-server.ts';
@@ -76,6 +78,7 @@ export async function joinedCluster(
 export class ClusterNode {
   readonly routes: Routes;
   readonly backlog: BacklogReporter;
+  readonly draining: ConsumerDrain;
   readonly #options: ClusterNodeOptions;
   readonly #membership: MembershipKeeper;
   readonly #ownership: OwnershipKeeper;
@@ -138,6 +141,7 @@ export class ClusterNode {
       maxConsumersPerSubscription: MAX_CONSUMERS_PER_SUBSCRIPTION,
     });
     this.backlog = new ClusterBacklog(broker.backlog, this.#relay);
+    this.draining = new ClusterDrain(broker.draining, this.#relay);
     this.#watcher = new DefinitionWatcher({
       definitions,
       store: store.definitions,
@@ -186,6 +190,11 @@ export class ClusterNode {
     await this.#ownership.handOverAll(timeoutMs);
   }
 
+  /** All partitions have been handed over, or none ever came. */
+  get ownsNothing(): boolean {
+    return this.#ownership.owned === 0;
+  }
+
   /** Ends the links of other brokers, once what they sent to former partitions of this one has been sent back. */
   async endLinks(): Promise<void> {
     await new Promise<void>((resolve) => this.#options.clock.setTimer(LINGER_MS, resolve));
@@ -203,7 +212,7 @@ export class ClusterNode {
   /** For metrics. */
   figures(): ClusterFigures {
     const { acquisitions, handOvers, abandons, staleClaims } = this.#ownership.counts;
-    const { data, control, lostSignals } = this.#options.store.stats();
+    const { data, control, lostSignals, staleWrites } = this.#options.store.stats();
     return {
       members: this.#membership.view?.members.length ?? 0,
       ownedPartitions: this.#ownership.owned,
@@ -211,6 +220,7 @@ export class ClusterNode {
       handOvers,
       abandons,
       staleClaims,
+      staleWrites,
       fenced: this.#membership.fencedTimes,
       storeConnects: data.connects + control.connects,
       storeFailures: data.failures + control.failures,

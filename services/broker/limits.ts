@@ -132,6 +132,15 @@ export const FIRST_MESSAGE_DELAY_MS = 25;
 /** WatchBacklog and WatchRoutes streams of the whole broker. Full: RESOURCE_EXHAUSTED. */
 export const MAX_WATCHES = 1_000;
 
+// --- Draining consumers ---
+
+/** Client ids and addresses of one DrainConsumers request. */
+export const MAX_DRAIN_NAMES_PER_SUBSCRIPTION = 1_000;
+/** The same over all subscriptions. */
+export const MAX_DRAIN_NAMES = 10_000;
+export const MIN_DRAIN_TTL_MS = SECOND_MS;
+export const MAX_DRAIN_TTL_MS = 10 * MINUTE_MS;
+
 // --- Connections ---
 
 /** Open RPCs of one connection. */

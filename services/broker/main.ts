@@ -191,8 +191,24 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
     credentials: tls?.credentials ?? ServerCredentials.createInsecure(),
     services: [
       publisherService({ broker, border, authorize, limits: limits.PUBLISH_LIMITS }),
-      subscriberService({ broker, border, authorize, clock, limits: limits.SUBSCRIBE_LIMITS }),
-      adminService({ border, definitions, backlog, authorize, clock, watches }),
+      subscriberService({
+        broker,
+        border,
+        authorize,
+        clock,
+        leasesOutlive: () => node?.ownsNothing ?? false,
+        limits: limits.SUBSCRIBE_LIMITS,
+      }),
+      adminService({
+        border,
+        definitions,
+        backlog,
+        draining: node?.draining ?? broker.draining,
+        authorize,
+        audit: (record) => log.info({ audit: record }, 'audit'),
+        clock,
+        watches,
+      }),
       routingService({ border, definitions, authorize, watches, routes }),
       ...(node?.services(border, authorize) ?? []),
     ],
@@ -221,11 +237,11 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
       const how = await server.drain({
         timeoutMs: config.drainTimeoutMs,
         // Partitions first: while they go, streams go on, by way of their new owners.
-        async endStreams() {
+        async before() {
           await node?.handOver(config.drainTimeoutMs * HAND_OVER_PART);
           await node?.endLinks();
-          await broker.stop();
         },
+        after: () => broker.stop(),
       });
       if (how === 'cut off') log.warn({}, 'clients did not go in time: cut off');
       await parts.disposeAsync();

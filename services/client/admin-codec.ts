@@ -13,6 +13,8 @@ import * as pb from '../gen/fanfare/v1/admin_pb.ts';
 import { Durability as PbDurability } from '../gen/fanfare/v1/message_pb.ts';
 import type {
   Backlog,
+  DrainReport,
+  DrainSettings,
   Durability,
   SubscriptionInfo,
   SubscriptionSettings,
@@ -147,7 +149,33 @@ export function decodeBacklogs(bytes: Uint8Array): Backlog[] {
     redeliveredTotal: Number(backlog.redeliveredTotal),
     expiredByRetentionTotal: Number(backlog.expiredByRetentionTotal),
     measureTime: dateOf(backlog.measureTime),
+    consumersWithoutCredit: backlog.consumersWithoutCredit,
+    blockedMessages: Number(backlog.blockedMessages),
+    activeKeys: backlog.activeKeys,
   }));
+}
+
+export function encodeDrainConsumers(subscription: string, settings: DrainSettings): Buffer {
+  return encode(pb.DrainConsumersRequestSchema, {
+    subscription,
+    clientIds: [...(settings.clientIds ?? [])],
+    peerAddresses: [...(settings.peerAddresses ?? [])],
+    ttl: durationFromMs(settings.ttlMs),
+  });
+}
+
+export function decodeDrainReport(bytes: Uint8Array): DrainReport {
+  const report = fromBinary(pb.DrainConsumersResponseSchema, bytes);
+  return {
+    consumers: report.consumers.map(({ clientId, peerAddress, streams, outstandingMessages }) => ({
+      clientId,
+      peerAddress,
+      streams,
+      outstandingMessages: Number(outstandingMessages),
+    })),
+    streams: report.streams,
+    outstandingMessages: Number(report.outstandingMessages),
+  };
 }
 
 function topicOf(name: string, settings: TopicSettings) {

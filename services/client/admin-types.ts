@@ -68,4 +68,35 @@ export interface Backlog {
   readonly redeliveredTotal: number;
   readonly expiredByRetentionTotal: number;
   readonly measureTime: Date | undefined;
+  /** Of consumers: those that hold as much as they accept. */
+  readonly consumersWithoutCredit: number;
+  /** Of messages: those that more consumers would not speed up; an estimate. */
+  readonly blockedMessages: number;
+  /** Ordering keys with messages that are not settled. Undefined: not known, or without ordering. */
+  readonly activeKeys: number | undefined;
+}
+
+export interface DrainSettings {
+  /** At most 1,000 together with peerAddresses. */
+  readonly clientIds?: readonly string[];
+  /** IP addresses without ports. */
+  readonly peerAddresses?: readonly string[];
+  /** 1,000 to 600,000; 0 ends it. */
+  readonly ttlMs: number;
+}
+
+export interface DrainingConsumer {
+  readonly clientId: string;
+  readonly peerAddress: string;
+  readonly streams: number;
+  readonly outstandingMessages: number;
+}
+
+/** What consumers that drain hold. */
+export interface DrainReport {
+  /** Most outstanding first; at most 1,000. */
+  readonly consumers: readonly DrainingConsumer[];
+  /** Over all of them, listed or not. */
+  readonly streams: number;
+  readonly outstandingMessages: number;
 }

@@ -2,6 +2,8 @@
 // the client's project. Every method fails with a FanfareError; admin.proto says which, and what the fields allow.
 import type {
   Backlog,
+  DrainReport,
+  DrainSettings,
   SubscriptionInfo,
   SubscriptionSettings,
   TopicInfo,
@@ -112,6 +114,21 @@ export class Admin {
     const codec = await loadCodec();
     const request = codec.encodeName(this.#connection.subscriptionName(name));
     await this.#delete('DeleteSubscription', request, call);
+  }
+
+  /**
+   * Gives no new work to the named consumers of the subscription until ttlMs have passed, and replaces what was asked for it
+   * before; to be repeated. Answers what they hold. No names, or a ttlMs of 0: they get work again.
+   */
+  async drainConsumers(
+    subscription: string,
+    settings: DrainSettings,
+    call?: CallSettings,
+  ): Promise<DrainReport> {
+    const codec = await loadCodec();
+    const name = this.#connection.subscriptionName(subscription);
+    const request = codec.encodeDrainConsumers(name, settings);
+    return codec.decodeDrainReport(await this.#call('DrainConsumers', request, call));
   }
 
   /** Of the given subscriptions, at most 1,000, or of all of the project. */

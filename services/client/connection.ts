@@ -62,6 +62,13 @@ const TRY_AGAIN = new Set(['UNAVAILABLE', 'ABORTED', 'CANCELLED']);
 
 const raw = (bytes: Buffer): Buffer => bytes;
 
+/**
+ * With the streams (RFC 9218): brokers send on all of them in turn. Without it node's HTTP/2 sends on the oldest as long as there
+ * is anything for it, and the consumers behind it starve on a connection that is full.
+ */
+const streamMetadata = new Metadata();
+streamMetadata.set('priority', 'i');
+
 export class Connection {
   readonly addresses: readonly string[];
   readonly project: string;
@@ -108,13 +115,13 @@ export class Connection {
   /** Opens a bidirectional stream, at a certain broker or at the one in use. Attach its 'data' listener at once. */
   openStream(path: string, address?: string): ByteStream {
     const channel = this.#channelTo(address);
-    const stream = channel.client.makeBidiStreamRequest(path, raw, raw, new Metadata());
+    const stream = channel.client.makeBidiStreamRequest(path, raw, raw, streamMetadata);
     return channel.track(stream, (ended) => this.#onEnd(channel, ended));
   }
 
   openReadStream(path: string, request: Buffer): ClientReadableStream<Buffer> {
     const channel = this.#channelTo();
-    const stream = channel.client.makeServerStreamRequest(path, raw, raw, request, new Metadata());
+    const stream = channel.client.makeServerStreamRequest(path, raw, raw, request, streamMetadata);
     return channel.track(stream, (ended) => this.#onEnd(channel, ended));
   }
 

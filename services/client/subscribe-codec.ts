@@ -11,6 +11,8 @@ export interface FirstRequest {
   readonly maxOutstandingMessages: number;
   readonly maxOutstandingBytes: number;
   readonly ownedOnly: boolean;
+  /** The stream before ended with its leases kept. */
+  readonly resumes: boolean;
 }
 
 export function encodeFirstRequest(first: FirstRequest): Buffer {
@@ -22,8 +24,9 @@ export function encodeFirstRequest(first: FirstRequest): Buffer {
   if (idBytes > 0) at = writeText(buffer, at, 0x32, first.clientId, idBytes);
   at = writeNumber(buffer, at, 0x38, first.maxOutstandingMessages);
   at = writeNumber(buffer, at, 0x40, first.maxOutstandingBytes);
-  // Field 20, owned_only: a tag of two bytes.
+  // Tags of two bytes: 20 is owned_only, 21 resumes.
   if (first.ownedOnly) at = writeVarint(buffer, writeVarint(buffer, at, 20 * 8), 1);
+  if (first.resumes) at = writeVarint(buffer, writeVarint(buffer, at, 21 * 8), 1);
   return buffer.subarray(0, at);
 }
 

@@ -73,6 +73,8 @@ export class SubscribeStream implements ConsumerStream {
   #openedMs = 0;
   #writable = false;
   #isPaused = false;
+  /** The last stream that there was ended with its leases kept. */
+  #resumes = false;
   #failingSinceMs: number | undefined;
   #flushTimer: NodeJS.Timeout | undefined;
   #retryTimer: NodeJS.Timeout | undefined;
@@ -124,6 +126,9 @@ export class SubscribeStream implements ConsumerStream {
     // 'status' comes in any case and says the same; without a listener an error would end the process.
     stream.on('error', () => {});
     stream.on('status', (status) => {
+      if (stream !== this.#stream) return;
+      // What came before the status may still be in the stream's buffer; reading tells the listener of 'data'.
+      while (stream.read() !== null);
       if (stream === this.#stream) this.#onStatus(status);
     });
     if (this.#isPaused) stream.pause();
@@ -139,6 +144,7 @@ export class SubscribeStream implements ConsumerStream {
       maxOutstandingMessages: this.maxOutstandingMessages,
       maxOutstandingBytes: this.maxOutstandingBytes,
       ownedOnly: this.owner !== undefined,
+      resumes: this.#resumes,
     });
     const firstAcks = encodeRanges(ACK_RANGES, acks.slice(0, MAX_RANGES));
     this.#writable = stream.write(acks.length === 0 ? first : Buffer.concat([first, firstAcks]));
@@ -240,7 +246,9 @@ export class SubscribeStream implements ConsumerStream {
       this.#listener.onEnd(error);
       return;
     }
-    if (!status.metadata.get(LEASES_TRAILER).includes(LEASES_KEPT)) this.#endLeases();
+    if (status.metadata.get(LEASES_TRAILER).includes(LEASES_KEPT)) this.#resumes = true;
+    // What is kept is not lost by trying where nobody is.
+    else if (!this.#resumes || error?.notSent !== true) this.#endLeases();
     if (performance.now() - this.#openedMs > GOOD_STREAM_MS) {
       this.#backoff.reset();
       this.#failingSinceMs = undefined;
@@ -252,6 +260,7 @@ export class SubscribeStream implements ConsumerStream {
   }
 
   #endLeases(): void {
+    this.#resumes = false;
     const leases = this.#leases;
     leases.gone = true;
     this.#leases = this.#newLeases();

@@ -1,8 +1,8 @@
 // Publishing and reading with little and with much backlog: one subscription lags behind by that much while another one
 // keeps up; then the first one reads it all. Run by main.ts.
 import { startBroker } from '../support/broker.ts';
-import { type Durations, measure } from './cases.ts';
 import type { LoadJob } from './load.ts';
+import { type Durations, measure } from './measure.ts';
 
 export interface BacklogResult {
   readonly case: string;
@@ -32,14 +32,14 @@ export async function runBacklog(backlogMessages: number, durations: Durations):
     outstandingMessages: 20_000,
     ...durations,
   };
-  await measure({ ...job, publishCount: backlogMessages }, broker.pid);
-  const live = await measure({ ...job, consumers: ['bench-live'] }, broker.pid);
-  const reading = await measure({ ...job, consumers: ['bench-lagging'], publishCount: 0 }, broker.pid);
+  await measure({ ...job, publishCount: backlogMessages }, [broker.pid]);
+  const live = await measure({ ...job, consumers: ['bench-live'] }, [broker.pid]);
+  const reading = await measure({ ...job, consumers: ['bench-lagging'], publishCount: 0 }, [broker.pid]);
   return {
     case: 'backlog',
     backlogMessages,
-    publishedPerBrokerCpuS: Math.round(live.published / live.cpuSeconds),
-    readPerBrokerCpuS: Math.round(reading.delivered / reading.cpuSeconds),
-    peakRssMb: Math.round(reading.peakMb),
+    publishedPerBrokerCpuS: Math.round(live.published / live.costs[0]!.cpuSeconds),
+    readPerBrokerCpuS: Math.round(reading.delivered / reading.costs[0]!.cpuSeconds),
+    peakRssMb: Math.round(reading.costs[0]!.peakMb),
   };
 }

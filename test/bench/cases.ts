@@ -3,9 +3,9 @@
 // The broker is a process of its own with its default settings (mutual TLS, LMDB, durable), the load another one, the
 // ceiling a third. CPU is the whole broker process', all its threads and the kernel's work for it included.
 import { startBroker } from '../support/broker.ts';
-import { type Child, startChild } from './child.ts';
-import type { LoadJob, LoadResult } from './load.ts';
-import { cpuSeconds, memoryMb, resetPeak } from './process-stats.ts';
+import { startChild } from './child.ts';
+import type { LoadJob } from './load.ts';
+import { type Durations, measure, rounded } from './measure.ts';
 
 export interface BenchCase {
   readonly name: string;
@@ -37,7 +37,7 @@ export interface CaseResult {
   readonly ceilingDeliveriesPerCpuS: number;
 }
 
-const THROUGHPUT: BenchCase = {
+export const THROUGHPUT: BenchCase = {
   name: 'throughput',
   what: '1 publisher, 8 subscriptions, 256 B, as fast as it goes',
   partitions: 1,
@@ -87,11 +87,6 @@ export const CASES: readonly BenchCase[] = [
   { ...THROUGHPUT, name: 'fan-out-64', what: '64 subscriptions', subscriptions: 64, connections: 'shared' },
 ];
 
-export interface Durations {
-  readonly seconds: number;
-  readonly warmupSeconds: number;
-}
-
 export async function runCase(
   bench: BenchCase,
   durations: Durations,
@@ -114,42 +109,21 @@ export async function runCase(
   }
   const certs = `${broker.dataDir}/certs`;
   const job: LoadJob = { ...bench, ...durations, address: broker.address, certs, topic: 'bench', consumers };
-  const measured = await measure(job, broker.pid);
+  const measured = await measure(job, [broker.pid]);
   if (profileDir !== undefined) await broker.stop();
   const ceiling = startChild('./ceiling-server.ts', { certs });
   const { address } = await ceiling.next<{ address: string }>('listening');
-  const most = await measure({ ...job, address }, ceiling.pid);
+  const most = await measure({ ...job, address }, [ceiling.pid]);
   await ceiling.stop();
   return {
     case: bench.name,
     deliveriesPerS: Math.round(measured.delivered / measured.seconds),
-    deliveriesPerBrokerCpuS: Math.round(measured.delivered / measured.cpuSeconds),
+    deliveriesPerBrokerCpuS: Math.round(measured.delivered / measured.costs[0]!.cpuSeconds),
     publishedPerS: Math.round(measured.published / measured.seconds),
     p50Ms: rounded(measured.p50Ms),
     p99Ms: rounded(measured.p99Ms),
     p999Ms: rounded(measured.p999Ms),
-    peakRssMb: Math.round(measured.peakMb),
-    ceilingDeliveriesPerCpuS: Math.round(most.delivered / most.cpuSeconds),
+    peakRssMb: Math.round(measured.costs[0]!.peakMb),
+    ceilingDeliveriesPerCpuS: Math.round(most.delivered / most.costs[0]!.cpuSeconds),
   };
-}
-
-type Measured = LoadResult & { readonly cpuSeconds: number; readonly peakMb: number };
-
-/** Loads the server with that pid and takes its costs for just the time that the load measures. */
-export async function measure(job: LoadJob, pid: number): Promise<Measured> {
-  const load: Child = startChild('./load.ts', job);
-  await load.next('ready');
-  load.send('start');
-  await load.next('measuring');
-  resetPeak(pid);
-  const before = cpuSeconds(pid);
-  const result = await load.next<LoadResult>('measured');
-  const spent = cpuSeconds(pid) - before;
-  const { peakMb } = memoryMb(pid);
-  await load.gone;
-  return { ...result, cpuSeconds: spent, peakMb };
-}
-
-export function rounded(ms: number): number {
-  return Math.round(ms * 100) / 100;
 }

@@ -33,8 +33,9 @@ function onPublish(call: Call): void {
     const runs = [{ partition: 0, firstOffset: nextOffset, count: batch.count }];
     nextOffset += batch.count;
     call.write(encodePublishStreamResponse(batch.requestId, 1, runs, 4));
-    for (const subscriber of subscribers) subscriber.write(chunk.bytes as Buffer);
-    if ([...subscribers].some((each) => each.writableLength > MAX_WAITING)) call.pause();
+    // Not by 'drain': that is only told after a write that was too many, and grpc-js takes more than MAX_WAITING before.
+    for (const subscriber of subscribers) subscriber.write(chunk.bytes as Buffer, onTaken);
+    if (isFull()) call.pause();
   });
   call.on('end', () => call.end());
   forgetAtEnd(call, publishers);
@@ -44,12 +45,18 @@ function onSubscribe(call: Call): void {
   subscribers.add(call);
   // Whatever it says is an ack.
   call.on('data', () => {});
-  call.on('drain', () => {
-    if (![...subscribers].some((each) => each.writableLength > MAX_WAITING))
-      for (const publisher of publishers) publisher.resume();
-  });
   call.on('end', () => call.end());
   forgetAtEnd(call, subscribers);
+}
+
+function isFull(): boolean {
+  for (const { writableLength } of subscribers) if (writableLength > MAX_WAITING) return true;
+  return false;
+}
+
+function onTaken(): void {
+  if (isFull()) return;
+  for (const publisher of publishers) if (publisher.isPaused()) publisher.resume();
 }
 
 function forgetAtEnd(call: Call, set: Set<Call>): void {

@@ -7,6 +7,10 @@ import { receiveJob, report, told } from './child.ts';
 
 export interface LoadJob {
   readonly address: string;
+  /** Of the publisher, if not the same. */
+  readonly publisherAddress?: string;
+  /** Go to the owners of partitions instead of staying at the address. Default false. */
+  readonly direct?: boolean;
   readonly certs: string;
   readonly topic: string;
   /** The subscription of each consumer. */
@@ -22,19 +26,30 @@ export interface LoadJob {
   readonly keys: number;
   /** What the publisher has unacknowledged, at most. */
   readonly outstandingMessages: number;
-  /** Publish so many and no more; then nothing else is measured. 0: nothing is published. */
+  /**
+   * Publish so many and no more, without warm-up; what is measured ends with the last, or, with `untilDelivered`, when every
+   * consumer has had them all (each of a subscription of its own). 0: nothing is published.
+   */
   readonly publishCount?: number;
+  readonly untilDelivered?: boolean;
 }
 
 export interface LoadResult {
   readonly published: number;
   readonly delivered: number;
+  /** Of responses, as the client got them. */
+  readonly deliveredBytes: number;
   readonly seconds: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
   readonly p999Ms: number;
+  /** From publish() to its answer; 0 unless there is a rate. */
+  readonly publishP50Ms: number;
+  readonly publishP99Ms: number;
   /** CPU of this process for the same time. */
   readonly clientCpuSeconds: number;
+  /** Why the first publish failed that did; then the rest is worth nothing. */
+  readonly failure?: string;
 }
 
 /** Latencies kept; beyond, every second one is dropped and so on. */
@@ -43,24 +58,30 @@ const MAX_SAMPLES = 1_000_000;
 const job = await receiveJob<LoadJob>();
 const pem = (file: string): Buffer => readFileSync(`${job.certs}/${file}`);
 const tls = { ca: pem('ca.crt'), cert: pem('client.crt'), key: pem('client.key') };
-const open = () => connect({ address: job.address, tls });
-const publisherClient = open();
-const shared = open();
+const open = (address: string) => connect({ address, tls, direct: job.direct ?? false });
+const publisherClient = open(job.publisherAddress ?? job.address);
+const shared = open(job.address);
 
 let measuring = false;
 let delivered = 0;
+let deliveredBytes = 0;
 let samples: number[] = [];
+let publishSamples: number[] = [];
+const allDelivered = Promise.withResolvers<void>();
+const wanted = job.untilDelivered ? job.publishCount! * job.consumers.length : Number.POSITIVE_INFINITY;
 const epoch = performance.timeOrigin;
 const nowMs = (): number => performance.now();
 
 const consumers = job.consumers.map((subscription) => {
-  const client = job.connections === 'shared' ? shared : open();
+  const client = job.connections === 'shared' ? shared : open(job.address);
   return client.subscribeRaw(subscription, {
     maxOutstandingMessages: 100_000,
     maxOutstandingBytes: 64 * 1024 * 1024,
     onChunk: (bytes, settle) => {
       settle.ack();
       delivered += countAndSample(bytes, measuring);
+      deliveredBytes += bytes.length;
+      if (delivered >= wanted) allDelivered.resolve();
     },
   });
 });
@@ -91,26 +112,33 @@ const publisher = publisherClient.publisher(job.topic, {
   maxOutstandingBytes: 64 * 1024 * 1024,
 });
 let published = 0;
+let failure: string | undefined;
 let stopping = false;
 
 function publishOne(): void {
   const data = Buffer.allocUnsafe(job.messageBytes);
-  data.writeDoubleLE(epoch + nowMs(), 0);
+  const atMs = nowMs();
+  data.writeDoubleLE(epoch + atMs, 0);
   const orderingKey = job.keys > 0 ? `key-${published % job.keys}` : undefined;
   published += 1;
-  publisher
-    .publish(orderingKey === undefined ? { data } : { data, orderingKey })
-    .catch((error: unknown) => report('failed', { error: String(error) }));
+  const answered = publisher.publish(orderingKey === undefined ? { data } : { data, orderingKey });
+  const refused = (error: unknown): void => {
+    failure ??= String(error);
+  };
+  // As fast as it goes the wait is the publisher's own queue, and not worth a promise more.
+  if (job.rate === 0) answered.catch(refused);
+  else answered.then(() => measuring && publishSamples.push(nowMs() - atMs), refused);
 }
 
 /** A batch's worth without a turn of the event loop each. */
 const BURST = 250;
 
+const most = job.publishCount ?? Number.POSITIVE_INFINITY;
+
 async function publishFast(): Promise<void> {
-  const most = job.publishCount ?? Number.POSITIVE_INFINITY;
   while (!stopping && published < most) {
     await publisher.ready();
-    for (let i = 0; i < BURST && !stopping && published < most; i += 1) publishOne();
+    for (let i = 0; i < BURST && !publisher.isFull && !stopping && published < most; i += 1) publishOne();
   }
 }
 
@@ -118,11 +146,16 @@ async function publishFast(): Promise<void> {
 async function publishAtRate(): Promise<void> {
   const startMs = nowMs();
   let sent = 0;
-  while (!stopping) {
-    const due = Math.floor(((nowMs() - startMs) * job.rate) / 1000);
+  while (!stopping && sent < most) {
+    const due = Math.min(most, Math.floor(((nowMs() - startMs) * job.rate) / 1000));
     for (; sent < due; sent += 1) publishOne();
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
+}
+
+function sorted(values: number[]): (q: number) => number {
+  values.sort((a, b) => a - b);
+  return (q) => values[Math.min(values.length - 1, Math.floor(values.length * q))] ?? 0;
 }
 
 await publisherClient.admin.getTopic(job.topic).catch(() => undefined);
@@ -134,25 +167,31 @@ if (job.publishCount === undefined)
 
 report('measuring');
 measuring = true;
-const before = { published, delivered, atMs: nowMs(), cpu: process.cpuUsage() };
+const before = { published, delivered, deliveredBytes, atMs: nowMs(), cpu: process.cpuUsage() };
 samples = [];
+publishSamples = [];
 // Filling up a backlog takes as long as it takes.
-if (job.publishCount) await publishing.then(() => publisher.close());
-else await new Promise((resolve) => setTimeout(resolve, job.seconds * 1000));
+if (job.publishCount) {
+  await publishing.then(() => publisher.close());
+  if (job.untilDelivered) await allDelivered.promise;
+} else await new Promise((resolve) => setTimeout(resolve, job.seconds * 1000));
 const seconds = (nowMs() - before.atMs) / 1000;
 const cpu = process.cpuUsage(before.cpu);
 measuring = false;
-samples.sort((a, b) => a - b);
-const quantile = (q: number): number =>
-  samples[Math.min(samples.length - 1, Math.floor(samples.length * q))] ?? 0;
+const quantile = sorted(samples);
+const publishQuantile = sorted(publishSamples);
 const result: LoadResult = {
   published: published - before.published,
   delivered: delivered - before.delivered,
+  deliveredBytes: deliveredBytes - before.deliveredBytes,
   seconds,
   p50Ms: quantile(0.5),
   p99Ms: quantile(0.99),
   p999Ms: quantile(0.999),
+  publishP50Ms: publishQuantile(0.5),
+  publishP99Ms: publishQuantile(0.99),
   clientCpuSeconds: (cpu.user + cpu.system) / 1e6,
+  ...(failure !== undefined && { failure }),
 };
 report('measured', result);
 stopping = true;

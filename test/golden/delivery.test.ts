@@ -130,6 +130,37 @@ scenario(
   },
 );
 
+scenario(
+  'drain',
+  'The keys of a consumer that drains go to others when it has settled them',
+  ORDERING,
+  (d) => {
+    d.join(1);
+    d.append(...keyed('abc'));
+    d.lease(1);
+    d.join(2);
+    d.append(...keyed('abc'));
+    d.drain(1);
+    d.note('Everything is with 1 still: 2 gets nothing.');
+    d.lease(2);
+    d.ack(1, 0);
+    d.lease(2);
+    d.note('A message that is given back goes to 2 as well, before what follows it.');
+    d.nack(1, 1);
+    d.commit();
+    d.persisted();
+    d.lease(2);
+    d.note('It works again: from now on it has its share of the keys.');
+    d.drain(1, false);
+    d.ack(1, 2);
+    d.ack(2, 1);
+    d.ack(2, 3, 4);
+    d.append(...keyed('abcdefgh'));
+    d.lease(1);
+    d.lease(2);
+  },
+);
+
 scenario('leave', 'The keys of a consumer that leaves go to those that stay, in order', ORDERING, (d) => {
   d.join(1);
   d.join(2);

@@ -54,6 +54,8 @@ function report(subscription: string, more: Partial<BacklogReport> = {}): Backlo
     ackedTotal: 0,
     redeliveredTotal: 0,
     expiredByRetentionTotal: 0,
+    consumersWithoutCredit: 0,
+    blockedMessages: 0,
     measureTimeMs: 1_700_000_000_000,
     ...more,
   };
@@ -403,7 +405,7 @@ describe('health', () => {
   test('is told to watchers before the server goes', async () => {
     const stream = rig.connect().stream(watch, asked(''));
     expect(await stream.next()).toMatchObject({ status: 1 });
-    const drained = rig.server.drain({ timeoutMs: 5_000, endStreams: () => {} });
+    const drained = rig.server.drain({ timeoutMs: 5_000, before: () => {}, after: () => {} });
     expect(await stream.next()).toMatchObject({ status: 2 });
     expect(await stream.status).toEqual(failing(status.UNAVAILABLE));
     expect(await drained).toBe('drained');
@@ -474,10 +476,11 @@ describe('stopping', () => {
     const { promise: mayGoOn, resolve: goOn } = Promise.withResolvers<void>();
     const drained = rig.server.drain({
       timeoutMs: 5_000,
-      endStreams: () => {
+      before: () => {
         endingNow();
         return mayGoOn;
       },
+      after: () => {},
     });
     await ending;
     await expect(client.call(method.getTopic, { name: ORDERS })).rejects.toEqual(
@@ -494,7 +497,7 @@ describe('stopping', () => {
     rig.definitions.onChange(() => new Promise(() => {}));
     const stuck = rig.connect().call(method.createTopic, { topic: { name: ORDERS } });
     await expect.poll(() => rig.definitions.topic(ORDERS)).toBeDefined();
-    const how = await rig.server.drain({ timeoutMs: 50, endStreams: () => {} });
+    const how = await rig.server.drain({ timeoutMs: 50, before: () => {}, after: () => {} });
     expect(how).toBe('cut off');
     await expect(stuck).rejects.toThrow();
   });

@@ -97,7 +97,7 @@ async function start(id: string, pair?: CertificatePair): Promise<Linked> {
     async [Symbol.asyncDispose]() {
       await node.broker.stop();
       node.peers.close();
-      await server.drain({ timeoutMs: 1_000, endStreams: () => {} });
+      await server.drain({ timeoutMs: 1_000, before: () => {}, after: () => {} });
       tls.close();
       await proxy[Symbol.asyncDispose]();
     },

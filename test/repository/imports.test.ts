@@ -70,6 +70,31 @@ const RULES: readonly { part: string; may: readonly string[]; packages: readonly
     may: ['operator/keda/', 'operator/core/', 'services/gen/'],
     packages: ['node:*', '@grpc/grpc-js', '@bufbuild/protobuf'],
   },
+  {
+    part: 'operator/broker/',
+    may: [
+      'operator/broker/',
+      'operator/core/',
+      'operator/api/',
+      'operator/kube/',
+      'services/client/',
+      'services/gen/',
+    ],
+    packages: ['node:*', '@bufbuild/protobuf'],
+  },
+  {
+    part: 'operator/controllers/',
+    may: [
+      'operator/controllers/',
+      'operator/broker/',
+      'operator/core/',
+      'operator/api/',
+      'operator/kube/',
+      'operator/keda/',
+    ],
+    packages: [],
+  },
+  { part: 'operator/', may: ['operator/'], packages: ['node:*', 'pino'] },
 ];
 
 const root = join(import.meta.dirname, '../..');

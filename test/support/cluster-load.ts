@@ -14,6 +14,8 @@ export interface ClusterLoadOptions {
   readonly keys: number;
   /** Messages a second. */
   readonly rate: number;
+  /** One of the subscriptions is not read before finish(): it finds what the store has, not what has just passed by. */
+  readonly late?: boolean;
 }
 
 interface Seen {
@@ -45,7 +47,7 @@ export interface LoadReport {
   readonly faults: readonly string[];
 }
 
-export class ClusterLoad {
+export class ClusterLoad implements AsyncDisposable {
   readonly #client: Client;
   readonly #options: ClusterLoadOptions;
   readonly #publisher: Publisher;
@@ -61,18 +63,22 @@ export class ClusterLoad {
   #count = 0;
   #stopping = false;
   #pump: Promise<void> | undefined;
+  readonly #abort = new AbortController();
 
   constructor(client: Client, options: ClusterLoadOptions) {
     this.#client = client;
     this.#options = options;
-    this.#publisher = client.publisher(options.topic, { retryDeadlineMs: 120_000 });
+    this.#publisher = client.publisher(options.topic, {
+      retryDeadlineMs: 120_000,
+      signal: this.#abort.signal,
+    });
   }
 
   /** Creates topic and subscriptions, begins to publish and to consume. */
   async start(): Promise<void> {
-    const { topic, partitions, subscriptions } = this.#options;
+    const { topic, partitions, subscriptions, late = false } = this.#options;
     await this.#client.admin.createTopic(topic, { partitions });
-    for (let i = 0; i < subscriptions; i += 1) {
+    for (let i = 0; i < subscriptions + (late ? 1 : 0); i += 1) {
       await this.#client.admin.createSubscription(`${topic}-${i}`, {
         topic,
         ordering: true,
@@ -87,11 +93,17 @@ export class ClusterLoad {
         redeliveredAfterAck: 0,
       });
       this.#arrivals.push(Array.from({ length: partitions }, () => []));
-      const subscription = this.#client.subscribe(`${topic}-${i}`, { clientId: `consumer-${i}` });
-      this.#subscriptions.push(subscription);
-      this.#readers.push(this.#read(i, subscription));
+      if (i < subscriptions) this.#subscribe(i);
     }
     this.#pump = this.#publishAtRate();
+  }
+
+  /** After finish() nothing is left to do; before, a test has failed, and nothing is waited for. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopping = true;
+    this.#abort.abort();
+    await this.#pump;
+    await Promise.all(this.#readers);
   }
 
   get published(): number {
@@ -108,9 +120,11 @@ export class ClusterLoad {
     for (;;) {
       const gaps = new Map<number, number>();
       for (const partition of partitions) {
-        const firsts = this.#arrivals.map(
-          (byPartition) => byPartition[partition]!.find(({ publishedMs }) => publishedMs > sinceMs)?.atMs,
-        );
+        const firsts = this.#arrivals
+          .slice(0, this.#options.subscriptions)
+          .map(
+            (byPartition) => byPartition[partition]!.find(({ publishedMs }) => publishedMs > sinceMs)?.atMs,
+          );
         if (firsts.some((atMs) => atMs === undefined)) continue;
         gaps.set(partition, Math.max(...firsts.map((atMs) => atMs! - sinceMs)));
       }
@@ -147,6 +161,7 @@ export class ClusterLoad {
     this.#stopping = true;
     await this.#pump;
     await Promise.all(this.#publishing);
+    if (this.#options.late) this.#subscribe(this.#options.subscriptions);
     const deadlineMs = performance.now() + timeoutMs;
     while (this.#missing() > 0 && performance.now() < deadlineMs)
       await new Promise((resolve) => setTimeout(resolve, 20));
@@ -209,6 +224,15 @@ export class ClusterLoad {
       )
       .finally(() => this.#publishing.delete(done));
     this.#publishing.add(done);
+  }
+
+  #subscribe(i: number): void {
+    const subscription = this.#client.subscribe(`${this.#options.topic}-${i}`, {
+      clientId: `consumer-${i}`,
+      signal: this.#abort.signal,
+    });
+    this.#subscriptions.push(subscription);
+    this.#readers.push(this.#read(i, subscription));
   }
 
   async #read(index: number, subscription: Subscription): Promise<void> {

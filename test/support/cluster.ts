@@ -161,6 +161,33 @@ export class Cluster implements AsyncDisposable {
     }
   }
 
+  /** Partitions of all topics that a broker owns, as another one sees it. */
+  async owned(i: number, seenBy: number): Promise<number[]> {
+    await using client = this.client(seenBy);
+    const { partitions } = await client.cluster.get({ partitions: true });
+    return partitions.filter(({ owner }) => owner === this.#broker(i).name).map(({ partition }) => partition);
+  }
+
+  /**
+   * The first line of a broker's log, of those since a moment (by Date.now()) and those to come, whose message or reason
+   * matches. Rejects, with the log, after timeoutMs.
+   */
+  logged(i: number, wanted: RegExp, sinceMs: number, timeoutMs = 20_000): Promise<LogLine> {
+    return this.#broker(i).process.logged(
+      ({ msg, reason, time }) => wanted.test(`${msg} ${reason}`) && Date.parse(String(time)) >= sinceMs,
+      timeoutMs,
+    );
+  }
+
+  /** The present value of a metric without labels, by its name in Prometheus; needs the flag --metrics-listen. */
+  async metric(i: number, name: string): Promise<number> {
+    const { metrics } = await this.#broker(i).process.logged('listening');
+    const text = await (await fetch(String(metrics))).text();
+    const value = new RegExp(`^${name} (.*)$`, 'm').exec(text)?.[1];
+    if (value === undefined) throw new Error(`${metrics} has no ${name}`);
+    return Number(value);
+  }
+
   /** Resolves with what a broker says of the cluster as soon as it is as wanted; rejects, with the last answer, after 30 s. */
   async until(wanted: (info: ClusterInfo) => boolean, seenBy: number): Promise<ClusterInfo> {
     await using client = this.client(seenBy);

@@ -72,8 +72,12 @@ export class Dialogue {
     this.#say(`join ${consumer}`, { kind: 'join', consumer, hash });
   }
 
+  drain(consumer: number, draining = true): void {
+    this.#say(`${draining ? 'drain' : 'no longer drain'} ${consumer}`, { kind: 'drain', consumer, draining });
+  }
+
   leave(consumer: number): void {
-    this.#say(`leave ${consumer}`, { kind: 'leave', consumer, keepLeases: false });
+    this.#say(`leave ${consumer}`, { kind: 'leave', consumer, leases: 'end' });
   }
 
   /** What a dispatcher does for a consumer with credit, until there is nothing for it or the credit is used up. */

@@ -76,8 +76,14 @@ export class DeliveryRig {
   leave(index: number): void {
     const [consumer] = this.consumers.splice(index, 1);
     if (consumer === undefined) return;
-    const effects = this.#step({ kind: 'leave', consumer, keepLeases: false });
+    const effects = this.#step({ kind: 'leave', consumer, leases: 'end' });
     this.model.giveBack((message) => message.consumer === consumer, effects);
+    this.#check();
+  }
+
+  /** Which consumer gets which keys is the model's to hold against order, not against names. */
+  setDraining(consumer: number, draining: boolean): void {
+    expect(this.#step({ kind: 'drain', consumer, draining })).toEqual([]);
     this.#check();
   }
 

@@ -24,7 +24,9 @@ import { openServerTls, type ServerTls } from '../../services/broker/adapters/gr
 import { WatchSlots } from '../../services/broker/adapters/grpc/watch.ts';
 import { nodeClock } from '../../services/broker/adapters/node/clock.ts';
 import type { BacklogReport } from '../../services/broker/core/backlog-report.ts';
+import { type DrainReport, type DrainRequest, NOTHING_DRAINS } from '../../services/broker/core/draining.ts';
 import { type AuditRecord, Definitions } from '../../services/broker/engine/definitions.ts';
+import type { ConsumerDrain } from '../../services/broker/engine/draining-consumers.ts';
 import type { Clock } from '../../services/broker/ports/clock.ts';
 import { createCa, issueClient, issueServer } from '../../services/certs/issue.ts';
 import type { CertificatePair } from '../../services/certs/pem-files.ts';
@@ -51,6 +53,7 @@ export interface GrpcRig extends AsyncDisposable {
   readonly unexpected: unknown[];
   readonly tlsProblems: string[];
   readonly backlog: FakeBacklog;
+  readonly draining: FakeDrain;
   /** Writes other certificate files; the server looks at them when told to. */
   replaceCertificates(pair: CertificatePair, ca?: CertificatePair): Promise<void>;
   connect(identity?: CertificatePair | undefined, ca?: CertificatePair): TestClient;
@@ -109,6 +112,17 @@ export class FakeBacklog {
   }
 }
 
+/** Remembers what it was asked, and answers what it is told to. */
+export class FakeDrain implements ConsumerDrain {
+  readonly requests: DrainRequest[] = [];
+  report: DrainReport = NOTHING_DRAINS;
+
+  async drain(request: DrainRequest): Promise<DrainReport> {
+    this.requests.push(request);
+    return this.report;
+  }
+}
+
 onGrpcLog(() => {});
 
 export async function startGrpcRig(authority: Authority, options: RigOptions = {}): Promise<GrpcRig> {
@@ -141,6 +155,7 @@ export async function startGrpcRig(authority: Authority, options: RigOptions = {
 
   const unexpected: unknown[] = [];
   const backlog = new FakeBacklog();
+  const draining = new FakeDrain();
   const border = new RpcBorder({
     identity: new Identity({ plaintext: false }),
     clock: nodeClock,
@@ -157,7 +172,13 @@ export async function startGrpcRig(authority: Authority, options: RigOptions = {
     credentials: tls.credentials,
     keepaliveMs: 30_000,
     services: [
-      adminService({ ...common, backlog, clock: options.clock ?? nodeClock }),
+      adminService({
+        ...common,
+        backlog,
+        draining,
+        audit: (record) => audit.push(record),
+        clock: options.clock ?? nodeClock,
+      }),
       routingService({ ...common, address: () => 'broker.example:7443', ownerEpochOf: () => 3 }),
       ...(options.services?.(border) ?? []),
     ],
@@ -174,6 +195,7 @@ export async function startGrpcRig(authority: Authority, options: RigOptions = {
     unexpected,
     tlsProblems,
     backlog,
+    draining,
     replaceCertificates,
     connect(...args) {
       const [identity, ca = authority.ca] = args;
@@ -183,7 +205,7 @@ export async function startGrpcRig(authority: Authority, options: RigOptions = {
     },
     async [Symbol.asyncDispose]() {
       for (const client of clients) client.close();
-      await server.drain({ timeoutMs: 1000, endStreams: () => {} });
+      await server.drain({ timeoutMs: 1000, before: () => {}, after: () => {} });
       tls.close();
       await rm(dir, { recursive: true });
     },

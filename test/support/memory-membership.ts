@@ -24,6 +24,8 @@ export class MemoryMembership implements MembershipStore {
   #coordinator = NOBODY;
   #assignment: StoredAssignment = { version: 0, body: '' };
   readonly #drained = new Set<string>();
+  /** Ids of those who have had a lease. */
+  readonly #joined = new Set<string>();
 
   constructor(take: Take, nowMs: () => number) {
     this.#take = take;
@@ -48,7 +50,13 @@ export class MemoryMembership implements MembershipStore {
         throw new BrokerError('FAILED_PRECONDITION', `the store holds ${found}, not ${identity}`);
       }
       const nowMs = this.#nowMs();
-      for (const [name, { untilMs }] of this.#leases) if (untilMs <= nowMs) this.#leases.delete(name);
+      const own = this.#leases.get(member.name);
+      const held = own?.member.id === member.id && own.untilMs > nowMs;
+      for (const [name, { member: former, untilMs }] of this.#leases) {
+        if (untilMs > nowMs) continue;
+        if (held || !this.#joined.has(member.id)) this.#leases.delete(name);
+        else this.#leases.set(name, { member: former, untilMs: nowMs + leaseMs });
+      }
       const namesake = this.#leases.get(member.name);
       if (namesake && namesake.member.id !== member.id) {
         throw new BrokerError(
@@ -57,6 +65,7 @@ export class MemoryMembership implements MembershipStore {
         );
       }
       this.#leases.set(member.name, { member, untilMs: nowMs + leaseMs });
+      this.#joined.add(member.id);
       this.#coordinate(member, nowMs, leaseMs);
       return this.#view(nowMs);
     });
@@ -64,6 +73,7 @@ export class MemoryMembership implements MembershipStore {
 
   leave(memberId: string): Promise<void> {
     return this.#take(() => {
+      this.#joined.delete(memberId);
       for (const [name, { member }] of this.#leases) if (member.id === memberId) this.#leases.delete(name);
       if (this.#coordinator.id === memberId) this.#coordinator = { ...this.#coordinator, id: '', untilMs: 0 };
     });

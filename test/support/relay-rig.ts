@@ -7,6 +7,7 @@ import { hashOfKey, parsePublish } from '../../services/broker/core/publish-batc
 import type { SettleOperation } from '../../services/broker/core/settle-request.ts';
 import { Broker } from '../../services/broker/engine/broker.ts';
 import { ClusterBacklog } from '../../services/broker/engine/cluster-backlog.ts';
+import { ClusterDrain } from '../../services/broker/engine/cluster-drain.ts';
 import type { Consumer, ConsumerSink, DeliveredMessages } from '../../services/broker/engine/consumer.ts';
 import { Definitions } from '../../services/broker/engine/definitions.ts';
 import { PeerServer } from '../../services/broker/engine/peer-server.ts';
@@ -55,6 +56,7 @@ export class TestRoutes {
         const member = this.#members.get(this.#targets.get(formatPartitionId(id)) ?? '');
         return member && { ...member, version: this.#version };
       },
+      members: () => [...this.#members.values()],
       onChange: (listener) => {
         this.#listeners.add(listener);
         return () => this.#listeners.delete(listener);
@@ -81,6 +83,7 @@ export class RelayNode {
   readonly relay: Relay;
   readonly peers: PeerServer;
   readonly backlog: ClusterBacklog;
+  readonly draining: ClusterDrain;
   readonly logs: string[] = [];
 
   constructor({ id, clock, memory, routes, connector }: NodeOptions) {
@@ -120,6 +123,7 @@ export class RelayNode {
       maxConsumersPerSubscription: 200,
     });
     this.backlog = new ClusterBacklog(this.broker.backlog, this.relay);
+    this.draining = new ClusterDrain(this.broker.draining, this.relay);
   }
 
   async start(): Promise<void> {
@@ -164,6 +168,9 @@ export interface TestConsumerOptions {
   readonly maxMessages?: number;
   readonly maxBytes?: number;
   readonly clientId?: string;
+  readonly address?: string;
+  readonly ownedOnly?: boolean;
+  readonly resumes?: boolean;
   /** Does not acknowledge by itself. */
   readonly manual?: boolean;
   /** Takes nothing. */
@@ -182,6 +189,7 @@ export interface TestMessage {
 export class TestConsumer implements ConsumerSink {
   readonly messages: TestMessage[] = [];
   readonly consumer: Consumer;
+  readonly hash: number;
   readonly #manual: boolean;
   blocked: boolean;
   ended: BrokerError | undefined;
@@ -192,14 +200,20 @@ export class TestConsumer implements ConsumerSink {
     this.#manual = options.manual ?? false;
     this.blocked = options.blocked ?? false;
     const client = Buffer.from(options.clientId ?? '');
+    this.hash = client.length === 0 ? 0 : hashOfKey(client, 0, client.length);
     this.consumer = node.broker.subscribe(
       subscription,
-      client.length === 0 ? 0 : hashOfKey(client, 0, client.length),
+      this.hash,
       this,
       {
         maxOutstandingMessages: options.maxMessages ?? 1_000,
         maxOutstandingBytes: options.maxBytes ?? 64 * 1024 * 1024,
         ackDeadlineMs: undefined,
+      },
+      {
+        ownedOnly: options.ownedOnly ?? false,
+        resumes: options.resumes ?? false,
+        origin: { clientId: options.clientId ?? '', peerAddress: options.address ?? '' },
       },
     );
   }

@@ -100,6 +100,9 @@ test('rates come from two answers; a counter that fell began anew', () => {
     redeliveredTotal: 0,
     expiredByRetentionTotal: 0,
     measureTime: new Date(seconds * 1_000),
+    consumersWithoutCredit: 0,
+    blockedMessages: 0,
+    activeKeys: undefined,
     ...totals,
   });
   const before = at(10, { appendedTotal: 100, deliveredTotal: 1_000 });

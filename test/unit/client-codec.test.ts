@@ -149,6 +149,7 @@ test('subscribe requests are what protobuf-es reads', () => {
     maxOutstandingMessages: 1_000_000,
     maxOutstandingBytes: 2 ** 30,
     ownedOnly: true,
+    resumes: true,
   });
   expect(fromBinary(SubscribeRequestSchema, first)).toMatchObject({
     subscription: 'projects/p/subscriptions/s',
@@ -157,6 +158,7 @@ test('subscribe requests are what protobuf-es reads', () => {
     maxOutstandingMessages: 1_000_000n,
     maxOutstandingBytes: 2n ** 30n,
     ownedOnly: true,
+    resumes: true,
   });
   expect(fromBinary(SubscribeRequestSchema, encodeLimits(5, 2 ** 30))).toMatchObject({
     maxOutstandingMessages: 5n,

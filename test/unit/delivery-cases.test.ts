@@ -159,7 +159,7 @@ describe('many outstanding messages of many keys', () => {
   };
 
   test.each([
-    ['leave', { kind: 'leave', consumer: 1, keepLeases: false }],
+    ['leave', { kind: 'leave', consumer: 1, leases: 'end' }],
     ['expire', { kind: 'expire' }],
     ['nack', { kind: 'nack', consumer: 1, first: 0, last: COUNT }],
     [

@@ -81,6 +81,9 @@ const steps = fc.oneof(
   ),
   step(3, 'pass', fc.constantFrom(0, 3, 7, 30), (rig, ms) => rig.pass(ms)),
   step(1, 'leave', fc.nat(5), (rig, index) => rig.leave(index % Math.max(1, rig.consumers.length))),
+  step(1, 'drain', fc.tuple(someConsumer, fc.boolean()), (rig, [index, draining]) =>
+    rig.setDraining(consumerAt(rig, index), draining),
+  ),
   step(1, 'trim', fc.integer({ min: -2, max: 5 }), (rig, by) =>
     rig.trim(Math.min(rig.end, Math.max(0, rig.model.floor + by))),
   ),

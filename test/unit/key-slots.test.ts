@@ -38,6 +38,34 @@ test('a joining consumer takes its share and nothing moves between the others; l
   }
 });
 
+test('a draining consumer has no slots while another stays; who all drain keep theirs', () => {
+  const slots = new KeySlots();
+  for (const consumer of [1, 2, 3]) slots.join(consumer, clientHash(`client-${consumer}`));
+  const before = owners(slots);
+  slots.leased(before.indexOf(1), 1);
+  const reported = slots.setDraining(1, true);
+  expect(reported).toEqual(before.flatMap((owner, slot) => (owner === 1 ? [slot] : [])));
+  expect(owners(slots)).not.toContain(1);
+  // The one with an outstanding message waits for it.
+  expect(slots.consumerOf(before.indexOf(1))).toBe(NOBODY);
+  expect(slots.ended(before.indexOf(1), 1)).toBe(true);
+  expect(owners(slots)).not.toContain(NOBODY);
+  expect(slots.setDraining(1, true)).toEqual([]);
+
+  slots.setDraining(2, true);
+  // One that lets leases expire is still better than one that will be stopped.
+  slots.setStalled(3, true);
+  expect(new Set(owners(slots))).toEqual(new Set([3]));
+  slots.setDraining(3, true);
+  slots.setStalled(3, false);
+  expect(owners(slots)).toEqual(before);
+  slots.setDraining(2, false);
+  expect(new Set(owners(slots))).toEqual(new Set([2]));
+  slots.setDraining(1, false);
+  slots.setDraining(3, false);
+  expect(owners(slots)).toEqual(before);
+});
+
 test('slots are shared out evenly enough', () => {
   for (const count of [2, 3, 8, 16]) {
     for (let group = 0; group < 10; group += 1) {

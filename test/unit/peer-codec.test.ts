@@ -44,6 +44,7 @@ const request: fc.Arbitrary<PeerRequest> = fc.oneof(
     subscription: text,
     incarnation: whole,
     hash: fc.nat(0xffff_ffff),
+    fresh: fc.boolean(),
   }),
   fc.record({
     kind: kind('credit'),
@@ -53,12 +54,31 @@ const request: fc.Arbitrary<PeerRequest> = fc.oneof(
     maxOutstandingBytes: whole,
     ackDeadlineMs: whole,
   }),
+  fc.record({
+    kind: kind('credit'),
+    consumer: whole,
+    sequence: whole,
+    maxOutstandingMessages: whole,
+    maxOutstandingBytes: whole,
+    ackDeadlineMs: whole,
+    draining: fc.constant(true),
+  }),
   fc.record({ kind: kind('taken'), consumer: whole, bytes: whole }),
   fc.record({ kind: kind('settle'), consumer: whole, operations }),
-  fc.record({ kind: kind('detach'), consumer: whole, keepLeases: fc.boolean() }),
+  fc.record({ kind: kind('detach'), consumer: whole, leases: fc.constantFrom('end', 'stay', 'wait') }),
   fc.record({ kind: kind('settleUnary'), call: whole, subscription: text, operations }),
   fc.record({ kind: kind('backlog'), call: whole, parent: text, names: fc.array(text, { maxLength: 3 }) }),
   fc.record({ kind: kind('watchFirstMessages') }),
+  fc.record({
+    kind: kind('drain'),
+    call: whole,
+    request: fc.record({
+      subscription: text,
+      clientIds: fc.array(text, { maxLength: 3 }),
+      peerAddresses: fc.array(text, { maxLength: 3 }),
+      ttlMs: whole,
+    }),
+  }),
 );
 
 const run = fc.record({ first: whole, last: whole, attempt: fc.integer({ min: 1, max: 9 }) });
@@ -76,6 +96,17 @@ const report = fc.record({
   redeliveredTotal: whole,
   expiredByRetentionTotal: whole,
   measureTimeMs: fc.double({ min: 0, max: 1e13, noNaN: true }),
+  consumersWithoutCredit: small,
+  blockedMessages: whole,
+  activeKeys: fc.option(small, { nil: undefined }),
+});
+const draining = fc.record({
+  consumers: fc.array(
+    fc.record({ clientId: text, peerAddress: text, streams: small, outstandingMessages: whole }),
+    { maxLength: 3 },
+  ),
+  streams: small,
+  outstandingMessages: whole,
 });
 
 const answer: fc.Arbitrary<PeerAnswer> = fc.oneof(
@@ -116,6 +147,10 @@ const answer: fc.Arbitrary<PeerAnswer> = fc.oneof(
   fc.record({ kind: kind('settled'), call: whole, bounced: operations }),
   fc.record({ kind: kind('backlogs'), call: whole, reports: fc.array(report, { maxLength: 2 }) }),
   fc.record({ kind: kind('firstMessage'), subscription: text }),
+  fc.record(
+    { kind: kind('draining'), call: whole, report: draining, failed: fc.record({ code, message: text }) },
+    { requiredKeys: ['kind', 'call', 'report'] },
+  ),
 );
 
 test('requests arrive as they were sent', () => {

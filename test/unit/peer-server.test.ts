@@ -62,7 +62,14 @@ function publish(
 }
 
 function attach(consumer: number, incarnation: number): PeerRequest {
-  return { kind: 'attach', consumer, subscription: `${PROJECT}/subscriptions/audit`, incarnation, hash: 7 };
+  return {
+    kind: 'attach',
+    consumer,
+    subscription: `${PROJECT}/subscriptions/audit`,
+    incarnation,
+    hash: 7,
+    fresh: false,
+  };
 }
 
 function credit(consumer: number, sequence: number, messages: number): PeerRequest {

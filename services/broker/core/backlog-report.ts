@@ -17,4 +17,10 @@ export interface BacklogReport {
   readonly redeliveredTotal: number;
   readonly expiredByRetentionTotal: number;
   readonly measureTimeMs: number;
+  /** Of the consumers. */
+  readonly consumersWithoutCredit: number;
+  /** Of the messages. */
+  readonly blockedMessages: number;
+  /** Undefined: not known, or without ordering. */
+  readonly activeKeys?: number | undefined;
 }

@@ -116,6 +116,13 @@ export class CreditShares<Owner> {
     return this.#recompute();
   }
 
+  /** The same limits under new sequences: what owners answer to these they say after whatever else goes with them. */
+  again(): ShareOrder<Owner>[] {
+    const orders: ShareOrder<Owner>[] = [];
+    for (const share of this.#shares.values()) this.#order(share, share.messages, share.bytes, orders);
+    return orders;
+  }
+
   setTotal(messages: number, bytes: number): ShareOrder<Owner>[] {
     this.#totalMessages = messages;
     this.#totalBytes = bytes;

@@ -3,6 +3,13 @@
 import type { ChunkView } from './credit.ts';
 import type { Interval } from './intervals.ts';
 
+/**
+ * What becomes of a consumer's leases when it leaves. `end`: others are given its messages at once. `stay`: they last until
+ * their deadline, for unary calls to settle and for the partition's next owner. `wait`: the same, and the consumer that joins
+ * with its hash takes them over: its stream ended for the broker's sake, and it comes back.
+ */
+export type LeasesOnLeave = 'end' | 'stay' | 'wait';
+
 export type DeliveryEvent =
   /** The log now ends at endOffset. */
   | { readonly kind: 'append'; readonly endOffset: number }
@@ -10,14 +17,13 @@ export type DeliveryEvent =
   | { readonly kind: 'trim'; readonly headOffset: number }
   /**
    * Consumers have numbers from 1 on; the hash is of what is stable about one (its client id). It takes over what it had at
-   * the partition's former owner.
+   * the partition's former owner, or on a stream before, if that waits for it; `fresh` means that it has nothing of that, and
+   * others are given it.
    */
-  | { readonly kind: 'join'; readonly consumer: number; readonly hash: number }
-  /**
-   * Its leases end; with `keepLeases` they last until their deadline: for unary calls to settle, and for the partition's next
-   * owner.
-   */
-  | { readonly kind: 'leave'; readonly consumer: number; readonly keepLeases: boolean }
+  | { readonly kind: 'join'; readonly consumer: number; readonly hash: number; readonly fresh?: boolean }
+  | { readonly kind: 'leave'; readonly consumer: number; readonly leases: LeasesOnLeave }
+  /** Its ordering keys go to others once nothing of them is outstanding there; or it has its share of them again. */
+  | { readonly kind: 'drain'; readonly consumer: number; readonly draining: boolean }
   | {
       readonly kind: 'lease';
       readonly consumer: number;

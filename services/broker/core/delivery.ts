@@ -7,6 +7,7 @@
 //   leased                    ack                → settled                     consumer
 //   leased                    extend             → leased, later deadline      consumer
 //   leased                    nack, expire, leave → held                       consumer, time, end of its stream
+//   leased                    leave (stay, wait)  → leased, to a former consumer  its broker stops; Pull
 //   held                      persisted          → available, attempt + 1      cursor commit
 //   available, held           ack (late)         → settled                     consumer
 //   any                       trim               → settled                     retention
@@ -19,11 +20,20 @@
 // attempt count is durable before the redelivery that it announces.
 import { bytesOf, type ChunkView, LeaseBudget } from './credit.ts';
 import { type Cursor, decodeCursor, encodeCursor } from './cursor.ts';
-import type { DeliveredRun, DeliveryEffect, DeliveryEvent, FormerLease } from './delivery-events.ts';
+import type {
+  DeliveredRun,
+  DeliveryEffect,
+  DeliveryEvent,
+  FormerLease,
+  LeasesOnLeave,
+} from './delivery-events.ts';
 import { assert, assertNever } from './errors.ts';
 import { type Interval, IntervalMap, IntervalSet, type Piece } from './intervals.ts';
 import { KeyQueues, type KeyState } from './key-queues.ts';
 import { FORMER, NOBODY } from './key-slots.ts';
+
+/** Twice, so that what one consumer held when it ended does not count. */
+const BLOCKED_AFTER_FAILURES = 2;
 
 export interface DeliveryOptions {
   readonly ordering: boolean;
@@ -63,6 +73,8 @@ export class Delivery {
   readonly #adopted = new IntervalSet();
   readonly #stalled = new Set<number>();
   readonly #hashes = new Map<number, number>();
+  /** Hashes of former consumers with leases that wait for them; some may have ended since. */
+  readonly #awaited = new Set<number>();
   #floor: number;
   /** Never looked at from here on. */
   #next: number;
@@ -142,6 +154,39 @@ export class Delivery {
     return leases;
   }
 
+  /** Outstanding, and waiting for the consumer that has them to join here. */
+  get awaitedMessages(): number {
+    if (this.#awaited.size === 0) return 0;
+    let messages = 0;
+    for (const { first, last, value } of this.#leases)
+      if (value.formerHash !== 0) messages += last - first + 1;
+    return messages;
+  }
+
+  /**
+   * Messages that more consumers would not speed up: those that failed again and again, and what waits behind them in their
+   * ordering key. An estimate: what was not looked at yet is not in it.
+   */
+  get blockedMessages(): number {
+    let blocked = 0;
+    for (const { first, last, value } of this.#attempts)
+      if (value >= BLOCKED_AFTER_FAILURES) blocked += last - first + 1;
+    const isCounted = (offset: number): boolean => {
+      for (const { value } of this.#attempts.overlapping(offset, offset))
+        return value >= BLOCKED_AFTER_FAILURES;
+      return false;
+    };
+    return blocked + (this.#keys?.waitingBehind(BLOCKED_AFTER_FAILURES, isCounted) ?? 0);
+  }
+
+  /** Ordering keys with unsettled messages. Undefined: not known, as there is more to be looked at; or without ordering. */
+  get activeKeys(): number | undefined {
+    if (this.#keys === undefined) return undefined;
+    // At the bound on what is looked at, no other key goes out before some of it is settled.
+    const isKnown = this.#next >= this.#end || this.#keys.queued >= this.#options.maxQueued;
+    return isKnown ? this.#keys.active : undefined;
+  }
+
   /** When to send `expire` at the earliest. */
   get earliestDeadlineMs(): number {
     return this.#earliestDeadlineMs;
@@ -170,10 +215,13 @@ export class Delivery {
         this.#trim(event.headOffset, effects);
         break;
       case 'join':
-        this.#join(event.consumer, event.hash, effects);
+        this.#join(event.consumer, event.hash, event.fresh === true, effects);
         break;
       case 'leave':
-        this.#leave(event.consumer, event.keepLeases, effects);
+        this.#leave(event.consumer, event.leases, effects);
+        break;
+      case 'drain':
+        this.#keys?.setDraining(event.consumer, event.draining);
         break;
       case 'lease':
         this.#lease(event, effects);
@@ -303,6 +351,7 @@ export class Delivery {
       });
       this.#adopted.add(first, last);
     }
+    if (consumerHash !== 0) this.#awaited.add(consumerHash);
     this.#earliestDeadlineMs = Math.min(this.#earliestDeadlineMs, deadlineMs);
   }
 
@@ -376,7 +425,10 @@ export class Delivery {
       addCredit(effects, piece.value.consumer, count, piece.value.bytes);
       if (piece.value.key !== undefined) this.#keys!.settled(piece.value.key, count);
     }
-    if (this.#leases.length === 0) this.#earliestDeadlineMs = Number.POSITIVE_INFINITY;
+    if (this.#leases.length === 0) {
+      this.#earliestDeadlineMs = Number.POSITIVE_INFINITY;
+      this.#awaited.clear();
+    }
     if (this.#attempts.length > 0) this.#attempts.cut(first, last);
     if (this.#returned.length > 0) this.#returned.remove(first, last);
     if (this.#held.length > 0) this.#held.remove(first, last);
@@ -421,19 +473,24 @@ export class Delivery {
       this.#keys?.setStalled(value.consumer, true);
     }
     this.#giveBack(due, effects);
+    if (this.#leases.length === 0) this.#awaited.clear();
     this.#earliestDeadlineMs = Number.POSITIVE_INFINITY;
     for (const { value } of this.#leases)
       this.#earliestDeadlineMs = Math.min(this.#earliestDeadlineMs, value.deadlineMs);
   }
 
-  /** What it had at the former owner is its own again. */
-  #join(consumer: number, hash: number, effects: DeliveryEffect[]): void {
+  /** What it had at the former owner, or on its last stream, is its own again. */
+  #join(consumer: number, hash: number, fresh: boolean, effects: DeliveryEffect[]): void {
     this.#hashes.set(consumer, hash);
     this.#keys?.join(consumer, hash);
-    if (this.#adopted.length === 0) return;
+    if (!this.#awaited.delete(hash)) return;
     const pieces = this.#leases.takeOut(
       ({ value }) => value.consumer === FORMER && value.formerHash === hash,
     );
+    if (fresh) {
+      this.#giveBack(pieces, effects);
+      return;
+    }
     for (const { first, last, value } of pieces) {
       addCredit(effects, consumer, first - last - 1, -value.bytes);
       this.#leases.insert(first, last, { ...value, consumer, formerHash: 0 });
@@ -441,15 +498,18 @@ export class Delivery {
     }
   }
 
-  #leave(consumer: number, keepLeases: boolean, effects: DeliveryEffect[]): void {
+  #leave(consumer: number, leases: LeasesOnLeave, effects: DeliveryEffect[]): void {
     const pieces = this.#leases.takeOut(({ value }) => value.consumer === consumer);
-    if (keepLeases) {
+    if (leases === 'end') this.#giveBack(pieces, effects);
+    else {
+      const formerHash = leases === 'wait' ? (this.#hashes.get(consumer) ?? 0) : 0;
+      if (formerHash !== 0 && pieces.length > 0) this.#awaited.add(formerHash);
       for (const { first, last, value } of pieces) {
         addCredit(effects, consumer, last - first + 1, value.bytes);
-        this.#leases.insert(first, last, { ...value, consumer: FORMER, formerHash: 0 });
+        this.#leases.insert(first, last, { ...value, consumer: FORMER, formerHash });
         if (value.key !== undefined) this.#keys!.passRun(value.key, FORMER);
       }
-    } else this.#giveBack(pieces, effects);
+    }
     this.#hashes.delete(consumer);
     this.#stalled.delete(consumer);
     this.#keys?.leave(consumer);

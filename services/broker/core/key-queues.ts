@@ -22,6 +22,8 @@ export interface KeyState {
   held: boolean;
   /** In whose ready set it is. */
   readyFor: number;
+  /** How often messages of it were given back since one was settled. */
+  failures: number;
 }
 
 export interface TakenMessage {
@@ -51,6 +53,26 @@ export class KeyQueues {
     return this.#queued;
   }
 
+  /** Keys with messages that wait or are outstanding. */
+  get active(): number {
+    return this.#keys.size;
+  }
+
+  /**
+   * Messages that wait in keys which failed so often in a row, but for those at their front that `isCounted` knows already:
+   * what was given back is there.
+   */
+  waitingBehind(minFailures: number, isCounted: (offset: number) => boolean): number {
+    let waiting = 0;
+    for (const key of this.#keys.values()) {
+      if (key.failures < minFailures) continue;
+      let at = key.head;
+      while (at < key.queue.length && isCounted(key.queue[at]!)) at += 1;
+      waiting += key.queue.length - at;
+    }
+    return waiting;
+  }
+
   push(offset: number, hash: number): void {
     const key = this.#key(hash);
     key.queue.push(offset);
@@ -62,6 +84,7 @@ export class KeyQueues {
   adopt(hash: number, count: number): KeyState {
     const key = this.#key(hash);
     key.runConsumer = FORMER;
+    key.broken = true;
     key.runLength += count;
     this.slots.leased(key.slot, count);
     return key;
@@ -81,6 +104,7 @@ export class KeyQueues {
       broken: false,
       held: false,
       readyFor: NOBODY,
+      failures: 0,
     };
     this.#keys.set(hash, key);
     this.#bySlot[slot]!.add(key);
@@ -135,6 +159,7 @@ export class KeyQueues {
 
   /** `count` messages of the key's run have been settled. */
   settled(key: KeyState, count: number): void {
+    key.failures = 0;
     this.#shrinkRun(key, count);
   }
 
@@ -148,6 +173,7 @@ export class KeyQueues {
     this.#queued += offsets.length;
     key.broken = true;
     key.held = true;
+    key.failures += 1;
     this.#heldKeys.add(key);
     this.#shrinkRun(key, offsets.length);
   }
@@ -179,9 +205,13 @@ export class KeyQueues {
     this.#refreshSlots(this.slots.join(consumer, hash));
   }
 
-  /** The key's run has another consumer from now on: the same one under another number. */
+  /**
+   * The key's run has another consumer from now on: the same one under another number. It grows no more, since nobody knows that
+   * all of it arrived on the way that has ended.
+   */
   passRun(key: KeyState, consumer: number): void {
     key.runConsumer = consumer;
+    key.broken = true;
     if (consumer === FORMER) this.#refresh(key);
     else {
       this.slots.takeOver(key.slot, consumer);
@@ -197,6 +227,10 @@ export class KeyQueues {
 
   setStalled(consumer: number, stalled: boolean): void {
     this.#refreshSlots(this.slots.setStalled(consumer, stalled));
+  }
+
+  setDraining(consumer: number, draining: boolean): void {
+    this.#refreshSlots(this.slots.setDraining(consumer, draining));
   }
 
   #shrinkRun(key: KeyState, count: number): void {

@@ -16,6 +16,8 @@ interface Member {
   readonly hash: number;
   /** Let a lease expire and has not been heard of since: gets no slots while others are there. */
   stalled: boolean;
+  /** Will be stopped: gets no slots while others are there that won't. */
+  draining: boolean;
 }
 
 export class KeySlots {
@@ -35,7 +37,7 @@ export class KeySlots {
 
   /** The slots whose consumerOf has changed. */
   join(consumer: number, hash: number): number[] {
-    this.#members.set(consumer, { hash, stalled: false });
+    this.#members.set(consumer, { hash, stalled: false, draining: false });
     return this.#assign();
   }
 
@@ -57,6 +59,13 @@ export class KeySlots {
     return this.#assign();
   }
 
+  setDraining(consumer: number, draining: boolean): number[] {
+    const member = this.#members.get(consumer);
+    if (member === undefined || member.draining === draining) return [];
+    member.draining = draining;
+    return this.#assign();
+  }
+
   leased(slot: number, count: number): void {
     this.#outstanding[slot] = this.#outstanding[slot]! + count;
   }
@@ -69,8 +78,10 @@ export class KeySlots {
 
   #assign(): number[] {
     const changed: number[] = [];
-    const active = [...this.#members].filter(([, member]) => !member.stalled);
-    const candidates = active.length > 0 ? active : [...this.#members];
+    const members = [...this.#members];
+    const staying = members.filter(([, member]) => !member.draining);
+    const active = staying.filter(([, member]) => !member.stalled);
+    const candidates = [active, staying, members].find(({ length }) => length > 0) ?? [];
     for (let slot = 0; slot < SLOTS; slot += 1) {
       const before = this.consumerOf(slot);
       let best = NOBODY;

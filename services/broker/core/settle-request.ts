@@ -26,6 +26,7 @@ export interface StreamSettings {
   readonly maxOutstandingMessages: number | undefined;
   readonly maxOutstandingBytes: number | undefined;
   readonly ownedOnly: boolean;
+  readonly resumes: boolean;
 }
 
 export interface SettleLimits {
@@ -63,6 +64,7 @@ export function parseSubscribe(bytes: Uint8Array, limits: SettleLimits): Subscri
   let maxOutstandingMessages: number | undefined;
   let maxOutstandingBytes: number | undefined;
   let ownedOnly = false;
+  let resumes = false;
   while (reader.tag()) {
     switch (reader.field) {
       case 1:
@@ -116,6 +118,10 @@ export function parseSubscribe(bytes: Uint8Array, limits: SettleLimits): Subscri
         reader.expect(VARINT, 'owned_only');
         ownedOnly = reader.int() !== 0;
         break;
+      case 21:
+        reader.expect(VARINT, 'resumes');
+        resumes = reader.int() !== 0;
+        break;
       default:
         reader.skip();
     }
@@ -135,6 +141,7 @@ export function parseSubscribe(bytes: Uint8Array, limits: SettleLimits): Subscri
     maxOutstandingMessages,
     maxOutstandingBytes,
     ownedOnly,
+    resumes,
   };
   return { operations, settings };
 }

@@ -55,7 +55,9 @@ export class EngineBacklogReporter implements BacklogReporter {
       ackedTotal: 0,
       redeliveredTotal: 0,
       expiredByRetentionTotal: 0,
+      blockedMessages: 0,
     };
+    let activeKeys: number | undefined = runtime.definition.ordering ? 0 : undefined;
     let oldestMs = Number.POSITIVE_INFINITY;
     for (const dispatcher of runtime.dispatchers.values()) {
       const { delivery, owner } = dispatcher;
@@ -68,6 +70,8 @@ export class EngineBacklogReporter implements BacklogReporter {
       sums.redeliveredTotal += delivery.redeliveredTotal;
       sums.expiredByRetentionTotal += delivery.expiredByRetentionTotal;
       if (messages === 0) continue;
+      sums.blockedMessages += delivery.blockedMessages;
+      if (activeKeys !== undefined) activeKeys = added(activeKeys, delivery.activeKeys);
       const span = owner.bounds.endOffset - delivery.floor;
       const floor = await this.#floorOf(dispatcher);
       if (floor === undefined) continue;
@@ -81,6 +85,8 @@ export class EngineBacklogReporter implements BacklogReporter {
       consumers: runtime.consumers,
       oldestUnackedAgeMs: oldestMs === Number.POSITIVE_INFINITY ? undefined : Math.max(0, nowMs - oldestMs),
       measureTimeMs: nowMs,
+      consumersWithoutCredit: runtime.consumersWithoutCredit,
+      activeKeys,
     };
   }
 
@@ -92,4 +98,8 @@ export class EngineBacklogReporter implements BacklogReporter {
     const part = Math.max(0, offset - info.firstOffset) / info.count;
     return { publishTimeMs: info.publishTimeMs, byte: info.startByte + part * info.byteLength };
   }
+}
+
+function added(sum: number, more: number | undefined): number | undefined {
+  return more === undefined ? undefined : sum + more;
 }

@@ -5,7 +5,9 @@
 //                             │  └─ loops: CursorCommitter, LeaseSweeper, RetentionSweeper
 //                             └─ Partitions: which of them are owned here;  Remote: the way to those that are not
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
+import { type ConsumerOrigin, UNKNOWN_ORIGIN } from '../core/draining.ts';
 import { BrokerError } from '../core/errors.ts';
+import { parseSubscriptionName } from '../core/names.ts';
 import type { PartitionId } from '../core/partition.ts';
 import type { PublishBatch } from '../core/publish-batch.ts';
 import type { SettleOperation, UnarySettleRequest } from '../core/settle-request.ts';
@@ -22,6 +24,7 @@ import { CursorCommitter } from './cursor-committer.ts';
 import type { DefinitionChange } from './definition-catalog.ts';
 import type { Definitions } from './definitions.ts';
 import type { Dispatcher } from './dispatcher.ts';
+import { type DrainableConsumer, DrainingConsumers } from './draining-consumers.ts';
 import { LeaseSweeper } from './lease-sweeper.ts';
 import { MOVED, type PartitionOwner } from './partition-owner.ts';
 import { Partitions } from './partitions.ts';
@@ -59,6 +62,14 @@ export interface TopicSize {
   readonly storedBytes: number;
 }
 
+export interface SubscribeHow {
+  /** Only the partitions that are owned here. */
+  readonly ownedOnly?: boolean;
+  readonly origin?: ConsumerOrigin;
+  /** It still has what it was given on the stream before: see DeliveryEvent. */
+  readonly resumes?: boolean;
+}
+
 /** The client id of all who pull. */
 const PULL_HASH = 0x9e3779b1;
 
@@ -67,6 +78,8 @@ const STOPPING = new BrokerError('UNAVAILABLE', 'the broker is stopping: connect
 export class Broker {
   readonly stats: Stats = createStats();
   readonly backlog: EngineBacklogReporter;
+  /** Of the consumers whose streams end here. */
+  readonly draining: DrainingConsumers;
   /** The partitions that are owned here: a cluster's ownership keeper has them opened and handed over. */
   readonly partitions: Partitions;
   readonly #options: BrokerOptions;
@@ -116,6 +129,16 @@ export class Broker {
       },
     );
     this.backlog = new EngineBacklogReporter(this.context, this.#subscriptions);
+    this.draining = new DrainingConsumers({
+      clock,
+      logger,
+      consumersOf: (subscription) => this.#consumersOf(subscription),
+      settled: async (subscription) => {
+        const { project } = parseSubscriptionName(subscription, 'subscription');
+        await this.#remote?.backlog(`projects/${project}`, [subscription]);
+      },
+      awaitedMessages: (subscription) => this.#subscriptions.get(subscription)?.awaitedMessages ?? 0,
+    });
   }
 
   get cachedBytes(): number {
@@ -140,13 +163,15 @@ export class Broker {
   /** Ends all streams, stores what was accepted and commits all cursors. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    this.draining.close();
     for (const subscription of this.#subscriptions.values()) subscription.close(STOPPING);
     this.partitions.stop();
-    await this.#retention.stop();
+    await Promise.all([this.#retention.stop(), this.#remote?.settled()]);
     const owners = [...this.#topics.values()].flatMap((topic) => [...topic.owners.values()]);
     await Promise.all(owners.map((owner) => owner.flushed()));
     for (const owner of owners) owner.close(STOPPING);
     await this.#committer.flushed();
+    this.#committer.stop();
     this.#remote?.close();
   }
 
@@ -222,15 +247,14 @@ export class Broker {
   }
 
   /**
-   * Adds a consumer; with `ownedOnly` for the partitions that are owned here. Throws NOT_FOUND, RESOURCE_EXHAUSTED,
-   * UNAVAILABLE.
+   * Adds a consumer. Throws NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE.
    */
   subscribe(
     subscription: string,
     consumerHash: number,
     sink: ConsumerSink,
     limits: Omit<SessionLimits, 'ackDeadlineMs'> & { ackDeadlineMs: number | undefined },
-    ownedOnly = false,
+    { ownedOnly = false, origin = UNKNOWN_ORIGIN, resumes = false }: SubscribeHow = {},
   ): Consumer {
     if (this.#stopping) throw STOPPING;
     const runtime = this.#subscriptionRuntime(subscription);
@@ -242,22 +266,17 @@ export class Broker {
       );
     const total = { ...limits, ackDeadlineMs: limits.ackDeadlineMs ?? runtime.definition.ackDeadlineMs };
     const hash = consumerHash || this.#lastSessionId + 1;
-    const local = (itsSink: ConsumerSink, itsLimits: SessionLimits): Consumer =>
-      this.join(runtime, hash, itsSink, itsLimits, consumerHash !== PULL_HASH);
-    if (this.#remote === undefined || ownedOnly) return local(sink, total);
-    return this.#remote.consumer(runtime.definition, hash, sink, total, local);
-  }
-
-  /** Adds a consumer at the dispatchers of this broker. */
-  join(
-    runtime: SubscriptionRuntime,
-    hash: number,
-    sink: ConsumerSink,
-    limits: SessionLimits,
-    renews: boolean,
-  ): Consumer {
+    const draining = this.draining.isDraining(runtime.definition.name, origin);
+    // All who pull are one to us: what one has is not to be given back because another comes.
+    const isPull = consumerHash === PULL_HASH;
+    const opening = { origin, draining, fresh: !resumes && !isPull };
+    if (this.#remote !== undefined && !ownedOnly)
+      return this.#remote.consumer(runtime.definition, hash, sink, total, opening);
     this.#lastSessionId += 1;
-    const session = new Session(this.#lastSessionId, hash, sink, limits, renews);
+    const session = new Session(this.#lastSessionId, hash, sink, total, !isPull);
+    session.origin = origin;
+    session.draining = draining;
+    session.fresh = opening.fresh;
     runtime.join(session);
     return new LocalConsumer(session, runtime);
   }
@@ -268,6 +287,7 @@ export class Broker {
     maxMessages: number,
     waitMs: number,
     onGone: (over: () => void) => void = () => {},
+    origin: ConsumerOrigin = UNKNOWN_ORIGIN,
   ): Promise<Buffer[]> {
     const limits = {
       maxOutstandingMessages: maxMessages,
@@ -275,7 +295,8 @@ export class Broker {
       ackDeadlineMs: undefined,
     };
     // Always the same hash: ordering keys stay with those who pull.
-    const join = (sink: ConsumerSink): Consumer => this.subscribe(subscription, PULL_HASH, sink, limits);
+    const join = (sink: ConsumerSink): Consumer =>
+      this.subscribe(subscription, PULL_HASH, sink, limits, { origin });
     return pull(join, waitMs, this.context.clock, onGone);
   }
 
@@ -305,6 +326,13 @@ export class Broker {
   /** The subscription at work here. Throws NOT_FOUND, UNAVAILABLE. */
   runtimeOf(subscription: string): SubscriptionRuntime {
     return this.#subscriptionRuntime(subscription);
+  }
+
+  *#consumersOf(subscription: string): Iterable<DrainableConsumer> {
+    const runtime = this.#subscriptions.get(subscription);
+    for (const session of runtime?.sessions ?? [])
+      if (session.origin !== undefined) yield new LocalConsumer(session, runtime!);
+    yield* this.#remote?.consumersOf(subscription) ?? [];
   }
 
   #split(
@@ -427,6 +455,7 @@ export class Broker {
     const runtime = this.#subscriptions.get(name);
     if (runtime?.definition.incarnation === incarnation) {
       this.#subscriptions.delete(name);
+      this.draining.forget(name);
       this.#topics.get(runtime.definition.topic)?.subscriptions.delete(name);
       runtime.close(new BrokerError('NOT_FOUND', `${name} was deleted`));
       for (const dispatcher of [...runtime.dispatchers.values()]) runtime.removeDispatcher(dispatcher);

@@ -3,11 +3,14 @@
 //
 // LocalConsumer has everything from the dispatchers of this broker; engine/relay adds those of other brokers.
 import { recutFrame } from '../core/chunk.ts';
-import type { DeliveredRun } from '../core/delivery-events.ts';
+import type { DeliveredRun, LeasesOnLeave } from '../core/delivery-events.ts';
+import { type ConsumerOrigin, UNKNOWN_ORIGIN } from '../core/draining.ts';
 import type { BrokerError } from '../core/errors.ts';
 import type { PartitionId } from '../core/partition.ts';
 import type { SettleRequest } from '../core/settle-request.ts';
+import type { Clock } from '../ports/clock.ts';
 import type { CachedChunk } from './chunk-cache.ts';
+import type { DrainableConsumer } from './draining-consumers.ts';
 import type { Session, SessionLimits } from './session.ts';
 import type { SubscriptionRuntime } from './subscription-runtime.ts';
 
@@ -28,13 +31,36 @@ export interface Consumer {
   settle(request: SettleRequest): void;
   /** Its sink can take more. */
   pump(): void;
-  /** Takes all credit back; resolves when nothing more will be delivered. */
+  /** Takes all credit back; resolves when nothing more will be delivered, and owners were told what the client has said. */
   quiesce(): Promise<void>;
-  /** It has gone: others are given its messages, at once or, with `keepLeases`, when their deadline has passed. Idempotent. */
-  leave(keepLeases?: boolean): void;
+  /** It has gone. Idempotent. */
+  leave(leases?: LeasesOnLeave): void;
 }
 
-export class LocalConsumer implements Consumer {
+/** Longer than owners take to confirm that they send no more, shorter than anybody waits for a broker to stop. */
+const QUIESCE_MS = 1_000;
+
+/**
+ * Ends a consumer whose stream is to be ended for this broker's sake: first nothing more is delivered, then it leaves. Resolves
+ * to whether its leases wait for it: not if what was on its way could not be given to it in time.
+ */
+export async function dismiss(consumer: Consumer, clock: Clock): Promise<boolean> {
+  let timedOut = false;
+  await new Promise<void>((resolve) => {
+    const cancel = clock.setTimer(QUIESCE_MS, () => {
+      timedOut = true;
+      resolve();
+    });
+    void consumer.quiesce().then(() => {
+      cancel();
+      resolve();
+    });
+  });
+  consumer.leave(timedOut ? 'end' : 'wait');
+  return !timedOut;
+}
+
+export class LocalConsumer implements Consumer, DrainableConsumer {
   readonly session: Session;
   readonly #runtime: SubscriptionRuntime;
 
@@ -66,8 +92,20 @@ export class LocalConsumer implements Consumer {
     return Promise.resolve();
   }
 
-  leave(keepLeases = false): void {
-    this.#runtime.leave(this.session, keepLeases);
+  get origin(): ConsumerOrigin {
+    return this.session.origin ?? UNKNOWN_ORIGIN;
+  }
+
+  drain(draining: boolean): void {
+    this.#runtime.drain(this.session, draining);
+  }
+
+  outstanding(): Promise<number> {
+    return Promise.resolve(this.session.outstandingMessages);
+  }
+
+  leave(leases: LeasesOnLeave = 'end'): void {
+    this.#runtime.leave(this.session, leases);
   }
 }
 

@@ -1,5 +1,8 @@
 // Writes cursors down: soon after an ack, at once where a redelivery or an Acknowledge call waits for it, all that have
 // moved in one commit. One loop for the broker, driven by dispatchers.
+//
+// A store that can go back (a failover) may forget the last commit of a cursor that then does not move again, and nothing
+// else would show it. So each cursor is committed once more when it has rested for longer than a failover forgets.
 import { BrokerError } from '../core/errors.ts';
 import type { CursorStore } from '../ports/cursor-store.ts';
 import type { EngineContext } from './context.ts';
@@ -20,6 +23,8 @@ export interface CursorHolder {
 }
 
 const RETRY_MS = 250;
+/** More than a replica may lag behind when it takes over. */
+const REPEAT_MS = 10_000;
 
 export class CursorCommitter {
   readonly #store: CursorStore;
@@ -32,6 +37,11 @@ export class CursorCommitter {
   #cancelTimer: () => void = () => undefined;
   /** Asked for while committing. */
   #again = false;
+  /** Committed, and when to commit them once more: the soonest first. */
+  readonly #resting = new Map<CursorHolder, number>();
+  /** Dirty only because it is time for that. */
+  readonly #repeated = new Set<CursorHolder>();
+  #cancelRepeat: (() => void) | undefined;
 
   constructor(store: CursorStore, context: EngineContext) {
     this.#store = store;
@@ -40,12 +50,14 @@ export class CursorCommitter {
 
   /** The holder's cursor has moved: commit it within cursorCommitMs. */
   soon(holder: CursorHolder): void {
+    this.#repeated.delete(holder);
     this.#dirty.add(holder);
     if (this.#state === 'resting') this.#wait(this.#context.limits.cursorCommitMs);
   }
 
   /** Somebody waits for it. */
   now(holder: CursorHolder): void {
+    this.#repeated.delete(holder);
     this.#dirty.add(holder);
     this.#hurry();
   }
@@ -57,6 +69,46 @@ export class CursorCommitter {
       this.#waiting.push(resolve);
       this.#hurry();
     });
+  }
+
+  /** Nothing is committed once more; what is dirty has been flushed before. */
+  stop(): void {
+    this.#cancelRepeat?.();
+    this.#resting.clear();
+  }
+
+  /** They were committed. */
+  #rest(holders: readonly CursorHolder[]): void {
+    if (this.#context.limits.recentBytes === 0) return;
+    const dueMs = this.#context.clock.monotonicMs() + REPEAT_MS;
+    for (const holder of holders) {
+      this.#resting.delete(holder);
+      if (!this.#repeated.delete(holder) && !holder.closed) this.#resting.set(holder, dueMs);
+    }
+    this.#armRepeat();
+  }
+
+  #armRepeat(): void {
+    const [soonest] = this.#resting.values();
+    if (soonest === undefined || this.#cancelRepeat !== undefined) return;
+    const { clock } = this.#context;
+    this.#cancelRepeat = clock.setTimer(Math.max(0, soonest - clock.monotonicMs()), () => {
+      this.#cancelRepeat = undefined;
+      this.#repeat();
+      this.#armRepeat();
+    });
+  }
+
+  #repeat(): void {
+    const nowMs = this.#context.clock.monotonicMs();
+    for (const [holder, dueMs] of this.#resting) {
+      if (dueMs > nowMs) return;
+      this.#resting.delete(holder);
+      // One that is dirty anyway is committed as such.
+      if (holder.closed || this.#dirty.has(holder)) continue;
+      this.soon(holder);
+      this.#repeated.add(holder);
+    }
   }
 
   #wait(delayMs: number): void {
@@ -90,6 +142,7 @@ export class CursorCommitter {
       return;
     }
     this.#state = 'resting';
+    this.#rest(holders);
     for (const resolve of waiting) resolve();
     for (const holder of holders) holder.committed();
     // committed() may have asked for another one.

@@ -10,11 +10,11 @@
 // claim. What the owner still holds is appended again with the same offsets and bytes, so nobody notices.
 import { BrokerError } from '../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../core/partition.ts';
-import type { Durability, LogStore } from '../ports/log-store.ts';
+import type { Durability, LogBounds, LogStore } from '../ports/log-store.ts';
 import type { OwnershipStore } from '../ports/ownership-store.ts';
 import type { CachedChunk } from './chunk-cache.ts';
 import type { EngineContext } from './context.ts';
-import { RecentChunks, type RecentRing } from './recent-chunks.ts';
+import type { RecentChunks, RecentRing } from './recent-chunks.ts';
 
 export type AppendOutcome =
   | { readonly kind: 'appended' }
@@ -57,7 +57,7 @@ export class LogWriter {
 
   constructor(options: LogWriterOptions) {
     this.#options = options;
-    this.#recent = new RecentChunks(options.recent);
+    this.#recent = options.recent.of(options.id);
     this.#ownerEpoch = options.ownerEpoch;
   }
 
@@ -68,6 +68,31 @@ export class LogWriter {
   /** Whether it holds anything that the store could have forgotten. */
   get holdsRecent(): boolean {
     return this.#recent.length > 0;
+  }
+
+  /**
+   * The log as it is found under a new claim. What this broker appended under an earlier one, and the store has forgotten since,
+   * is appended again first. Rejects as the store does, to be called again; ABORTED: with a new claim only.
+   */
+  async open(): Promise<LogBounds> {
+    const { id, log, context } = this.#options;
+    const bounds = await log.bounds(id);
+    const expectedEnd = this.#recent.endOffset;
+    if (expectedEnd === undefined) return bounds;
+    const { headOffset, endOffset, endByte } = bounds;
+    if (endOffset < expectedEnd) {
+      const missing = await this.#missing(endOffset);
+      if (missing?.[0]?.startByte === endByte) {
+        await this.#appendAgain(endOffset, missing).catch(newClaimNeeded);
+        return log.bounds(id);
+      }
+    } else if (headOffset >= expectedEnd || (await this.#isOurs(expectedEnd))) {
+      if (endOffset > expectedEnd) this.#recent.clear();
+      return bounds;
+    }
+    this.#recent.clear();
+    context.logger.error({ partition: formatPartitionId(id), storeEnd: endOffset, expectedEnd }, LOST_TAIL);
+    return bounds;
   }
 
   async append(
@@ -167,7 +192,7 @@ export class LogWriter {
 
   /** Claims the partition again if the store has forgotten that, and appends what it has forgotten below expectedEnd. */
   async #restore(expectedEnd: number, newEnd: number): Promise<void> {
-    const { id, log, ownership, durability, context } = this.#options;
+    const { id, log, ownership, context } = this.#options;
     const partition = formatPartitionId(id);
     const [state] = await ownership.describe([id]);
     if (state!.ownerEpoch > this.#ownerEpoch) throw new LostClaim();
@@ -185,21 +210,23 @@ export class LogWriter {
     if (endOffset === expectedEnd || endOffset === newEnd) return;
     const missing = endOffset < expectedEnd ? await this.#missing(endOffset) : undefined;
     if (missing === undefined) {
-      context.logger.error(
-        { partition, storeEnd: endOffset, expectedEnd },
-        'the store lost messages that were acknowledged and that no broker holds any more, or another broker wrote in between: see the page for operators, "lost tail"',
-      );
+      context.logger.error({ partition, storeEnd: endOffset, expectedEnd }, LOST_TAIL);
       throw new LostClaim();
     }
-    let end = endOffset;
+    await this.#appendAgain(endOffset, missing);
+  }
+
+  async #appendAgain(fromOffset: number, missing: readonly CachedChunk[]): Promise<void> {
+    const { id, log, durability, context } = this.#options;
+    let end = fromOffset;
     for (const chunk of missing) {
       await log.append(id, this.#ownerEpoch, end, [chunk], durability);
       end = chunk.endOffset;
     }
     this.#restored = true;
-    context.stats.restoredMessages += end - endOffset;
+    context.stats.restoredMessages += end - fromOffset;
     context.logger.warn(
-      { partition, fromOffset: endOffset, messages: end - endOffset },
+      { partition: formatPartitionId(id), fromOffset, messages: end - fromOffset },
       'the store had lost the end of the log: appended again from memory',
     );
   }
@@ -207,16 +234,31 @@ export class LogWriter {
   /** What the store lacks; undefined if that is not in memory, or what the store has there is not ours. */
   async #missing(storeEnd: number): Promise<readonly CachedChunk[] | undefined> {
     const missing = this.#recent.from(storeEnd);
-    if (missing === undefined || storeEnd === 0) return missing;
-    const ours = this.#recent.endingAt(storeEnd);
-    if (ours === undefined) return missing;
-    const [last] = await this.#options.log.describe(this.#options.id, storeEnd - 1, 1);
-    const same =
-      last?.firstOffset === ours.firstOffset &&
-      last.publishTimeMs === ours.publishTimeMs &&
-      last.byteLength === ours.byteLength;
-    return same ? missing : undefined;
+    if (missing === undefined || storeEnd === 0 || this.#recent.endingAt(storeEnd) === undefined)
+      return missing;
+    return (await this.#isOurs(storeEnd)) ? missing : undefined;
   }
+
+  /** Whether the store's chunk that ends there is the one that is kept here. */
+  async #isOurs(endOffset: number): Promise<boolean> {
+    const ours = this.#recent.endingAt(endOffset);
+    const [found] = await this.#options.log.describe(this.#options.id, endOffset - 1, 1);
+    return (
+      found?.firstOffset === ours?.firstOffset &&
+      found?.publishTimeMs === ours?.publishTimeMs &&
+      found?.byteLength === ours?.byteLength
+    );
+  }
+}
+
+const LOST_TAIL =
+  'the store lost messages that were acknowledged and that no broker holds any more, or another broker wrote in between: see the page for operators, "lost tail"';
+
+/** The store has gone back once more, to before this claim. */
+function newClaimNeeded(error: unknown): never {
+  const failure = asBrokerError(error);
+  if (failure.code !== 'FAILED_PRECONDITION') throw failure;
+  throw new BrokerError('ABORTED', failure.message, { cause: failure });
 }
 
 export function asBrokerError(error: unknown): BrokerError {

@@ -81,23 +81,28 @@ export class Partitions implements PartitionHost {
       throw new BrokerError('NOT_FOUND', `the topic of partition ${key} is not known here`);
     const opening = { abandoned: false };
     this.#opening.set(key, opening);
+    const prepared = new Map<SubscriptionRuntime, Dispatcher | undefined>();
     let owner: PartitionOwner | undefined;
     try {
       owner = await this.#makeOwner(topic, id, claim);
       const former = this.#formerLeases(claim, key);
-      for (let next = lacking(topic, id); next !== undefined; next = lacking(topic, id)) {
-        await this.addDispatcher(next, owner, former.get(next.incarnation));
+      for (let next = lacking(topic, prepared); next !== undefined; next = lacking(topic, prepared)) {
+        prepared.set(next, await this.#prepareDispatcher(next, owner, former.get(next.incarnation)));
         if (opening.abandoned) break;
       }
       if (opening.abandoned || this.#options.topics.get(id.logEpoch) !== topic)
         throw new BrokerError('ABORTED', `partition ${key} was given up while it was being opened`);
       topic.owners.set(id.partition, owner);
     } catch (error) {
+      for (const dispatcher of prepared.values()) dispatcher?.close();
       if (owner !== undefined) this.#close(topic, owner);
       throw error;
     } finally {
       this.#opening.delete(key);
     }
+    // Only now does anything go out: another try would know nothing of it.
+    for (const [runtime, dispatcher] of prepared)
+      if (dispatcher !== undefined) this.#begin(runtime, dispatcher);
     topic.opening.add(id.partition);
     void this.#options.opened(topic.definition, owner).then(() => {
       if (topic.owners.get(id.partition) === owner) topic.opening.delete(id.partition);
@@ -157,18 +162,22 @@ export class Partitions implements PartitionHost {
   }
 
   /** Begins delivery to a subscription; nothing if it was closed meanwhile. */
-  async addDispatcher(
+  async addDispatcher(runtime: SubscriptionRuntime, owner: PartitionOwner): Promise<void> {
+    const dispatcher = await this.#prepareDispatcher(runtime, owner, []);
+    if (dispatcher !== undefined) this.#begin(runtime, dispatcher);
+  }
+
+  /** Undefined: the subscription was deleted meanwhile, or the partition has gone. */
+  async #prepareDispatcher(
     runtime: SubscriptionRuntime,
     owner: PartitionOwner,
-    former: readonly FormerLease[] = [],
-  ): Promise<void> {
+    former: readonly FormerLease[] | undefined,
+  ): Promise<Dispatcher | undefined> {
     const { definition } = runtime;
     const { cursors, context, committer, leases } = this.#options;
     const { limits } = context;
     const record = await cursors.load(definition.incarnation, owner.id);
-    // Deleted meanwhile, or the partition has gone.
-    if (runtime.closed || owner.closed) return;
-    const { headOffset, endOffset } = owner.bounds;
+    if (runtime.closed || owner.closed) return undefined;
     const startOffset = definition.startOffsets?.[owner.id.partition] ?? 0;
     const delivery = new Delivery(
       {
@@ -178,11 +187,20 @@ export class Partitions implements PartitionHost {
         maxRun: limits.maxRun,
       },
       record === undefined ? { startOffset } : { record },
-      endOffset,
+      owner.bounds.endOffset,
       former,
     );
-    const dispatcher = new Dispatcher(owner, delivery, runtime, context, committer, leases);
-    if (delivery.outstandingMessages > 0) leases.watch(dispatcher);
+    return new Dispatcher(owner, delivery, runtime, context, committer, leases);
+  }
+
+  #begin(runtime: SubscriptionRuntime, dispatcher: Dispatcher): void {
+    const { delivery, owner } = dispatcher;
+    if (runtime.closed || owner.closed) {
+      dispatcher.close();
+      return;
+    }
+    const { headOffset } = owner.bounds;
+    if (delivery.outstandingMessages > 0) this.#options.leases.watch(dispatcher);
     if (headOffset > delivery.floor) dispatcher.apply({ kind: 'trim', headOffset });
     runtime.addDispatcher(dispatcher);
   }
@@ -190,9 +208,6 @@ export class Partitions implements PartitionHost {
   async #makeOwner(topic: TopicRuntime, id: PartitionId, claim: Claim): Promise<PartitionOwner> {
     const { log, ownership, context, cache, checkStore } = this.#options;
     const { definition } = topic;
-    const bounds = await log.bounds(id);
-    const isEmpty = bounds.headOffset === bounds.endOffset;
-    const [newest] = isEmpty ? [] : await log.describe(id, bounds.endOffset - 1, 1);
     const writer = new LogWriter({
       id,
       ownerEpoch: claim.ownerEpoch,
@@ -203,6 +218,9 @@ export class Partitions implements PartitionHost {
       context,
       checkStore,
     });
+    const bounds = await writer.open();
+    const isEmpty = bounds.headOffset === bounds.endOffset;
+    const [newest] = isEmpty ? [] : await log.describe(id, bounds.endOffset - 1, 1);
     return new PartitionOwner({
       id,
       writer,
@@ -268,10 +286,13 @@ export class Partitions implements PartitionHost {
   }
 }
 
-/** A subscription without a dispatcher for the partition; undefined if all have theirs. */
-function lacking(topic: TopicRuntime, id: PartitionId): SubscriptionRuntime | undefined {
+/** A subscription for which nothing was prepared; undefined if something was for all. */
+function lacking(
+  topic: TopicRuntime,
+  prepared: ReadonlyMap<SubscriptionRuntime, unknown>,
+): SubscriptionRuntime | undefined {
   for (const subscription of topic.subscriptions.values()) {
-    if (!subscription.closed && !subscription.dispatchers.has(id.partition)) return subscription;
+    if (!subscription.closed && !prepared.has(subscription)) return subscription;
   }
   return undefined;
 }

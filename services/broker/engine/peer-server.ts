@@ -7,6 +7,7 @@
 // A relay is trusted: it has checked its client's rights and limits. What it says is bounded and checked all the same,
 // because bytes that break a frame would break it for every subscriber.
 import type { TopicDefinition } from '../core/definitions.ts';
+import { NOTHING_DRAINS } from '../core/draining.ts';
 import { BrokerError, type ErrorCode } from '../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../core/partition.ts';
 import { parsePublish } from '../core/publish-batch.ts';
@@ -15,6 +16,7 @@ import { PUBLISH_LIMITS } from '../limits.ts';
 import type { PeerAnswer, PeerLinkHandler, PeerLinkServer, PeerRequest } from '../ports/peer.ts';
 import type { BacklogReporter } from './backlog-types.ts';
 import type { EngineContext } from './context.ts';
+import type { ConsumerDrain } from './draining-consumers.ts';
 import type { PartitionOwner } from './partition-owner.ts';
 import { ChunkWindow, PeerSink } from './peer-sink.ts';
 import { BEAT_MS, SILENT_BEATS } from './relay-link.ts';
@@ -38,6 +40,8 @@ export interface PeerHost {
     subscription: string,
     operations: readonly SettleOperation[],
   ): Promise<readonly SettleOperation[]>;
+  /** Of the consumers whose streams end here. */
+  readonly draining: ConsumerDrain;
 }
 
 export interface PeerServerOptions {
@@ -161,7 +165,7 @@ class OwnerLink implements PeerLinkHandler {
       case 'detach': {
         const attached = this.#consumers.get(request.consumer);
         this.#consumers.delete(request.consumer);
-        attached?.runtime.leave(attached.session, request.keepLeases);
+        attached?.runtime.leave(attached.session, request.leases);
         break;
       }
       case 'settleUnary':
@@ -169,6 +173,9 @@ class OwnerLink implements PeerLinkHandler {
         break;
       case 'backlog':
         void this.#backlog(request);
+        break;
+      case 'drain':
+        void this.#drain(request);
         break;
       default:
         this.#stopWatching();
@@ -254,7 +261,7 @@ class OwnerLink implements PeerLinkHandler {
     }
   }
 
-  #attach({ consumer, subscription, incarnation, hash }: PeerRequest & { kind: 'attach' }): void {
+  #attach({ consumer, subscription, incarnation, hash, fresh }: PeerRequest & { kind: 'attach' }): void {
     const refuse = (code: ErrorCode, message: string): void =>
       this.send({ kind: 'ended', consumer, code, message });
     if (this.#consumers.has(consumer)) return;
@@ -287,18 +294,21 @@ class OwnerLink implements PeerLinkHandler {
         wants: (more) => this.send({ kind: 'wants', consumer, more }),
       },
     );
+    session.fresh = fresh;
     const attached: Attached = { session, sink, runtime, sequence: 0 };
     this.#consumers.set(consumer, attached);
     runtime.join(session);
   }
 
   #credit(request: PeerRequest & { kind: 'credit' }): void {
-    const { consumer, sequence, maxOutstandingMessages, maxOutstandingBytes, ackDeadlineMs } = request;
+    const { consumer, sequence, maxOutstandingMessages, maxOutstandingBytes, ackDeadlineMs, draining } =
+      request;
     const attached = this.#consumers.get(consumer);
     if (attached === undefined) return;
     const { session, runtime } = attached;
     attached.sequence = sequence;
     session.limits = { maxOutstandingMessages, maxOutstandingBytes, ackDeadlineMs };
+    runtime.drain(session, draining ?? false);
     runtime.pumpAll();
     // Behind what was delivered by it: a relay that has lowered the limit to 0 knows that nothing more comes.
     this.send({ kind: 'credited', consumer, sequence, outstandingMessages: session.outstandingMessages });
@@ -321,6 +331,16 @@ class OwnerLink implements PeerLinkHandler {
       );
     }
     this.send({ kind: 'settled', call, bounced });
+  }
+
+  async #drain({ call, request }: PeerRequest & { kind: 'drain' }): Promise<void> {
+    try {
+      this.send({ kind: 'draining', call, report: await this.#host.draining.drain(request) });
+    } catch (error) {
+      if (!(error instanceof BrokerError)) throw error;
+      const failed = { code: error.code, message: error.message };
+      this.send({ kind: 'draining', call, report: NOTHING_DRAINS, failed });
+    }
   }
 
   async #backlog({ call, parent, names }: PeerRequest & { kind: 'backlog' }): Promise<void> {

@@ -13,6 +13,8 @@ export interface LinkUser {
   up(link: RelayLink): void;
   /** It takes more again. */
   drained?(link: RelayLink): void;
+  /** There will be no link any more: this broker stops. */
+  over?(): void;
 }
 
 const FIRST_BACKOFF_MS = 50;
@@ -66,11 +68,13 @@ export class Peers {
   /** The link once it is up; UNAVAILABLE after timeoutMs. */
   reach(route: Route, timeoutMs: number): Promise<{ link: RelayLink; release: () => void }> {
     return new Promise((resolve, reject) => {
-      const cancelTimer = this.#context.clock.setTimer(timeoutMs, () => {
+      let release: (() => void) | undefined;
+      const fail = (): void => {
         release?.();
         reject(new BrokerError('UNAVAILABLE', `broker ${route.name} can't be reached: try again`));
-      });
-      let release: (() => void) | undefined;
+      };
+      if (this.#closed) return fail();
+      const cancelTimer = this.#context.clock.setTimer(timeoutMs, fail);
       let link: RelayLink | undefined;
       const arrived = (): void => {
         if (link === undefined || release === undefined) return;
@@ -81,6 +85,10 @@ export class Peers {
         up: (opened) => {
           link = opened;
           arrived();
+        },
+        over: () => {
+          cancelTimer();
+          fail();
         },
       };
       release = this.use(route, user);
@@ -93,7 +101,9 @@ export class Peers {
     const peers = [...this.#peers.values()];
     this.#peers.clear();
     for (const peer of peers) {
+      const users = [...peer.users];
       peer.users.clear();
+      for (const user of users) user.over?.();
       peer.cancelTimer();
       peer.link?.close('the broker is stopping');
     }

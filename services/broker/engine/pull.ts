@@ -75,7 +75,7 @@ class PullCall implements ConsumerSink {
     await this.#consumer!.quiesce();
     if ((this.#state as 'closing' | 'over') === 'over') return;
     this.#state = 'over';
-    this.#consumer!.leave(true);
+    this.#consumer!.leave('stay');
     this.#resolve(this.#frames);
   }
 }

@@ -11,10 +11,14 @@
 
 import { CreditShares, type ShareOrder } from '../core/credit-shares.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
+import type { LeasesOnLeave } from '../core/delivery-events.ts';
+import type { ConsumerOrigin, OpeningConsumer } from '../core/draining.ts';
 import type { BrokerError } from '../core/errors.ts';
 import type { SettleOperation, SettleRequest } from '../core/settle-request.ts';
 import type { Consumer, ConsumerSink, DeliveredMessages } from './consumer.ts';
 import type { EngineContext } from './context.ts';
+import type { DrainableConsumer } from './draining-consumers.ts';
+import { OutstandingCount } from './outstanding-count.ts';
 import type { Peers } from './peers.ts';
 import { type Leg, type LegHost, LocalLeg, RemoteLeg } from './relay-leg.ts';
 import { RelayQueue } from './relay-queue.ts';
@@ -30,6 +34,7 @@ export interface RelayConsumerOptions {
   readonly hash: number;
   readonly sink: ConsumerSink;
   readonly limits: SessionLimits;
+  readonly opening: OpeningConsumer;
   readonly peers: Peers;
   readonly routes: Routes;
   readonly context: EngineContext;
@@ -49,7 +54,7 @@ export const LEG_LINGER_MS = 10_000;
 const FIRST_RETRY_MS = 10;
 const MAX_RETRY_MS = 250;
 
-export class RelayConsumer implements Consumer, LegHost {
+export class RelayConsumer implements Consumer, DrainableConsumer, LegHost {
   readonly subscription: string;
   readonly incarnation: number;
   readonly hash: number;
@@ -70,9 +75,13 @@ export class RelayConsumer implements Consumer, LegHost {
   #cancelRetry: (() => void) | undefined;
   #limits: SessionLimits;
   #localFirst = false;
+  #begun = false;
   #left = false;
   #whenQuiet: (() => void)[] | undefined;
-  readonly #unconfirmed = new Set<Leg>();
+  /** The newest order of each leg that has not confirmed it. */
+  readonly #unconfirmed = new Map<Leg, number>();
+  #draining: boolean;
+  readonly #counts = new Set<OutstandingCount<Leg>>();
 
   constructor(options: RelayConsumerOptions) {
     const { definition, runtime, hash, sink, limits, sessionIds, context } = options;
@@ -82,12 +91,41 @@ export class RelayConsumer implements Consumer, LegHost {
     this.hash = hash;
     this.#sink = sink;
     this.#limits = limits;
+    this.#draining = options.opening.draining;
     this.#shares = new CreditShares(limits.maxOutstandingMessages, limits.maxOutstandingBytes);
     this.#local = new LocalLeg(this, runtime, this.#localSink(), sessionIds, context.clock);
   }
 
+  get fresh(): boolean {
+    return this.#options.opening.fresh && !this.#begun;
+  }
+
   get over(): boolean {
     return this.#left;
+  }
+
+  get origin(): ConsumerOrigin {
+    return this.#options.opening.origin;
+  }
+
+  /** Every owner is told with its credit, new ones when they get some. */
+  drain(draining: boolean): void {
+    if (this.#left || this.#draining === draining) return;
+    this.#draining = draining;
+    this.#apply(this.#shares.again());
+  }
+
+  async outstanding(): Promise<number> {
+    if (this.#left) return 0;
+    const orders = this.#shares.again();
+    const count = new OutstandingCount(orders, this.#options.context.clock);
+    this.#counts.add(count);
+    this.#apply(orders);
+    try {
+      return await count.messages;
+    } finally {
+      this.#counts.delete(count);
+    }
   }
 
   get limits(): SessionLimits {
@@ -137,19 +175,20 @@ export class RelayConsumer implements Consumer, LegHost {
     });
   }
 
-  leave(keepLeases = false): void {
+  leave(leases: LeasesOnLeave = 'end'): void {
     if (this.#left) return;
     this.#left = true;
     this.#cancelRetry?.();
     for (const cancel of this.#lingering.values()) cancel();
     this.#lingering.clear();
     this.#queue.clear();
-    this.#local.leave(keepLeases);
-    for (const leg of this.#legs.values()) leg.leave(keepLeases);
+    this.#local.leave(leases);
+    for (const leg of this.#legs.values()) leg.leave(leases);
     this.#legs.clear();
     const nowMs = this.#options.context.clock.monotonicMs();
     const kept = this.#kept.partitions.flatMap((partition) => this.#kept.take(partition, nowMs));
     this.#settleLater(kept);
+    for (const count of this.#counts) count.over();
     this.#options.onLeft();
     for (const resolve of this.#whenQuiet?.splice(0) ?? []) resolve();
   }
@@ -175,7 +214,7 @@ export class RelayConsumer implements Consumer, LegHost {
       else {
         // It may be attached, and even end everything, before it is made.
         const made = new RemoteLeg(route, this, peers, context.clock);
-        if (this.#left) made.leave(false);
+        if (this.#left) made.leave('end');
         else this.#legs.set(memberId, made);
       }
       if (this.#left) return;
@@ -185,6 +224,7 @@ export class RelayConsumer implements Consumer, LegHost {
       this.#keepLeg(this.#local);
       this.#joinLocal();
     } else if (this.#localJoined) this.#linger(this.#local);
+    this.#begun = true;
     this.#retryMs = FIRST_RETRY_MS;
     this.#sendKept();
   }
@@ -211,6 +251,7 @@ export class RelayConsumer implements Consumer, LegHost {
     // Their leases have ended with it: others may be given them by now.
     this.#queue.drop(leg);
     this.#unconfirmed.delete(leg);
+    for (const count of this.#counts) count.gone(leg);
     this.#apply(this.#shares.leave(leg));
     if (this.#lingering.has(leg)) this.#drop(leg);
     this.#checkQuiet();
@@ -224,7 +265,8 @@ export class RelayConsumer implements Consumer, LegHost {
 
   credited(leg: Leg, sequence: number, outstandingMessages: number): void {
     if (this.#left) return;
-    this.#unconfirmed.delete(leg);
+    if (this.#unconfirmed.get(leg) === sequence) this.#unconfirmed.delete(leg);
+    for (const count of this.#counts) count.answered(leg, sequence, outstandingMessages);
     this.#apply(this.#shares.credited(leg, sequence, outstandingMessages));
     this.#checkQuiet();
   }
@@ -269,10 +311,17 @@ export class RelayConsumer implements Consumer, LegHost {
   /** Performs orders; a leg that is here confirms at once, which may give the next ones. */
   #apply(orders: readonly ShareOrder<Leg>[]): void {
     const { ackDeadlineMs } = this.#limits;
+    const draining = this.#draining;
     for (const { owner: leg, sequence, messages, bytes } of orders) {
       if (this.#left) return;
-      this.#unconfirmed.add(leg);
-      leg.credit(sequence, { maxOutstandingMessages: messages, maxOutstandingBytes: bytes, ackDeadlineMs });
+      this.#unconfirmed.set(leg, sequence);
+      const limits = {
+        maxOutstandingMessages: messages,
+        maxOutstandingBytes: bytes,
+        ackDeadlineMs,
+        draining,
+      };
+      leg.credit(sequence, limits);
       if (leg === this.#local) this.credited(leg, sequence, leg.outstandingMessages);
     }
   }
@@ -297,7 +346,8 @@ export class RelayConsumer implements Consumer, LegHost {
   }
 
   #checkQuiet(): void {
-    if (this.#whenQuiet === undefined || this.#unconfirmed.size > 0 || this.#queue.length > 0) return;
+    if (this.#whenQuiet === undefined || this.#unconfirmed.size > 0) return;
+    if (this.#queue.length > 0 || !this.#kept.empty) return;
     for (const resolve of this.#whenQuiet.splice(0)) resolve();
   }
 
@@ -328,7 +378,10 @@ export class RelayConsumer implements Consumer, LegHost {
       if (leg !== undefined) leg.settle(this.#kept.take(partition, clock.monotonicMs()));
     }
     if (!this.#kept.empty) this.#retryLater();
-    else this.#retryMs = FIRST_RETRY_MS;
+    else {
+      this.#retryMs = FIRST_RETRY_MS;
+      this.#checkQuiet();
+    }
   }
 
   #retryLater(): void {
@@ -358,6 +411,7 @@ export class RelayConsumer implements Consumer, LegHost {
   #drop(leg: Leg): void {
     this.#keepLeg(leg);
     this.#unconfirmed.delete(leg);
+    for (const count of this.#counts) count.gone(leg);
     if (leg === this.#local) {
       this.#localJoined = false;
       const { ackDeadlineMs } = this.#limits;
@@ -365,7 +419,7 @@ export class RelayConsumer implements Consumer, LegHost {
     } else {
       const remote = leg as RemoteLeg;
       this.#legs.delete(remote.route.memberId);
-      remote.leave(true);
+      remote.leave('stay');
     }
     this.#apply(this.#shares.leave(leg));
     this.#checkQuiet();

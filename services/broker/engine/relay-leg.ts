@@ -3,6 +3,7 @@
 //
 //   RemoteLeg:  down ─link is up→ attached ─link closed, ended for now→ down ─┐ (again, after a while)
 //                                    └─ended for good→ the consumer ends       └─ released → over
+import type { LeasesOnLeave } from '../core/delivery-events.ts';
 import type { BrokerError } from '../core/errors.ts';
 import type { SettleOperation } from '../core/settle-request.ts';
 import type { Clock } from '../ports/clock.ts';
@@ -19,6 +20,8 @@ export interface LegHost {
   readonly subscription: string;
   readonly incarnation: number;
   readonly hash: number;
+  /** It has nothing of what its like had before, as far as legs that are made now are concerned. */
+  readonly fresh: boolean;
   /** It can deliver now, or no longer. */
   joined(leg: RemoteLeg): void;
   left(leg: RemoteLeg): void;
@@ -53,11 +56,13 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
   #toldTaken = 0;
   #newest: { readonly sequence: number; readonly limits: SessionLimits } | undefined;
   #over = false;
+  #fresh: boolean;
 
   constructor(route: Route, host: LegHost, peers: Peers, clock: Clock) {
     this.route = route;
     this.#host = host;
     this.#clock = clock;
+    this.#fresh = host.fresh;
     this.#release = peers.use(route, this);
   }
 
@@ -78,7 +83,8 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
     this.#toldTaken = 0;
     this.#newest = undefined;
     const { subscription, incarnation, hash } = this.#host;
-    this.#number = link.attach(this, subscription, incarnation, hash);
+    this.#number = link.attach(this, subscription, incarnation, hash, this.#fresh);
+    this.#fresh = false;
     this.#host.joined(this);
   }
 
@@ -104,11 +110,11 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
   }
 
   /** Not a leg of the consumer any more. */
-  leave(keepLeases: boolean): void {
+  leave(leases: LeasesOnLeave): void {
     if (this.#over) return;
     this.#over = true;
     this.#cancelRetry();
-    this.#tell({ kind: 'detach', keepLeases });
+    this.#tell({ kind: 'detach', leases });
     this.#number = 0;
     this.#release();
   }
@@ -158,7 +164,7 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
       | ({ readonly kind: 'credit'; readonly sequence: number } & SessionLimits)
       | { readonly kind: 'taken'; readonly bytes: number }
       | { readonly kind: 'settle'; readonly operations: readonly SettleOperation[] }
-      | { readonly kind: 'detach'; readonly keepLeases: boolean },
+      | { readonly kind: 'detach'; readonly leases: LeasesOnLeave },
   ): void {
     if (this.attached) this.#link!.tell({ ...what, consumer: this.#number });
   }
@@ -183,6 +189,7 @@ export class LocalLeg {
       outstanding: (messages) => host.credited(this, this.#sequence, messages),
       wants: (more) => host.wants(this, more),
     });
+    this.#session.fresh = host.fresh;
     runtime.join(this.#session);
   }
 
@@ -193,6 +200,7 @@ export class LocalLeg {
   credit(sequence: number, limits: SessionLimits): void {
     this.#sequence = sequence;
     this.#session.limits = limits;
+    this.#runtime.drain(this.#session, limits.draining ?? false);
     this.#runtime.pumpAll();
   }
 
@@ -212,7 +220,7 @@ export class LocalLeg {
     this.#runtime.pumpAll();
   }
 
-  leave(keepLeases: boolean): void {
-    this.#runtime.leave(this.#session, keepLeases);
+  leave(leases: LeasesOnLeave): void {
+    this.#runtime.leave(this.#session, leases);
   }
 }

@@ -6,6 +6,7 @@
 // An empty question for backlog is the link's heartbeat: it is asked at once, since a link is up only when the owner has
 // answered on it, and then again and again. Without any answer for a while the owner, or the way to it, is taken for dead.
 import type { BacklogReport } from '../core/backlog-report.ts';
+import type { DrainReport, DrainRequest } from '../core/draining.ts';
 import { BrokerError } from '../core/errors.ts';
 import type { PartitionId } from '../core/partition.ts';
 import type { SettleOperation } from '../core/settle-request.ts';
@@ -62,6 +63,7 @@ export class RelayLink implements PeerLinkEvents {
   readonly #publishes = new Map<number, (outcome: PublishOutcome) => void>();
   readonly #settles = new Map<number, Waiting<readonly SettleOperation[]>>();
   readonly #backlogs = new Map<number, Waiting<readonly BacklogReport[]>>();
+  readonly #drains = new Map<number, Waiting<DrainReport>>();
   readonly #consumers = new Map<number, AttachedConsumer>();
   /** Detached, but what they settled may come back yet: until a question asked after that is answered. */
   readonly #leaving = new Map<number, { readonly consumer: AttachedConsumer; readonly asked: number }>();
@@ -107,15 +109,26 @@ export class RelayLink implements PeerLinkEvents {
     return this.#call(this.#backlogs, (call) => ({ kind: 'backlog', call, parent, names }));
   }
 
+  /** RESOURCE_EXHAUSTED, UNAVAILABLE: see ConsumerDrain; or the link has closed. */
+  drain(request: DrainRequest): Promise<DrainReport> {
+    return this.#call(this.#drains, (call) => ({ kind: 'drain', call, request }));
+  }
+
   watchFirstMessages(): void {
     this.#send({ kind: 'watchFirstMessages' });
   }
 
   /** Returns the consumer's number, which `tell` takes. */
-  attach(consumer: AttachedConsumer, subscription: string, incarnation: number, hash: number): number {
+  attach(
+    consumer: AttachedConsumer,
+    subscription: string,
+    incarnation: number,
+    hash: number,
+    fresh: boolean,
+  ): number {
     const number = this.#next();
     this.#consumers.set(number, consumer);
-    this.#send({ kind: 'attach', consumer: number, subscription, incarnation, hash });
+    this.#send({ kind: 'attach', consumer: number, subscription, incarnation, hash, fresh });
     return number;
   }
 
@@ -184,6 +197,12 @@ export class RelayLink implements PeerLinkEvents {
         if (answer.call === 0) this.#heardBack();
         take(this.#backlogs, answer.call)?.resolve(answer.reports);
         break;
+      case 'draining': {
+        const waiting = take(this.#drains, answer.call);
+        if (answer.failed === undefined) waiting?.resolve(answer.report);
+        else waiting?.reject(new BrokerError(answer.failed.code, answer.failed.message));
+        break;
+      }
       default:
         this.#host.firstMessage(answer.subscription);
     }
@@ -207,6 +226,7 @@ export class RelayLink implements PeerLinkEvents {
     for (const outcome of takeAll(this.#publishes)) outcome({ kind: 'unknown' });
     for (const { reject } of takeAll(this.#settles)) reject(gone);
     for (const { reject } of takeAll(this.#backlogs)) reject(gone);
+    for (const { reject } of takeAll(this.#drains)) reject(gone);
     for (const consumer of takeAll(this.#consumers)) consumer.ended(gone);
     this.#host.closed(reason);
   }

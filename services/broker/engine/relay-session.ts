@@ -75,6 +75,11 @@ export class RelaySession extends Session {
     return ready;
   }
 
+  /** A share of nothing is no lack where there is nothing to give out. */
+  override get withoutCredit(): boolean {
+    return super.withoutCredit && (this.limits.maxOutstandingMessages > 0 || this.#wants);
+  }
+
   override leaseEnded(messages: number, bytes: number): void {
     super.leaseEnded(messages, bytes);
     if (this.#overdrawn || this.#wants) this.#look();
@@ -92,7 +97,7 @@ export class RelaySession extends Session {
         this.#listener.outstanding(this.outstandingMessages);
       }
       // One whose transport takes nothing lacks that, not credit.
-      const wants = this.sink.writable && !super.ready && this.#hasMore();
+      const wants = this.sink.writable && !this.draining && !super.ready && this.#hasMore();
       if (wants === this.#wants) return;
       this.#wants = wants;
       this.#listener.wants(wants);

@@ -6,12 +6,14 @@
 //   settle, backlog ────────────┘
 import type { BacklogReport } from '../core/backlog-report.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
+import type { DrainReport, DrainRequest, OpeningConsumer } from '../core/draining.ts';
 import { BrokerError } from '../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../core/partition.ts';
 import type { SettleOperation } from '../core/settle-request.ts';
 import type { PeerConnector } from '../ports/peer.ts';
 import type { Consumer, ConsumerSink } from './consumer.ts';
 import type { EngineContext } from './context.ts';
+import type { DrainableConsumer } from './draining-consumers.ts';
 import type { PartitionOwner, PendingPublish } from './partition-owner.ts';
 import type { PeerHost } from './peer-server.ts';
 import { type LinkUser, Peers } from './peers.ts';
@@ -20,6 +22,7 @@ import type { RelayLink } from './relay-link.ts';
 import { RelaySessionIds } from './relay-session.ts';
 import type { Remote } from './remote.ts';
 import { ownersOf, RemoteBacklog } from './remote-backlog.ts';
+import { drainRemotely } from './remote-drain.ts';
 import { RemotePartition } from './remote-partition.ts';
 import { settleRemotely } from './remote-settle.ts';
 import type { Route, Routes } from './routes.ts';
@@ -36,6 +39,8 @@ export interface RelayOptions {
 const TURN_MS = 100;
 /** How long a partition that was added may go without its consumers, at most. */
 const LOOK_MS = 500;
+/** How long a broker that stops waits for what it has passed on to owners to be answered. */
+const SETTLE_MS = 2_000;
 /** Partitions that nothing waits for are forgotten at times. */
 const MAX_EMPTY_PARTITIONS = 1_000;
 const STOPPING = new BrokerError('UNAVAILABLE', 'the broker is stopping: connect again');
@@ -47,6 +52,7 @@ export class Relay implements Remote {
   readonly #partitions = new Map<string, RoutedPartition>();
   readonly #consumers = new Set<RelayConsumer>();
   readonly #restless = new Set<RelayConsumer>();
+  readonly #settlingLater = new Set<Promise<void>>();
   readonly #sessionIds = new RelaySessionIds('local');
   /** By logEpoch, until routes change. */
   readonly #owners = new Map<number, { readonly partitions: number; readonly routes: Map<string, Route> }>();
@@ -89,12 +95,12 @@ export class Relay implements Remote {
     return partition.publishes.opened();
   }
 
-  /** The engine's `local` part is not used: a share of the credit takes a session that says what it is worth. */
   consumer(
     definition: SubscriptionDefinition,
     hash: number,
     sink: ConsumerSink,
     limits: SessionLimits,
+    opening: OpeningConsumer,
   ): Consumer {
     const { host, routes, context } = this.#options;
     const topic = host.topicDefinition(definition.topic);
@@ -104,6 +110,7 @@ export class Relay implements Remote {
       hash,
       sink,
       limits,
+      opening,
       peers: this.#peers,
       routes,
       context,
@@ -131,7 +138,8 @@ export class Relay implements Remote {
   settle(subscription: string, operations: readonly SettleOperation[]): Promise<void> {
     const { routes, context, host } = this.#options;
     const settleOwned = host.settleOwned.bind(host);
-    const options = { peers: this.#peers, routes, clock: context.clock, settleOwned };
+    const over = (): boolean => this.#closed;
+    const options = { peers: this.#peers, routes, clock: context.clock, settleOwned, over };
     return settleRemotely(options, subscription, operations);
   }
 
@@ -141,6 +149,15 @@ export class Relay implements Remote {
 
   onFirstMessage(listener: (subscription: string) => void): () => void {
     return this.#backlog.onFirstMessage(listener);
+  }
+
+  *consumersOf(subscription: string): Iterable<DrainableConsumer> {
+    for (const consumer of this.#consumers) if (consumer.subscription === subscription) yield consumer;
+  }
+
+  drain(request: DrainRequest): Promise<DrainReport> {
+    const { routes, context } = this.#options;
+    return drainRemotely({ peers: this.#peers, routes, clock: context.clock }, request);
   }
 
   dropped({ name, incarnation }: SubscriptionDefinition): void {
@@ -157,6 +174,18 @@ export class Relay implements Remote {
       this.#partitions.delete(key);
       partition.close(new BrokerError('NOT_FOUND', `${name} was deleted`));
     }
+  }
+
+  async settled(): Promise<void> {
+    const publishes = [...this.#partitions.values()].map((partition) => partition.publishes);
+    for (const each of publishes) each.close(STOPPING);
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    const cancelTimer = this.#options.context.clock.setTimer(SETTLE_MS, resolve);
+    await Promise.race([
+      late,
+      Promise.all([...publishes.map((each) => each.emptied()), ...this.#settlingLater]),
+    ]);
+    cancelTimer();
   }
 
   close(): void {
@@ -225,13 +254,16 @@ export class Relay implements Remote {
 
   #settleLater(subscription: string, operations: readonly SettleOperation[]): void {
     if (this.#closed) return;
-    this.settle(subscription, operations).catch((error: unknown) => {
-      if (!(error instanceof BrokerError)) throw error;
-      this.#options.context.logger.warn(
-        { subscription, reason: error.message },
-        'what a consumer settled before it left is delivered again',
-      );
-    });
+    const settling = this.settle(subscription, operations)
+      .catch((error: unknown) => {
+        if (!(error instanceof BrokerError)) throw error;
+        this.#options.context.logger.warn(
+          { subscription, reason: error.message },
+          'what a consumer settled before it left is delivered again',
+        );
+      })
+      .finally(() => this.#settlingLater.delete(settling));
+    this.#settlingLater.add(settling);
   }
 
   #forgetEmpty(): void {

@@ -187,13 +187,20 @@ function sum(a: BacklogReport, b: BacklogReport): BacklogReport {
     redeliveredTotal: a.redeliveredTotal + b.redeliveredTotal,
     expiredByRetentionTotal: a.expiredByRetentionTotal + b.expiredByRetentionTotal,
     measureTimeMs: Math.min(a.measureTimeMs, b.measureTimeMs),
+    // As consumers: each has its credit at every owner.
+    consumersWithoutCredit: Math.max(a.consumersWithoutCredit, b.consumersWithoutCredit),
+    blockedMessages: a.blockedMessages + b.blockedMessages,
+    // A key is in one partition. What one owner does not know nobody does.
+    activeKeys:
+      a.activeKeys === undefined || b.activeKeys === undefined ? undefined : a.activeKeys + b.activeKeys,
   };
 }
 
-function within<T>(answer: Promise<T>, timeoutMs: number, clock: Clock, { name }: Route): Promise<T> {
+/** UNAVAILABLE if the broker does not answer in time. */
+export function within<T>(answer: Promise<T>, timeoutMs: number, clock: Clock, { name }: Route): Promise<T> {
   return new Promise((resolve, reject) => {
     const cancelTimer = clock.setTimer(timeoutMs, () =>
-      reject(new BrokerError('UNAVAILABLE', `broker ${name} does not say its backlog: try again`)),
+      reject(new BrokerError('UNAVAILABLE', `broker ${name} does not answer: try again`)),
     );
     answer.then(resolve, reject).finally(cancelTimer);
   });

@@ -77,6 +77,8 @@ export class RemotePartition {
   #cancelBackoff: (() => void) | undefined;
   #cancelExpiry: (() => void) | undefined;
   #pumping = false;
+  /** Why. */
+  #closed: BrokerError | undefined;
   #whenEmpty: (() => void)[] = [];
 
   constructor(options: RemotePartitionOptions) {
@@ -142,12 +144,18 @@ export class RemotePartition {
    */
   opened(): Promise<void> {
     this.#pump();
+    return this.emptied();
+  }
+
+  /** Resolves once nothing waits and nothing is unanswered. */
+  emptied(): Promise<void> {
     if (this.empty) return Promise.resolve();
     return new Promise((resolve) => this.#whenEmpty.push(resolve));
   }
 
-  /** Fails what waits; what was sent gets its outcome still. */
+  /** Fails what waits, now and later; what was sent gets its outcome still. */
   close(reason: BrokerError): void {
+    this.#closed = reason;
     this.#cancelBackoff?.();
     this.#cancelBackoff = undefined;
     this.#fail(this.#waiting.splice(0), reason);
@@ -248,7 +256,8 @@ export class RemotePartition {
     const returned = this.#sent.flatMap((sent) => (sent.returned ? sent.group : []));
     this.#sent = [];
     this.#sentOn = undefined;
-    if (returned.length > 0) {
+    if (this.#closed !== undefined) this.#fail(returned, this.#closed);
+    else if (returned.length > 0) {
       this.#attempt += 1;
       this.#waiting = returned.concat(this.#waiting);
       this.#watchExpiry();

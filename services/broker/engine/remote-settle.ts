@@ -15,6 +15,8 @@ export interface RemoteSettleOptions {
     subscription: string,
     operations: readonly SettleOperation[],
   ) => Promise<readonly SettleOperation[]>;
+  /** This broker stops: it is of no use to try again. */
+  readonly over: () => boolean;
 }
 
 const GIVE_UP_MS = 10_000;
@@ -36,7 +38,7 @@ export async function settleRemotely(
     );
     left = (await Promise.all(rest)).flat();
     if (left.length === 0) return;
-    if (clock.monotonicMs() >= giveUpMs) {
+    if (options.over() || clock.monotonicMs() >= giveUpMs) {
       throw new BrokerError(
         'UNAVAILABLE',
         `a partition of ${subscription} has no owner just now: settle the messages again`,

@@ -3,9 +3,11 @@
 
 import type { BacklogReport } from '../core/backlog-report.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
+import type { DrainReport, DrainRequest, OpeningConsumer } from '../core/draining.ts';
 import type { PartitionId } from '../core/partition.ts';
 import type { SettleOperation } from '../core/settle-request.ts';
 import type { Consumer, ConsumerSink } from './consumer.ts';
+import type { DrainableConsumer } from './draining-consumers.ts';
 import type { PartitionOwner, PendingPublish } from './partition-owner.ts';
 import type { SessionLimits } from './session.ts';
 
@@ -19,16 +21,13 @@ export interface Remote {
    */
   opened(topic: TopicDefinition, owner: PartitionOwner): Promise<void>;
 
-  /**
-   * A consumer that gets messages of all owners. `local` makes its part at this broker, for the given sink and share of the
-   * limits; it is called once.
-   */
+  /** A consumer that gets messages of all owners. */
   consumer(
     subscription: SubscriptionDefinition,
     hash: number,
     sink: ConsumerSink,
     limits: SessionLimits,
-    local: (sink: ConsumerSink, limits: SessionLimits) => Consumer,
+    opening: OpeningConsumer,
   ): Consumer;
 
   /**
@@ -36,6 +35,12 @@ export interface Remote {
    * them. UNAVAILABLE: not in time.
    */
   settle(subscription: string, operations: readonly SettleOperation[]): Promise<void>;
+
+  /** Consumers that `consumer` has made and that are still there. */
+  consumersOf(subscription: string): Iterable<DrainableConsumer>;
+
+  /** Has the consumers whose streams end at other brokers drain. UNAVAILABLE: one of them does not answer; see ConsumerDrain. */
+  drain(request: DrainRequest): Promise<DrainReport>;
 
   /** What other brokers' partitions have of backlog. UNAVAILABLE: one of them does not answer. */
   backlog(parent: string, names: readonly string[]): Promise<BacklogReport[]>;
@@ -48,6 +53,9 @@ export interface Remote {
 
   /** The topic was deleted: what waits for its partitions fails. */
   topicDropped(topic: TopicDefinition): void;
+
+  /** Fails what waits to be published; resolves when what was sent is answered, or when that has taken too long. */
+  settled(): Promise<void>;
 
   /** Fails what waits and closes all links. */
   close(): void;

@@ -20,6 +20,8 @@ export interface Routes {
   readonly selfId: string;
   /** Where the partition should be. Undefined: nobody, or nobody that lives. */
   ownerOf(id: PartitionId): Route | undefined;
+  /** The living members, this one included; of no partition, so that their version is 0. */
+  members(): Route[];
   /** Calls back after every change that may concern any partition. Returns a function that ends it. */
   onChange(listener: () => void): () => void;
 }
@@ -58,6 +60,15 @@ export class ClusterRoutes implements Routes {
     return routes[partition];
   }
 
+  members(): Route[] {
+    return [...this.#living.values()].map(({ id, name, address }) => ({
+      memberId: id,
+      name,
+      address,
+      version: 0,
+    }));
+  }
+
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -94,6 +105,7 @@ export function soleRoutes({ selfId, name, address, ownerEpochOf }: SoleRoutesOp
       const version = ownerEpochOf(id);
       return version === 0 ? undefined : { memberId: selfId, name, address: address(), version };
     },
+    members: () => [{ memberId: selfId, name, address: address(), version: 0 }],
     onChange: () => () => {},
   };
 }

@@ -1,11 +1,14 @@
 // One consumer at the dispatchers of this broker, with what may be outstanding on it. Made by broker.ts and by
 // engine/peer-server; known to one SubscriptionRuntime.
+import type { ConsumerOrigin } from '../core/draining.ts';
 import type { ConsumerSink } from './consumer.ts';
 
 export interface SessionLimits {
   readonly maxOutstandingMessages: number;
   readonly maxOutstandingBytes: number;
   readonly ackDeadlineMs: number;
+  /** Of a relayed consumer's share: see Session.draining. */
+  readonly draining?: boolean | undefined;
 }
 
 export class Session {
@@ -17,6 +20,12 @@ export class Session {
   outstandingMessages = 0;
   outstandingBytes = 0;
   closed = false;
+  /** Gets nothing new, and no ordering keys. Set by SubscriptionRuntime.drain; before it joins by whoever made it. */
+  draining = false;
+  /** When it joins it has nothing of what its like had before: see DeliveryEvent. */
+  fresh = false;
+  /** Undefined: the consumer's stream does not end here. */
+  origin: ConsumerOrigin | undefined;
   #limits: SessionLimits;
   /** A message was larger than what is left of the credit. Nothing overtakes it: smaller ones would take the credit again and again. */
   #short = false;
@@ -45,11 +54,20 @@ export class Session {
   get ready(): boolean {
     return (
       !this.closed &&
+      !this.draining &&
       !this.#short &&
       this.outstandingMessages < this.limits.maxOutstandingMessages &&
       (this.outstandingBytes < this.limits.maxOutstandingBytes || this.outstandingMessages === 0) &&
       this.sink.writable
     );
+  }
+
+  /** It would be given more if it accepted more. */
+  get withoutCredit(): boolean {
+    const { maxOutstandingMessages, maxOutstandingBytes } = this.limits;
+    if (this.closed || this.draining) return false;
+    if (this.#short || this.outstandingMessages >= maxOutstandingMessages) return true;
+    return this.outstandingBytes >= maxOutstandingBytes && this.outstandingMessages > 0;
   }
 
   leased(messages: number, bytes: number): void {

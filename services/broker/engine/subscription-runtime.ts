@@ -2,6 +2,7 @@
 // Made by topic-runtime.ts; adapters/grpc/subscriber adds sessions and brings what consumers say.
 
 import type { SubscriptionDefinition } from '../core/definitions.ts';
+import type { LeasesOnLeave } from '../core/delivery-events.ts';
 import type { BrokerError } from '../core/errors.ts';
 import type { SettleRequest } from '../core/settle-request.ts';
 import type { EngineContext } from './context.ts';
@@ -41,14 +42,30 @@ export class SubscriptionRuntime implements DispatcherHost {
     return this.#sessions.size;
   }
 
+  /** Outstanding, and waiting for the consumers that have them to join here. */
+  get awaitedMessages(): number {
+    let messages = 0;
+    for (const { delivery } of this.dispatchers.values()) messages += delivery.awaitedMessages;
+    return messages;
+  }
+
+  get consumersWithoutCredit(): number {
+    let count = 0;
+    for (const session of this.#order) if (session.withoutCredit) count += 1;
+    return count;
+  }
+
   session(consumer: number): Session | undefined {
     return this.#sessions.get(consumer);
   }
 
+  get sessions(): Iterable<Session> {
+    return this.#sessions.values();
+  }
+
   addDispatcher(dispatcher: Dispatcher): void {
     this.dispatchers.set(dispatcher.owner.id.partition, dispatcher);
-    for (const session of this.#order)
-      dispatcher.apply({ kind: 'join', consumer: session.id, hash: session.hash });
+    for (const session of this.#order) joinAt(dispatcher, session);
     this.pump(dispatcher);
   }
 
@@ -64,26 +81,36 @@ export class SubscriptionRuntime implements DispatcherHost {
   detach(dispatcher: Dispatcher): void {
     this.dispatchers.delete(dispatcher.owner.id.partition);
     for (const session of this.#order)
-      dispatcher.apply({ kind: 'leave', consumer: session.id, keepLeases: true });
+      dispatcher.apply({ kind: 'leave', consumer: session.id, leases: 'stay' });
   }
 
   join(session: Session): void {
     this.#sessions.set(session.id, session);
     this.#order.push(session);
     this.#context.stats.consumers += 1;
-    for (const dispatcher of this.dispatchers.values()) {
-      dispatcher.apply({ kind: 'join', consumer: session.id, hash: session.hash });
-    }
+    for (const dispatcher of this.dispatchers.values()) joinAt(dispatcher, session);
+    // What comes to it with a partition was its own all the time.
+    session.fresh = false;
     this.pumpAll();
   }
 
-  /** Its leases end and others are given its messages; with `keepLeases` when their deadline has passed. Idempotent. */
-  leave(session: Session, keepLeases = false): void {
+  /** From now on it gets nothing new, and others its ordering keys once nothing of them is outstanding; or no longer so. */
+  drain(session: Session, draining: boolean): void {
+    if (session.draining === draining) return;
+    session.draining = draining;
+    if (!this.#sessions.has(session.id)) return;
+    for (const dispatcher of this.dispatchers.values())
+      dispatcher.apply({ kind: 'drain', consumer: session.id, draining });
+    this.pumpAll();
+  }
+
+  /** Idempotent. */
+  leave(session: Session, leases: LeasesOnLeave = 'end'): void {
     session.closed = true;
     if (!this.#sessions.has(session.id)) return;
     this.#context.stats.consumers -= 1;
     for (const dispatcher of this.dispatchers.values())
-      dispatcher.apply({ kind: 'leave', consumer: session.id, keepLeases });
+      dispatcher.apply({ kind: 'leave', consumer: session.id, leases });
     this.#sessions.delete(session.id);
     this.#order = this.#order.filter((other) => other !== session);
     this.pumpAll();
@@ -164,4 +191,9 @@ export class SubscriptionRuntime implements DispatcherHost {
       this.#order.push(this.#order.shift()!);
     }
   }
+}
+
+function joinAt(dispatcher: Dispatcher, { id, hash, fresh, draining }: Session): void {
+  dispatcher.apply({ kind: 'join', consumer: id, hash, fresh });
+  if (draining) dispatcher.apply({ kind: 'drain', consumer: id, draining });
 }

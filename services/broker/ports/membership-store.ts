@@ -51,7 +51,8 @@ export interface MembershipStore {
 
   /**
    * Registers the member or renews its lease, and takes or renews the coordinator's lease if that is free or its own (never
-   * while `draining`). Atomic. FAILED_PRECONDITION: the store does not hold the cluster `identity`. ABORTED: a living
+   * while `draining`). Atomic. A member that finds the lease gone that it has had before gives one more lease to all whose
+   * leases have ended and that nobody has missed yet: after a store was away, or went back, all are alike. FAILED_PRECONDITION: the store does not hold the cluster `identity`. ABORTED: a living
    * member with another id has this name.
    */
   heartbeat(identity: string, member: Member, leaseMs: number): Promise<ClusterView>;

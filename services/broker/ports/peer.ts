@@ -8,7 +8,8 @@
 // `deliver` names runs of it for each consumer. The owner decides when the relay forgets a chunk (`keepFrom`), so both
 // always know what the relay holds.
 import type { BacklogReport } from '../core/backlog-report.ts';
-import type { DeliveredRun } from '../core/delivery-events.ts';
+import type { DeliveredRun, LeasesOnLeave } from '../core/delivery-events.ts';
+import type { DrainReport, DrainRequest } from '../core/draining.ts';
 import type { ErrorCode } from '../core/errors.ts';
 import type { PartitionId } from '../core/partition.ts';
 import type { SettleOperation } from '../core/settle-request.ts';
@@ -33,6 +34,8 @@ export type PeerRequest =
       readonly incarnation: number;
       /** Of the client id, so that ordering keys are shared out as with direct consumers; never 0. */
       readonly hash: number;
+      /** It has nothing of what its like had before; see DeliveryEvent. */
+      readonly fresh: boolean;
     }
   /**
    * How much may be outstanding at this owner for the consumer. Answered by `credited` with the same sequence: a lower limit
@@ -45,13 +48,15 @@ export type PeerRequest =
       readonly maxOutstandingMessages: number;
       readonly maxOutstandingBytes: number;
       readonly ackDeadlineMs: number;
+      /** It gets nothing whatever its credit, and its ordering keys go to others. */
+      readonly draining?: boolean | undefined;
     }
   /** The consumer's stream has taken so many bytes since it was attached: the owner sends only so far ahead of it. */
   | { readonly kind: 'taken'; readonly consumer: number; readonly bytes: number }
   /** What a consumer says of its messages. Operations on partitions that are not owned here come back as `bounced`. */
   | { readonly kind: 'settle'; readonly consumer: number; readonly operations: readonly SettleOperation[] }
-  /** The consumer has gone: its leases end; with `keepLeases` they stay until their deadline and anybody may settle them (Pull). */
-  | { readonly kind: 'detach'; readonly consumer: number; readonly keepLeases: boolean }
+  /** The consumer has gone. */
+  | { readonly kind: 'detach'; readonly consumer: number; readonly leases: LeasesOnLeave }
   /** Settles without a consumer (Acknowledge, ModifyAckDeadline). Answered by `settled`, once the cursor is durable. */
   | {
       readonly kind: 'settleUnary';
@@ -67,7 +72,9 @@ export type PeerRequest =
       readonly names: readonly string[];
     }
   /** Tell me (`firstMessage`) whenever an idle subscription gets its first message. */
-  | { readonly kind: 'watchFirstMessages' };
+  | { readonly kind: 'watchFirstMessages' }
+  /** Consumers whose streams end at the broker that is asked shall drain. Answered by `draining`. */
+  | { readonly kind: 'drain'; readonly call: number; readonly request: DrainRequest };
 
 /** What an owner says to a relay. */
 export type PeerAnswer =
@@ -123,7 +130,14 @@ export type PeerAnswer =
   /** `bounced`: not owned there; everything else has been settled. */
   | { readonly kind: 'settled'; readonly call: number; readonly bounced: readonly SettleOperation[] }
   | { readonly kind: 'backlogs'; readonly call: number; readonly reports: readonly BacklogReport[] }
-  | { readonly kind: 'firstMessage'; readonly subscription: string };
+  | { readonly kind: 'firstMessage'; readonly subscription: string }
+  /** With `failed` it is not known what they hold, or nothing was changed, as the code says. */
+  | {
+      readonly kind: 'draining';
+      readonly call: number;
+      readonly report: DrainReport;
+      readonly failed?: { readonly code: ErrorCode; readonly message: string } | undefined;
+    };
 
 /** The relay's end of a link. */
 export interface PeerLink {

@@ -251,6 +251,9 @@ export class Members {
       return {
         request: (request) => {
           if (request.kind === 'attach') hashes.set(request.consumer, request.hash);
+          // What was given out meanwhile was given to nobody.
+          if (request.kind === 'detach' && request.leases === 'end')
+            this.holder(relay, losses, hashes.get(request.consumer)!).departures += 1;
           if (trace.on && request.kind !== 'backlog')
             trace.say(
               member.id,

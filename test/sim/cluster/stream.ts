@@ -230,6 +230,7 @@ export class ConsumerStream implements ConsumerSink {
     if (world.trace.on) world.say(this.name, `is over: ${why}`);
     this.#member.enter(() => {
       this.#joined = false;
+      this.#holder.departures += 1;
       this.#consumer?.leave();
     });
     this.#resolveOver();

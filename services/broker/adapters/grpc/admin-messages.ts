@@ -108,6 +108,9 @@ export function backlogMessage(report: BacklogReport): MessageInitShape<typeof B
     redeliveredTotal: BigInt(report.redeliveredTotal),
     expiredByRetentionTotal: BigInt(report.expiredByRetentionTotal),
     measureTime: timestampFromMs(report.measureTimeMs),
+    consumersWithoutCredit: report.consumersWithoutCredit,
+    blockedMessages: BigInt(report.blockedMessages),
+    ...(report.activeKeys !== undefined && { activeKeys: report.activeKeys }),
   };
 }
 

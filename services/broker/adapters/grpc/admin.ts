@@ -5,7 +5,8 @@ import { Admin, type BacklogSchema } from '../../../gen/fanfare/v1/admin_pb.ts';
 import { BrokerError } from '../../core/errors.ts';
 import { parseProjectName, parseSubscriptionName } from '../../core/names.ts';
 import type { BacklogReporter } from '../../engine/backlog-types.ts';
-import type { Definitions } from '../../engine/definitions.ts';
+import type { AuditRecord, Definitions } from '../../engine/definitions.ts';
+import type { ConsumerDrain } from '../../engine/draining-consumers.ts';
 import {
   DEFAULT_WATCH_INTERVAL_MS,
   FIRST_MESSAGE_DELAY_MS,
@@ -15,6 +16,7 @@ import {
   MIN_WATCH_INTERVAL_MS,
 } from '../../limits.ts';
 import type { Clock } from '../../ports/clock.ts';
+import { drainRequest, drainResponse } from './admin-drain.ts';
 import {
   backlogBytes,
   backlogMessage,
@@ -32,13 +34,15 @@ export interface AdminOptions {
   readonly border: RpcBorder;
   readonly definitions: Definitions;
   readonly backlog: BacklogReporter;
+  readonly draining: ConsumerDrain;
+  readonly audit: (record: AuditRecord) => void;
   readonly authorize: Authorize;
   readonly clock: Clock;
   readonly watches: WatchSlots;
 }
 
 export function adminService(options: AdminOptions): GrpcService {
-  const { border, definitions, backlog, authorize, clock, watches } = options;
+  const { border, definitions, backlog, draining, authorize, audit, clock, watches } = options;
   const { method } = Admin;
   return grpcService(Admin, {
     createTopic: border.unary(method.createTopic, async ({ topic }, { principal }) => {
@@ -117,6 +121,19 @@ export function adminService(options: AdminOptions): GrpcService {
         }
       } finally {
         unlisten();
+      }
+    }),
+    drainConsumers: border.unary(method.drainConsumers, async (message, { principal }) => {
+      const { name: resource } = definitions.getSubscription(message.subscription);
+      authorize(principal, 'update', resource);
+      const record = { principal, verb: 'update', resource } as const;
+      try {
+        const report = await draining.drain(drainRequest(message));
+        audit({ ...record, result: 'OK' });
+        return drainResponse(report);
+      } catch (error) {
+        if (error instanceof BrokerError) audit({ ...record, result: error.code, message: error.message });
+        throw error;
       }
     }),
   });

@@ -9,6 +9,8 @@ import {
   type BacklogReport as BacklogMessage,
   type BacklogReportSchema,
   ChunkSchema,
+  type Draining,
+  type DrainingSchema,
   LinkResponseSchema,
 } from '../../../gen/fanfare/peer/v1/peer_pb.ts';
 import type { BacklogReport } from '../../core/backlog-report.ts';
@@ -69,6 +71,7 @@ export function decodeAnswers(bytes: Buffer): PeerAnswer[] {
 export function answerBytes(answer: PeerAnswer): number {
   if (answer.kind === 'chunk') return OBJECT_BYTES + answer.bytes.length;
   if (answer.kind === 'deliver') return OBJECT_BYTES + answer.runs.length * OPERATION_BYTES;
+  if (answer.kind === 'draining') return OBJECT_BYTES + answer.report.consumers.length * REPORT_BYTES;
   if (answer.kind === 'backlogs') return OBJECT_BYTES + answer.reports.length * REPORT_BYTES;
   return OBJECT_BYTES;
 }
@@ -160,6 +163,8 @@ function answerKind(
       const reports = answer.reports.map(wireReport);
       return { case: 'backlogs', value: { call: BigInt(answer.call), reports } };
     }
+    case 'draining':
+      return { case: 'draining', value: wireDraining(answer) };
     default:
       return { case: 'firstMessage', value: { subscription: answer.subscription } };
   }
@@ -228,6 +233,8 @@ function answerOf({ kind: { case: kind, value } }: Answer): PeerAnswer {
       return { kind, call: number(value.call), reports: value.reports.map(reportOf) };
     case 'firstMessage':
       return { kind, subscription: value.subscription };
+    case 'draining':
+      return drainingOf(value);
     default:
       throw unreadable('an unknown answer');
   }
@@ -248,7 +255,43 @@ function wireReport(report: BacklogReport): MessageInitShape<typeof BacklogRepor
     redeliveredTotal: BigInt(report.redeliveredTotal),
     expiredByRetentionTotal: BigInt(report.expiredByRetentionTotal),
     measureTimeMs: report.measureTimeMs,
+    consumersWithoutCredit: report.consumersWithoutCredit,
+    blockedMessages: BigInt(report.blockedMessages),
+    ...(report.activeKeys !== undefined && { activeKeys: report.activeKeys }),
   };
+}
+
+type DrainingAnswer = PeerAnswer & { kind: 'draining' };
+
+function wireDraining({ call, report, failed }: DrainingAnswer): MessageInitShape<typeof DrainingSchema> {
+  return {
+    call: BigInt(call),
+    consumers: report.consumers.map(({ clientId, peerAddress, streams, outstandingMessages }) => ({
+      clientId,
+      peerAddress,
+      streams,
+      outstandingMessages: BigInt(outstandingMessages),
+    })),
+    streams: report.streams,
+    outstandingMessages: BigInt(report.outstandingMessages),
+    code: failed?.code ?? '',
+    message: failed?.message ?? '',
+  };
+}
+
+function drainingOf(wire: Draining): DrainingAnswer {
+  const report = {
+    consumers: wire.consumers.map(({ clientId, peerAddress, streams, outstandingMessages }) => ({
+      clientId,
+      peerAddress,
+      streams,
+      outstandingMessages: number(outstandingMessages),
+    })),
+    streams: wire.streams,
+    outstandingMessages: number(wire.outstandingMessages),
+  };
+  const failed = wire.code === '' ? undefined : { code: errorCode(wire.code), message: wire.message };
+  return { kind: 'draining', call: number(wire.call), report, ...(failed && { failed }) };
 }
 
 function reportOf(wire: BacklogMessage): BacklogReport {
@@ -266,6 +309,9 @@ function reportOf(wire: BacklogMessage): BacklogReport {
     redeliveredTotal: number(wire.redeliveredTotal),
     expiredByRetentionTotal: number(wire.expiredByRetentionTotal),
     measureTimeMs: wire.measureTimeMs,
+    consumersWithoutCredit: wire.consumersWithoutCredit,
+    blockedMessages: number(wire.blockedMessages),
+    activeKeys: wire.activeKeys,
   };
 }
 

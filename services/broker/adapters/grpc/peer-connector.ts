@@ -61,6 +61,8 @@ export function peerConnector(options: PeerConnectorOptions): PeerConnector {
   };
 }
 
+const CLOSE_GRACE_MS = 500;
+
 const CHANNEL_OPTIONS: ChannelOptions = {
   'grpc.max_receive_message_length': MAX_RECEIVE_BYTES,
   // Links are opened again by engine/peers; grpc-js' own retries would keep copies of what was sent.
@@ -72,6 +74,7 @@ const CHANNEL_OPTIONS: ChannelOptions = {
 
 class GrpcPeerLink implements PeerLink {
   readonly #client: Client;
+  readonly #clock: Clock;
   readonly #call: ClientDuplexStream<Buffer, Buffer>;
   readonly #writer: PeerWriter<PeerRequest>;
   readonly #events: PeerLinkEvents;
@@ -84,6 +87,7 @@ class GrpcPeerLink implements PeerLink {
     events: PeerLinkEvents,
   ) {
     this.#client = client;
+    this.#clock = clock;
     this.#events = events;
     const metadata = new Metadata();
     metadata.set(FROM_HEADER, selfId);
@@ -121,9 +125,12 @@ class GrpcPeerLink implements PeerLink {
     this.#writer.flush();
     this.#writer.close();
     this.#call.end();
-    // Without a limit it would wait for the other side, which may be dead.
-    this.#call.cancel();
-    this.#client.close();
+    // What was said last arrives before the other side ends it; which may be dead.
+    const cancelTimer = this.#clock.setTimer(CLOSE_GRACE_MS, () => this.#call.cancel());
+    this.#call.on('status', () => {
+      cancelTimer();
+      this.#client.close();
+    });
   }
 
   #end(reason: string): void {

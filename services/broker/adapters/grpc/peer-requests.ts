@@ -43,9 +43,16 @@ export function decodeRequests(bytes: Buffer): PeerRequest[] {
   }
 }
 
+/** A client id or an address, about. */
+const NAME_BYTES = 48;
+
 /** Of a request as encoded, about. */
 export function requestBytes(request: PeerRequest): number {
   if (request.kind === 'publish') return OBJECT_BYTES + request.messages.length;
+  if (request.kind === 'drain')
+    return (
+      OBJECT_BYTES + (request.request.clientIds.length + request.request.peerAddresses.length) * NAME_BYTES
+    );
   if (request.kind === 'settle' || request.kind === 'settleUnary')
     return OBJECT_BYTES + request.operations.length * OPERATION_BYTES;
   return OBJECT_BYTES;
@@ -65,8 +72,14 @@ function requestKind(
 ): NonNullable<MessageInitShape<typeof RequestSchema>['kind']> {
   switch (request.kind) {
     case 'attach': {
-      const { consumer, subscription, incarnation, hash } = request;
-      const value = { consumer: BigInt(consumer), subscription, incarnation: BigInt(incarnation), hash };
+      const { consumer, subscription, incarnation, hash, fresh } = request;
+      const value = {
+        consumer: BigInt(consumer),
+        subscription,
+        incarnation: BigInt(incarnation),
+        hash,
+        fresh,
+      };
       return { case: 'attach', value };
     }
     case 'credit': {
@@ -76,6 +89,7 @@ function requestKind(
         maxOutstandingMessages: BigInt(request.maxOutstandingMessages),
         maxOutstandingBytes: BigInt(request.maxOutstandingBytes),
         ackDeadlineMs: BigInt(request.ackDeadlineMs),
+        draining: request.draining ?? false,
       };
       return { case: 'credit', value };
     }
@@ -89,8 +103,9 @@ function requestKind(
       return { case: 'settle', value: { consumer: BigInt(request.consumer), operations } };
     }
     case 'detach': {
-      const { consumer, keepLeases } = request;
-      return { case: 'detach', value: { consumer: BigInt(consumer), keepLeases } };
+      const { consumer, leases } = request;
+      const value = { consumer: BigInt(consumer), keepLeases: leases !== 'end', wait: leases === 'wait' };
+      return { case: 'detach', value };
     }
     case 'settleUnary': {
       const { call, subscription } = request;
@@ -100,6 +115,17 @@ function requestKind(
     case 'backlog': {
       const { call, parent, names } = request;
       return { case: 'askBacklog', value: { call: BigInt(call), parent, names: [...names] } };
+    }
+    case 'drain': {
+      const { subscription, clientIds, peerAddresses, ttlMs } = request.request;
+      const value = {
+        call: BigInt(request.call),
+        subscription,
+        clientIds: [...clientIds],
+        peerAddresses: [...peerAddresses],
+        ttlMs: BigInt(ttlMs),
+      };
+      return { case: 'drainConsumers', value };
     }
     default:
       return { case: 'watchFirstMessages', value: {} };
@@ -118,13 +144,14 @@ function requestOf({ kind: { case: kind, value } }: Request): PeerRequest {
         messages: view(value.messages),
       };
     case 'attach': {
-      const { subscription, hash } = value;
+      const { subscription, hash, fresh } = value;
       return {
         kind,
         consumer: number(value.consumer),
         subscription,
         incarnation: number(value.incarnation),
         hash,
+        fresh,
       };
     }
     case 'credit':
@@ -135,13 +162,18 @@ function requestOf({ kind: { case: kind, value } }: Request): PeerRequest {
         maxOutstandingMessages: number(value.maxOutstandingMessages),
         maxOutstandingBytes: number(value.maxOutstandingBytes),
         ackDeadlineMs: number(value.ackDeadlineMs),
+        ...(value.draining && { draining: true }),
       };
     case 'taken':
       return { kind, consumer: number(value.consumer), bytes: number(value.bytes) };
     case 'settle':
       return { kind, consumer: number(value.consumer), operations: value.operations.map(operationOf) };
     case 'detach':
-      return { kind, consumer: number(value.consumer), keepLeases: value.keepLeases };
+      return {
+        kind,
+        consumer: number(value.consumer),
+        leases: value.keepLeases ? (value.wait ? 'wait' : 'stay') : 'end',
+      };
     case 'settleUnary': {
       const operations = value.operations.map(operationOf);
       return { kind, call: number(value.call), subscription: value.subscription, operations };
@@ -150,6 +182,11 @@ function requestOf({ kind: { case: kind, value } }: Request): PeerRequest {
       return { kind: 'backlog', call: number(value.call), parent: value.parent, names: value.names };
     case 'watchFirstMessages':
       return { kind };
+    case 'drainConsumers': {
+      const { subscription, clientIds, peerAddresses } = value;
+      const request = { subscription, clientIds, peerAddresses, ttlMs: number(value.ttlMs) };
+      return { kind: 'drain', call: number(value.call), request };
+    }
     default:
       throw unreadable('an unknown request');
   }

@@ -89,10 +89,13 @@ export function grpcService<S extends DescService>(
   return { descriptor, definition, handlers: handlers as grpc.UntypedServiceImplementation };
 }
 
+/** Ends a stream whose time has come, with this status. */
+export type EndStream = (reason: BrokerError, why: 'age' | 'stopping') => void | Promise<void>;
+
 /** Wraps handlers, and knows the open streams so that all of them can be ended. */
 export class RpcBorder {
   readonly #options: RpcBorderOptions;
-  readonly #streams = new Map<StreamCall, { end: (reason: BrokerError) => void; onOver: () => void }>();
+  readonly #streams = new Map<StreamCall, { readonly end: EndStream; readonly onOver: () => void }>();
 
   constructor(options: RpcBorderOptions) {
     this.#options = options;
@@ -119,12 +122,17 @@ export class RpcBorder {
 
   /** For hot methods: bytes in, bytes out. `over` is called when the caller has gone before the answer. */
   rawUnary(
-    handler: (request: Buffer, principal: string, onGone: (over: () => void) => void) => Promise<Buffer>,
+    handler: (
+      request: Buffer,
+      principal: string,
+      onGone: (over: () => void) => void,
+      call: { getPeer(): string },
+    ) => Promise<Buffer>,
   ): RawUnary {
     return async (call, callback) => {
       try {
         const onGone = (over: () => void): void => void call.once('cancelled', over);
-        callback(null, await handler(call.request, this.principalOf(call), onGone));
+        callback(null, await handler(call.request, this.principalOf(call), onGone, call));
       } catch (error) {
         callback(this.#statusOf(error, call));
       }
@@ -173,11 +181,11 @@ export class RpcBorder {
    * has ended. At the maximum age, and when the broker stops, the stream is ended with UNAVAILABLE: at once, or by `end` in
    * its own time.
    */
-  track(call: StreamCall, end = (reason: BrokerError): void => this.fail(call, reason)): AbortSignal {
+  track(call: StreamCall, end: EndStream = (reason) => this.fail(call, reason)): AbortSignal {
     const { clock, random, maxStreamAgeMs } = this.#options;
     const over = new AbortController();
     const cancelTimer = clock.setTimer(maxStreamAgeMs * (1 - STREAM_AGE_JITTER * random()), () =>
-      end(new BrokerError('UNAVAILABLE', 'the stream has reached its maximum age: open another one')),
+      end(new BrokerError('UNAVAILABLE', 'the stream has reached its maximum age: open another one'), 'age'),
     );
     const onOver = (): void => {
       cancelTimer();
@@ -192,15 +200,15 @@ export class RpcBorder {
   }
 
   /** Ends a stream with an error's status, after what was written to it. */
-  fail(call: StreamCall, error: unknown): void {
+  fail(call: StreamCall, error: unknown, metadata?: grpc.Metadata): void {
     const status = this.#statusOf(error, call);
     this.#streams.get(call)?.onOver();
-    call.emit('error', status);
+    call.emit('error', { ...status, ...(metadata && { metadata }) });
   }
 
-  /** Ends all tracked streams. */
-  endStreams(reason: BrokerError): void {
-    for (const { end } of [...this.#streams.values()]) end(reason);
+  /** Ends all tracked streams; resolves when those that end in their own time have told the engine that they go. */
+  async endStreams(reason: BrokerError): Promise<void> {
+    await Promise.all([...this.#streams.values()].map(({ end }) => end(reason, 'stopping')));
   }
 
   /** UNAUTHENTICATED if the certificate names nobody. */
@@ -239,7 +247,7 @@ export class RpcBorder {
 export type IdentifiedCall = IdentifiableCall & { getPath(): string };
 
 export type StreamCall = IdentifiedCall & {
-  emit(event: 'error', status: GrpcStatus): boolean;
+  emit(event: 'error', status: GrpcStatus & { readonly metadata?: grpc.Metadata }): boolean;
   once(event: string, listener: () => void): unknown;
   end(): unknown;
 };

@@ -21,10 +21,12 @@ export interface GrpcServerOptions {
 }
 
 export interface DrainOptions {
-  /** After it what is still open is cut off. */
+  /** Then whoever is still there is cut off. */
   readonly timeoutMs: number;
-  /** Ends what is under way in the engine; what streams are still open after it are ended with UNAVAILABLE. */
-  readonly endStreams: () => Promise<void> | void;
+  /** While streams still go on. */
+  readonly before: () => Promise<void> | void;
+  /** When streams were told to end. What it does lets those end that wait for something. */
+  readonly after: () => Promise<void> | void;
 }
 
 const STOPPING = new BrokerError('UNAVAILABLE', 'the broker is stopping: connect again');
@@ -86,11 +88,11 @@ export class GrpcServer {
     return this.#draining;
   }
 
-  async #drain({ timeoutMs, endStreams }: DrainOptions): Promise<'drained' | 'cut off'> {
+  async #drain(options: DrainOptions): Promise<'drained' | 'cut off'> {
     const { promise: timeUp, resolve } = Promise.withResolvers<'cut off'>();
-    const cancelTimer = this.#options.clock.setTimer(timeoutMs, () => resolve('cut off'));
+    const cancelTimer = this.#options.clock.setTimer(options.timeoutMs, () => resolve('cut off'));
     try {
-      return await Promise.race([timeUp, this.#finish(endStreams)]);
+      return await Promise.race([timeUp, this.#finish(options)]);
     } finally {
       cancelTimer();
       this.#server.forceShutdown();
@@ -99,13 +101,14 @@ export class GrpcServer {
     }
   }
 
-  async #finish(endStreams: DrainOptions['endStreams']): Promise<'drained'> {
+  async #finish({ before, after }: DrainOptions): Promise<'drained'> {
     const { clock, border } = this.#options;
     this.#health.setServing(false);
     // A turn for the watchers of health to be told, before their streams end too.
     await new Promise<void>((resolve) => clock.defer(resolve));
-    await endStreams();
-    border.endStreams(STOPPING);
+    await before();
+    await border.endStreams(STOPPING);
+    await after();
     await new Promise<void>((resolve, reject) => {
       this.#server.tryShutdown((error) => (error ? reject(error) : resolve()));
     });

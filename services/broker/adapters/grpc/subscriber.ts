@@ -1,5 +1,6 @@
 // The Subscriber service on raw bytes: opens consumers, brings what they say to the engine, writes frames as the engine
 // cut them. Registered by main.ts through server.ts.
+import { Metadata } from '@grpc/grpc-js';
 import { Subscriber } from '../../../gen/fanfare/v1/subscriber_pb.ts';
 import { BrokerError } from '../../core/errors.ts';
 import { hashOfKey } from '../../core/publish-batch.ts';
@@ -12,11 +13,12 @@ import {
   type UnarySettleRequest,
 } from '../../core/settle-request.ts';
 import type { Broker } from '../../engine/broker.ts';
-import type { Consumer, ConsumerSink, DeliveredMessages } from '../../engine/consumer.ts';
+import { type Consumer, type ConsumerSink, type DeliveredMessages, dismiss } from '../../engine/consumer.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { type BidiCall, frameWriter, type WriteFrames } from './frame-writer.ts';
 import { parsePull } from './hot-wire.ts';
 import type { Authorize } from './identity.ts';
+import { peerAddressOf } from './peer-address.ts';
 import { type GrpcService, grpcService, type RawBidiStream, type RpcBorder } from './rpc.ts';
 
 export interface SubscriberOptions {
@@ -24,6 +26,8 @@ export interface SubscriberOptions {
   readonly border: RpcBorder;
   readonly authorize: Authorize;
   readonly clock: Clock;
+  /** Whether leases live on when this broker stops: at the brokers to which it has handed its partitions over. */
+  readonly leasesOutlive: () => boolean;
   readonly limits: SettleLimits & {
     readonly maxOutstandingMessages: number;
     readonly defaultOutstandingMessages: number;
@@ -38,6 +42,9 @@ export interface SubscriberOptions {
   };
 }
 
+/** A trailer: what is outstanding stays leased to the client id until the deadlines; see Subscribe. */
+const LEASES_TRAILER = 'fanfare-leases';
+
 const EMPTY = Buffer.alloc(0);
 /** Small writes under way on a stream: each costs the transport more than its bytes. */
 const OUTBOX_WRITES = 64;
@@ -46,7 +53,9 @@ export function subscriberService(options: SubscriberOptions): GrpcService {
   const { border } = options;
   return grpcService(Subscriber, {
     subscribe: subscribe(options),
-    pull: border.rawUnary((request, principal, onGone) => pull(options, request, principal, onGone)),
+    pull: border.rawUnary((request, principal, onGone, call) =>
+      pull(options, request, principal, onGone, peerAddressOf(call)),
+    ),
     acknowledge: border.rawUnary(async (request, principal) =>
       settle(options, parseAcknowledge(request, options.limits), principal),
     ),
@@ -60,10 +69,20 @@ function subscribe(options: SubscriberOptions): RawBidiStream {
   const { border, limits } = options;
   return (call) => {
     let consumer: Consumer | undefined;
-    const over = border.track(call);
+    let isNamed = false;
+    const over = border.track(call, (reason, why) => dismissed(reason, why));
     const sink = new StreamSink(options, call, over, () => consumer?.pump());
     const leave = (): void => consumer?.leave();
     over.addEventListener('abort', leave);
+    /** Of one that comes back under its name, what is outstanding waits for it, where the broker can see to that. */
+    const dismissed = async (reason: BrokerError, why: 'age' | 'stopping'): Promise<void> => {
+      const kept =
+        isNamed &&
+        consumer !== undefined &&
+        (why === 'age' || options.leasesOutlive()) &&
+        (await dismiss(consumer, options.clock));
+      if (!over.aborted) border.fail(call, reason, kept ? leasesKept() : undefined);
+    };
 
     call.on('data', (request: Buffer) => {
       if (over.aborted) return;
@@ -71,7 +90,8 @@ function subscribe(options: SubscriberOptions): RawBidiStream {
         const message = parseSubscribe(request, limits);
         if (consumer === undefined) {
           options.authorize(border.principalOf(call), 'consume', message.settings.subscription ?? '');
-          consumer = open(options, sink, message.settings);
+          isNamed = (message.settings.clientId ?? '') !== '';
+          consumer = open(options, sink, message.settings, peerAddressOf(call));
         } else change(options, consumer, message.settings);
         consumer.settle(message);
       } catch (error) {
@@ -87,8 +107,19 @@ function subscribe(options: SubscriberOptions): RawBidiStream {
   };
 }
 
+function leasesKept(): Metadata {
+  const metadata = new Metadata();
+  metadata.set(LEASES_TRAILER, 'kept');
+  return metadata;
+}
+
 /** The first request of a stream. */
-function open({ broker, limits }: SubscriberOptions, sink: ConsumerSink, settings: StreamSettings): Consumer {
+function open(
+  { broker, limits }: SubscriberOptions,
+  sink: ConsumerSink,
+  settings: StreamSettings,
+  peerAddress: string,
+): Consumer {
   const messages = settings.maxOutstandingMessages || limits.defaultOutstandingMessages;
   const bytes = settings.maxOutstandingBytes || limits.defaultOutstandingBytes;
   checkCredit(limits, messages, bytes);
@@ -102,7 +133,11 @@ function open({ broker, limits }: SubscriberOptions, sink: ConsumerSink, setting
       maxOutstandingBytes: bytes,
       ackDeadlineMs: settings.ackDeadlineSeconds ? settings.ackDeadlineSeconds * 1000 : undefined,
     },
-    settings.ownedOnly,
+    {
+      ownedOnly: settings.ownedOnly,
+      resumes: settings.resumes,
+      origin: { clientId: settings.clientId ?? '', peerAddress },
+    },
   );
 }
 
@@ -114,6 +149,8 @@ function change({ limits }: SubscriberOptions, consumer: Consumer, settings: Str
     throw new BrokerError('INVALID_ARGUMENT', 'subscription is for the first request of a stream only');
   if (clientId !== undefined && clientId !== '')
     throw new BrokerError('INVALID_ARGUMENT', 'client_id is for the first request of a stream only');
+  if (settings.resumes)
+    throw new BrokerError('INVALID_ARGUMENT', 'resumes is for the first request of a stream only');
   if (settings.ownedOnly)
     throw new BrokerError('INVALID_ARGUMENT', 'owned_only is for the first request of a stream only');
   if (!ackDeadlineSeconds && !maxOutstandingMessages && !maxOutstandingBytes) return;
@@ -213,6 +250,7 @@ async function pull(
   request: Buffer,
   principal: string,
   onGone: (over: () => void) => void,
+  peerAddress: string,
 ): Promise<Buffer> {
   const { broker, limits } = options;
   const { subscription, maxMessages, maxWaitMs } = parsePull(request);
@@ -221,7 +259,8 @@ async function pull(
     throw new BrokerError('INVALID_ARGUMENT', `max_messages must be from 1 to ${limits.maxPullMessages}`);
   if (maxWaitMs > limits.maxPullWaitMs)
     throw new BrokerError('INVALID_ARGUMENT', `max_wait must be at most ${limits.maxPullWaitMs / 1000} s`);
-  return Buffer.concat(await broker.pull(subscription, maxMessages, maxWaitMs, onGone));
+  const origin = { clientId: '', peerAddress };
+  return Buffer.concat(await broker.pull(subscription, maxMessages, maxWaitMs, onGone, origin));
 }
 
 async function settle(

@@ -27,6 +27,8 @@ export interface ClusterFigures {
   readonly handOvers: number;
   readonly abandons: number;
   readonly staleClaims: number;
+  /** Writes that the store refused since. */
+  readonly staleWrites: number;
   /** Times that the lease was lost. */
   readonly fenced: number;
   readonly storeConnects: number;
@@ -111,6 +113,7 @@ export const METRICS: readonly Metric[] = [
   cluster('handOvers', 'hand_overs', 'counter', '{partition}', 'Partitions handed over in order'),
   cluster('abandons', 'abandons', 'counter', '{partition}', 'Partitions dropped at once'),
   cluster('staleClaims', 'stale_claims', 'counter', '{partition}', 'Claims found to be stale'),
+  cluster('staleWrites', 'stale_writes', 'counter', '{write}', 'Writes refused, of a former owner'),
   cluster('fenced', 'fenced', 'counter', '{time}', 'Times that the lease was lost'),
   cluster('storeConnects', 'store.connects', 'counter', '{connection}', 'Connections to Redis'),
   cluster('storeFailures', 'store.failures', 'counter', '{command}', 'Commands that failed'),

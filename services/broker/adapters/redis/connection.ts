@@ -27,6 +27,10 @@ export interface ConnectionOptions {
   readonly connectTimeoutMs: number;
   /** How its target is called in messages. */
   readonly shown: string;
+  /** Told what a script replied, also when its caller has given up waiting for that. Does not throw. */
+  readonly onReply?: (script: ScriptName, key: string, args: readonly Argument[], reply: Reply) => void;
+  /** A command that takes longer is a sign that something is wrong, though it succeeds. Absent: none does. */
+  readonly slowMs?: number;
 }
 
 export interface ConnectionStats {
@@ -72,9 +76,14 @@ export class RedisConnection {
 
   /** Runs a script: `keys` as many as scripts.ts says. */
   script(name: ScriptName, keys: readonly string[], args: readonly Argument[]): Promise<Reply> {
+    const { onReply } = this.#options;
     return this.run(
       name,
-      (client) => commandOf<Reply>(client, name)(...keys, ...args.map(sendable)),
+      async (client) => {
+        const reply = await commandOf<Reply>(client, name)(...keys, ...args.map(sendable));
+        onReply?.(name, keys[0] ?? '', args, reply);
+        return reply;
+      },
       name === 'append',
     );
   }
@@ -93,9 +102,14 @@ export class RedisConnection {
     grew = false,
     timeoutMs = this.#options.timeoutMs,
   ): Promise<T> {
-    const { clock, conditions } = this.#options;
+    const { clock, conditions, slowMs = Number.POSITIVE_INFINITY } = this.#options;
+    const sentMs = clock.monotonicMs();
     try {
       const result = await withTimeout(clock, timeoutMs, sendWith(this.#client, send));
+      const tookMs = clock.monotonicMs() - sentMs;
+      // What took longer than it may was not slow there: this process stood still.
+      if (tookMs > slowMs && tookMs <= timeoutMs)
+        conditions.begins('slow', `${action} took ${Math.round(tookMs)} ms`);
       conditions.works(grew);
       return result;
     } catch (error) {

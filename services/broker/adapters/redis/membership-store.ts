@@ -9,6 +9,8 @@ import { type Verdict, verdictOf } from './replies.ts';
 export class RedisMembershipStore implements MembershipStore {
   readonly #connection: RedisConnection;
   readonly #keys: RedisKeys;
+  /** Who has had a lease, as far as this process knows: in production one member. */
+  readonly #joined = new Set<string>();
 
   constructor(connection: RedisConnection, keys: RedisKeys) {
     this.#connection = connection;
@@ -31,7 +33,10 @@ export class RedisMembershipStore implements MembershipStore {
       await this.#connection.script(
         'heartbeat',
         [key, members, ids, leases, coordinator, assignment, drained],
-        [identity, member.id, member.name, JSON.stringify(member), leaseMs, member.draining ? 1 : 0],
+        [
+          ...[identity, member.id, member.name, JSON.stringify(member), leaseMs, member.draining ? 1 : 0],
+          this.#joined.has(member.id) ? 1 : 0,
+        ],
       ),
     );
     const [word, found] = verdict;
@@ -45,11 +50,13 @@ export class RedisMembershipStore implements MembershipStore {
         `another broker is alive under the name ${member.name} (${String(found)}): give each its own name`,
       );
     }
+    this.#joined.add(member.id);
     return viewOf(verdict);
   }
 
   async leave(memberId: string): Promise<void> {
     const { members, ids, leases, coordinator } = this.#keys;
+    this.#joined.delete(memberId);
     await this.#connection.script('leave', [members, ids, leases, coordinator], [memberId]);
   }
 

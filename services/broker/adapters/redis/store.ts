@@ -30,6 +30,7 @@ import { PartitionLists } from './partition-lists.ts';
 import { messageOf } from './redis-errors.ts';
 import { ServerWatch } from './server-watch.ts';
 import { RedisSignals } from './signals.ts';
+import { StaleWrites } from './stale-writes.ts';
 import { parseTarget, type RedisCredentials } from './target.ts';
 import { openTlsFiles, type RedisTlsFiles } from './tls-files.ts';
 import { WriteNumbers } from './write-numbers.ts';
@@ -40,6 +41,8 @@ const DEFAULT_CONNECT_TIMEOUT_MS = 10_000;
 const DATA_TIMEOUT_MS = 3_000;
 /** For leases and signals: an answer that takes longer is of no use for a lease of 2 s. */
 const CONTROL_TIMEOUT_MS = 1_000;
+/** Of these limits: beyond it people are told that Redis is slow, while everything still works. */
+const SLOW_PART = 0.3;
 /** For what hangs behind a wait, which has its own limit. */
 const WAITING_TIMEOUT_MS = 3_000;
 
@@ -73,6 +76,8 @@ export interface RedisStoreStats {
   readonly data: Readonly<ConnectionStats>;
   readonly control: Readonly<ConnectionStats>;
   readonly lostSignals: number;
+  /** See stale-writes.ts. */
+  readonly staleWrites: number;
   /** What is wrong at the moment (conditions.ts). */
   readonly conditions: readonly string[];
 }
@@ -111,7 +116,8 @@ export async function openRedisStore(options: RedisStoreOptions): Promise<RedisS
   const connections: RedisConnection[] = [];
   const client = (use: string) => () =>
     createClient({ target, tls: tls?.content, name: `fanfare:${memberId}:${use}`.replace(/[^\w.:-]/g, '_') });
-  const connection = (use: string, timeoutMs: number): RedisConnection => {
+  const staleWrites = new StaleWrites(onWarning);
+  const connection = (use: string, timeoutMs: number, slowMs?: number): RedisConnection => {
     const made = new RedisConnection({
       createClient: client(use),
       clock,
@@ -119,6 +125,8 @@ export async function openRedisStore(options: RedisStoreOptions): Promise<RedisS
       timeoutMs,
       connectTimeoutMs,
       shown: target.shown,
+      onReply: (...heard) => staleWrites.heard(...heard),
+      ...(slowMs !== undefined && { slowMs }),
     });
     connections.push(made);
     return made;
@@ -129,8 +137,8 @@ export async function openRedisStore(options: RedisStoreOptions): Promise<RedisS
     return waiting;
   };
 
-  const data = connection('data', DATA_TIMEOUT_MS);
-  const control = connection('control', CONTROL_TIMEOUT_MS);
+  const data = connection('data', DATA_TIMEOUT_MS, DATA_TIMEOUT_MS * SLOW_PART);
+  const control = connection('control', CONTROL_TIMEOUT_MS, CONTROL_TIMEOUT_MS * SLOW_PART);
   const keys = new RedisKeys(clusterPrefix);
   const numbers = new WriteNumbers(clock);
   const lists = new PartitionLists(data, keys);
@@ -191,6 +199,7 @@ export async function openRedisStore(options: RedisStoreOptions): Promise<RedisS
       data: { ...data.stats },
       control: { ...control.stats },
       lostSignals: signals.lost,
+      staleWrites: staleWrites.count,
       conditions: conditions.current,
     }),
     async reloadCertificates() {

@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file fanfare/v1/admin.proto.
  */
 export const file_fanfare_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChZmYW5mYXJlL3YxL2FkbWluLnByb3RvEgpmYW5mYXJlLnYxIuICCgVUb3BpYxIMCgRuYW1lGAEgASgJEhIKCnBhcnRpdGlvbnMYAiABKA0SLAoJcmV0ZW50aW9uGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiUKHXJldGVudGlvbl9ieXRlc19wZXJfcGFydGl0aW9uGAQgASgEEioKCmR1cmFiaWxpdHkYBSABKA4yFi5mYW5mYXJlLnYxLkR1cmFiaWxpdHkSFAoMbWluX3JlcGxpY2FzGAkgASgNEi0KBmxhYmVscxgGIAMoCzIdLmZhbmZhcmUudjEuVG9waWMuTGFiZWxzRW50cnkSEQoJbG9nX2Vwb2NoGAcgASgEEi8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIr8CCgxTdWJzY3JpcHRpb24SDAoEbmFtZRgBIAEoCRINCgV0b3BpYxgCIAEoCRIcChRhY2tfZGVhZGxpbmVfc2Vjb25kcxgDIAEoBRIfChdlbmFibGVfbWVzc2FnZV9vcmRlcmluZxgEIAEoCBIoCgVzdGFydBgFIAEoDjIZLmZhbmZhcmUudjEuU3RhcnRQb3NpdGlvbhI0CgZsYWJlbHMYBiADKAsyJC5mYW5mYXJlLnYxLlN1YnNjcmlwdGlvbi5MYWJlbHNFbnRyeRITCgtpbmNhcm5hdGlvbhgHIAEoBBIvCgtjcmVhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI2ChJDcmVhdGVUb3BpY1JlcXVlc3QSIAoFdG9waWMYASABKAsyES5mYW5mYXJlLnYxLlRvcGljIjcKE0NyZWF0ZVRvcGljUmVzcG9uc2USIAoFdG9waWMYASABKAsyES5mYW5mYXJlLnYxLlRvcGljIh8KD0dldFRvcGljUmVxdWVzdBIMCgRuYW1lGAEgASgJIjQKEEdldFRvcGljUmVzcG9uc2USIAoFdG9waWMYASABKAsyES5mYW5mYXJlLnYxLlRvcGljIkoKEUxpc3RUb3BpY3NSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJQChJMaXN0VG9waWNzUmVzcG9uc2USIQoGdG9waWNzGAEgAygLMhEuZmFuZmFyZS52MS5Ub3BpYxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiZwoSVXBkYXRlVG9waWNSZXF1ZXN0EiAKBXRvcGljGAEgASgLMhEuZmFuZmFyZS52MS5Ub3BpYxIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siNwoTVXBkYXRlVG9waWNSZXNwb25zZRIgCgV0b3BpYxgBIAEoCzIRLmZhbmZhcmUudjEuVG9waWMiMQoSRGVsZXRlVG9waWNSZXF1ZXN0EgwKBG5hbWUYASABKAkSDQoFZm9yY2UYAiABKAgiFQoTRGVsZXRlVG9waWNSZXNwb25zZSJLChlDcmVhdGVTdWJzY3JpcHRpb25SZXF1ZXN0Ei4KDHN1YnNjcmlwdGlvbhgBIAEoCzIYLmZhbmZhcmUudjEuU3Vic2NyaXB0aW9uIkwKGkNyZWF0ZVN1YnNjcmlwdGlvblJlc3BvbnNlEi4KDHN1YnNjcmlwdGlvbhgBIAEoCzIYLmZhbmZhcmUudjEuU3Vic2NyaXB0aW9uIiYKFkdldFN1YnNjcmlwdGlvblJlcXVlc3QSDAoEbmFtZRgBIAEoCSJJChdHZXRTdWJzY3JpcHRpb25SZXNwb25zZRIuCgxzdWJzY3JpcHRpb24YASABKAsyGC5mYW5mYXJlLnYxLlN1YnNjcmlwdGlvbiJgChhMaXN0U3Vic2NyaXB0aW9uc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEg0KBXRvcGljGAQgASgJImUKGUxpc3RTdWJzY3JpcHRpb25zUmVzcG9uc2USLwoNc3Vic2NyaXB0aW9ucxgBIAMoCzIYLmZhbmZhcmUudjEuU3Vic2NyaXB0aW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJ8ChlVcGRhdGVTdWJzY3JpcHRpb25SZXF1ZXN0Ei4KDHN1YnNjcmlwdGlvbhgBIAEoCzIYLmZhbmZhcmUudjEuU3Vic2NyaXB0aW9uEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJMChpVcGRhdGVTdWJzY3JpcHRpb25SZXNwb25zZRIuCgxzdWJzY3JpcHRpb24YASABKAsyGC5mYW5mYXJlLnYxLlN1YnNjcmlwdGlvbiIpChlEZWxldGVTdWJzY3JpcHRpb25SZXF1ZXN0EgwKBG5hbWUYASABKAkiHAoaRGVsZXRlU3Vic2NyaXB0aW9uUmVzcG9uc2Ui7gIKB0JhY2tsb2cSFAoMc3Vic2NyaXB0aW9uGAEgASgJEg0KBXRvcGljGAIgASgJEhAKCG1lc3NhZ2VzGAMgASgEEg0KBWJ5dGVzGAQgASgEEhwKFG91dHN0YW5kaW5nX21lc3NhZ2VzGAUgASgEEjUKEm9sZGVzdF91bmFja2VkX2FnZRgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCgljb25zdW1lcnMYByABKA0SFgoOYXBwZW5kZWRfdG90YWwYCCABKAQSFwoPZGVsaXZlcmVkX3RvdGFsGAkgASgEEhMKC2Fja2VkX3RvdGFsGAogASgEEhkKEXJlZGVsaXZlcmVkX3RvdGFsGAsgASgEEiIKGmV4cGlyZWRfYnlfcmV0ZW50aW9uX3RvdGFsGAwgASgEEjAKDG1lYXN1cmVfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiOgoRR2V0QmFja2xvZ1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhUKDXN1YnNjcmlwdGlvbnMYAiADKAkiOwoSR2V0QmFja2xvZ1Jlc3BvbnNlEiUKCGJhY2tsb2dzGAEgAygLMhMuZmFuZmFyZS52MS5CYWNrbG9nImkKE1dhdGNoQmFja2xvZ1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhUKDXN1YnNjcmlwdGlvbnMYAiADKAkSKwoIaW50ZXJ2YWwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iPQoUV2F0Y2hCYWNrbG9nUmVzcG9uc2USJQoIYmFja2xvZ3MYASADKAsyEy5mYW5mYXJlLnYxLkJhY2tsb2cqZwoNU3RhcnRQb3NpdGlvbhIeChpTVEFSVF9QT1NJVElPTl9VTlNQRUNJRklFRBAAEhkKFVNUQVJUX1BPU0lUSU9OX0xBVEVTVBABEhsKF1NUQVJUX1BPU0lUSU9OX0VBUkxJRVNUEAIymggKBUFkbWluEk4KC0NyZWF0ZVRvcGljEh4uZmFuZmFyZS52MS5DcmVhdGVUb3BpY1JlcXVlc3QaHy5mYW5mYXJlLnYxLkNyZWF0ZVRvcGljUmVzcG9uc2USRQoIR2V0VG9waWMSGy5mYW5mYXJlLnYxLkdldFRvcGljUmVxdWVzdBocLmZhbmZhcmUudjEuR2V0VG9waWNSZXNwb25zZRJLCgpMaXN0VG9waWNzEh0uZmFuZmFyZS52MS5MaXN0VG9waWNzUmVxdWVzdBoeLmZhbmZhcmUudjEuTGlzdFRvcGljc1Jlc3BvbnNlEk4KC1VwZGF0ZVRvcGljEh4uZmFuZmFyZS52MS5VcGRhdGVUb3BpY1JlcXVlc3QaHy5mYW5mYXJlLnYxLlVwZGF0ZVRvcGljUmVzcG9uc2USTgoLRGVsZXRlVG9waWMSHi5mYW5mYXJlLnYxLkRlbGV0ZVRvcGljUmVxdWVzdBofLmZhbmZhcmUudjEuRGVsZXRlVG9waWNSZXNwb25zZRJjChJDcmVhdGVTdWJzY3JpcHRpb24SJS5mYW5mYXJlLnYxLkNyZWF0ZVN1YnNjcmlwdGlvblJlcXVlc3QaJi5mYW5mYXJlLnYxLkNyZWF0ZVN1YnNjcmlwdGlvblJlc3BvbnNlEloKD0dldFN1YnNjcmlwdGlvbhIiLmZhbmZhcmUudjEuR2V0U3Vic2NyaXB0aW9uUmVxdWVzdBojLmZhbmZhcmUudjEuR2V0U3Vic2NyaXB0aW9uUmVzcG9uc2USYAoRTGlzdFN1YnNjcmlwdGlvbnMSJC5mYW5mYXJlLnYxLkxpc3RTdWJzY3JpcHRpb25zUmVxdWVzdBolLmZhbmZhcmUudjEuTGlzdFN1YnNjcmlwdGlvbnNSZXNwb25zZRJjChJVcGRhdGVTdWJzY3JpcHRpb24SJS5mYW5mYXJlLnYxLlVwZGF0ZVN1YnNjcmlwdGlvblJlcXVlc3QaJi5mYW5mYXJlLnYxLlVwZGF0ZVN1YnNjcmlwdGlvblJlc3BvbnNlEmMKEkRlbGV0ZVN1YnNjcmlwdGlvbhIlLmZhbmZhcmUudjEuRGVsZXRlU3Vic2NyaXB0aW9uUmVxdWVzdBomLmZhbmZhcmUudjEuRGVsZXRlU3Vic2NyaXB0aW9uUmVzcG9uc2USSwoKR2V0QmFja2xvZxIdLmZhbmZhcmUudjEuR2V0QmFja2xvZ1JlcXVlc3QaHi5mYW5mYXJlLnYxLkdldEJhY2tsb2dSZXNwb25zZRJTCgxXYXRjaEJhY2tsb2cSHy5mYW5mYXJlLnYxLldhdGNoQmFja2xvZ1JlcXVlc3QaIC5mYW5mYXJlLnYxLldhdGNoQmFja2xvZ1Jlc3BvbnNlMAFCOAoOZGV2LmZhbmZhcmUudjFQAVokZmFuZmFyZS5kZXYvYXBpL2ZhbmZhcmUvdjE7ZmFuZmFyZXYxYgZwcm90bzM", [file_fanfare_v1_message, file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("ChZmYW5mYXJlL3YxL2FkbWluLnByb3RvEgpmYW5mYXJlLnYxIuICCgVUb3BpYxIMCgRuYW1lGAEgASgJEhIKCnBhcnRpdGlvbnMYAiABKA0SLAoJcmV0ZW50aW9uGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiUKHXJldGVudGlvbl9ieXRlc19wZXJfcGFydGl0aW9uGAQgASgEEioKCmR1cmFiaWxpdHkYBSABKA4yFi5mYW5mYXJlLnYxLkR1cmFiaWxpdHkSFAoMbWluX3JlcGxpY2FzGAkgASgNEi0KBmxhYmVscxgGIAMoCzIdLmZhbmZhcmUudjEuVG9waWMuTGFiZWxzRW50cnkSEQoJbG9nX2Vwb2NoGAcgASgEEi8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIr8CCgxTdWJzY3JpcHRpb24SDAoEbmFtZRgBIAEoCRINCgV0b3BpYxgCIAEoCRIcChRhY2tfZGVhZGxpbmVfc2Vjb25kcxgDIAEoBRIfChdlbmFibGVfbWVzc2FnZV9vcmRlcmluZxgEIAEoCBIoCgVzdGFydBgFIAEoDjIZLmZhbmZhcmUudjEuU3RhcnRQb3NpdGlvbhI0CgZsYWJlbHMYBiADKAsyJC5mYW5mYXJlLnYxLlN1YnNjcmlwdGlvbi5MYWJlbHNFbnRyeRITCgtpbmNhcm5hdGlvbhgHIAEoBBIvCgtjcmVhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI2ChJDcmVhdGVUb3BpY1JlcXVlc3QSIAoFdG9waWMYASABKAsyES5mYW5mYXJlLnYxLlRvcGljIjcKE0NyZWF0ZVRvcGljUmVzcG9uc2USIAoFdG9waWMYASABKAsyES5mYW5mYXJlLnYxLlRvcGljIh8KD0dldFRvcGljUmVxdWVzdBIMCgRuYW1lGAEgASgJIjQKEEdldFRvcGljUmVzcG9uc2USIAoFdG9waWMYASABKAsyES5mYW5mYXJlLnYxLlRvcGljIkoKEUxpc3RUb3BpY3NSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJQChJMaXN0VG9waWNzUmVzcG9uc2USIQoGdG9waWNzGAEgAygLMhEuZmFuZmFyZS52MS5Ub3BpYxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiZwoSVXBkYXRlVG9waWNSZXF1ZXN0EiAKBXRvcGljGAEgASgLMhEuZmFuZmFyZS52MS5Ub3BpYxIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siNwoTVXBkYXRlVG9waWNSZXNwb25zZRIgCgV0b3BpYxgBIAEoCzIRLmZhbmZhcmUudjEuVG9waWMiMQoSRGVsZXRlVG9waWNSZXF1ZXN0EgwKBG5hbWUYASABKAkSDQoFZm9yY2UYAiABKAgiFQoTRGVsZXRlVG9waWNSZXNwb25zZSJLChlDcmVhdGVTdWJzY3JpcHRpb25SZXF1ZXN0Ei4KDHN1YnNjcmlwdGlvbhgBIAEoCzIYLmZhbmZhcmUudjEuU3Vic2NyaXB0aW9uIkwKGkNyZWF0ZVN1YnNjcmlwdGlvblJlc3BvbnNlEi4KDHN1YnNjcmlwdGlvbhgBIAEoCzIYLmZhbmZhcmUudjEuU3Vic2NyaXB0aW9uIiYKFkdldFN1YnNjcmlwdGlvblJlcXVlc3QSDAoEbmFtZRgBIAEoCSJJChdHZXRTdWJzY3JpcHRpb25SZXNwb25zZRIuCgxzdWJzY3JpcHRpb24YASABKAsyGC5mYW5mYXJlLnYxLlN1YnNjcmlwdGlvbiJgChhMaXN0U3Vic2NyaXB0aW9uc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEg0KBXRvcGljGAQgASgJImUKGUxpc3RTdWJzY3JpcHRpb25zUmVzcG9uc2USLwoNc3Vic2NyaXB0aW9ucxgBIAMoCzIYLmZhbmZhcmUudjEuU3Vic2NyaXB0aW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJ8ChlVcGRhdGVTdWJzY3JpcHRpb25SZXF1ZXN0Ei4KDHN1YnNjcmlwdGlvbhgBIAEoCzIYLmZhbmZhcmUudjEuU3Vic2NyaXB0aW9uEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJMChpVcGRhdGVTdWJzY3JpcHRpb25SZXNwb25zZRIuCgxzdWJzY3JpcHRpb24YASABKAsyGC5mYW5mYXJlLnYxLlN1YnNjcmlwdGlvbiIpChlEZWxldGVTdWJzY3JpcHRpb25SZXF1ZXN0EgwKBG5hbWUYASABKAkiHAoaRGVsZXRlU3Vic2NyaXB0aW9uUmVzcG9uc2Ui1AMKB0JhY2tsb2cSFAoMc3Vic2NyaXB0aW9uGAEgASgJEg0KBXRvcGljGAIgASgJEhAKCG1lc3NhZ2VzGAMgASgEEg0KBWJ5dGVzGAQgASgEEhwKFG91dHN0YW5kaW5nX21lc3NhZ2VzGAUgASgEEjUKEm9sZGVzdF91bmFja2VkX2FnZRgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCgljb25zdW1lcnMYByABKA0SFgoOYXBwZW5kZWRfdG90YWwYCCABKAQSFwoPZGVsaXZlcmVkX3RvdGFsGAkgASgEEhMKC2Fja2VkX3RvdGFsGAogASgEEhkKEXJlZGVsaXZlcmVkX3RvdGFsGAsgASgEEiIKGmV4cGlyZWRfYnlfcmV0ZW50aW9uX3RvdGFsGAwgASgEEjAKDG1lYXN1cmVfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIAoYY29uc3VtZXJzX3dpdGhvdXRfY3JlZGl0GA4gASgNEhgKEGJsb2NrZWRfbWVzc2FnZXMYDyABKAQSGAoLYWN0aXZlX2tleXMYECABKA1IAIgBAUIOCgxfYWN0aXZlX2tleXMiOgoRR2V0QmFja2xvZ1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhUKDXN1YnNjcmlwdGlvbnMYAiADKAkiOwoSR2V0QmFja2xvZ1Jlc3BvbnNlEiUKCGJhY2tsb2dzGAEgAygLMhMuZmFuZmFyZS52MS5CYWNrbG9nImkKE1dhdGNoQmFja2xvZ1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhUKDXN1YnNjcmlwdGlvbnMYAiADKAkSKwoIaW50ZXJ2YWwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iPQoUV2F0Y2hCYWNrbG9nUmVzcG9uc2USJQoIYmFja2xvZ3MYASADKAsyEy5mYW5mYXJlLnYxLkJhY2tsb2cigQEKFURyYWluQ29uc3VtZXJzUmVxdWVzdBIUCgxzdWJzY3JpcHRpb24YASABKAkSEgoKY2xpZW50X2lkcxgCIAMoCRIWCg5wZWVyX2FkZHJlc3NlcxgDIAMoCRImCgN0dGwYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ieAoWRHJhaW5Db25zdW1lcnNSZXNwb25zZRIvCgljb25zdW1lcnMYASADKAsyHC5mYW5mYXJlLnYxLkRyYWluaW5nQ29uc3VtZXISDwoHc3RyZWFtcxgCIAEoDRIcChRvdXRzdGFuZGluZ19tZXNzYWdlcxgDIAEoBCJqChBEcmFpbmluZ0NvbnN1bWVyEhEKCWNsaWVudF9pZBgBIAEoCRIUCgxwZWVyX2FkZHJlc3MYAiABKAkSDwoHc3RyZWFtcxgDIAEoDRIcChRvdXRzdGFuZGluZ19tZXNzYWdlcxgEIAEoBCpnCg1TdGFydFBvc2l0aW9uEh4KGlNUQVJUX1BPU0lUSU9OX1VOU1BFQ0lGSUVEEAASGQoVU1RBUlRfUE9TSVRJT05fTEFURVNUEAESGwoXU1RBUlRfUE9TSVRJT05fRUFSTElFU1QQAjLzCAoFQWRtaW4STgoLQ3JlYXRlVG9waWMSHi5mYW5mYXJlLnYxLkNyZWF0ZVRvcGljUmVxdWVzdBofLmZhbmZhcmUudjEuQ3JlYXRlVG9waWNSZXNwb25zZRJFCghHZXRUb3BpYxIbLmZhbmZhcmUudjEuR2V0VG9waWNSZXF1ZXN0GhwuZmFuZmFyZS52MS5HZXRUb3BpY1Jlc3BvbnNlEksKCkxpc3RUb3BpY3MSHS5mYW5mYXJlLnYxLkxpc3RUb3BpY3NSZXF1ZXN0Gh4uZmFuZmFyZS52MS5MaXN0VG9waWNzUmVzcG9uc2USTgoLVXBkYXRlVG9waWMSHi5mYW5mYXJlLnYxLlVwZGF0ZVRvcGljUmVxdWVzdBofLmZhbmZhcmUudjEuVXBkYXRlVG9waWNSZXNwb25zZRJOCgtEZWxldGVUb3BpYxIeLmZhbmZhcmUudjEuRGVsZXRlVG9waWNSZXF1ZXN0Gh8uZmFuZmFyZS52MS5EZWxldGVUb3BpY1Jlc3BvbnNlEmMKEkNyZWF0ZVN1YnNjcmlwdGlvbhIlLmZhbmZhcmUudjEuQ3JlYXRlU3Vic2NyaXB0aW9uUmVxdWVzdBomLmZhbmZhcmUudjEuQ3JlYXRlU3Vic2NyaXB0aW9uUmVzcG9uc2USWgoPR2V0U3Vic2NyaXB0aW9uEiIuZmFuZmFyZS52MS5HZXRTdWJzY3JpcHRpb25SZXF1ZXN0GiMuZmFuZmFyZS52MS5HZXRTdWJzY3JpcHRpb25SZXNwb25zZRJgChFMaXN0U3Vic2NyaXB0aW9ucxIkLmZhbmZhcmUudjEuTGlzdFN1YnNjcmlwdGlvbnNSZXF1ZXN0GiUuZmFuZmFyZS52MS5MaXN0U3Vic2NyaXB0aW9uc1Jlc3BvbnNlEmMKElVwZGF0ZVN1YnNjcmlwdGlvbhIlLmZhbmZhcmUudjEuVXBkYXRlU3Vic2NyaXB0aW9uUmVxdWVzdBomLmZhbmZhcmUudjEuVXBkYXRlU3Vic2NyaXB0aW9uUmVzcG9uc2USYwoSRGVsZXRlU3Vic2NyaXB0aW9uEiUuZmFuZmFyZS52MS5EZWxldGVTdWJzY3JpcHRpb25SZXF1ZXN0GiYuZmFuZmFyZS52MS5EZWxldGVTdWJzY3JpcHRpb25SZXNwb25zZRJLCgpHZXRCYWNrbG9nEh0uZmFuZmFyZS52MS5HZXRCYWNrbG9nUmVxdWVzdBoeLmZhbmZhcmUudjEuR2V0QmFja2xvZ1Jlc3BvbnNlElMKDFdhdGNoQmFja2xvZxIfLmZhbmZhcmUudjEuV2F0Y2hCYWNrbG9nUmVxdWVzdBogLmZhbmZhcmUudjEuV2F0Y2hCYWNrbG9nUmVzcG9uc2UwARJXCg5EcmFpbkNvbnN1bWVycxIhLmZhbmZhcmUudjEuRHJhaW5Db25zdW1lcnNSZXF1ZXN0GiIuZmFuZmFyZS52MS5EcmFpbkNvbnN1bWVyc1Jlc3BvbnNlQjgKDmRldi5mYW5mYXJlLnYxUAFaJGZhbmZhcmUuZGV2L2FwaS9mYW5mYXJlL3YxO2ZhbmZhcmV2MWIGcHJvdG8z", [file_fanfare_v1_message, file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * @generated from message fanfare.v1.Topic
@@ -655,6 +655,29 @@ export type Backlog = Message<"fanfare.v1.Backlog"> & {
    * @generated from field: google.protobuf.Timestamp measure_time = 13;
    */
   measureTime?: Timestamp | undefined;
+
+  /**
+   * Of consumers: those that hold as much as they accept, and are not draining.
+   *
+   * @generated from field: uint32 consumers_without_credit = 14;
+   */
+  consumersWithoutCredit: number;
+
+  /**
+   * Of messages: those that have failed at least twice, and those that wait behind one in their ordering key. More
+   * consumers would not speed them up. An estimate, of what the brokers have looked at.
+   *
+   * @generated from field: uint64 blocked_messages = 15;
+   */
+  blockedMessages: bigint;
+
+  /**
+   * With ordering: how many ordering keys have messages that are not settled. Absent: not known, because there is more than
+   * the brokers have looked at; and without ordering.
+   *
+   * @generated from field: optional uint32 active_keys = 16;
+   */
+  activeKeys?: number | undefined;
 };
 
 /**
@@ -756,6 +779,118 @@ export type WatchBacklogResponse = Message<"fanfare.v1.WatchBacklogResponse"> & 
  */
 export const WatchBacklogResponseSchema: GenMessage<WatchBacklogResponse> = /*@__PURE__*/
   messageDesc(file_fanfare_v1_admin, 26);
+
+/**
+ * @generated from message fanfare.v1.DrainConsumersRequest
+ */
+export type DrainConsumersRequest = Message<"fanfare.v1.DrainConsumersRequest"> & {
+  /**
+   * projects/{project}/subscriptions/{subscription}
+   *
+   * @generated from field: string subscription = 1;
+   */
+  subscription: string;
+
+  /**
+   * Of SubscribeRequest. At most 1,000 together with peer_addresses; a consumer drains if either list names it.
+   *
+   * @generated from field: repeated string client_ids = 2;
+   */
+  clientIds: string[];
+
+  /**
+   * The IP addresses from which consumers connect, without port: in Kubernetes those of the pods.
+   *
+   * @generated from field: repeated string peer_addresses = 3;
+   */
+  peerAddresses: string[];
+
+  /**
+   * 1 s to 10 min; 0 or absent ends it.
+   *
+   * @generated from field: google.protobuf.Duration ttl = 4;
+   */
+  ttl?: Duration | undefined;
+};
+
+/**
+ * Describes the message fanfare.v1.DrainConsumersRequest.
+ * Use `create(DrainConsumersRequestSchema)` to create a new message.
+ */
+export const DrainConsumersRequestSchema: GenMessage<DrainConsumersRequest> = /*@__PURE__*/
+  messageDesc(file_fanfare_v1_admin, 27);
+
+/**
+ * @generated from message fanfare.v1.DrainConsumersResponse
+ */
+export type DrainConsumersResponse = Message<"fanfare.v1.DrainConsumersResponse"> & {
+  /**
+   * Those with streams now, the ones with most outstanding messages first; at most 1,000. A named consumer that is missing
+   * has no stream at any broker.
+   *
+   * @generated from field: repeated fanfare.v1.DrainingConsumer consumers = 1;
+   */
+  consumers: DrainingConsumer[];
+
+  /**
+   * Over all of them, listed or not.
+   *
+   * @generated from field: uint32 streams = 2;
+   */
+  streams: number;
+
+  /**
+   * Over all of them, listed or not. 0: they hold nothing and will be given nothing.
+   *
+   * @generated from field: uint64 outstanding_messages = 3;
+   */
+  outstandingMessages: bigint;
+};
+
+/**
+ * Describes the message fanfare.v1.DrainConsumersResponse.
+ * Use `create(DrainConsumersResponseSchema)` to create a new message.
+ */
+export const DrainConsumersResponseSchema: GenMessage<DrainConsumersResponse> = /*@__PURE__*/
+  messageDesc(file_fanfare_v1_admin, 28);
+
+/**
+ * @generated from message fanfare.v1.DrainingConsumer
+ */
+export type DrainingConsumer = Message<"fanfare.v1.DrainingConsumer"> & {
+  /**
+   * Empty: it gave none.
+   *
+   * @generated from field: string client_id = 1;
+   */
+  clientId: string;
+
+  /**
+   * @generated from field: string peer_address = 2;
+   */
+  peerAddress: string;
+
+  /**
+   * Over all brokers; a Pull call that waits is one.
+   *
+   * @generated from field: uint32 streams = 3;
+   */
+  streams: number;
+
+  /**
+   * Delivered to these streams, lease live, not settled. What was taken by Pull is not counted: it belongs to no stream.
+   *
+   * @generated from field: uint64 outstanding_messages = 4;
+   */
+  outstandingMessages: bigint;
+};
+
+/**
+ * Describes the message fanfare.v1.DrainingConsumer.
+ * Use `create(DrainingConsumerSchema)` to create a new message.
+ */
+export const DrainingConsumerSchema: GenMessage<DrainingConsumer> = /*@__PURE__*/
+  messageDesc(file_fanfare_v1_admin, 29);
 
 /**
  * @generated from enum fanfare.v1.StartPosition
@@ -925,6 +1060,25 @@ export const Admin: GenService<{
     methodKind: "server_streaming";
     input: typeof WatchBacklogRequestSchema;
     output: typeof WatchBacklogResponseSchema;
+  },
+  /**
+   * Gives no new work to some consumers of a subscription, for a while: before they are stopped, so that nothing is
+   * delivered twice. What they hold they acknowledge, extend and give back as ever. It holds for streams that they open
+   * later and for their Pull calls too. Ordering keys go to other consumers once nothing of them is outstanding there.
+   *
+   * Each call replaces the former one for the subscription: it names everybody who shall be draining. Repeat it well within
+   * ttl (every third of it, say): not repeated it lapses, and the consumers get work again. No names or a ttl of 0 end it at
+   * once. A broker that joins or starts again knows of it from the next call on.
+   * NOT_FOUND: no such subscription. INVALID_ARGUMENT: a bad field, named with its limit. RESOURCE_EXHAUSTED: too many names
+   * over all subscriptions. UNAVAILABLE: a broker does not answer, or a partition is moving, so that it is not known what
+   * they hold; the others have been told: repeat it.
+   *
+   * @generated from rpc fanfare.v1.Admin.DrainConsumers
+   */
+  drainConsumers: {
+    methodKind: "unary";
+    input: typeof DrainConsumersRequestSchema;
+    output: typeof DrainConsumersResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_fanfare_v1_admin, 0);

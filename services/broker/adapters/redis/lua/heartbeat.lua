@@ -1,11 +1,20 @@
 -- Renews a member's lease, and takes or renews the coordinator's if that is free or its own.
 -- KEYS  identity, members, ids, leases, coordinator, assignment, drained
--- ARGV  identity, id, name, description, lease in milliseconds, '1' if it drains
+-- ARGV  identity, id, name, description, lease in milliseconds, '1' if it drains, '1' if it has had a lease before
 -- Reply {'OK', descriptions, coordinator's id, its term, version of the assignment, names of the drained}
 --       | {'IDENTITY', what there is} | {'NAME', id of the living member of that name}
 local identity = redis.call('GET', KEYS[1])
 if identity ~= ARGV[1] then return {'IDENTITY', identity or ''} end
 local at = now()
+local till = string.format('%.0f', at + tonumber(ARGV[5]))
+local held = redis.call('HGET', KEYS[3], ARGV[3]) == ARGV[2]
+  and tonumber(redis.call('ZSCORE', KEYS[4], ARGV[3]) or 0) > at
+if ARGV[7] == '1' and not held then
+  -- Nobody could reach this server, or it took over without knowing the last heartbeats: the others may live, too.
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', at)) do
+    redis.call('ZADD', KEYS[4], till, name)
+  end
+end
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', at)) do
   redis.call('HDEL', KEYS[2], name)
   redis.call('HDEL', KEYS[3], name)
@@ -13,7 +22,6 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', at)) do
 end
 local namesake = redis.call('HGET', KEYS[3], ARGV[3])
 if namesake and namesake ~= ARGV[2] then return {'NAME', namesake} end
-local till = string.format('%.0f', at + tonumber(ARGV[5]))
 redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
 redis.call('HSET', KEYS[3], ARGV[3], ARGV[2])
 redis.call('ZADD', KEYS[4], till, ARGV[3])

@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file fanfare/peer/v1/peer.proto.
  */
 export const file_fanfare_peer_v1_peer: GenFile = /*@__PURE__*/
-  fileDesc("ChpmYW5mYXJlL3BlZXIvdjEvcGVlci5wcm90bxIPZmFuZmFyZS5wZWVyLnYxIjkKC0xpbmtSZXF1ZXN0EioKCHJlcXVlc3RzGAEgAygLMhguZmFuZmFyZS5wZWVyLnYxLlJlcXVlc3QiOAoMTGlua1Jlc3BvbnNlEigKB2Fuc3dlcnMYASADKAsyFy5mYW5mYXJlLnBlZXIudjEuQW5zd2VyIjEKCVBhcnRpdGlvbhIRCglsb2dfZXBvY2gYASABKAQSEQoJcGFydGl0aW9uGAIgASgNIsIDCgdSZXF1ZXN0EisKB3B1Ymxpc2gYASABKAsyGC5mYW5mYXJlLnBlZXIudjEuUHVibGlzaEgAEikKBmF0dGFjaBgCIAEoCzIXLmZhbmZhcmUucGVlci52MS5BdHRhY2hIABIpCgZjcmVkaXQYAyABKAsyFy5mYW5mYXJlLnBlZXIudjEuQ3JlZGl0SAASJwoFdGFrZW4YBCABKAsyFi5mYW5mYXJlLnBlZXIudjEuVGFrZW5IABIpCgZzZXR0bGUYBSABKAsyFy5mYW5mYXJlLnBlZXIudjEuU2V0dGxlSAASKQoGZGV0YWNoGAYgASgLMhcuZmFuZmFyZS5wZWVyLnYxLkRldGFjaEgAEjQKDHNldHRsZV91bmFyeRgHIAEoCzIcLmZhbmZhcmUucGVlci52MS5TZXR0bGVVbmFyeUgAEjIKC2Fza19iYWNrbG9nGAggASgLMhsuZmFuZmFyZS5wZWVyLnYxLkFza0JhY2tsb2dIABJDChR3YXRjaF9maXJzdF9tZXNzYWdlcxgJIAEoCzIjLmZhbmZhcmUucGVlci52MS5XYXRjaEZpcnN0TWVzc2FnZXNIAEIGCgRraW5kIngKB1B1Ymxpc2gSDAoEY2FsbBgBIAEoBBINCgV0b3BpYxgCIAEoCRItCglwYXJ0aXRpb24YAyABKAsyGi5mYW5mYXJlLnBlZXIudjEuUGFydGl0aW9uEg8KB2F0dGVtcHQYBCABKAQSEAoIbWVzc2FnZXMYBSABKAwiUwoGQXR0YWNoEhAKCGNvbnN1bWVyGAEgASgEEhQKDHN1YnNjcmlwdGlvbhgCIAEoCRITCgtpbmNhcm5hdGlvbhgDIAEoBBIMCgRoYXNoGAQgASgNIoYBCgZDcmVkaXQSEAoIY29uc3VtZXIYASABKAQSEAoIc2VxdWVuY2UYAiABKAQSIAoYbWF4X291dHN0YW5kaW5nX21lc3NhZ2VzGAMgASgEEh0KFW1heF9vdXRzdGFuZGluZ19ieXRlcxgEIAEoBBIXCg9hY2tfZGVhZGxpbmVfbXMYBSABKAQiKAoFVGFrZW4SEAoIY29uc3VtZXIYASABKAQSDQoFYnl0ZXMYAiABKAQi4wEKCU9wZXJhdGlvbhItCgRraW5kGAEgASgOMh8uZmFuZmFyZS5wZWVyLnYxLk9wZXJhdGlvbi5LaW5kEi0KCXBhcnRpdGlvbhgCIAEoCzIaLmZhbmZhcmUucGVlci52MS5QYXJ0aXRpb24SDQoFZmlyc3QYAyABKAQSDAoEbGFzdBgEIAEoBBIPCgdzZWNvbmRzGAUgASgEIkoKBEtpbmQSFAoQS0lORF9VTlNQRUNJRklFRBAAEgwKCEtJTkRfQUNLEAESDQoJS0lORF9OQUNLEAISDwoLS0lORF9FWFRFTkQQAyJKCgZTZXR0bGUSEAoIY29uc3VtZXIYASABKAQSLgoKb3BlcmF0aW9ucxgCIAMoCzIaLmZhbmZhcmUucGVlci52MS5PcGVyYXRpb24iLwoGRGV0YWNoEhAKCGNvbnN1bWVyGAEgASgEEhMKC2tlZXBfbGVhc2VzGAIgASgIImEKC1NldHRsZVVuYXJ5EgwKBGNhbGwYASABKAQSFAoMc3Vic2NyaXB0aW9uGAIgASgJEi4KCm9wZXJhdGlvbnMYAyADKAsyGi5mYW5mYXJlLnBlZXIudjEuT3BlcmF0aW9uIjkKCkFza0JhY2tsb2cSDAoEY2FsbBgBIAEoBBIOCgZwYXJlbnQYAiABKAkSDQoFbmFtZXMYAyADKAkiFAoSV2F0Y2hGaXJzdE1lc3NhZ2VzIoYECgZBbnN3ZXISLwoJcHVibGlzaGVkGAEgASgLMhouZmFuZmFyZS5wZWVyLnYxLlB1Ymxpc2hlZEgAEisKB3JlZnVzZWQYAiABKAsyGC5mYW5mYXJlLnBlZXIudjEuUmVmdXNlZEgAEicKBWNodW5rGAMgASgLMhYuZmFuZmFyZS5wZWVyLnYxLkNodW5rSAASKwoHZGVsaXZlchgEIAEoCzIYLmZhbmZhcmUucGVlci52MS5EZWxpdmVySAASLQoIY3JlZGl0ZWQYBSABKAsyGS5mYW5mYXJlLnBlZXIudjEuQ3JlZGl0ZWRIABInCgV3YW50cxgGIAEoCzIWLmZhbmZhcmUucGVlci52MS5XYW50c0gAEisKB2JvdW5jZWQYByABKAsyGC5mYW5mYXJlLnBlZXIudjEuQm91bmNlZEgAEicKBWVuZGVkGAggASgLMhYuZmFuZmFyZS5wZWVyLnYxLkVuZGVkSAASKwoHc2V0dGxlZBgJIAEoCzIYLmZhbmZhcmUucGVlci52MS5TZXR0bGVkSAASLQoIYmFja2xvZ3MYCiABKAsyGS5mYW5mYXJlLnBlZXIudjEuQmFja2xvZ3NIABI2Cg1maXJzdF9tZXNzYWdlGAsgASgLMh0uZmFuZmFyZS5wZWVyLnYxLkZpcnN0TWVzc2FnZUgAQgYKBGtpbmQiPgoJUHVibGlzaGVkEgwKBGNhbGwYASABKAQSFAoMZmlyc3Rfb2Zmc2V0GAIgASgEEg0KBWNvdW50GAMgASgEIjgKB1JlZnVzZWQSDAoEY2FsbBgBIAEoBBIOCgZyZWFzb24YAiABKAkSDwoHbWVzc2FnZRgDIAEoCSK5AQoFQ2h1bmsSDQoFY2h1bmsYASABKAQSEQoJa2VlcF9mcm9tGAIgASgEEi0KCXBhcnRpdGlvbhgDIAEoCzIaLmZhbmZhcmUucGVlci52MS5QYXJ0aXRpb24SFAoMZmlyc3Rfb2Zmc2V0GAQgASgEEg0KBWNvdW50GAUgASgEEhcKD3B1Ymxpc2hfdGltZV9tcxgGIAEoBBISCgpzdGFydF9ieXRlGAcgASgEEg0KBWJ5dGVzGAggASgMIjMKA1J1bhINCgVmaXJzdBgBIAEoBBIMCgRsYXN0GAIgASgEEg8KB2F0dGVtcHQYAyABKAQicAoHRGVsaXZlchIRCgljb25zdW1lcnMYASADKAQSDQoFY2h1bmsYAiABKAQSIgoEcnVucxgDIAMoCzIULmZhbmZhcmUucGVlci52MS5SdW4SEAoIbWVzc2FnZXMYBCABKAQSDQoFYnl0ZXMYBSABKAQiTAoIQ3JlZGl0ZWQSEAoIY29uc3VtZXIYASABKAQSEAoIc2VxdWVuY2UYAiABKAQSHAoUb3V0c3RhbmRpbmdfbWVzc2FnZXMYAyABKAQiJwoFV2FudHMSEAoIY29uc3VtZXIYASABKAQSDAoEbW9yZRgCIAEoCCJLCgdCb3VuY2VkEhAKCGNvbnN1bWVyGAEgASgEEi4KCm9wZXJhdGlvbnMYAiADKAsyGi5mYW5mYXJlLnBlZXIudjEuT3BlcmF0aW9uIjgKBUVuZGVkEhAKCGNvbnN1bWVyGAEgASgEEgwKBGNvZGUYAiABKAkSDwoHbWVzc2FnZRgDIAEoCSJECgdTZXR0bGVkEgwKBGNhbGwYASABKAQSKwoHYm91bmNlZBgCIAMoCzIaLmZhbmZhcmUucGVlci52MS5PcGVyYXRpb24iSQoIQmFja2xvZ3MSDAoEY2FsbBgBIAEoBBIvCgdyZXBvcnRzGAIgAygLMh4uZmFuZmFyZS5wZWVyLnYxLkJhY2tsb2dSZXBvcnQi4gIKDUJhY2tsb2dSZXBvcnQSFAoMc3Vic2NyaXB0aW9uGAEgASgJEg0KBXRvcGljGAIgASgJEhAKCG1lc3NhZ2VzGAMgASgEEg0KBWJ5dGVzGAQgASgEEhwKFG91dHN0YW5kaW5nX21lc3NhZ2VzGAUgASgEEiIKFW9sZGVzdF91bmFja2VkX2FnZV9tcxgGIAEoAUgAiAEBEhEKCWNvbnN1bWVycxgHIAEoDRIWCg5hcHBlbmRlZF90b3RhbBgIIAEoBBIXCg9kZWxpdmVyZWRfdG90YWwYCSABKAQSEwoLYWNrZWRfdG90YWwYCiABKAQSGQoRcmVkZWxpdmVyZWRfdG90YWwYCyABKAQSIgoaZXhwaXJlZF9ieV9yZXRlbnRpb25fdG90YWwYDCABKAQSFwoPbWVhc3VyZV90aW1lX21zGA0gASgBQhgKFl9vbGRlc3RfdW5hY2tlZF9hZ2VfbXMiJAoMRmlyc3RNZXNzYWdlEhQKDHN1YnNjcmlwdGlvbhgBIAEoCTJPCgRQZWVyEkcKBExpbmsSHC5mYW5mYXJlLnBlZXIudjEuTGlua1JlcXVlc3QaHS5mYW5mYXJlLnBlZXIudjEuTGlua1Jlc3BvbnNlKAEwAUI/ChNkZXYuZmFuZmFyZS5wZWVyLnYxUAFaJmZhbmZhcmUuZGV2L2FwaS9mYW5mYXJlL3BlZXIvdjE7cGVlcnYxYgZwcm90bzM");
+  fileDesc("ChpmYW5mYXJlL3BlZXIvdjEvcGVlci5wcm90bxIPZmFuZmFyZS5wZWVyLnYxIjkKC0xpbmtSZXF1ZXN0EioKCHJlcXVlc3RzGAEgAygLMhguZmFuZmFyZS5wZWVyLnYxLlJlcXVlc3QiOAoMTGlua1Jlc3BvbnNlEigKB2Fuc3dlcnMYASADKAsyFy5mYW5mYXJlLnBlZXIudjEuQW5zd2VyIjEKCVBhcnRpdGlvbhIRCglsb2dfZXBvY2gYASABKAQSEQoJcGFydGl0aW9uGAIgASgNIv4DCgdSZXF1ZXN0EisKB3B1Ymxpc2gYASABKAsyGC5mYW5mYXJlLnBlZXIudjEuUHVibGlzaEgAEikKBmF0dGFjaBgCIAEoCzIXLmZhbmZhcmUucGVlci52MS5BdHRhY2hIABIpCgZjcmVkaXQYAyABKAsyFy5mYW5mYXJlLnBlZXIudjEuQ3JlZGl0SAASJwoFdGFrZW4YBCABKAsyFi5mYW5mYXJlLnBlZXIudjEuVGFrZW5IABIpCgZzZXR0bGUYBSABKAsyFy5mYW5mYXJlLnBlZXIudjEuU2V0dGxlSAASKQoGZGV0YWNoGAYgASgLMhcuZmFuZmFyZS5wZWVyLnYxLkRldGFjaEgAEjQKDHNldHRsZV91bmFyeRgHIAEoCzIcLmZhbmZhcmUucGVlci52MS5TZXR0bGVVbmFyeUgAEjIKC2Fza19iYWNrbG9nGAggASgLMhsuZmFuZmFyZS5wZWVyLnYxLkFza0JhY2tsb2dIABJDChR3YXRjaF9maXJzdF9tZXNzYWdlcxgJIAEoCzIjLmZhbmZhcmUucGVlci52MS5XYXRjaEZpcnN0TWVzc2FnZXNIABI6Cg9kcmFpbl9jb25zdW1lcnMYCiABKAsyHy5mYW5mYXJlLnBlZXIudjEuRHJhaW5Db25zdW1lcnNIAEIGCgRraW5kIngKB1B1Ymxpc2gSDAoEY2FsbBgBIAEoBBINCgV0b3BpYxgCIAEoCRItCglwYXJ0aXRpb24YAyABKAsyGi5mYW5mYXJlLnBlZXIudjEuUGFydGl0aW9uEg8KB2F0dGVtcHQYBCABKAQSEAoIbWVzc2FnZXMYBSABKAwiYgoGQXR0YWNoEhAKCGNvbnN1bWVyGAEgASgEEhQKDHN1YnNjcmlwdGlvbhgCIAEoCRITCgtpbmNhcm5hdGlvbhgDIAEoBBIMCgRoYXNoGAQgASgNEg0KBWZyZXNoGAUgASgIIpgBCgZDcmVkaXQSEAoIY29uc3VtZXIYASABKAQSEAoIc2VxdWVuY2UYAiABKAQSIAoYbWF4X291dHN0YW5kaW5nX21lc3NhZ2VzGAMgASgEEh0KFW1heF9vdXRzdGFuZGluZ19ieXRlcxgEIAEoBBIXCg9hY2tfZGVhZGxpbmVfbXMYBSABKAQSEAoIZHJhaW5pbmcYBiABKAgiKAoFVGFrZW4SEAoIY29uc3VtZXIYASABKAQSDQoFYnl0ZXMYAiABKAQi4wEKCU9wZXJhdGlvbhItCgRraW5kGAEgASgOMh8uZmFuZmFyZS5wZWVyLnYxLk9wZXJhdGlvbi5LaW5kEi0KCXBhcnRpdGlvbhgCIAEoCzIaLmZhbmZhcmUucGVlci52MS5QYXJ0aXRpb24SDQoFZmlyc3QYAyABKAQSDAoEbGFzdBgEIAEoBBIPCgdzZWNvbmRzGAUgASgEIkoKBEtpbmQSFAoQS0lORF9VTlNQRUNJRklFRBAAEgwKCEtJTkRfQUNLEAESDQoJS0lORF9OQUNLEAISDwoLS0lORF9FWFRFTkQQAyJKCgZTZXR0bGUSEAoIY29uc3VtZXIYASABKAQSLgoKb3BlcmF0aW9ucxgCIAMoCzIaLmZhbmZhcmUucGVlci52MS5PcGVyYXRpb24iPQoGRGV0YWNoEhAKCGNvbnN1bWVyGAEgASgEEhMKC2tlZXBfbGVhc2VzGAIgASgIEgwKBHdhaXQYAyABKAgiYQoLU2V0dGxlVW5hcnkSDAoEY2FsbBgBIAEoBBIUCgxzdWJzY3JpcHRpb24YAiABKAkSLgoKb3BlcmF0aW9ucxgDIAMoCzIaLmZhbmZhcmUucGVlci52MS5PcGVyYXRpb24iOQoKQXNrQmFja2xvZxIMCgRjYWxsGAEgASgEEg4KBnBhcmVudBgCIAEoCRINCgVuYW1lcxgDIAMoCSIUChJXYXRjaEZpcnN0TWVzc2FnZXMicAoORHJhaW5Db25zdW1lcnMSDAoEY2FsbBgBIAEoBBIUCgxzdWJzY3JpcHRpb24YAiABKAkSEgoKY2xpZW50X2lkcxgDIAMoCRIWCg5wZWVyX2FkZHJlc3NlcxgEIAMoCRIOCgZ0dGxfbXMYBSABKAQitQQKBkFuc3dlchIvCglwdWJsaXNoZWQYASABKAsyGi5mYW5mYXJlLnBlZXIudjEuUHVibGlzaGVkSAASKwoHcmVmdXNlZBgCIAEoCzIYLmZhbmZhcmUucGVlci52MS5SZWZ1c2VkSAASJwoFY2h1bmsYAyABKAsyFi5mYW5mYXJlLnBlZXIudjEuQ2h1bmtIABIrCgdkZWxpdmVyGAQgASgLMhguZmFuZmFyZS5wZWVyLnYxLkRlbGl2ZXJIABItCghjcmVkaXRlZBgFIAEoCzIZLmZhbmZhcmUucGVlci52MS5DcmVkaXRlZEgAEicKBXdhbnRzGAYgASgLMhYuZmFuZmFyZS5wZWVyLnYxLldhbnRzSAASKwoHYm91bmNlZBgHIAEoCzIYLmZhbmZhcmUucGVlci52MS5Cb3VuY2VkSAASJwoFZW5kZWQYCCABKAsyFi5mYW5mYXJlLnBlZXIudjEuRW5kZWRIABIrCgdzZXR0bGVkGAkgASgLMhguZmFuZmFyZS5wZWVyLnYxLlNldHRsZWRIABItCghiYWNrbG9ncxgKIAEoCzIZLmZhbmZhcmUucGVlci52MS5CYWNrbG9nc0gAEjYKDWZpcnN0X21lc3NhZ2UYCyABKAsyHS5mYW5mYXJlLnBlZXIudjEuRmlyc3RNZXNzYWdlSAASLQoIZHJhaW5pbmcYDCABKAsyGS5mYW5mYXJlLnBlZXIudjEuRHJhaW5pbmdIAEIGCgRraW5kIj4KCVB1Ymxpc2hlZBIMCgRjYWxsGAEgASgEEhQKDGZpcnN0X29mZnNldBgCIAEoBBINCgVjb3VudBgDIAEoBCI4CgdSZWZ1c2VkEgwKBGNhbGwYASABKAQSDgoGcmVhc29uGAIgASgJEg8KB21lc3NhZ2UYAyABKAkiuQEKBUNodW5rEg0KBWNodW5rGAEgASgEEhEKCWtlZXBfZnJvbRgCIAEoBBItCglwYXJ0aXRpb24YAyABKAsyGi5mYW5mYXJlLnBlZXIudjEuUGFydGl0aW9uEhQKDGZpcnN0X29mZnNldBgEIAEoBBINCgVjb3VudBgFIAEoBBIXCg9wdWJsaXNoX3RpbWVfbXMYBiABKAQSEgoKc3RhcnRfYnl0ZRgHIAEoBBINCgVieXRlcxgIIAEoDCIzCgNSdW4SDQoFZmlyc3QYASABKAQSDAoEbGFzdBgCIAEoBBIPCgdhdHRlbXB0GAMgASgEInAKB0RlbGl2ZXISEQoJY29uc3VtZXJzGAEgAygEEg0KBWNodW5rGAIgASgEEiIKBHJ1bnMYAyADKAsyFC5mYW5mYXJlLnBlZXIudjEuUnVuEhAKCG1lc3NhZ2VzGAQgASgEEg0KBWJ5dGVzGAUgASgEIkwKCENyZWRpdGVkEhAKCGNvbnN1bWVyGAEgASgEEhAKCHNlcXVlbmNlGAIgASgEEhwKFG91dHN0YW5kaW5nX21lc3NhZ2VzGAMgASgEIicKBVdhbnRzEhAKCGNvbnN1bWVyGAEgASgEEgwKBG1vcmUYAiABKAgiSwoHQm91bmNlZBIQCghjb25zdW1lchgBIAEoBBIuCgpvcGVyYXRpb25zGAIgAygLMhouZmFuZmFyZS5wZWVyLnYxLk9wZXJhdGlvbiI4CgVFbmRlZBIQCghjb25zdW1lchgBIAEoBBIMCgRjb2RlGAIgASgJEg8KB21lc3NhZ2UYAyABKAkiRAoHU2V0dGxlZBIMCgRjYWxsGAEgASgEEisKB2JvdW5jZWQYAiADKAsyGi5mYW5mYXJlLnBlZXIudjEuT3BlcmF0aW9uIkkKCEJhY2tsb2dzEgwKBGNhbGwYASABKAQSLwoHcmVwb3J0cxgCIAMoCzIeLmZhbmZhcmUucGVlci52MS5CYWNrbG9nUmVwb3J0IsgDCg1CYWNrbG9nUmVwb3J0EhQKDHN1YnNjcmlwdGlvbhgBIAEoCRINCgV0b3BpYxgCIAEoCRIQCghtZXNzYWdlcxgDIAEoBBINCgVieXRlcxgEIAEoBBIcChRvdXRzdGFuZGluZ19tZXNzYWdlcxgFIAEoBBIiChVvbGRlc3RfdW5hY2tlZF9hZ2VfbXMYBiABKAFIAIgBARIRCgljb25zdW1lcnMYByABKA0SFgoOYXBwZW5kZWRfdG90YWwYCCABKAQSFwoPZGVsaXZlcmVkX3RvdGFsGAkgASgEEhMKC2Fja2VkX3RvdGFsGAogASgEEhkKEXJlZGVsaXZlcmVkX3RvdGFsGAsgASgEEiIKGmV4cGlyZWRfYnlfcmV0ZW50aW9uX3RvdGFsGAwgASgEEhcKD21lYXN1cmVfdGltZV9tcxgNIAEoARIgChhjb25zdW1lcnNfd2l0aG91dF9jcmVkaXQYDiABKA0SGAoQYmxvY2tlZF9tZXNzYWdlcxgPIAEoBBIYCgthY3RpdmVfa2V5cxgQIAEoDUgBiAEBQhgKFl9vbGRlc3RfdW5hY2tlZF9hZ2VfbXNCDgoMX2FjdGl2ZV9rZXlzIiQKDEZpcnN0TWVzc2FnZRIUCgxzdWJzY3JpcHRpb24YASABKAkinAEKCERyYWluaW5nEgwKBGNhbGwYASABKAQSNAoJY29uc3VtZXJzGAIgAygLMiEuZmFuZmFyZS5wZWVyLnYxLkRyYWluaW5nQ29uc3VtZXISDwoHc3RyZWFtcxgDIAEoDRIcChRvdXRzdGFuZGluZ19tZXNzYWdlcxgEIAEoBBIMCgRjb2RlGAUgASgJEg8KB21lc3NhZ2UYBiABKAkiagoQRHJhaW5pbmdDb25zdW1lchIRCgljbGllbnRfaWQYASABKAkSFAoMcGVlcl9hZGRyZXNzGAIgASgJEg8KB3N0cmVhbXMYAyABKA0SHAoUb3V0c3RhbmRpbmdfbWVzc2FnZXMYBCABKAQyTwoEUGVlchJHCgRMaW5rEhwuZmFuZmFyZS5wZWVyLnYxLkxpbmtSZXF1ZXN0Gh0uZmFuZmFyZS5wZWVyLnYxLkxpbmtSZXNwb25zZSgBMAFCPwoTZGV2LmZhbmZhcmUucGVlci52MVABWiZmYW5mYXJlLmRldi9hcGkvZmFuZmFyZS9wZWVyL3YxO3BlZXJ2MWIGcHJvdG8z");
 
 /**
  * What a relay had to say in one turn.
@@ -137,6 +137,12 @@ export type Request = Message<"fanfare.peer.v1.Request"> & {
      */
     value: WatchFirstMessages;
     case: "watchFirstMessages";
+  } | {
+    /**
+     * @generated from field: fanfare.peer.v1.DrainConsumers drain_consumers = 10;
+     */
+    value: DrainConsumers;
+    case: "drainConsumers";
   } | { case: undefined; value?: undefined };
 };
 
@@ -209,6 +215,13 @@ export type Attach = Message<"fanfare.peer.v1.Attach"> & {
    * @generated from field: uint32 hash = 4;
    */
   hash: number;
+
+  /**
+   * It has nothing of what waits for one with its hash (Detach.wait, a hand-over): that is given to others.
+   *
+   * @generated from field: bool fresh = 5;
+   */
+  fresh: boolean;
 };
 
 /**
@@ -246,6 +259,11 @@ export type Credit = Message<"fanfare.peer.v1.Credit"> & {
    * @generated from field: uint64 ack_deadline_ms = 5;
    */
   ackDeadlineMs: bigint;
+
+  /**
+   * @generated from field: bool draining = 6;
+   */
+  draining: boolean;
 };
 
 /**
@@ -382,9 +400,18 @@ export type Detach = Message<"fanfare.peer.v1.Detach"> & {
   consumer: bigint;
 
   /**
+   * The leases last until their deadline; without it they end.
+   *
    * @generated from field: bool keep_leases = 2;
    */
   keepLeases: boolean;
+
+  /**
+   * With keep_leases: the consumer that attaches with the same hash has them again.
+   *
+   * @generated from field: bool wait = 3;
+   */
+  wait: boolean;
 };
 
 /**
@@ -462,6 +489,43 @@ export const WatchFirstMessagesSchema: GenMessage<WatchFirstMessages> = /*@__PUR
   messageDesc(file_fanfare_peer_v1_peer, 13);
 
 /**
+ * @generated from message fanfare.peer.v1.DrainConsumers
+ */
+export type DrainConsumers = Message<"fanfare.peer.v1.DrainConsumers"> & {
+  /**
+   * @generated from field: uint64 call = 1;
+   */
+  call: bigint;
+
+  /**
+   * @generated from field: string subscription = 2;
+   */
+  subscription: string;
+
+  /**
+   * @generated from field: repeated string client_ids = 3;
+   */
+  clientIds: string[];
+
+  /**
+   * @generated from field: repeated string peer_addresses = 4;
+   */
+  peerAddresses: string[];
+
+  /**
+   * @generated from field: uint64 ttl_ms = 5;
+   */
+  ttlMs: bigint;
+};
+
+/**
+ * Describes the message fanfare.peer.v1.DrainConsumers.
+ * Use `create(DrainConsumersSchema)` to create a new message.
+ */
+export const DrainConsumersSchema: GenMessage<DrainConsumers> = /*@__PURE__*/
+  messageDesc(file_fanfare_peer_v1_peer, 14);
+
+/**
  * @generated from message fanfare.peer.v1.Answer
  */
 export type Answer = Message<"fanfare.peer.v1.Answer"> & {
@@ -534,6 +598,12 @@ export type Answer = Message<"fanfare.peer.v1.Answer"> & {
      */
     value: FirstMessage;
     case: "firstMessage";
+  } | {
+    /**
+     * @generated from field: fanfare.peer.v1.Draining draining = 12;
+     */
+    value: Draining;
+    case: "draining";
   } | { case: undefined; value?: undefined };
 };
 
@@ -542,7 +612,7 @@ export type Answer = Message<"fanfare.peer.v1.Answer"> & {
  * Use `create(AnswerSchema)` to create a new message.
  */
 export const AnswerSchema: GenMessage<Answer> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 14);
+  messageDesc(file_fanfare_peer_v1_peer, 15);
 
 /**
  * @generated from message fanfare.peer.v1.Published
@@ -569,7 +639,7 @@ export type Published = Message<"fanfare.peer.v1.Published"> & {
  * Use `create(PublishedSchema)` to create a new message.
  */
 export const PublishedSchema: GenMessage<Published> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 15);
+  messageDesc(file_fanfare_peer_v1_peer, 16);
 
 /**
  * @generated from message fanfare.peer.v1.Refused
@@ -598,7 +668,7 @@ export type Refused = Message<"fanfare.peer.v1.Refused"> & {
  * Use `create(RefusedSchema)` to create a new message.
  */
 export const RefusedSchema: GenMessage<Refused> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 16);
+  messageDesc(file_fanfare_peer_v1_peer, 17);
 
 /**
  * @generated from message fanfare.peer.v1.Chunk
@@ -652,7 +722,7 @@ export type Chunk = Message<"fanfare.peer.v1.Chunk"> & {
  * Use `create(ChunkSchema)` to create a new message.
  */
 export const ChunkSchema: GenMessage<Chunk> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 17);
+  messageDesc(file_fanfare_peer_v1_peer, 18);
 
 /**
  * @generated from message fanfare.peer.v1.Run
@@ -679,7 +749,7 @@ export type Run = Message<"fanfare.peer.v1.Run"> & {
  * Use `create(RunSchema)` to create a new message.
  */
 export const RunSchema: GenMessage<Run> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 18);
+  messageDesc(file_fanfare_peer_v1_peer, 19);
 
 /**
  * @generated from message fanfare.peer.v1.Deliver
@@ -718,7 +788,7 @@ export type Deliver = Message<"fanfare.peer.v1.Deliver"> & {
  * Use `create(DeliverSchema)` to create a new message.
  */
 export const DeliverSchema: GenMessage<Deliver> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 19);
+  messageDesc(file_fanfare_peer_v1_peer, 20);
 
 /**
  * @generated from message fanfare.peer.v1.Credited
@@ -745,7 +815,7 @@ export type Credited = Message<"fanfare.peer.v1.Credited"> & {
  * Use `create(CreditedSchema)` to create a new message.
  */
 export const CreditedSchema: GenMessage<Credited> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 20);
+  messageDesc(file_fanfare_peer_v1_peer, 21);
 
 /**
  * @generated from message fanfare.peer.v1.Wants
@@ -767,7 +837,7 @@ export type Wants = Message<"fanfare.peer.v1.Wants"> & {
  * Use `create(WantsSchema)` to create a new message.
  */
 export const WantsSchema: GenMessage<Wants> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 21);
+  messageDesc(file_fanfare_peer_v1_peer, 22);
 
 /**
  * @generated from message fanfare.peer.v1.Bounced
@@ -789,7 +859,7 @@ export type Bounced = Message<"fanfare.peer.v1.Bounced"> & {
  * Use `create(BouncedSchema)` to create a new message.
  */
 export const BouncedSchema: GenMessage<Bounced> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 22);
+  messageDesc(file_fanfare_peer_v1_peer, 23);
 
 /**
  * @generated from message fanfare.peer.v1.Ended
@@ -818,7 +888,7 @@ export type Ended = Message<"fanfare.peer.v1.Ended"> & {
  * Use `create(EndedSchema)` to create a new message.
  */
 export const EndedSchema: GenMessage<Ended> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 23);
+  messageDesc(file_fanfare_peer_v1_peer, 24);
 
 /**
  * @generated from message fanfare.peer.v1.Settled
@@ -840,7 +910,7 @@ export type Settled = Message<"fanfare.peer.v1.Settled"> & {
  * Use `create(SettledSchema)` to create a new message.
  */
 export const SettledSchema: GenMessage<Settled> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 24);
+  messageDesc(file_fanfare_peer_v1_peer, 25);
 
 /**
  * @generated from message fanfare.peer.v1.Backlogs
@@ -862,7 +932,7 @@ export type Backlogs = Message<"fanfare.peer.v1.Backlogs"> & {
  * Use `create(BacklogsSchema)` to create a new message.
  */
 export const BacklogsSchema: GenMessage<Backlogs> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 25);
+  messageDesc(file_fanfare_peer_v1_peer, 26);
 
 /**
  * As measured for the partitions that the owner has.
@@ -936,6 +1006,21 @@ export type BacklogReport = Message<"fanfare.peer.v1.BacklogReport"> & {
    * @generated from field: double measure_time_ms = 13;
    */
   measureTimeMs: number;
+
+  /**
+   * @generated from field: uint32 consumers_without_credit = 14;
+   */
+  consumersWithoutCredit: number;
+
+  /**
+   * @generated from field: uint64 blocked_messages = 15;
+   */
+  blockedMessages: bigint;
+
+  /**
+   * @generated from field: optional uint32 active_keys = 16;
+   */
+  activeKeys?: number | undefined;
 };
 
 /**
@@ -943,7 +1028,7 @@ export type BacklogReport = Message<"fanfare.peer.v1.BacklogReport"> & {
  * Use `create(BacklogReportSchema)` to create a new message.
  */
 export const BacklogReportSchema: GenMessage<BacklogReport> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 26);
+  messageDesc(file_fanfare_peer_v1_peer, 27);
 
 /**
  * @generated from message fanfare.peer.v1.FirstMessage
@@ -960,7 +1045,83 @@ export type FirstMessage = Message<"fanfare.peer.v1.FirstMessage"> & {
  * Use `create(FirstMessageSchema)` to create a new message.
  */
 export const FirstMessageSchema: GenMessage<FirstMessage> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 27);
+  messageDesc(file_fanfare_peer_v1_peer, 28);
+
+/**
+ * @generated from message fanfare.peer.v1.Draining
+ */
+export type Draining = Message<"fanfare.peer.v1.Draining"> & {
+  /**
+   * @generated from field: uint64 call = 1;
+   */
+  call: bigint;
+
+  /**
+   * @generated from field: repeated fanfare.peer.v1.DrainingConsumer consumers = 2;
+   */
+  consumers: DrainingConsumer[];
+
+  /**
+   * @generated from field: uint32 streams = 3;
+   */
+  streams: number;
+
+  /**
+   * @generated from field: uint64 outstanding_messages = 4;
+   */
+  outstandingMessages: bigint;
+
+  /**
+   * The name of a gRPC status code: it is not known what they hold. Empty: it is.
+   *
+   * @generated from field: string code = 5;
+   */
+  code: string;
+
+  /**
+   * @generated from field: string message = 6;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message fanfare.peer.v1.Draining.
+ * Use `create(DrainingSchema)` to create a new message.
+ */
+export const DrainingSchema: GenMessage<Draining> = /*@__PURE__*/
+  messageDesc(file_fanfare_peer_v1_peer, 29);
+
+/**
+ * @generated from message fanfare.peer.v1.DrainingConsumer
+ */
+export type DrainingConsumer = Message<"fanfare.peer.v1.DrainingConsumer"> & {
+  /**
+   * @generated from field: string client_id = 1;
+   */
+  clientId: string;
+
+  /**
+   * @generated from field: string peer_address = 2;
+   */
+  peerAddress: string;
+
+  /**
+   * @generated from field: uint32 streams = 3;
+   */
+  streams: number;
+
+  /**
+   * @generated from field: uint64 outstanding_messages = 4;
+   */
+  outstandingMessages: bigint;
+};
+
+/**
+ * Describes the message fanfare.peer.v1.DrainingConsumer.
+ * Use `create(DrainingConsumerSchema)` to create a new message.
+ */
+export const DrainingConsumerSchema: GenMessage<DrainingConsumer> = /*@__PURE__*/
+  messageDesc(file_fanfare_peer_v1_peer, 30);
 
 /**
  * @generated from service fanfare.peer.v1.Peer

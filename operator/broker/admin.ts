@@ -1,0 +1,103 @@
+// What the operator asks of a broker: the port, in full resource names. admin-client.ts is the real one; link.ts wraps it, so that
+// a broker that is away is asked seldom. Every method fails with a BrokerCallError.
+//
+// All calls are safe to repeat: a create that was done already is ALREADY_EXISTS, and the caller looks at what is there; an
+// update sets fields; a delete of nothing is done.
+import type { CreateSubscription, FoundSubscription, SubscriptionChange } from '../core/plan-subscription.ts';
+import type { CreateTopic, FoundTopic, TopicChange } from '../core/plan-topic.ts';
+import type { BacklogSample } from '../core/rates.ts';
+
+/** gRPC's code by name. `message` is the broker's, for people. */
+export class BrokerCallError extends Error {
+  override readonly name = 'BrokerCallError';
+  readonly code: string;
+  /** No broker was connected to. */
+  readonly notSent: boolean;
+
+  constructor(code: string, message: string, options: { cause?: unknown; notSent?: boolean } = {}) {
+    super(message, { cause: options.cause });
+    this.code = code;
+    this.notSent = options.notSent ?? false;
+  }
+
+  /** The broker is away, as opposed to having refused. */
+  get isAway(): boolean {
+    return this.code === 'UNAVAILABLE' || this.code === 'DEADLINE_EXCEEDED';
+  }
+}
+
+/** Everything that a project has. */
+export interface Listing {
+  readonly topics: readonly FoundTopic[];
+  readonly subscriptions: readonly FoundSubscription[];
+}
+
+/** How far behind one subscription is; see admin.proto. */
+export interface BacklogReport extends BacklogSample {
+  /** Full name. */
+  readonly subscription: string;
+  /** Where the broker says so. */
+  readonly consumersWithoutCredit?: number | undefined;
+  readonly blockedMessages?: number | undefined;
+  readonly activeKeys?: number | undefined;
+}
+
+export interface DrainRequest {
+  /** Full name. */
+  readonly subscription: string;
+  readonly clientIds: readonly string[];
+  /** IP addresses without ports. */
+  readonly peerAddresses: readonly string[];
+  /** How long brokers give them no new work unless this is repeated. 0, or nobody named: ends it at once. */
+  readonly ttlMs: number;
+}
+
+export interface DrainingConsumer {
+  readonly clientId: string;
+  readonly peerAddress: string;
+  readonly streams: number;
+  readonly outstandingMessages: number;
+}
+
+export interface BrokerAdmin {
+  /** Undefined: there is none. */
+  getTopic(name: string, signal: AbortSignal): Promise<FoundTopic | undefined>;
+  createTopic(name: string, settings: CreateTopic, signal: AbortSignal): Promise<FoundTopic>;
+  updateTopic(name: string, change: TopicChange, signal: AbortSignal): Promise<FoundTopic>;
+  /** With its messages and subscriptions. */
+  deleteTopic(name: string, signal: AbortSignal): Promise<void>;
+  getSubscription(name: string, signal: AbortSignal): Promise<FoundSubscription | undefined>;
+  createSubscription(
+    name: string,
+    settings: CreateSubscription,
+    signal: AbortSignal,
+  ): Promise<FoundSubscription>;
+  updateSubscription(
+    name: string,
+    change: SubscriptionChange,
+    signal: AbortSignal,
+  ): Promise<FoundSubscription>;
+  deleteSubscription(name: string, signal: AbortSignal): Promise<void>;
+  list(project: string, signal: AbortSignal): Promise<Listing>;
+  /** Of the named subscriptions, at most 1,000; those that don't exist are left out. */
+  getBacklog(
+    project: string,
+    names: readonly string[],
+    signal: AbortSignal,
+  ): Promise<readonly BacklogReport[]>;
+  /**
+   * At once, then at every interval (100 ms to 60 s), and within 100 ms when an idle subscription gets its first message. No
+   * names: all of the project, those made later too. Ends only by failing or by the signal.
+   */
+  watchBacklog(
+    project: string,
+    names: readonly string[],
+    intervalMs: number,
+    signal: AbortSignal,
+  ): AsyncIterable<readonly BacklogReport[]>;
+  /** Idempotent; to be repeated within the ttl. UNIMPLEMENTED by a broker that is older than it. */
+  drainConsumers(request: DrainRequest, signal: AbortSignal): Promise<readonly DrainingConsumer[]>;
+  /** Resolves once a broker has answered anything. */
+  reach(signal: AbortSignal): Promise<void>;
+  close(): void;
+}

@@ -1,0 +1,344 @@
+// Topic and Subscription, as far as they are alike: observe the resource and its object in the broker, plan, do one step, observe
+// again, until nothing is left to do. topic.ts and subscription.ts say what differs and write the status.
+//
+// Whatever step this process dies in, the next one begins by observing: a finalizer that is there is not added again, an object
+// that was made bears our mark.
+
+import { FINALIZER, type Metadata } from '../api/v1alpha1/group.ts';
+import type { Subscription } from '../api/v1alpha1/subscription.ts';
+import type { Topic } from '../api/v1alpha1/topic.ts';
+import { type BrokerAdmin, BrokerCallError } from '../broker/admin.ts';
+import type { Place } from '../broker/links.ts';
+import type { ProjectView } from '../broker/project-view.ts';
+import {
+  type Action,
+  type Comparison,
+  type DefinitionObserved,
+  type Failure,
+  type Gate,
+  type Plan,
+  planDefinition,
+  planFailure,
+} from '../core/plan-definition.ts';
+import { claimOf, type Owner, ownerOf } from '../core/plan-owner.ts';
+import type { KubeClient } from '../kube/client.ts';
+import { type KubeObject, NAMESPACES, type Resource } from '../kube/objects.ts';
+import { type ControllerContext, forceSyncOf, hasFanfare, isPaused, placeOf } from './context.ts';
+import type { Latest } from './latest.ts';
+
+export const ADOPT_ANNOTATION = 'fanfare.dev/adopt';
+
+export interface FoundObject {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** One of the two kinds, R its resource. */
+export interface DefinitionKind<R extends Topic | Subscription, Found extends FoundObject, Create, Change> {
+  readonly resource: Resource;
+  readonly client: KubeClient;
+  readonly latest: Latest<R>;
+  /** The name in the broker. */
+  nameOf(resource: R, project: string): string;
+  /** Others that might name the same object: those whose id is the same. */
+  candidates(resource: R): readonly R[];
+  gateOf(resource: R, project: string): { readonly gate: Gate; readonly topic?: string | undefined };
+  desired(
+    resource: R,
+    topic: string | undefined,
+    owner: Owner,
+  ): { readonly create: Create; readonly hash: string } | undefined;
+  compare(resource: R, topic: string | undefined, owner: Owner, found: Found): Comparison<Change>;
+  incarnationOf(found: Found): string;
+  find(view: ProjectView, name: string, fresh: boolean, signal: AbortSignal): Promise<Found | undefined>;
+  note(view: ProjectView, name: string, found: Found | undefined): void;
+  /** Messages that deleting it would lose. */
+  backlogOf(place: Place, name: string, signal: AbortSignal): Promise<number | undefined>;
+  create(admin: BrokerAdmin, name: string, settings: Create, signal: AbortSignal): Promise<Found>;
+  update(admin: BrokerAdmin, name: string, change: Change, signal: AbortSignal): Promise<Found>;
+  delete(admin: BrokerAdmin, name: string, signal: AbortSignal): Promise<void>;
+}
+
+export interface Settled<R, Found> {
+  /** As the last write returned it. */
+  readonly resource: R;
+  /** Undefined: there is no broker to be asked. */
+  readonly place: Place | undefined;
+  readonly name: string | undefined;
+  readonly found: Found | undefined;
+  readonly plan: Pick<Plan<unknown, unknown>, 'conditions' | 'paused' | 'inSync' | 'lookAgainMs'>;
+  readonly failure: Failure | undefined;
+  /** For status.applied. */
+  readonly applied: { readonly hash: string; readonly incarnation: string } | undefined;
+}
+
+/** Finalizer, broker, once more to see; a step that somebody else undoes at once is left for the next reconcile. */
+const MAX_STEPS = 6;
+
+/** Undefined: it is gone. Throws KubeErrors; what the broker refuses is in the result. */
+export async function settleDefinition<
+  R extends Topic | Subscription,
+  Found extends FoundObject,
+  Create,
+  Change,
+>(
+  ctx: ControllerContext,
+  kind: DefinitionKind<R, Found, Create, Change>,
+  first: R,
+  isForced: boolean,
+  signal: AbortSignal,
+): Promise<Settled<R, Found> | undefined> {
+  let resource = first;
+  let fresh = isForced || resource.metadata.deletionTimestamp !== undefined;
+  let failure: Failure | undefined;
+  for (let steps = 0; ; steps += 1) {
+    const seen = await observe(ctx, kind, resource, fresh, signal);
+    failure = seen.failure;
+    fresh = false;
+    const { observed, place, name, found } = seen;
+    const plan = planDefinition(observed);
+    const settled = (): Settled<R, Found> => ({
+      resource,
+      place,
+      name,
+      found,
+      plan,
+      failure,
+      applied:
+        plan.inSync && observed.desired !== undefined && observed.found !== undefined
+          ? { hash: observed.desired.hash, incarnation: observed.found.incarnation }
+          : undefined,
+    });
+    const { action } = plan;
+    if (failure !== undefined || action === undefined || steps >= MAX_STEPS) return settled();
+    try {
+      const next = await perform(ctx, kind, resource, action, place, name, signal);
+      if (next === undefined) return undefined;
+      resource = next;
+    } catch (error) {
+      if (!(error instanceof BrokerCallError) || signal.aborted) throw error;
+      // Somebody else was quicker, or we ourselves in a former life: see what is there.
+      if (isStale(error, action) && steps < MAX_STEPS) {
+        fresh = true;
+        continue;
+      }
+      failure = planFailure(error.code, error.message);
+      return settled();
+    }
+  }
+}
+
+interface Seen<Found, Create, Change> {
+  readonly observed: DefinitionObserved<Create, Change>;
+  readonly place: Place | undefined;
+  readonly name: string | undefined;
+  readonly found: Found | undefined;
+  readonly failure: Failure | undefined;
+}
+
+async function observe<R extends Topic | Subscription, Found extends FoundObject, Create, Change>(
+  ctx: ControllerContext,
+  kind: DefinitionKind<R, Found, Create, Change>,
+  resource: R,
+  fresh: boolean,
+  signal: AbortSignal,
+): Promise<Seen<Found, Create, Change>> {
+  const { metadata, spec, status } = resource;
+  const deleting = metadata.deletionTimestamp !== undefined;
+  const { namespace } = metadata;
+  const connected = hasFanfare(ctx, namespace, spec.connectionRef.name);
+  const connection = () => ctx.links.observe(namespace, spec.connectionRef.name, connected, deleting);
+  const place = placeOf(ctx, resource);
+  const name = place && kind.nameOf(resource, place.project);
+  const base = {
+    metadata,
+    spec,
+    paused: isPaused(resource),
+    applied: status?.applied,
+    namespaceEnds: deleting && hasFinalizer(resource) && (await namespaceEnds(ctx, namespace, signal)),
+    finalizers: ctx.finalizers,
+    finalizerTimeoutMs: ctx.finalizerTimeoutMs,
+    nowMs: ctx.clock.nowMs(),
+    claim: { kind: 'free' } as const,
+    gate: { kind: 'open' } as const,
+    desired: undefined,
+    found: undefined,
+    backlog: undefined,
+  };
+  const nothing = (failure?: Failure): Seen<Found, Create, Change> => ({
+    observed: { ...base, connection: connection() },
+    place,
+    name,
+    found: undefined,
+    failure,
+  });
+  const asks = deleting ? hasFinalizer(resource) && spec.deletionPolicy !== 'Retain' : !base.paused;
+  if (!asks || place === undefined || name === undefined || connection().kind !== 'ready') return nothing();
+  try {
+    const view = place.link.view(place.project);
+    const found = await kind.find(view, name, fresh, signal);
+    const cluster = await ctx.clusterId(signal);
+    const owner = ownerOf(cluster, metadata);
+    const { gate, topic } = kind.gateOf(resource, place.project);
+    const ofBroker = {
+      claim: claimOf({
+        self: metadata,
+        cluster,
+        rivals: rivalsOf(ctx, kind, resource, place, name),
+        labels: found?.labels,
+        resourceOf: (at, id): Metadata | 'unseen' | undefined =>
+          ctx.watches(at) ? kind.latest.get(`${at}/${id}`)?.metadata : 'unseen',
+        adopt: metadata.annotations?.[ADOPT_ANNOTATION] === 'true',
+      }),
+      gate,
+      desired: kind.desired(resource, topic, owner),
+      found: found && {
+        incarnation: kind.incarnationOf(found),
+        comparison: kind.compare(resource, topic, owner, found),
+      },
+      backlog:
+        deleting && spec.deletionPolicy === 'DeleteIfEmpty' && found !== undefined
+          ? await kind.backlogOf(place, name, signal)
+          : undefined,
+    };
+    return {
+      observed: { ...base, ...ofBroker, connection: connection() },
+      place,
+      name,
+      found,
+      failure: undefined,
+    };
+  } catch (error) {
+    if (!(error instanceof BrokerCallError) || signal.aborted) throw error;
+    // Away: the link knows it by now, and the plan says so.
+    return nothing(error.isAway ? undefined : planFailure(error.code, error.message));
+  }
+}
+
+/** Living resources that name the same object of the same broker. */
+function rivalsOf<R extends Topic | Subscription, Found extends FoundObject, Create, Change>(
+  ctx: ControllerContext,
+  kind: DefinitionKind<R, Found, Create, Change>,
+  resource: R,
+  { link }: Place,
+  name: string,
+): Metadata[] {
+  return kind
+    .candidates(resource)
+    .filter((other) => {
+      if (other.metadata.uid === resource.metadata.uid) return false;
+      if (other.spec.managementPolicy === 'ObserveOnly') return false;
+      // One that goes without touching the broker has let go already.
+      if (other.metadata.deletionTimestamp !== undefined && !hasFinalizer(other)) return false;
+      const theirs = placeOf(ctx, other);
+      return theirs?.link.address === link.address && kind.nameOf(other, theirs.project) === name;
+    })
+    .map(({ metadata }) => metadata);
+}
+
+async function perform<R extends Topic | Subscription, Found extends FoundObject, Create, Change>(
+  ctx: ControllerContext,
+  kind: DefinitionKind<R, Found, Create, Change>,
+  resource: R,
+  action: Action<Create, Change>,
+  place: Place | undefined,
+  name: string | undefined,
+  signal: AbortSignal,
+): Promise<R | undefined> {
+  const tell = (type: 'Normal' | 'Warning', reason: string, note: string): void =>
+    ctx.events.record(resource, { type, reason, action: 'Reconcile', note });
+  switch (action.kind) {
+    case 'addFinalizer':
+      return kind.latest.note(await kind.client.addFinalizer(kind.resource, resource, FINALIZER, signal));
+    case 'removeFinalizer': {
+      if (action.left !== undefined) leftBehind(ctx, resource, action.left, tell);
+      const rest = await kind.client.removeFinalizer(kind.resource, resource, FINALIZER, signal);
+      if (rest === undefined || resource.metadata.deletionTimestamp !== undefined) return undefined;
+      return kind.latest.note(rest);
+    }
+  }
+  // The plan has no such steps without a connection.
+  if (place === undefined || name === undefined) return undefined;
+  const { admin } = place.link;
+  const view = place.link.view(place.project);
+  switch (action.kind) {
+    case 'create': {
+      kind.note(view, name, await kind.create(admin, name, action.settings, signal));
+      if (action.again)
+        tell('Warning', 'Recreated', `${name} was not in the broker any more and was made anew, empty`);
+      else tell('Normal', 'Created', `made ${name}`);
+      return resource;
+    }
+    case 'update': {
+      kind.note(view, name, await kind.update(admin, name, action.change, signal));
+      const what = Object.keys(action.change as object).join(', ');
+      tell(action.why === 'DriftRepaired' ? 'Warning' : 'Normal', action.why, `set ${what} of ${name}`);
+      return resource;
+    }
+    case 'delete': {
+      await kind.delete(admin, name, signal);
+      kind.note(view, name, undefined);
+      tell('Normal', 'Deleted', `deleted ${name}`);
+      return resource;
+    }
+  }
+}
+
+function leftBehind(
+  ctx: ControllerContext,
+  { kind, metadata }: KubeObject,
+  why: string,
+  tell: (type: 'Warning', reason: string, note: string) => void,
+): void {
+  ctx.metrics
+    .counter(
+      'fanfare_operator_left_behind_total',
+      'Objects left in a broker though they should have been deleted.',
+      ['kind'],
+    )
+    .add([kind]);
+  ctx.logger.warn(
+    { kind, namespace: metadata.namespace, name: metadata.name, reason: why },
+    'left behind in the broker',
+  );
+  tell('Warning', 'LeftBehind', `it stays in the broker: ${why}`);
+}
+
+/** The view was older than the broker. */
+function isStale({ code }: BrokerCallError, action: Action<unknown, unknown>): boolean {
+  if (code === 'ALREADY_EXISTS') return action.kind === 'create';
+  return code === 'NOT_FOUND' && action.kind === 'update';
+}
+
+function hasFinalizer({ metadata }: KubeObject): boolean {
+  return (metadata.finalizers ?? []).includes(FINALIZER);
+}
+
+interface Namespace extends KubeObject {
+  readonly status?: { readonly phase?: string };
+}
+
+/** Asked only for what is being deleted. Without the right to ask nothing ends by itself. */
+async function namespaceEnds(ctx: ControllerContext, name: string, signal: AbortSignal): Promise<boolean> {
+  const found = await ctx.client('topic').get<Namespace>(NAMESPACES, { name }, signal);
+  return found === undefined || found.metadata.deletionTimestamp !== undefined;
+}
+
+/** Whether somebody asked for a look at the broker itself since the last one. */
+export class ForcedSyncs {
+  readonly #seen = new Map<string, string | undefined>();
+
+  /** True once for each new value; not for one that was there at the start, since everything is looked at then. */
+  take(resource: KubeObject): boolean {
+    const uid = resource.metadata.uid ?? '';
+    const now = forceSyncOf(resource);
+    const known = this.#seen.has(uid);
+    const isNew = this.#seen.get(uid) !== now;
+    this.#seen.set(uid, now);
+    return known && isNew && now !== undefined;
+  }
+
+  forget(uid: string): void {
+    this.#seen.delete(uid);
+  }
+}

@@ -1,0 +1,115 @@
+// The Topic controller: what settleDefinition() needs to know of topics, and the status. Made by assemble.ts.
+import { FINALIZER } from '../api/v1alpha1/group.ts';
+import { TOPICS, type Topic, type TopicStatus } from '../api/v1alpha1/topic.ts';
+import {
+  type CreateTopic,
+  compareTopic,
+  desiredTopic,
+  type FoundTopic,
+  type TopicChange,
+  topicId,
+  topicName,
+} from '../core/plan-topic.ts';
+import { done, gone, type Result, requeueAfter, retry } from '../kube/controller.ts';
+import { type ControllerContext, resourceOf } from './context.ts';
+import { type DefinitionKind, ForcedSyncs, type Settled, settleDefinition } from './definition.ts';
+import { mergedConditions } from './status-writer.ts';
+
+export const TOPIC_RESOURCE = resourceOf(TOPICS);
+
+export function createTopicReconciler(
+  ctx: ControllerContext,
+): (key: string, signal: AbortSignal) => Promise<Result> {
+  const kind = topicKind(ctx);
+  const forced = new ForcedSyncs();
+  return async (key, signal) => {
+    const topic = ctx.latestTopics.get(key);
+    if (topic === undefined) return gone;
+    if (isGoing(topic)) return done;
+    const settled = await settleDefinition(ctx, kind, topic, forced.take(topic), signal);
+    if (settled === undefined) {
+      forced.forget(topic.metadata.uid);
+      ctx.status.forget(topic.metadata.uid);
+      return gone;
+    }
+    const status = await topicStatus(ctx, settled);
+    const written = await ctx.status.write(kind.client, kind.resource, settled.resource, status, signal);
+    ctx.latestTopics.note(written);
+    return resultOf(settled);
+  };
+}
+
+/** Shared with subscription.ts. */
+export function resultOf({ plan, failure }: Settled<unknown, unknown>): Result {
+  if (failure?.retry) return retry(failure.conditions[0]?.message ?? 'the broker refuses');
+  return plan.lookAgainMs === undefined ? done : requeueAfter(plan.lookAgainMs, 'high');
+}
+
+/** Deleted, and only others' finalizers are left: ours to do is nothing. */
+export function isGoing({ metadata }: Topic | { metadata: Topic['metadata'] }): boolean {
+  return metadata.deletionTimestamp !== undefined && !(metadata.finalizers ?? []).includes(FINALIZER);
+}
+
+async function topicStatus(
+  ctx: ControllerContext,
+  { resource, found, name, place, plan, failure, applied }: Settled<Topic, FoundTopic>,
+): Promise<TopicStatus> {
+  const before = resource.status;
+  const changes = failure?.conditions ?? plan.conditions;
+  const subscriptions =
+    found === undefined || place === undefined
+      ? undefined
+      : (await place.link.view(place.project).subscriptionsOf(found.name)).length;
+  return {
+    observedGeneration: resource.metadata.generation,
+    conditions: mergedConditions(resource, changes, plan.paused, ctx.clock.nowMs()),
+    name: name ?? before?.name,
+    applied: applied ?? before?.applied,
+    partitions: found?.partitions ?? before?.partitions,
+    subscriptions: subscriptions ?? before?.subscriptions,
+    backlog: found === undefined ? before?.backlog : largestBacklog(ctx, resource),
+  };
+}
+
+/** Of its Subscriptions, as far as any was heard of. */
+function largestBacklog(
+  { subscriptions, backlog }: ControllerContext,
+  { metadata }: Topic,
+): number | undefined {
+  const heard = subscriptions
+    .byIndex('topic', `${metadata.namespace}/${metadata.name}`)
+    .map((each) => backlog.get(`${each.metadata.namespace}/${each.metadata.name}`)?.report.messages)
+    .filter((messages) => messages !== undefined);
+  return heard.length === 0 ? undefined : Math.max(...heard);
+}
+
+function topicKind(ctx: ControllerContext): DefinitionKind<Topic, FoundTopic, CreateTopic, TopicChange> {
+  return {
+    resource: TOPIC_RESOURCE,
+    client: ctx.client('topic'),
+    latest: ctx.latestTopics,
+    nameOf: (topic, project) => topicName(project, topic),
+    candidates: (topic) => ctx.topics.byIndex('id', topicId(topic)),
+    gateOf: () => ({ gate: { kind: 'open' } }),
+    desired: ({ spec }, _, owner) => desiredTopic(spec, owner),
+    compare: ({ spec }, _, owner, found) => compareTopic(spec, owner, found),
+    incarnationOf: ({ logEpoch }) => String(logEpoch),
+    find: (view, name, fresh, signal) => view.topic(name, fresh, signal),
+    note: (view, name, found) => view.noteTopic(name, found),
+    async backlogOf({ link, project }, name, signal) {
+      const view = link.view(project);
+      const names = (await view.subscriptionsOf(name)).filter((each) =>
+        each.startsWith(`projects/${project}/`),
+      );
+      let sum = 0;
+      for (let at = 0; at < names.length; at += 1_000) {
+        const reports = await link.admin.getBacklog(project, names.slice(at, at + 1_000), signal);
+        for (const { messages } of reports) sum += messages;
+      }
+      return sum;
+    },
+    create: (admin, name, settings, signal) => admin.createTopic(name, settings, signal),
+    update: (admin, name, change, signal) => admin.updateTopic(name, change, signal),
+    delete: (admin, name, signal) => admin.deleteTopic(name, signal),
+  };
+}

@@ -1,0 +1,75 @@
+// Consumers that get no new work because they will be stopped: who is meant, and what they still hold. Plain data for
+// engine/draining-consumers, the peers and adapters/grpc/admin.
+
+/** By what a consumer can be named. */
+export interface ConsumerOrigin {
+  /** Empty: it gave none, or it pulls. */
+  readonly clientId: string;
+  /** The IP address that it connects from, in canonical form. Empty: not known. */
+  readonly peerAddress: string;
+}
+
+export const UNKNOWN_ORIGIN: ConsumerOrigin = { clientId: '', peerAddress: '' };
+
+/** A consumer whose stream ends here, when it opens. */
+export interface OpeningConsumer {
+  readonly origin: ConsumerOrigin;
+  /** It begins without being given anything. */
+  readonly draining: boolean;
+  /** It has nothing of what its like had before; see DeliveryEvent. */
+  readonly fresh: boolean;
+}
+
+export interface DrainRequest {
+  /** Full name. */
+  readonly subscription: string;
+  readonly clientIds: readonly string[];
+  /** In canonical form. */
+  readonly peerAddresses: readonly string[];
+  /** 0: it ends at once. */
+  readonly ttlMs: number;
+}
+
+export interface DrainingConsumer extends ConsumerOrigin {
+  readonly streams: number;
+  readonly outstandingMessages: number;
+}
+
+export interface DrainReport {
+  /** Most outstanding first; at most MAX_LISTED. */
+  readonly consumers: readonly DrainingConsumer[];
+  /** Over all of them, listed or not. */
+  readonly streams: number;
+  readonly outstandingMessages: number;
+}
+
+/** Consumers in a report. */
+export const MAX_LISTED = 1_000;
+
+export const NOTHING_DRAINS: DrainReport = { consumers: [], streams: 0, outstandingMessages: 0 };
+
+/** One report of several brokers', or of single streams: the same consumer is listed once. */
+export function mergeDrainReports(reports: readonly DrainReport[]): DrainReport {
+  const merged = new Map<string, DrainingConsumer>();
+  let streams = 0;
+  let outstandingMessages = 0;
+  for (const report of reports) {
+    streams += report.streams;
+    outstandingMessages += report.outstandingMessages;
+    for (const consumer of report.consumers) {
+      const key = JSON.stringify([consumer.clientId, consumer.peerAddress]);
+      const other = merged.get(key);
+      merged.set(key, other === undefined ? consumer : sum(other, consumer));
+    }
+  }
+  const consumers = [...merged.values()].sort((a, b) => b.outstandingMessages - a.outstandingMessages);
+  return { consumers: consumers.slice(0, MAX_LISTED), streams, outstandingMessages };
+}
+
+function sum(a: DrainingConsumer, b: DrainingConsumer): DrainingConsumer {
+  return {
+    ...a,
+    streams: a.streams + b.streams,
+    outstandingMessages: a.outstandingMessages + b.outstandingMessages,
+  };
+}

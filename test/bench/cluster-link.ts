@@ -1,0 +1,92 @@
+// What crosses between two brokers when 64 subscriptions wait behind one relay: each chunk once, so not much more than what was
+// published. Counted on the wire, TLS and HTTP/2 included, by a proxy before the owner. Run by main.ts.
+import { startCluster } from '../support/cluster.ts';
+import { startRedis } from '../support/redis.ts';
+import { certsOf, define, ownerOf, REDIS_ARGS } from './cluster-rig.ts';
+import { measure, rounded } from './measure.ts';
+
+export interface LinkResult {
+  readonly case: string;
+  readonly subscriptions: number;
+  readonly messageBytes: number;
+  readonly messages: number;
+  /** Until every subscription had them all. */
+  readonly seconds: number;
+  readonly deliveriesPerS: number;
+  /** Both directions: chunks one way; acks, credit and heartbeats the other. */
+  readonly linkMb: number;
+  /** Payload is the data of the messages, without ids and times. */
+  readonly linkToPayload: number;
+  /** Of that, towards the owner. */
+  readonly backToPayload: number;
+  /** Frames are what a subscriber gets: the payload with ids and times. */
+  readonly linkToFrames: number;
+}
+
+export interface LinkLoad {
+  readonly messageBytes: number;
+  readonly messages: number;
+  /** A second; 0: as fast as it goes, which is more than the relay can send on, so that subscriptions fall behind. */
+  readonly rate: number;
+}
+
+const SUBSCRIPTIONS = 64;
+/** Bytes between the brokers are at most so many times the payload. */
+const MAX_LINK_TO_PAYLOAD = 1.2;
+/** In messages below this ids and times alone are nearly a fifth: what crosses is held against the frames. */
+const SMALL_BYTES = 1024;
+
+/** Rejects if more crosses than is allowed. */
+export async function runClusterLink({ messageBytes, messages, rate }: LinkLoad): Promise<LinkResult> {
+  const consumers = Array.from({ length: SUBSCRIPTIONS }, (_, i) => `bench-${i}`);
+  await using redis = await startRedis({ args: REDIS_ARGS });
+  await using cluster = await startCluster({ redis: redis.address, proxies: true });
+  await using client = cluster.client(0);
+  await define(client, { topic: 'bench', subscriptions: consumers });
+  const owner = await ownerOf(cluster, 'bench');
+  const { bytes } = cluster.brokers[owner]!.peerProxy!;
+  const edges: { toServer: number; toClient: number }[] = [];
+  const { delivered, deliveredBytes, seconds } = await measure(
+    {
+      address: cluster.brokers[(owner + 1) % cluster.brokers.length]!.address,
+      // Else what is published crosses as well, the other way.
+      publisherAddress: cluster.brokers[owner]!.address,
+      certs: certsOf(cluster),
+      topic: 'bench',
+      consumers,
+      connections: 'shared',
+      messageBytes,
+      rate,
+      keys: 0,
+      outstandingMessages: 20_000,
+      publishCount: messages,
+      untilDelivered: true,
+      seconds: 0,
+      warmupSeconds: 0,
+    },
+    [],
+    () => edges.push({ ...bytes }),
+  );
+  const forth = edges[1]!.toClient - edges[0]!.toClient;
+  const back = edges[1]!.toServer - edges[0]!.toServer;
+  const payload = messages * messageBytes;
+  const result = {
+    case: 'cluster-link',
+    subscriptions: SUBSCRIPTIONS,
+    messageBytes,
+    messages,
+    seconds: rounded(seconds),
+    deliveriesPerS: Math.round(delivered / seconds),
+    linkMb: rounded((forth + back) / 1e6),
+    linkToPayload: rounded((forth + back) / payload),
+    backToPayload: rounded(back / payload),
+    linkToFrames: rounded((forth + back) / (deliveredBytes / SUBSCRIPTIONS)),
+  };
+  const ratio = messageBytes < SMALL_BYTES ? result.linkToFrames : result.linkToPayload;
+  if (ratio > MAX_LINK_TO_PAYLOAD) {
+    throw new Error(
+      `${ratio} times the payload crossed between the brokers, at most ${MAX_LINK_TO_PAYLOAD} is allowed: ${JSON.stringify(result)}`,
+    );
+  }
+  return result;
+}

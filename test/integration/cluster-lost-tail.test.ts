@@ -1,0 +1,98 @@
+// A failover of Redis that loses its last writes, under load on a real cluster: replication to the replica stops, publishes go
+// on and are acknowledged, the master is killed, the replica takes over. The owners live, so nothing that was acknowledged is
+// lost: they append what the new master lacks again, and say so.
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { type Cluster, startCluster } from '../support/cluster.ts';
+import { ClusterLoad } from '../support/cluster-load.ts';
+import { type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
+import { startRedis, TEST_HOST, type TestRedis, until } from '../support/redis.ts';
+
+const PARTITIONS = 12;
+const ALL = [...Array(PARTITIONS).keys()];
+const LOAD = { partitions: PARTITIONS, subscriptions: 4, keys: 100, rate: 300, late: true };
+const RESUME_MS = 30_000;
+/** Acknowledged by the master alone. */
+const UNREPLICATED = 400;
+const APPENDED_AGAIN = /the store had lost the end of the log: appended again from memory/;
+const FENCED = /stopped serving until there is a lease again/;
+
+let parts: AsyncDisposableStack;
+beforeEach(() => {
+  parts = new AsyncDisposableStack();
+});
+afterEach(() => parts.disposeAsync());
+
+async function startLoad(cluster: Cluster, topic: string): Promise<ClusterLoad> {
+  const client = parts.use(cluster.client('all'));
+  const load = parts.use(new ClusterLoad(client, { topic, ...LOAD }));
+  await load.start();
+  await load.resumed(ALL, performance.now(), RESUME_MS);
+  await cluster.settled();
+  return load;
+}
+
+async function publishMore(load: ClusterLoad): Promise<void> {
+  const enough = load.published + UNREPLICATED;
+  await until('more is published', async () => load.published >= enough);
+}
+
+/** Everything goes on, nothing is lost, and some broker has said what it did. */
+async function expectRestored(cluster: Cluster, load: ClusterLoad, sinceMs: number): Promise<void> {
+  await load.resumed(ALL, performance.now(), RESUME_MS);
+  await cluster.settled();
+  const report = await load.finish(30_000);
+  const said = cluster.brokers
+    .flatMap((_, i) => cluster.logs(i))
+    .filter(({ msg, time }) => APPENDED_AGAIN.test(msg) && Date.parse(String(time)) >= sinceMs);
+  const restored = said.reduce((sum, { messages }) => sum + Number(messages), 0);
+  console.log(`${restored} messages of ${said.length} partitions appended again; ${JSON.stringify(report)}`);
+  expect(report).toMatchObject({ lost: 0, misordered: 0, clientErrors: 0, faults: [] });
+  expect(restored).toBeGreaterThan(UNREPLICATED / 2);
+}
+
+interface ByHand {
+  readonly cluster: Cluster;
+  readonly master: TestRedis;
+  readonly replica: TestRedis;
+  /** Between the two. */
+  readonly replication: FaultProxy;
+  /** All brokers go to the replica from now on. */
+  moveTo(replica: TestRedis): void;
+}
+
+async function startByHand(): Promise<ByHand> {
+  const master = parts.use(await startRedis());
+  const replica = parts.use(await startRedis());
+  const replication = parts.use(await startFaultProxy(master.address));
+  await replica.command('REPLICAOF', TEST_HOST, replication.port);
+  await until('the replica follows', async () => (await replica.info('master_link_status')) === 'up');
+  const cluster = parts.use(await startCluster({ redis: master.address, proxies: true }));
+  const proxies = cluster.brokers.map(({ storeProxy }) => storeProxy!);
+  const moveTo = ({ address }: TestRedis): void => {
+    for (const proxy of proxies) {
+      proxy.target = address;
+      proxy.heal();
+      proxy.cut();
+    }
+  };
+  return { cluster, master, replica, replication, moveTo };
+}
+
+for (const { how, outlastsLease } of [
+  { how: 'at once', outlastsLease: false },
+  { how: 'after all leases have ended', outlastsLease: true },
+]) {
+  test(`a replica that takes over ${how} gets what it had not received`, { timeout: 120_000 }, async () => {
+    const { cluster, master, replica, replication, moveTo } = await startByHand();
+    const load = await startLoad(cluster, 'by-hand');
+    replication.set('toClient', { holds: true });
+    await publishMore(load);
+    const sinceMs = Date.now();
+    await master.kill();
+    if (outlastsLease) for (const i of cluster.brokers.keys()) await cluster.logged(i, FENCED, sinceMs);
+    replication.cut();
+    await replica.promote();
+    moveTo(replica);
+    await expectRestored(cluster, load, sinceMs);
+  });
+}

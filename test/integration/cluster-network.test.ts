@@ -1,0 +1,220 @@
+// Networks that fail between brokers and Redis and between brokers, under load: three real processes over a real Redis, each
+// behind fault proxies of its own. After every fault: nothing acknowledged is lost, nothing is out of order within its key, no
+// client has seen an error, delivery goes on, and the log says what happened.
+//
+// What the seed decides: which broker a fault hits, and the order of the faults. CLUSTER_SEED=… repeats a run.
+import { expect, test } from 'vitest';
+import type { Client } from '../../services/client/client.ts';
+import { type Cluster, startCluster } from '../support/cluster.ts';
+import { ClusterLoad } from '../support/cluster-load.ts';
+import type { FaultProxy } from '../support/fault-proxy.ts';
+import { seededRandom } from '../support/random.ts';
+
+const SEED = Number(process.env.CLUSTER_SEED ?? Date.now() % 1_000_000);
+const PARTITIONS = 12;
+const ALL = [...Array(PARTITIONS).keys()];
+const LOAD = { partitions: PARTITIONS, subscriptions: 8, keys: 200, rate: 300, late: true };
+const RESUME_MS = 15_000;
+/** How long a fault goes on after it was noticed everywhere: longer than a lease. */
+const BEYOND_MS = 2_500;
+
+const FENCED = /stopped serving until there is a lease again/;
+const UNREACHABLE = /Redis cannot be reached: check that it runs/;
+const SLOW = /Redis does not answer in time: look for slow commands/;
+const WORKS_AGAIN = /Redis works again/;
+const HEARTBEATS_AGAIN = /the store answers heartbeats again/;
+const LINK_CLOSED = /a link to a broker closed/;
+const LINK_SILENT = /a link to a broker closed no answer for/;
+const LINKED = /linked to a broker/;
+const RELAY_SILENT = /ended the link of a relay nothing was heard of it/;
+
+interface Fault {
+  readonly name: string;
+  begin(proxy: FaultProxy): void;
+  /** What happens while it lasts: delivery goes on; the partitions become others'; what it concerns waits for its end. */
+  readonly meanwhile: 'goes on' | 'others take over' | 'waits';
+  /** What the log of the broker says while it lasts. */
+  readonly says: readonly RegExp[];
+  /** And that of the broker at the other end. */
+  readonly saysOther?: readonly RegExp[];
+}
+
+const cut = (proxy: FaultProxy): void => {
+  proxy.refuse(true);
+  proxy.cut();
+};
+const reset = (proxy: FaultProxy): void => proxy.cut();
+const slow = (proxy: FaultProxy): void => proxy.set('both', { delayMs: 300 });
+const holdBoth = (proxy: FaultProxy): void => proxy.set('both', { holds: true });
+const holdToServer = (proxy: FaultProxy): void => proxy.set('toServer', { holds: true });
+const holdToClient = (proxy: FaultProxy): void => proxy.set('toClient', { holds: true });
+
+const STORE_CUT: Fault = {
+  name: 'cut',
+  begin: cut,
+  meanwhile: 'others take over',
+  says: [UNREACHABLE, FENCED],
+};
+const STORE_HALF_OPEN: Fault = {
+  name: 'half-open',
+  begin: holdBoth,
+  meanwhile: 'others take over',
+  says: [SLOW, FENCED],
+};
+const STORE_FAULTS: readonly Fault[] = [
+  STORE_CUT,
+  STORE_HALF_OPEN,
+  { name: 'reset once', begin: reset, meanwhile: 'goes on', says: [UNREACHABLE] },
+  { name: '300 ms slower', begin: slow, meanwhile: 'goes on', says: [SLOW] },
+  { name: 'nothing to Redis', begin: holdToServer, meanwhile: 'others take over', says: [SLOW, FENCED] },
+  // Its heartbeats arrive, so Redis takes it for alive; it serves nothing, since it does not know.
+  { name: 'nothing from Redis', begin: holdToClient, meanwhile: 'waits', says: [SLOW, FENCED] },
+];
+
+/** Both brokers hold their leases, so the owner keeps its partitions. The first is the relay's log, the other the owner's. */
+const LINK_FAULTS: readonly Fault[] = [
+  { name: 'cut', begin: cut, meanwhile: 'waits', says: [LINK_CLOSED] },
+  { name: 'reset once', begin: reset, meanwhile: 'goes on', says: [LINK_CLOSED, LINKED] },
+  { name: '300 ms slower', begin: slow, meanwhile: 'goes on', says: [] },
+  {
+    name: 'half-open',
+    begin: holdBoth,
+    meanwhile: 'waits',
+    says: [LINK_SILENT],
+    saysOther: [RELAY_SILENT],
+  },
+  {
+    name: 'nothing to the owner',
+    begin: holdToServer,
+    meanwhile: 'waits',
+    says: [LINK_SILENT],
+    saysOther: [RELAY_SILENT],
+  },
+  { name: 'nothing from the owner', begin: holdToClient, meanwhile: 'waits', says: [LINK_SILENT] },
+];
+
+test('between a broker and Redis: others take over, and it comes back', { timeout: 240_000 }, async () => {
+  const random = seededRandom(SEED);
+  await using cluster = await startCluster({ proxies: true });
+  await using client = cluster.client('all');
+  await using load = await startLoad(client, 'store-paths');
+  /** By broker: since when it is to have said that its last fault is over. */
+  const lastMs = new Map<number, number>();
+  let victim = Math.floor(random() * 3);
+  for (const fault of shuffled(STORE_FAULTS, random)) {
+    // Not the same one twice in a row: what it says of the last fault takes 2 s to be over.
+    victim = (victim + 1 + Math.floor(random() * 2)) % 3;
+    const seenBy = (victim + 1) % 3;
+    const { name, storeProxy } = cluster.brokers[victim]!;
+    await cluster.settled();
+    if (lastMs.has(victim)) await cluster.logged(victim, WORKS_AGAIN, lastMs.get(victim)!);
+    const fromMs = performance.now();
+    const sinceMs = Date.now();
+    lastMs.set(victim, sinceMs);
+    fault.begin(storeProxy!);
+    if (fault.meanwhile === 'goes on') await load.resumed(ALL, fromMs, RESUME_MS);
+    for (const line of fault.says) await cluster.logged(victim, line, sinceMs);
+    if (fault.meanwhile === 'others take over') {
+      await cluster.until(({ partitions }) => partitions.every(({ owner }) => owner !== name), seenBy);
+    }
+    await goesOn(load, () => storeProxy!.heal(), `${fault.name}, ${name} and Redis`);
+    if (fault.says.includes(FENCED)) await cluster.logged(victim, HEARTBEATS_AGAIN, sinceMs);
+  }
+  await cluster.settled();
+  await expectClean(load);
+});
+
+test('between all brokers and Redis for longer than a lease: all stop serving, and go on afterwards', {
+  timeout: 180_000,
+}, async () => {
+  await using cluster = await startCluster({ proxies: true });
+  await using client = cluster.client('all');
+  await using load = await startLoad(client, 'all-store-paths');
+  const proxies = cluster.brokers.map(({ storeProxy }) => storeProxy!);
+  for (const { name, begin, says } of [STORE_CUT, STORE_HALF_OPEN]) {
+    await cluster.settled();
+    const sinceMs = Date.now();
+    for (const proxy of proxies) begin(proxy);
+    for (const i of proxies.keys()) for (const line of says) await cluster.logged(i, line, sinceMs);
+    await lasts(BEYOND_MS);
+    const heal = (): void => {
+      for (const proxy of proxies) proxy.heal();
+    };
+    await goesOn(load, heal, `${name}, all brokers and Redis`);
+    for (const i of proxies.keys()) {
+      await cluster.logged(i, HEARTBEATS_AGAIN, sinceMs);
+      await cluster.logged(i, WORKS_AGAIN, sinceMs);
+    }
+  }
+  await cluster.settled();
+  await expectClean(load);
+});
+
+test('between two brokers: what the owner has waits for the network, then goes on', {
+  timeout: 240_000,
+}, async () => {
+  const random = seededRandom(SEED);
+  await using cluster = await startCluster({ proxies: true });
+  // All through one broker: the way to what the others own leads over its links to them.
+  const relay = Math.floor(random() * 3);
+  await using client = cluster.client(relay);
+  await using load = await startLoad(client, 'links');
+  for (const fault of shuffled(LINK_FAULTS, random)) {
+    const owner = (relay + 1 + Math.floor(random() * 2)) % 3;
+    const { name, peerProxy } = cluster.brokers[owner]!;
+    await cluster.settled();
+    const fromMs = performance.now();
+    const sinceMs = Date.now();
+    fault.begin(peerProxy!);
+    if (fault.meanwhile === 'goes on') await load.resumed(ALL, fromMs, RESUME_MS);
+    for (const line of fault.says) await cluster.logged(relay, line, sinceMs);
+    for (const line of fault.saysOther ?? []) await cluster.logged(owner, line, sinceMs);
+    await goesOn(load, () => peerProxy!.heal(), `${fault.name}, ${cluster.brokers[relay]!.name} and ${name}`);
+    if (fault.says.length > 0) await cluster.logged(relay, LINKED, sinceMs);
+    else expect(linesSince(cluster, relay, sinceMs).filter((line) => LINK_CLOSED.test(line))).toEqual([]);
+  }
+  await expectClean(load);
+});
+
+async function startLoad(client: Client, topic: string): Promise<ClusterLoad> {
+  console.log(`${topic}: CLUSTER_SEED=${SEED}`);
+  await using stack = new AsyncDisposableStack();
+  const load = stack.use(new ClusterLoad(client, { topic, ...LOAD }));
+  await load.start();
+  await load.resumed(ALL, performance.now(), RESUME_MS);
+  stack.move();
+  return load;
+}
+
+/** Ends the fault, and waits until every subscription has had from every partition what was published after that. */
+async function goesOn(load: ClusterLoad, heal: () => void, what: string): Promise<void> {
+  const healedMs = performance.now();
+  heal();
+  const gaps = await load.resumed(ALL, healedMs, RESUME_MS);
+  console.log(`${what}: everything goes on ${Math.round(Math.max(...gaps.values()))} ms after the fault`);
+}
+
+async function expectClean(load: ClusterLoad): Promise<void> {
+  const report = await load.finish(60_000);
+  console.log(JSON.stringify(report));
+  expect(report).toMatchObject({ lost: 0, misordered: 0, clientErrors: 0, faults: [] });
+}
+
+/** Not a wait for something, but how long a fault lasts. */
+function lasts(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+function linesSince(cluster: Cluster, i: number, sinceMs: number): string[] {
+  return cluster
+    .logs(i)
+    .filter(({ time }) => Date.parse(String(time)) >= sinceMs)
+    .map(({ msg, reason }) => `${msg} ${reason}`);
+}
+
+function shuffled<T>(list: readonly T[], random: () => number): T[] {
+  return list
+    .map((item) => ({ item, at: random() }))
+    .sort((a, b) => a.at - b.at)
+    .map(({ item }) => item);
+}
