@@ -46,30 +46,6 @@ test(`${KILLS} brokers killed under load lose and misorder nothing, and delivery
   expect(Math.max(...gaps)).toBeLessThan(3_000);
 });
 
-test('an owner that was stopped for longer than its lease serves nothing when it goes on, and says so', {
-  timeout: 120_000,
-}, async () => {
-  await using cluster = await startCluster({ brokers: 3 });
-  await using client = cluster.client('all');
-  const load = new ClusterLoad(client, { topic: 'stops', ...LOAD });
-  await load.start();
-  await load.resumed([...Array(PARTITIONS).keys()], performance.now(), 30_000);
-  const affected = await ownedBy(cluster, 0, 1);
-  const stoppedMs = performance.now();
-  await cluster.stop(0);
-  const gaps = await load.resumed(affected, stoppedMs, 20_000);
-  await cluster.until(({ brokers }) => brokers.length === 2, 1);
-  await cluster.cont(0);
-  await cluster.settled();
-  const report = await load.finish(60_000);
-  console.log(
-    `SIGSTOP: partitions resumed after ${distribution([...gaps.values()])}; ${JSON.stringify(report)}`,
-  );
-  expect(report).toMatchObject({ lost: 0, misordered: 0, clientErrors: 0, faults: [] });
-  const said = cluster.logs(0).map(({ msg, reason }) => `${msg} ${reason}`);
-  expect(said.some((message) => /lease ran out|another broker/.test(message))).toBe(true);
-});
-
 test('a rolling restart loses and misorders nothing, and no client sees an error', {
   timeout: 180_000,
 }, async () => {
@@ -90,10 +66,12 @@ test('a rolling restart loses and misorders nothing, and no client sees an error
     await cluster.restart(i);
   }
   await cluster.settled();
+  const finishingMs = performance.now();
   const report = await load.finish(60_000);
   console.log(
     `rolling restart: longest gaps of the moved partitions ${distribution(gaps)}; ${JSON.stringify(report)}`,
   );
-  // Printed, not asserted: what was acknowledged while a stream ended is delivered again (see CLUSTER.md, "Known limits").
-  expect(report).toMatchObject({ lost: 0, misordered: 0, clientErrors: 0, faults: [] });
+  expect(report).toMatchObject({ lost: 0, misordered: 0, redelivered: 0, clientErrors: 0, faults: [] });
+  // Nothing was left to wait for the end of its lease, a minute.
+  expect(performance.now() - finishingMs).toBeLessThan(20_000);
 });

@@ -312,9 +312,10 @@ export class RelayConsumer implements Consumer, DrainableConsumer, LegHost {
   #apply(orders: readonly ShareOrder<Leg>[]): void {
     const { ackDeadlineMs } = this.#limits;
     const draining = this.#draining;
+    // All of them first: the leg that is here confirms while others have not been told.
+    for (const { owner: leg, sequence } of orders) this.#unconfirmed.set(leg, sequence);
     for (const { owner: leg, sequence, messages, bytes } of orders) {
       if (this.#left) return;
-      this.#unconfirmed.set(leg, sequence);
       const limits = {
         maxOutstandingMessages: messages,
         maxOutstandingBytes: bytes,
