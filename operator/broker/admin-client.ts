@@ -1,11 +1,9 @@
 // The BrokerAdmin port over services/client's connection: encodes with its codec, counts every call, turns its errors into ours.
 // Made by links.ts for each connection.
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import * as codec from '../../services/client/admin-codec.ts';
 import type { Backlog } from '../../services/client/admin-types.ts';
 import { Connection, type TlsOptions } from '../../services/client/connection.ts';
 import { toFanfareError } from '../../services/client/errors.ts';
-import * as pb from '../../services/gen/fanfare/v1/admin_pb.ts';
 import type { Counter } from '../kube/metrics.ts';
 import { type BacklogReport, type BrokerAdmin, BrokerCallError, type Listing } from './admin.ts';
 
@@ -114,10 +112,10 @@ export function createAdminClient({ address, tls, calls }: AdminClientOptions): 
         stream.cancel();
       }
     },
-    async drainConsumers({ subscription, clientIds, peerAddresses, ttlMs }, signal) {
-      void [subscription, clientIds, peerAddresses, ttlMs, signal, create, fromBinary, toBinary, pb];
-      throw new BrokerCallError('UNIMPLEMENTED', 'this broker cannot drain consumers yet');
-    },
+    drainConsumers: async ({ subscription, ...settings }, signal) =>
+      codec.decodeDrainReport(
+        await call('DrainConsumers', codec.encodeDrainConsumers(subscription, settings), signal),
+      ),
     async reach(signal) {
       try {
         await connection.reach({ signal, timeoutMs: CALL_TIMEOUT_MS });
@@ -139,6 +137,9 @@ function reportOf(backlog: Backlog): BacklogReport {
     appendedTotal: backlog.appendedTotal,
     ackedTotal: backlog.ackedTotal,
     redeliveredTotal: backlog.redeliveredTotal,
+    consumersWithoutCredit: backlog.consumersWithoutCredit,
+    blockedMessages: backlog.blockedMessages,
+    activeKeys: backlog.activeKeys,
     measureTimeMs: backlog.measureTime?.getTime() ?? 0,
   };
 }

@@ -52,12 +52,15 @@ export interface DrainRequest {
   readonly ttlMs: number;
 }
 
-export interface DrainingConsumer {
-  readonly clientId: string;
-  readonly peerAddress: string;
+/** What those hold who are to get no more work, over all brokers. */
+export interface DrainReport {
   readonly streams: number;
+  /** 0: they hold nothing and will be given nothing. */
   readonly outstandingMessages: number;
 }
+
+/** Of names in a DrainRequest. */
+export const MAX_DRAIN_NAMES = 1_000;
 
 export interface BrokerAdmin {
   /** Undefined: there is none. */
@@ -96,7 +99,7 @@ export interface BrokerAdmin {
     signal: AbortSignal,
   ): AsyncIterable<readonly BacklogReport[]>;
   /** Idempotent; to be repeated within the ttl. UNIMPLEMENTED by a broker that is older than it. */
-  drainConsumers(request: DrainRequest, signal: AbortSignal): Promise<readonly DrainingConsumer[]>;
+  drainConsumers(request: DrainRequest, signal: AbortSignal): Promise<DrainReport>;
   /** Resolves once a broker has answered anything. */
   reach(signal: AbortSignal): Promise<void>;
   close(): void;

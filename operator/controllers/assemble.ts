@@ -161,7 +161,7 @@ function wireResources(ctx: ControllerContext, controllers: Controllers): void {
     }
     const turned =
       isTrue(object.status?.conditions, 'Ready') !== isTrue(previous?.status?.conditions, 'Ready');
-    if (turned || change.type !== 'updated' || reasonOf(object) !== reasonOf(previous)) {
+    if (turned || change.type !== 'updated' || stateOf(object) !== stateOf(previous)) {
       const priority = change.listed ? 'low' : 'normal';
       for (const each of subscriptions.byIndex('topic', key))
         controllers.subscription.add(keyFor(each), priority);
@@ -267,8 +267,10 @@ function targetsOf(subscription: Subscription | undefined): string[] {
   return ref === undefined ? [] : [targetKey(subscription!.metadata.namespace, ref)];
 }
 
-function reasonOf(topic: Topic | undefined): string | undefined {
-  return topic?.status?.conditions?.find(({ type }) => type === 'Ready')?.reason;
+/** What its Subscriptions would want to know: why it is not ready, and whether it was made anew, without them. */
+function stateOf(topic: Topic | undefined): string {
+  const { conditions, applied } = topic?.status ?? {};
+  return `${conditions?.find(({ type }) => type === 'Ready')?.reason} ${applied?.incarnation}`;
 }
 
 function keyFor({ metadata }: Topic | Subscription | Fanfare): string {

@@ -3,7 +3,7 @@
 //
 // Nothing of it is written down: if this process dies, brokers give the pods work again after TTL_MS, and the next leader begins
 // anew.
-import { type BrokerAdmin, BrokerCallError } from '../broker/admin.ts';
+import { type BrokerAdmin, BrokerCallError, MAX_DRAIN_NAMES } from '../broker/admin.ts';
 import { type DrainPod, type DrainState, type DrainStep, NO_DRAIN, stepDrain } from '../core/plan-drain.ts';
 import type { KubeClient } from '../kube/client.ts';
 import type { Clock } from '../kube/clock.ts';
@@ -57,8 +57,6 @@ const RENEW_MS = TTL_MS / 3;
 const DRAINING_AGAIN_MS = 1_000;
 const LEAVING_AGAIN_MS = 2_000;
 const PODS_AGE_MS = 5_000;
-/** Asked so often in a row they must hold nothing: one answer may have crossed a delivery on its way. */
-const CALM_ANSWERS = 2;
 
 export class ScaleDown {
   readonly #options: ScaleDownOptions;
@@ -67,7 +65,6 @@ export class ScaleDown {
   #podsMs = Number.NEGATIVE_INFINITY;
   #askedMs = Number.NEGATIVE_INFINITY;
   #outstanding: number | undefined;
-  #calm = 0;
   #marked: readonly string[] = [];
 
   constructor(options: ScaleDownOptions) {
@@ -92,7 +89,7 @@ export class ScaleDown {
       desired,
       pods: this.#pods,
       byOrdinal,
-      outstanding: this.#calm >= CALM_ANSWERS ? 0 : this.#outstanding === 0 ? undefined : this.#outstanding,
+      outstanding: this.#outstanding,
       timeoutMs,
       nowMs: this.#options.clock.monotonicMs(),
     });
@@ -145,9 +142,8 @@ export class ScaleDown {
     if (this.#state.kind === 'leaving' && clock.monotonicMs() - this.#askedMs < RENEW_MS) return;
     this.#askedMs = clock.monotonicMs();
     try {
-      const answers = await inputs.admin.drainConsumers(this.#request(inputs, victims, TTL_MS), signal);
-      this.#outstanding = answers.reduce((sum, { outstandingMessages }) => sum + outstandingMessages, 0);
-      this.#calm = this.#outstanding === 0 ? this.#calm + 1 : 0;
+      const report = await inputs.admin.drainConsumers(this.#request(inputs, victims, TTL_MS), signal);
+      this.#outstanding = report.outstandingMessages;
     } catch (error) {
       if (!(error instanceof BrokerCallError) || signal.aborted) throw error;
       if (error.code === 'UNIMPLEMENTED') {
@@ -156,7 +152,6 @@ export class ScaleDown {
           'the broker cannot drain consumers: it is too old',
         );
         this.#outstanding = 0;
-        this.#calm = CALM_ANSWERS;
         return;
       }
       logger.warn({ subscription: inputs.subscription, reason: error.message }, 'cannot drain consumers');
@@ -202,18 +197,20 @@ export class ScaleDown {
   }
 
   #request({ subscription }: ScaleDownInputs, victims: readonly string[], ttlMs: number) {
+    if (ttlMs === 0) return { subscription, clientIds: [], peerAddresses: [], ttlMs };
     const pods = this.#pods.filter(({ name }) => victims.includes(name));
+    // Addresses first: every pod has one, and a client id only if it says so itself.
+    const peerAddresses = pods.flatMap(({ ips }) => ips).slice(0, MAX_DRAIN_NAMES);
     return {
       subscription,
-      clientIds: ttlMs === 0 ? [] : [...victims],
-      peerAddresses: ttlMs === 0 ? [] : pods.flatMap(({ ips }) => ips),
+      clientIds: victims.slice(0, MAX_DRAIN_NAMES - peerAddresses.length),
+      peerAddresses,
       ttlMs,
     };
   }
 
   #forgetAnswers(): void {
     this.#outstanding = undefined;
-    this.#calm = 0;
     this.#askedMs = Number.NEGATIVE_INFINITY;
   }
 }

@@ -190,6 +190,11 @@ export class ClusterNode {
     await this.#ownership.handOverAll(timeoutMs);
   }
 
+  /** This very moment. */
+  get holdsLease(): boolean {
+    return this.#membership.holds;
+  }
+
   /** All partitions have been handed over, or none ever came. */
   get ownsNothing(): boolean {
     return this.#ownership.owned === 0;

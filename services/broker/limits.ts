@@ -145,6 +145,10 @@ export const MAX_DRAIN_TTL_MS = 10 * MINUTE_MS;
 
 /** Open RPCs of one connection. */
 export const MAX_STREAMS_PER_CONNECTION = 1_000;
+/** Sent to the broker on one stream and not read yet, beside MAX_PUBLISH_STREAM_BYTES. */
+export const STREAM_WINDOW_BYTES = MIB;
+/** The same, of a connection. Streams that are not read take nothing of it: node gives it back when it has received the bytes. */
+export const CONNECTION_WINDOW_BYTES = 4 * MIB;
 export const TLS_HANDSHAKE_TIMEOUT_MS = 10 * SECOND_MS;
 /** How often certificate files are looked at. */
 export const TLS_RELOAD_INTERVAL_MS = 10 * SECOND_MS;
@@ -220,6 +224,7 @@ assert(MAX_RESPONSE_BYTES < GRPC_DEFAULT_RECEIVE_BYTES, 'every client can take e
 assert(2 * MAX_CHUNK_BYTES <= MAX_RESPONSE_BYTES, 'a chunk is a response, frame overhead included');
 assert(MAX_MESSAGE_BYTES < MAX_UNCOMMITTED_BYTES, 'an idle broker takes any message');
 assert(MAX_PUBLISH_BYTES <= MAX_PUBLISH_STREAM_BYTES, 'a publish stream takes any publish');
+assert(STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES, 'one stream does not fill the connection');
 assert(MAX_PUBLISH_BYTES <= MAX_UNCOMMITTED_BYTES, 'an idle broker takes any publish');
 assert(MAX_CHUNK_BYTES <= MIN_CACHE_BYTES, 'the cache holds any chunk');
 assert(MIN_CACHE_BYTES <= DEFAULT_CACHE_BYTES, 'the default cache is allowed');

@@ -110,6 +110,8 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
   const tls = await serverTls(files, log);
   opened.defer(() => tls?.close());
 
+  const { shared } = store;
+  const checkStore = shared && (() => ClusterNode.checkStore(shared.redis.membership, shared.identity));
   const definitions = new Definitions({
     store: store.definitions,
     clock,
@@ -118,9 +120,9 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
     audit: (record) => log.info({ audit: record }, 'audit'),
     onWarning: (message, fields) => log.warn(fields, message),
     onWritten: (kind, name) => store.shared?.redis.signals.send('definitions', `${kind} ${name}`),
+    ...(checkStore && { checkStore }),
   });
   await definitions.load();
-  const { shared } = store;
   const broker = new Broker({
     ...store,
     definitions,
@@ -130,8 +132,9 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
     tracing: telemetry?.tracing,
     maxPullBytes: limits.MAX_RESPONSE_BYTES,
     maxConsumersPerSubscription: limits.MAX_CONSUMERS_PER_SUBSCRIPTION,
-    ...(shared && {
-      checkStore: () => ClusterNode.checkStore(shared.redis.membership, shared.identity),
+    ...(checkStore && {
+      checkStore,
+      mayServe: () => node?.holdsLease === true,
     }),
   });
   opened.defer(() => broker.stop());

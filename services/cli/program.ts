@@ -2,6 +2,7 @@
 // Called by main.ts.
 import { Command } from 'commander';
 import { addCluster, addDevCluster } from './program-cluster.ts';
+import { addExplain } from './program-kube.ts';
 import { addBench, addPub, addSub, addTop } from './program-messages.ts';
 import { addSubscription, addTopic } from './program-resources.ts';
 import { addCerts, addContext, addServe } from './program-setup.ts';
@@ -44,6 +45,7 @@ First minute:
   addTop(program, signal);
   addBench(program, signal);
   addCluster(program, signal);
+  addExplain(program, signal);
   addDevCluster(program, signal);
   addCerts(program);
   addContext(program);

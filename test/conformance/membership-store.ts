@@ -83,6 +83,22 @@ export function membershipStoreConformance(name: string, open: OpenSharedHarness
       expect(coordinator.term).toBeGreaterThan(1);
     });
 
+    test('who finds its lease gone gives one more to those that nobody has missed yet', async () => {
+      await initialize();
+      const all = ['a1', 'b1', 'c1'];
+      const leaseMs = 4 * SHORT_MS;
+      for (const id of all) await beat(memberOf(id, id[0]!));
+      await Promise.all(all.map((id) => beat(memberOf(id, id[0]!), leaseMs)));
+      // A new term says that all leases had ended since the last time.
+      const ended = async () => {
+        const view = await beat(memberOf('b1', 'b'), leaseMs);
+        expect(view.coordinator.term).toBeGreaterThan(2);
+        return view;
+      };
+      const { members } = await vi.waitFor(ended, { timeout: 10_000, interval: 2 * leaseMs });
+      expect(members.map(({ id }) => id)).toEqual(['a1', 'b1', 'c1']);
+    });
+
     test('one coordinates, while its lease holds', async () => {
       await initialize();
       const first = await beat(memberOf('a1', 'a'));

@@ -3,18 +3,17 @@
 // lost: they append what the new master lacks again, and say so.
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Cluster, startCluster } from '../support/cluster.ts';
+import { SAYS } from '../support/cluster-lines.ts';
 import { ClusterLoad } from '../support/cluster-load.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
 import { startRedis, TEST_HOST, type TestRedis, until } from '../support/redis.ts';
+import { startRedisCluster } from '../support/redis-cluster.ts';
+import { startRedisWithSentinels } from '../support/redis-sentinel.ts';
 
 const PARTITIONS = 12;
 const ALL = [...Array(PARTITIONS).keys()];
 const LOAD = { partitions: PARTITIONS, subscriptions: 4, keys: 100, rate: 300, late: true };
 const RESUME_MS = 30_000;
-/** Acknowledged by the master alone. */
-const UNREPLICATED = 400;
-const APPENDED_AGAIN = /the store had lost the end of the log: appended again from memory/;
-const FENCED = /stopped serving until there is a lease again/;
 
 let parts: AsyncDisposableStack;
 beforeEach(() => {
@@ -31,23 +30,29 @@ async function startLoad(cluster: Cluster, topic: string): Promise<ClusterLoad> 
   return load;
 }
 
-async function publishMore(load: ClusterLoad): Promise<void> {
-  const enough = load.published + UNREPLICATED;
+/** That the master alone acknowledges. */
+async function publishMore(load: ClusterLoad, count: number): Promise<void> {
+  const enough = load.published + count;
   await until('more is published', async () => load.published >= enough);
 }
 
 /** Everything goes on, nothing is lost, and some broker has said what it did. */
-async function expectRestored(cluster: Cluster, load: ClusterLoad, sinceMs: number): Promise<void> {
+async function expectRestored(
+  cluster: Cluster,
+  load: ClusterLoad,
+  sinceMs: number,
+  atLeast: number,
+): Promise<void> {
   await load.resumed(ALL, performance.now(), RESUME_MS);
   await cluster.settled();
   const report = await load.finish(30_000);
   const said = cluster.brokers
     .flatMap((_, i) => cluster.logs(i))
-    .filter(({ msg, time }) => APPENDED_AGAIN.test(msg) && Date.parse(String(time)) >= sinceMs);
+    .filter(({ msg, time }) => msg === SAYS.appendedAgain && Date.parse(String(time)) >= sinceMs);
   const restored = said.reduce((sum, { messages }) => sum + Number(messages), 0);
   console.log(`${restored} messages of ${said.length} partitions appended again; ${JSON.stringify(report)}`);
   expect(report).toMatchObject({ lost: 0, misordered: 0, clientErrors: 0, faults: [] });
-  expect(restored).toBeGreaterThan(UNREPLICATED / 2);
+  expect(restored).toBeGreaterThan(atLeast);
 }
 
 interface ByHand {
@@ -78,21 +83,54 @@ async function startByHand(): Promise<ByHand> {
   return { cluster, master, replica, replication, moveTo };
 }
 
-for (const { how, outlastsLease } of [
-  { how: 'at once', outlastsLease: false },
-  { how: 'after all leases have ended', outlastsLease: true },
+for (const { how, outlastsLease, unreplicated } of [
+  // So many that the last leases of which the replica has heard are long over, while the brokers live and hold theirs.
+  { how: 'at once', outlastsLease: false, unreplicated: 1_000 },
+  { how: 'after all leases have ended', outlastsLease: true, unreplicated: 400 },
 ]) {
   test(`a replica that takes over ${how} gets what it had not received`, { timeout: 120_000 }, async () => {
     const { cluster, master, replica, replication, moveTo } = await startByHand();
     const load = await startLoad(cluster, 'by-hand');
     replication.set('toClient', { holds: true });
-    await publishMore(load);
+    await publishMore(load, unreplicated);
     const sinceMs = Date.now();
     await master.kill();
-    if (outlastsLease) for (const i of cluster.brokers.keys()) await cluster.logged(i, FENCED, sinceMs);
+    if (outlastsLease) for (const i of cluster.brokers.keys()) await cluster.logged(i, SAYS.fenced, sinceMs);
     replication.cut();
     await replica.promote();
     moveTo(replica);
-    await expectRestored(cluster, load, sinceMs);
+    await expectRestored(cluster, load, sinceMs, unreplicated / 2);
   });
 }
+
+test('so does a replica that Sentinels make the master', { timeout: 120_000 }, async () => {
+  const group = parts.use(await startRedisWithSentinels());
+  const cluster = parts.use(await startCluster({ store: group.url }));
+  const load = await startLoad(cluster, 'sentinels');
+  const master = await group.master();
+  const replica = group.servers.find((server) => server !== master)!;
+  await replica.pauseReplication(master);
+  await publishMore(load, 400);
+  const sinceMs = Date.now();
+  await master.kill();
+  replica.cont();
+  await group.failedOver(master);
+  await expectRestored(cluster, load, sinceMs, 200);
+});
+
+test('so does a replica in a Redis Cluster, for the partitions of its slots', {
+  timeout: 120_000,
+}, async () => {
+  const redis = parts.use(await startRedisCluster());
+  const cluster = parts.use(await startCluster({ store: redis.url }));
+  const load = await startLoad(cluster, 'slots');
+  const { master, replicas } = await redis.nodesOf('fanfare:{1.0}:meta');
+  const [replica] = replicas;
+  await replica!.pauseReplication(master);
+  await publishMore(load, 400);
+  const sinceMs = Date.now();
+  await master.kill();
+  replica!.cont();
+  await until('the replica is the master', async () => (await replica!.info('role')) === 'master');
+  await expectRestored(cluster, load, sinceMs, 20);
+});

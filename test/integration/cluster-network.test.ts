@@ -6,6 +6,7 @@
 import { expect, test } from 'vitest';
 import type { Client } from '../../services/client/client.ts';
 import { type Cluster, startCluster } from '../support/cluster.ts';
+import { SAYS } from '../support/cluster-lines.ts';
 import { ClusterLoad } from '../support/cluster-load.ts';
 import type { FaultProxy } from '../support/fault-proxy.ts';
 import { seededRandom } from '../support/random.ts';
@@ -18,15 +19,11 @@ const RESUME_MS = 15_000;
 /** How long a fault goes on after it was noticed everywhere: longer than a lease. */
 const BEYOND_MS = 2_500;
 
-const FENCED = /stopped serving until there is a lease again/;
-const UNREACHABLE = /Redis cannot be reached: check that it runs/;
-const SLOW = /Redis does not answer in time: look for slow commands/;
-const WORKS_AGAIN = /Redis works again/;
-const HEARTBEATS_AGAIN = /the store answers heartbeats again/;
-const LINK_CLOSED = /a link to a broker closed/;
-const LINK_SILENT = /a link to a broker closed no answer for/;
-const LINKED = /linked to a broker/;
-const RELAY_SILENT = /ended the link of a relay nothing was heard of it/;
+const SILENT = /no answer for/;
+const RELAY_SILENT = /nothing was heard of it/;
+
+/** A message, perhaps with what its reason must be like. */
+type Line = readonly [message: string, why?: RegExp];
 
 interface Fault {
   readonly name: string;
@@ -34,9 +31,9 @@ interface Fault {
   /** What happens while it lasts: delivery goes on; the partitions become others'; what it concerns waits for its end. */
   readonly meanwhile: 'goes on' | 'others take over' | 'waits';
   /** What the log of the broker says while it lasts. */
-  readonly says: readonly RegExp[];
+  readonly says: readonly Line[];
   /** And that of the broker at the other end. */
-  readonly saysOther?: readonly RegExp[];
+  readonly saysOther?: readonly Line[];
 }
 
 const cut = (proxy: FaultProxy): void => {
@@ -53,44 +50,54 @@ const STORE_CUT: Fault = {
   name: 'cut',
   begin: cut,
   meanwhile: 'others take over',
-  says: [UNREACHABLE, FENCED],
+  says: [[SAYS.unreachable], [SAYS.fenced]],
 };
 const STORE_HALF_OPEN: Fault = {
   name: 'half-open',
   begin: holdBoth,
   meanwhile: 'others take over',
-  says: [SLOW, FENCED],
+  says: [[SAYS.slow], [SAYS.fenced]],
 };
 const STORE_FAULTS: readonly Fault[] = [
   STORE_CUT,
   STORE_HALF_OPEN,
-  { name: 'reset once', begin: reset, meanwhile: 'goes on', says: [UNREACHABLE] },
-  { name: '300 ms slower', begin: slow, meanwhile: 'goes on', says: [SLOW] },
-  { name: 'nothing to Redis', begin: holdToServer, meanwhile: 'others take over', says: [SLOW, FENCED] },
+  { name: 'reset once', begin: reset, meanwhile: 'goes on', says: [[SAYS.unreachable]] },
+  { name: '300 ms slower', begin: slow, meanwhile: 'goes on', says: [[SAYS.slow]] },
+  {
+    name: 'nothing to Redis',
+    begin: holdToServer,
+    meanwhile: 'others take over',
+    says: [[SAYS.slow], [SAYS.fenced]],
+  },
   // Its heartbeats arrive, so Redis takes it for alive; it serves nothing, since it does not know.
-  { name: 'nothing from Redis', begin: holdToClient, meanwhile: 'waits', says: [SLOW, FENCED] },
+  { name: 'nothing from Redis', begin: holdToClient, meanwhile: 'waits', says: [[SAYS.slow], [SAYS.fenced]] },
 ];
 
 /** Both brokers hold their leases, so the owner keeps its partitions. The first is the relay's log, the other the owner's. */
 const LINK_FAULTS: readonly Fault[] = [
-  { name: 'cut', begin: cut, meanwhile: 'waits', says: [LINK_CLOSED] },
-  { name: 'reset once', begin: reset, meanwhile: 'goes on', says: [LINK_CLOSED, LINKED] },
+  { name: 'cut', begin: cut, meanwhile: 'waits', says: [[SAYS.linkClosed]] },
+  { name: 'reset once', begin: reset, meanwhile: 'goes on', says: [[SAYS.linkClosed], [SAYS.linked]] },
   { name: '300 ms slower', begin: slow, meanwhile: 'goes on', says: [] },
   {
     name: 'half-open',
     begin: holdBoth,
     meanwhile: 'waits',
-    says: [LINK_SILENT],
-    saysOther: [RELAY_SILENT],
+    says: [[SAYS.linkClosed, SILENT]],
+    saysOther: [[SAYS.relayEnded, RELAY_SILENT]],
   },
   {
     name: 'nothing to the owner',
     begin: holdToServer,
     meanwhile: 'waits',
-    says: [LINK_SILENT],
-    saysOther: [RELAY_SILENT],
+    says: [[SAYS.linkClosed, SILENT]],
+    saysOther: [[SAYS.relayEnded, RELAY_SILENT]],
   },
-  { name: 'nothing from the owner', begin: holdToClient, meanwhile: 'waits', says: [LINK_SILENT] },
+  {
+    name: 'nothing from the owner',
+    begin: holdToClient,
+    meanwhile: 'waits',
+    says: [[SAYS.linkClosed, SILENT]],
+  },
 ];
 
 test('between a broker and Redis: others take over, and it comes back', { timeout: 240_000 }, async () => {
@@ -107,18 +114,19 @@ test('between a broker and Redis: others take over, and it comes back', { timeou
     const seenBy = (victim + 1) % 3;
     const { name, storeProxy } = cluster.brokers[victim]!;
     await cluster.settled();
-    if (lastMs.has(victim)) await cluster.logged(victim, WORKS_AGAIN, lastMs.get(victim)!);
+    if (lastMs.has(victim)) await cluster.logged(victim, SAYS.worksAgain, lastMs.get(victim)!);
     const fromMs = performance.now();
     const sinceMs = Date.now();
     lastMs.set(victim, sinceMs);
     fault.begin(storeProxy!);
     if (fault.meanwhile === 'goes on') await load.resumed(ALL, fromMs, RESUME_MS);
-    for (const line of fault.says) await cluster.logged(victim, line, sinceMs);
+    await said(cluster, victim, fault.says, sinceMs);
     if (fault.meanwhile === 'others take over') {
       await cluster.until(({ partitions }) => partitions.every(({ owner }) => owner !== name), seenBy);
     }
     await goesOn(load, () => storeProxy!.heal(), `${fault.name}, ${name} and Redis`);
-    if (fault.says.includes(FENCED)) await cluster.logged(victim, HEARTBEATS_AGAIN, sinceMs);
+    if (fault.says.some(([message]) => message === SAYS.fenced))
+      await cluster.logged(victim, SAYS.heartbeatsAgain, sinceMs);
   }
   await cluster.settled();
   await expectClean(load);
@@ -135,15 +143,15 @@ test('between all brokers and Redis for longer than a lease: all stop serving, a
     await cluster.settled();
     const sinceMs = Date.now();
     for (const proxy of proxies) begin(proxy);
-    for (const i of proxies.keys()) for (const line of says) await cluster.logged(i, line, sinceMs);
+    for (const i of proxies.keys()) await said(cluster, i, says, sinceMs);
     await lasts(BEYOND_MS);
     const heal = (): void => {
       for (const proxy of proxies) proxy.heal();
     };
     await goesOn(load, heal, `${name}, all brokers and Redis`);
     for (const i of proxies.keys()) {
-      await cluster.logged(i, HEARTBEATS_AGAIN, sinceMs);
-      await cluster.logged(i, WORKS_AGAIN, sinceMs);
+      await cluster.logged(i, SAYS.heartbeatsAgain, sinceMs);
+      await cluster.logged(i, SAYS.worksAgain, sinceMs);
     }
   }
   await cluster.settled();
@@ -167,11 +175,11 @@ test('between two brokers: what the owner has waits for the network, then goes o
     const sinceMs = Date.now();
     fault.begin(peerProxy!);
     if (fault.meanwhile === 'goes on') await load.resumed(ALL, fromMs, RESUME_MS);
-    for (const line of fault.says) await cluster.logged(relay, line, sinceMs);
-    for (const line of fault.saysOther ?? []) await cluster.logged(owner, line, sinceMs);
+    await said(cluster, relay, fault.says, sinceMs);
+    await said(cluster, owner, fault.saysOther ?? [], sinceMs);
     await goesOn(load, () => peerProxy!.heal(), `${fault.name}, ${cluster.brokers[relay]!.name} and ${name}`);
-    if (fault.says.length > 0) await cluster.logged(relay, LINKED, sinceMs);
-    else expect(linesSince(cluster, relay, sinceMs).filter((line) => LINK_CLOSED.test(line))).toEqual([]);
+    if (fault.says.length > 0) await cluster.logged(relay, SAYS.linked, sinceMs);
+    else expect(messagesSince(cluster, relay, sinceMs)).not.toContain(SAYS.linkClosed);
   }
   await expectClean(load);
 });
@@ -205,11 +213,15 @@ function lasts(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-function linesSince(cluster: Cluster, i: number, sinceMs: number): string[] {
+async function said(cluster: Cluster, i: number, lines: readonly Line[], sinceMs: number): Promise<void> {
+  for (const [message, why] of lines) await cluster.logged(i, message, sinceMs, why);
+}
+
+function messagesSince(cluster: Cluster, i: number, sinceMs: number): string[] {
   return cluster
     .logs(i)
     .filter(({ time }) => Date.parse(String(time)) >= sinceMs)
-    .map(({ msg, reason }) => `${msg} ${reason}`);
+    .map(({ msg }) => msg);
 }
 
 function shuffled<T>(list: readonly T[], random: () => number): T[] {

@@ -106,6 +106,7 @@ test('a changed spec changes the broker; partitions only grow', SLOW, async () =
 
 test('drift in the broker is repaired: settings, labels, and what somebody deleted', SLOW, async () => {
   const before = await client.admin.getTopic('orders');
+  const { incarnation: was } = await client.admin.getSubscription('billing');
   await client.admin.updateTopic('orders', { retentionMs: 120_000, labels: {} });
   await stage.eventually(
     'it is repaired',
@@ -116,7 +117,9 @@ test('drift in the broker is repaired: settings, labels, and what somebody delet
   await client.admin.deleteTopic('orders', { force: true });
   await stage.until('Topic and Subscription are made anew', () => {
     const incarnation = stage.topic('shop', 'orders')?.status?.applied?.incarnation;
-    return incarnation !== String(before.logEpoch) && ready('orders') && subscriptionReady('billing');
+    const ofSubscription = stage.subscription('shop', 'billing')?.status?.applied?.incarnation;
+    const isNew = incarnation !== String(before.logEpoch) && ofSubscription !== String(was);
+    return isNew && ready('orders') && subscriptionReady('billing');
   });
   expect((await client.admin.getSubscription('billing')).topic).toBe('projects/shop/topics/orders');
 });

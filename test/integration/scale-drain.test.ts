@@ -5,7 +5,7 @@ import type { Client } from '../../services/client/client.ts';
 import { FanfareError } from '../../services/client/errors.ts';
 import type { ReceivedMessage } from '../../services/client/received-message.ts';
 import type { Subscription } from '../../services/client/subscription.ts';
-import { type BrokerProcess, startBroker } from '../support/broker.ts';
+import { type BrokerProcess, type LogLine, startBroker } from '../support/broker.ts';
 import { startCluster } from '../support/cluster.ts';
 
 const TTL_MS = 30_000;
@@ -221,7 +221,7 @@ test('a bad request says which field, and what it may be; every change is in the
   expect(await admin.drainConsumers(SUBSCRIPTION, { clientIds: ['a'], ttlMs: TTL_MS })).toEqual(nobody);
   expect(await admin.drainConsumers(SUBSCRIPTION, { ttlMs: 0 })).toEqual(nobody);
   const resource = 'projects/default/subscriptions/work';
-  const isAudit = ({ audit }: { audit?: unknown }) =>
+  const isAudit = ({ audit }: LogLine) =>
     JSON.stringify(audit ?? '').includes(resource) && JSON.stringify(audit).includes('update');
   await broker.logged(isAudit);
   const results = broker.logLines.filter(isAudit).map(({ audit }) => (audit as { result: string }).result);

@@ -72,15 +72,8 @@ const RULES: readonly { part: string; may: readonly string[]; packages: readonly
   },
   {
     part: 'operator/broker/',
-    may: [
-      'operator/broker/',
-      'operator/core/',
-      'operator/api/',
-      'operator/kube/',
-      'services/client/',
-      'services/gen/',
-    ],
-    packages: ['node:*', '@bufbuild/protobuf'],
+    may: ['operator/broker/', 'operator/core/', 'operator/api/', 'operator/kube/', 'services/client/'],
+    packages: ['node:*'],
   },
   {
     part: 'operator/controllers/',

@@ -51,6 +51,7 @@ export interface ClusterBroker {
 }
 
 const SETTLE_TIMEOUT_MS = 30_000;
+const LOGGED_TIMEOUT_MS = 20_000;
 const POLL_MS = 50;
 
 export async function startCluster(options: ClusterOptions = {}): Promise<Cluster> {
@@ -169,13 +170,14 @@ export class Cluster implements AsyncDisposable {
   }
 
   /**
-   * The first line of a broker's log, of those since a moment (by Date.now()) and those to come, whose message or reason
-   * matches. Rejects, with the log, after timeoutMs.
+   * The first line of a broker's log with that message, of those since a moment (by Date.now()) and those to come; with a reason
+   * that matches, if one is given. Rejects, with the log, after 20 s.
    */
-  logged(i: number, wanted: RegExp, sinceMs: number, timeoutMs = 20_000): Promise<LogLine> {
+  logged(i: number, message: string, sinceMs: number, why = /^/): Promise<LogLine> {
     return this.#broker(i).process.logged(
-      ({ msg, reason, time }) => wanted.test(`${msg} ${reason}`) && Date.parse(String(time)) >= sinceMs,
-      timeoutMs,
+      ({ msg, reason, time }) =>
+        msg === message && why.test(String(reason)) && Date.parse(String(time)) >= sinceMs,
+      LOGGED_TIMEOUT_MS,
     );
   }
 

@@ -288,6 +288,12 @@ const REQUESTS: Readonly<Record<string, (random: Random) => Fields>> = {
     ...backlog(random),
     ...(random() < 0.5 && { interval: duration(random) }),
   }),
+  'Admin/DrainConsumers': (random) => ({
+    subscription: orHostile(random, SUBSCRIPTION),
+    clientIds: Array.from({ length: Math.floor(random() * 4) }, () => orHostile(random, 'client')),
+    peerAddresses: Array.from({ length: Math.floor(random() * 4) }, () => orHostile(random, '127.0.0.2')),
+    ...(random() < 0.8 && { ttl: duration(random) }),
+  }),
   'Routing/GetRoutes': (random) => ({ topic: orHostile(random, TOPIC) }),
   'Routing/WatchRoutes': (random) => ({ topic: orHostile(random, TOPIC) }),
   'Health/Check': health,

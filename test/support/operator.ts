@@ -24,6 +24,7 @@ import { createKubeHttp } from '../../operator/kube/http.ts';
 import { silent } from '../../operator/kube/logger.ts';
 import { Metrics } from '../../operator/kube/metrics.ts';
 import { kubeTransport, parseKubeConfig } from '../../operator/kube/transport.ts';
+import { LEASE_NAME } from '../../operator/run.ts';
 import type { Client } from '../../services/client/client.ts';
 import { type BrokerProcess, startBroker } from './broker.ts';
 import { type Kube, type KubeOptions, startKube } from './kube.ts';
@@ -82,8 +83,8 @@ export class Stage implements AsyncDisposable {
   readonly #running: Promise<unknown>;
   readonly #http: { close(): void };
   readonly #operators = new Set<OperatorProcess>();
-  #changed: () => void = () => undefined;
-  #client: Client | undefined;
+  readonly #looking = new Set<() => void>();
+  readonly #dataDirs: string[] = [];
 
   constructor(kube: Kube, broker: BrokerProcess, token: string) {
     this.kube = kube;
@@ -95,7 +96,7 @@ export class Stage implements AsyncDisposable {
     const http = createKubeHttp({ ...common, transport });
     this.#http = http;
     this.#informers = createInformers({ ...common, http, namespaces: [] });
-    for (const informer of this.#informers.all) informer.onChange(() => this.#changed());
+    for (const informer of this.#informers.all) informer.onChange(() => this.#look());
     this.#running = Promise.all(this.#informers.all.map((informer) => informer.run(this.#stop.signal)));
   }
 
@@ -133,14 +134,18 @@ export class Stage implements AsyncDisposable {
     return this.kube.apply(objects);
   }
 
-  /** Merge patch of spec or metadata. */
+  /** Merge patch of spec or metadata. Returns when this stage sees it, so that what is looked at next is not older. */
   async patch(kind: 'topics' | 'subscriptions' | 'fanfares', namespace: string, name: string, patch: object) {
     const path = `/apis/fanfare.dev/v1alpha1/namespaces/${namespace}/${kind}/${name}`;
-    const answer = await this.kube.request('PATCH', path, patch, {
-      contentType: 'application/merge-patch+json',
+    const contentType = 'application/merge-patch+json';
+    const { status, body } = await this.kube.request('PATCH', path, patch, { contentType });
+    if (status >= 300) throw new Error(`PATCH ${path}: ${status} ${JSON.stringify(body)}`);
+    const { generation, annotations } = body.metadata;
+    await this.until(`the change of ${name} is seen`, () => {
+      const seen = this.#informers[kind].get(`${namespace}/${name}`)?.metadata;
+      if (seen === undefined || (seen.generation ?? 0) < generation) return false;
+      return JSON.stringify(seen.annotations) === JSON.stringify(annotations);
     });
-    if (answer.status >= 300)
-      throw new Error(`PATCH ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
   }
 
   async remove(
@@ -155,20 +160,19 @@ export class Stage implements AsyncDisposable {
   async until(what: string, condition: () => boolean, timeoutMs = WAIT_TIMEOUT_MS): Promise<void> {
     if (condition()) return;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const before = this.#changed;
     const timer = setTimeout(() => {
       const logs = [...this.#operators].map((operator) => operator.logText()).join('\n---\n');
       reject(new Error(`not within ${timeoutMs} ms: ${what}\n${this.#dump()}\n${logs}`));
     }, timeoutMs);
-    this.#changed = () => {
-      before();
+    const look = (): void => {
       if (condition()) resolve();
     };
+    this.#looking.add(look);
     try {
       await promise;
     } finally {
       clearTimeout(timer);
-      this.#changed = before;
+      this.#looking.delete(look);
     }
   }
 
@@ -186,6 +190,31 @@ export class Stage implements AsyncDisposable {
     }
   }
 
+  /** Nobody has to wait until the lease of an operator that was killed has run out. */
+  async freeLease(): Promise<void> {
+    await this.kube.request(
+      'DELETE',
+      `/apis/coordination.k8s.io/v1/namespaces/${OPERATOR_NAMESPACE}/leases/${LEASE_NAME}`,
+    );
+  }
+
+  /** Changes that the broker was asked for by anybody: "create topics/orders: OK". */
+  audited(project = 'shop'): string[] {
+    return this.broker.logLines
+      .filter(({ msg }) => msg === 'audit')
+      .map(({ audit }) => audit as { verb: string; resource: string; result: string })
+      .filter(({ resource }) => resource.startsWith(`projects/${project}/`))
+      .map(({ verb, resource, result }) => `${verb} ${resource.split('/').slice(2).join('/')}: ${result}`);
+  }
+
+  /** The broker again, with its data, at its address. */
+  async restartBroker(): Promise<void> {
+    const { dataDir, address } = this.broker;
+    await this.broker.kill();
+    this.broker = await startBroker({ dataDir, listen: address });
+    this.#dataDirs.push(dataDir);
+  }
+
   async startOperator(options: OperatorOptions = {}): Promise<OperatorProcess> {
     const operator = await OperatorProcess.start(this.kube, this.broker, this.#token, options);
     this.#operators.add(operator);
@@ -194,12 +223,16 @@ export class Stage implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const operator of this.#operators) await operator[Symbol.asyncDispose]();
-    await this.#client?.close();
     this.#stop.abort();
     await this.#running;
     this.#http.close();
     await this.broker[Symbol.asyncDispose]();
+    for (const folder of this.#dataDirs) await rm(folder, { recursive: true, force: true });
     await this.kube.stop();
+  }
+
+  #look(): void {
+    for (const look of [...this.#looking]) look();
   }
 
   #dump(): string {

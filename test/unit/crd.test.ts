@@ -11,6 +11,7 @@ import type { Subscription, SubscriptionSpec } from '../../operator/api/v1alpha1
 import { subscriptionSpec } from '../../operator/api/v1alpha1/subscription.ts';
 import { type Topic, topicSpec } from '../../operator/api/v1alpha1/topic.ts';
 import { scaleSpec } from '../../operator/core/autoscale-spec.ts';
+import { OWNER_LABELS } from '../../operator/core/plan-owner.ts';
 import { DURABILITY_LEVELS } from '../../services/broker/core/definitions.ts';
 import { MAX_ID_LENGTH, MIN_ID_LENGTH, nameProblem } from '../../services/broker/core/names.ts';
 import {
@@ -76,7 +77,8 @@ test('limits and defaults of topics and subscriptions are the broker’s', () =>
   expect(JSON.stringify(topic.retentionBytesPerPartition)).toContain(`>= ${limits.minRetentionBytes}"`);
   expect(topic.durability?.enum?.map((level) => level.toLowerCase())).toEqual(DURABILITY_LEVELS);
   expect(topic.labels).toMatchObject({
-    maxProperties: limits.maxLabels,
+    // Two are the operator's.
+    maxProperties: limits.maxLabels - OWNER_LABELS,
     additionalProperties: { maxLength: limits.maxLabelValueBytes },
   });
   expect(JSON.stringify(topic.labels)).toContain(`size(bytes(key)) <= ${limits.maxLabelKeyBytes}`);

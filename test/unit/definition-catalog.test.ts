@@ -42,6 +42,7 @@ function rig() {
   const audit: AuditRecord[] = [];
   const warnings: string[] = [];
   let ends: number[] = [3, 0, 0, 8];
+  const another = { store: false };
   const open = async () => {
     const definitions = new Definitions({
       store,
@@ -50,6 +51,9 @@ function rig() {
       currentEnds: async () => ends,
       audit: (record) => audit.push(record),
       onWarning: (message) => warnings.push(message),
+      checkStore: async () => {
+        if (another.store) throw new BrokerError('UNAVAILABLE', 'another cluster');
+      },
     });
     await definitions.load();
     const changes: string[] = [];
@@ -61,7 +65,7 @@ function rig() {
     });
     return { definitions, changes, drop };
   };
-  return { open, inner, store, faults, audit, warnings, setEnds: (next: number[]) => (ends = next) };
+  return { open, inner, store, faults, audit, warnings, another, setEnds: (next: number[]) => (ends = next) };
 }
 
 async function withTopic() {
@@ -267,6 +271,17 @@ describe('what other brokers write', () => {
     expect(two.changes).toContain('deleted audit');
     await two.definitions.refresh();
     expect(two.changes).toHaveLength(4);
+  });
+
+  test('is not believed of a store that was emptied, or is another one: no data is dropped', async () => {
+    const { definitions, changes, inner, another, topic } = await withTopic();
+    for (const { kind, name, revision } of await inner.list()) await inner.remove(kind, name, revision);
+    another.store = true;
+    await expect(definitions.refresh()).rejects.toEqual(code('UNAVAILABLE'));
+    await expect(definitions.createTopic('me', { name: `${ORDERS}-2` })).rejects.toEqual(code('UNAVAILABLE'));
+    expect(definitions.topic(ORDERS)).toEqual(topic);
+    expect(changes).toEqual([]);
+    expect(await inner.list()).toEqual([]);
   });
 });
 

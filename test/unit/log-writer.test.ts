@@ -36,6 +36,12 @@ function chunk(offset: number, letter: string): CachedChunk {
 }
 
 async function writer(options: { recentBytes?: number; checkStore?: () => Promise<void> } = {}) {
+  const recent = new RecentRing(options.recentBytes ?? 1_000);
+  return claimed(recent, options);
+}
+
+/** With the memory of a broker that may have had the partition before. */
+async function claimed(recent: RecentRing, options: { checkStore?: () => Promise<void> } = {}) {
   const { ownerEpoch } = await mine.ownership.acquire(P);
   const stats = createStats();
   const made = new LogWriter({
@@ -43,7 +49,7 @@ async function writer(options: { recentBytes?: number; checkStore?: () => Promis
     ownerEpoch,
     log: mine.log,
     ownership: mine.ownership as OwnershipStore,
-    recent: new RecentRing(options.recentBytes ?? 1_000),
+    recent,
     durability: { level: 'stored', minReplicas: 0 },
     checkStore: options.checkStore ?? (async () => undefined),
     context: {
@@ -54,7 +60,7 @@ async function writer(options: { recentBytes?: number; checkStore?: () => Promis
       tracing: undefined,
     },
   });
-  let end = 0;
+  let { endOffset: end } = await made.open();
   const append = async (letters: string): Promise<string> => {
     const chunks = [...letters].map((letter, i) => chunk(end + i, letter));
     const outcome = await made.append(end, chunks, WAITING);
@@ -115,7 +121,7 @@ describe('a store that lost its last writes', () => {
     });
     await append('abc');
     failover();
-    expect(await made.verify(end())).toBe('same');
+    expect(await made.verify(end())).toBe('later');
     expect(asked).toBe(1);
     expect(await stored()).toBe('');
   });
@@ -156,6 +162,64 @@ describe('a store that lost its last writes', () => {
     await other.log.append(P, ownerEpoch, 0, [chunk(0, 'X')]);
     expect(await append('c')).toBe('lost');
     expect(await stored()).toBe('X');
+  });
+});
+
+describe('a broker that has the partition again', () => {
+  test('brings back what the store has forgotten meanwhile', async () => {
+    const recent = new RecentRing(1_000);
+    const first = await claimed(recent);
+    await first.append('ab');
+    const failover = memory.checkpoint();
+    await first.append('cd');
+    failover();
+    const again = await claimed(recent);
+    expect(await stored()).toBe('abcd');
+    expect(again.stats.restoredMessages).toBe(2);
+    expect(again.made.takeRestored()).toBe(true);
+    expect(await again.append('e')).toBe('appended');
+    expect(await stored()).toBe('abcde');
+    expect(errors).toEqual([]);
+  });
+
+  test('leaves alone what others have appended to its own, and forgets its own', async () => {
+    const recent = new RecentRing(1_000);
+    await (await claimed(recent)).append('ab');
+    const other = memory.open('other');
+    const { ownerEpoch } = await other.ownership.acquire(P);
+    await other.log.append(P, ownerEpoch, 2, [chunk(2, 'X')]);
+    const again = await claimed(recent);
+    expect(again.made.holdsRecent).toBe(false);
+    expect(await again.append('c')).toBe('appended');
+    expect(await stored()).toBe('abXc');
+    expect(errors).toEqual([]);
+  });
+
+  test('says loudly that its own is lost where others wrote in its place', async () => {
+    const recent = new RecentRing(1_000);
+    const first = await claimed(recent);
+    await first.append('ab');
+    const failover = memory.checkpoint();
+    await first.append('cd');
+    failover();
+    const other = memory.open('other');
+    const { ownerEpoch } = await other.ownership.acquire(P);
+    for (const [i, letter] of [...'XYZ'].entries()) {
+      await other.log.append(P, ownerEpoch, 2 + i, [chunk(2 + i, letter)]);
+    }
+    const again = await claimed(recent);
+    expect(errors).toEqual([expect.stringMatching(/no broker holds any more/)]);
+    expect(await again.append('e')).toBe('appended');
+    expect(await stored()).toBe('abXYZe');
+  });
+
+  test('has nothing to bring back to a log of which everything was trimmed', async () => {
+    const recent = new RecentRing(1_000);
+    const first = await claimed(recent);
+    await first.append('ab');
+    await mine.log.trim(P, first.made.ownerEpoch, 2, 10);
+    await claimed(recent);
+    expect(errors).toEqual([]);
   });
 });
 

@@ -18,7 +18,8 @@ const RESOURCE_NAME = '^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$';
 const MIN_ID = 3;
 const MAX_ID = 255;
 const ID_CHARACTERS = '[-A-Za-z0-9_.~+%]';
-const MAX_LABELS = 64;
+/** The broker's are 64; the operator needs two itself, to mark whose the object is. */
+const MAX_LABELS = 62;
 const MAX_LABEL_KEY_BYTES = 63;
 const MAX_LABEL_VALUE_BYTES = 255;
 
@@ -68,10 +69,10 @@ export const connectionRef = withDefault(
   { name: 'default' },
 );
 
-/** As the broker's: at most 64, keys of 1 to 63 bytes, values of at most 255. */
+/** As the broker's, less two: at most 62, keys of 1 to 63 bytes, values of at most 255. */
 export const labels = optional(
   textMap(
-    'Labels of the object in the broker: at most 64, keys of 1 to 63 bytes, values of up to 255 bytes.',
+    'Labels of the object in the broker: at most 62, keys of 1 to 63 bytes, values of up to 255 bytes.',
     text('A value.', { max: MAX_LABEL_VALUE_BYTES }),
     {
       max: MAX_LABELS,

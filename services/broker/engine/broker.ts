@@ -31,7 +31,7 @@ import { Partitions } from './partitions.ts';
 import { pull } from './pull.ts';
 import type { Remote } from './remote.ts';
 import { RetentionSweeper } from './retention-sweeper.ts';
-import { Session, type SessionLimits } from './session.ts';
+import { PULL_HASH, Session, type SessionLimits } from './session.ts';
 import { createStats, type Stats } from './stats.ts';
 import { SubscriptionRuntime } from './subscription-runtime.ts';
 import { type PublishedRun, TopicRuntime } from './topic-runtime.ts';
@@ -49,6 +49,8 @@ export interface BrokerOptions {
   /** What one Pull may answer with, in bytes. */
   readonly maxPullBytes: number;
   readonly maxConsumersPerSubscription: number;
+  /** See EngineContext. */
+  readonly mayServe?: () => boolean;
   /** See LogWriterOptions; absent: the store can't become another one. */
   readonly checkStore?: () => Promise<void>;
 }
@@ -69,9 +71,6 @@ export interface SubscribeHow {
   /** It still has what it was given on the stream before: see DeliveryEvent. */
   readonly resumes?: boolean;
 }
-
-/** The client id of all who pull. */
-const PULL_HASH = 0x9e3779b1;
 
 const STOPPING = new BrokerError('UNAVAILABLE', 'the broker is stopping: connect again');
 
@@ -99,7 +98,7 @@ export class Broker {
   constructor(options: BrokerOptions) {
     this.#options = options;
     const { clock, limits, logger, tracing } = options;
-    this.context = { clock, limits, logger, stats: this.stats, tracing };
+    this.context = { clock, limits, logger, stats: this.stats, tracing, mayServe: options.mayServe };
     this.#cache = new ChunkCache(options.log, limits.cacheBytes, limits.readBytes);
     this.#committer = new CursorCommitter(options.cursors, this.context);
     this.#leases = new LeaseSweeper(this.context);
@@ -273,7 +272,7 @@ export class Broker {
     if (this.#remote !== undefined && !ownedOnly)
       return this.#remote.consumer(runtime.definition, hash, sink, total, opening);
     this.#lastSessionId += 1;
-    const session = new Session(this.#lastSessionId, hash, sink, total, !isPull);
+    const session = new Session(this.#lastSessionId, hash, sink, total);
     session.origin = origin;
     session.draining = draining;
     session.fresh = opening.fresh;

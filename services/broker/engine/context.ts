@@ -42,4 +42,9 @@ export interface EngineContext {
   readonly logger: EngineLogger;
   /** Undefined: tracing is off. */
   readonly tracing: MessageTracing | undefined;
+  /**
+   * Whether this broker's lease holds this very moment; absent: it is alone. A process that stood still has much to do when it
+   * goes on, and may come to give something out before it comes to notice that others have had its partitions.
+   */
+  readonly mayServe?: (() => boolean) | undefined;
 }

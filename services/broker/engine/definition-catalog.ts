@@ -55,6 +55,7 @@ export class DefinitionCatalog {
   /** A put had no known outcome: what the store has is looked up again. */
   readonly #unsure = new Map<string, { readonly kind: DefinitionKind; readonly name: string }>();
   readonly #onWritten: (kind: DefinitionKind, name: string) => void;
+  readonly #checkStore: () => Promise<void>;
   readonly #serial = new SerialByKey();
   readonly #listeners = new Set<ChangeListener>();
   #partitions = 0;
@@ -63,10 +64,12 @@ export class DefinitionCatalog {
     store: DefinitionStore,
     warn: WarningSink,
     onWritten: (kind: DefinitionKind, name: string) => void = () => undefined,
+    checkStore: () => Promise<void> = async () => undefined,
   ) {
     this.#store = store;
     this.#warn = warn;
     this.#onWritten = onWritten;
+    this.#checkStore = checkStore;
   }
 
   /** Of all live topics. */
@@ -145,6 +148,7 @@ export class DefinitionCatalog {
   /** Runs a change of one name after all earlier ones of it, as the store has it now, with no deletion left over. */
   exclusively<T>(kind: DefinitionKind, name: string, change: () => Promise<T>): Promise<T> {
     return this.#serial.run(`${kind} ${name}`, async () => {
+      await this.#checkStore();
       await this.#settle(kind, name);
       return change();
     });
@@ -290,7 +294,9 @@ export class DefinitionCatalog {
     if (same && known.definition.revision === next.entry.definition.revision) return;
     const gone = same ? undefined : (known ?? this.#tombstones.get(key));
     if (gone !== undefined && !(next !== undefined && isSame(gone, next.entry))) {
-      // Deleted by another broker, and perhaps created again since.
+      // Deleted by another broker, and perhaps created again since; or is this another store, or an emptied one? Asked after it
+      // was found missing: data must not be dropped because a store was out of sight for a moment.
+      await this.#checkStore();
       this.#forget(gone);
       this.#tombstones.delete(key);
       await this.#emit('deleted', gone);

@@ -56,6 +56,8 @@ export interface DefinitionsOptions {
   readonly onWarning: WarningSink;
   /** Something was written: other brokers should look. */
   readonly onWritten?: (kind: DefinitionKind, name: string) => void;
+  /** Resolves if this is still the store that the broker belongs to. Absent: no other can be in its place. */
+  readonly checkStore?: () => Promise<void>;
 }
 
 export class Definitions {
@@ -72,7 +74,8 @@ export class Definitions {
   constructor(options: DefinitionsOptions) {
     this.#options = options;
     this.#defaults = { ...DEFINITION_DEFAULTS, durability: options.durability.default };
-    this.#catalog = new DefinitionCatalog(options.store, options.onWarning, options.onWritten);
+    const { store, onWarning, onWritten, checkStore } = options;
+    this.#catalog = new DefinitionCatalog(store, onWarning, onWritten, checkStore);
   }
 
   /** Reads everything from the store. Once, before anything else; listeners hear nothing of it. */

@@ -147,9 +147,13 @@ export class LogWriter {
     }
   }
 
-  /** Looks whether the store still has the claim and everything up to `end`, and puts right what it has not. */
-  async verify(end: number): Promise<'same' | 'lost'> {
-    return (await this.#tryRestore(end, end)) === 'lost' ? 'lost' : 'same';
+  /**
+   * Looks whether the store still has the claim and everything up to `end`, and puts right what it has not. `later`: the store
+   * does not answer.
+   */
+  async verify(end: number): Promise<'same' | 'lost' | 'later'> {
+    const outcome = await this.#tryRestore(end, end);
+    return outcome === 'restored' ? 'same' : outcome;
   }
 
   /** Whether the store had gone back since the last call: cursors may have, too. */

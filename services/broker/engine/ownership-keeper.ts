@@ -14,7 +14,7 @@ import type { EngineLogger } from './context.ts';
 import { HolderWatch } from './holder-watch.ts';
 import type { MembershipKeeper } from './membership-keeper.ts';
 import { newTended, type OwnershipCounts, type Tended } from './ownership-state.ts';
-import { OwnershipSteps } from './ownership-steps.ts';
+import { NO_NOTE, OwnershipSteps } from './ownership-steps.ts';
 import type { PartitionHost } from './partition-host.ts';
 import { StepQueue } from './step-queue.ts';
 
@@ -220,7 +220,8 @@ export class OwnershipKeeper {
         else {
           // An own that failed half-way may have left something open.
           host.abandon(id, 'it was moved before it was open');
-          this.#steps.letGo(tended, { ownerEpoch: state.claim.ownerEpoch, note: state.claim.handOver });
+          const { ownerEpoch, handOver: note = NO_NOTE } = state.claim;
+          this.#steps.letGo(tended, { ownerEpoch, note });
           this.#next(tended);
         }
         break;

@@ -26,6 +26,8 @@ export interface LetGo {
   readonly kind: 'letGo';
   readonly ownerEpoch: number;
   readonly note: Uint8Array;
+  /** See HandedOver. */
+  readonly confirm: (() => Promise<number>) | undefined;
   readonly sinceMs: number;
 }
 

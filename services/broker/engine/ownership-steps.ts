@@ -5,9 +5,9 @@ import type { Clock } from '../ports/clock.ts';
 import type { Claim, OwnershipStore } from '../ports/ownership-store.ts';
 import type { Signals } from '../ports/signals.ts';
 import type { LetGo, OwnershipCounts, Tended } from './ownership-state.ts';
-import type { PartitionHost } from './partition-host.ts';
+import type { HandedOver, PartitionHost } from './partition-host.ts';
 
-const NO_NOTE = new Uint8Array();
+export const NO_NOTE = new Uint8Array();
 
 export interface OwnershipStepsOptions {
   readonly store: OwnershipStore;
@@ -72,7 +72,7 @@ export class OwnershipSteps {
   async handOver(tended: Tended): Promise<void> {
     const { host } = this.#options;
     const { life } = tended;
-    let left: { readonly ownerEpoch: number; readonly note: Uint8Array } | undefined;
+    let left: HandedOver | undefined;
     try {
       left = await host.handOver(tended.id);
     } catch (error) {
@@ -84,19 +84,21 @@ export class OwnershipSteps {
   }
 
   /** The host has stopped writing. */
-  letGo(tended: Tended, left: { readonly ownerEpoch: number; readonly note: Uint8Array | undefined }): LetGo {
-    const { ownerEpoch, note = NO_NOTE } = left;
-    const state = { kind: 'letGo', ownerEpoch, note, sinceMs: this.#options.clock.monotonicMs() } as const;
+  letGo(tended: Tended, { ownerEpoch, note, confirm }: HandedOver): LetGo {
+    const sinceMs = this.#options.clock.monotonicMs();
+    const state = { kind: 'letGo', ownerEpoch, note, confirm, sinceMs } as const;
     tended.state = state;
     return state;
   }
 
   /** letGo → seeking: what is next is the assignment's business. */
-  async release(tended: Tended, { ownerEpoch, note, sinceMs }: LetGo): Promise<void> {
+  async release(tended: Tended, { ownerEpoch, note, confirm, sinceMs }: LetGo): Promise<void> {
     const { store, signals, clock, handOverMs, counts } = this.#options;
     const { life } = tended;
     try {
-      await store.release(tended.id, ownerEpoch, note);
+      const confirmedEpoch = await confirm?.();
+      if (tended.life !== life) return;
+      await store.release(tended.id, confirmedEpoch ?? ownerEpoch, note);
       counts.handOvers += 1;
     } catch (error) {
       const code = codeOf(error);
@@ -117,10 +119,7 @@ export class OwnershipSteps {
    * A partition that can't be handed over in order is abandoned. Released without a note it need not be taken by force; the host
    * may have taken a newer claim by itself, so the store is asked which one.
    */
-  async #giveUp(
-    tended: Tended,
-    reason: string,
-  ): Promise<{ ownerEpoch: number; note: Uint8Array } | undefined> {
+  async #giveUp(tended: Tended, reason: string): Promise<HandedOver | undefined> {
     const { host, store, counts, selfId, warn } = this.#options;
     const { life } = tended;
     warn({ partition: tended.name, reason }, 'a partition was not handed over in order');

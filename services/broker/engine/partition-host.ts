@@ -8,6 +8,12 @@ export interface HandedOver {
   readonly ownerEpoch: number;
   /** For the next owner, at most 1 MiB. */
   readonly note: Uint8Array;
+  /**
+   * To be awaited before each try to tell the store, which may have gone back since: what it has forgotten is appended again as
+   * long as somebody remembers it. Resolves to the ownerEpoch to release. Rejects with UNAVAILABLE: not known yet; ABORTED: the
+   * claim has gone. Absent: there is nothing that it could have forgotten.
+   */
+  readonly confirm?: () => Promise<number>;
 }
 
 export interface PartitionHost {

@@ -132,6 +132,19 @@ export class PartitionOwner {
     this.#work();
   }
 
+  /**
+   * Looks, after it was closed, whether the store still has everything; resolves to whether something had to be put right.
+   * UNAVAILABLE: the store does not answer; ABORTED: the claim has gone.
+   */
+  async confirm(): Promise<boolean> {
+    const { writer } = this.#options;
+    const outcome = await writer.verify(this.#bounds.endOffset);
+    if (outcome === 'later') throw new BrokerError('UNAVAILABLE', 'the store does not answer');
+    if (outcome === 'lost')
+      throw new BrokerError('ABORTED', `another broker owns partition ${formatPartitionId(this.id)}`);
+    return writer.takeRestored();
+  }
+
   /** Resolves when nothing is waiting for an append. */
   async flushed(): Promise<void> {
     while (this.#working) await new Promise<void>((resolve) => this.#idle.push(resolve));

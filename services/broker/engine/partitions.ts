@@ -10,7 +10,7 @@ import type { FormerLease } from '../core/delivery-events.ts';
 import { BrokerError } from '../core/errors.ts';
 import { decodeHandOver, encodeHandOver, type HandedOver, MAX_HANDED_OVER } from '../core/hand-over.ts';
 import { formatPartitionId, type PartitionId } from '../core/partition.ts';
-import type { CursorStore } from '../ports/cursor-store.ts';
+import type { CursorCommit, CursorStore } from '../ports/cursor-store.ts';
 import type { LogStore } from '../ports/log-store.ts';
 import type { Claim, OwnershipStore } from '../ports/ownership-store.ts';
 import type { ChunkCache } from './chunk-cache.ts';
@@ -19,7 +19,7 @@ import type { CursorCommitter } from './cursor-committer.ts';
 import { Dispatcher } from './dispatcher.ts';
 import type { LeaseSweeper } from './lease-sweeper.ts';
 import { LogWriter } from './log-writer.ts';
-import type { PartitionHost } from './partition-host.ts';
+import type { HandedOver as PartitionHandedOver, PartitionHost } from './partition-host.ts';
 import { MOVED, PartitionOwner, type PendingPublish } from './partition-owner.ts';
 import { RecentRing } from './recent-chunks.ts';
 import type { SubscriptionRuntime } from './subscription-runtime.ts';
@@ -109,7 +109,7 @@ export class Partitions implements PartitionHost {
     });
   }
 
-  async handOver(id: PartitionId): Promise<{ ownerEpoch: number; note: Uint8Array }> {
+  async handOver(id: PartitionId): Promise<PartitionHandedOver> {
     const key = formatPartitionId(id);
     const topic = this.#options.topics.get(id.logEpoch);
     const owner = topic?.owners.get(id.partition);
@@ -132,13 +132,32 @@ export class Partitions implements PartitionHost {
       for (const dispatcher of dispatchers) this.#options.committer.soon(dispatcher);
       await this.#options.committer.flushed();
       this.#checkOpen(owner);
-      return { ownerEpoch: owner.ownerEpoch, note };
+      return { ownerEpoch: owner.ownerEpoch, note, confirm: this.#confirmation(owner, dispatchers) };
     } finally {
       this.#handingOver.delete(key);
       for (const dispatcher of dispatchers) dispatcher.close();
       owner.close(MOVED);
       owner.chunks.dropBelow(owner.bounds.endOffset);
     }
+  }
+
+  /** A store that went back since the cursors were committed may have forgotten those as well. */
+  #confirmation(owner: PartitionOwner, dispatchers: readonly Dispatcher[]): () => Promise<number> {
+    const { cursors } = this.#options;
+    const records = dispatchers.map((each) => ({ subscription: each.subscription, record: each.snapshot() }));
+    let again = false;
+    return async () => {
+      if (!this.#recent.keeps) return owner.ownerEpoch;
+      again = (await owner.confirm()) || again;
+      const { id: partition, ownerEpoch } = owner;
+      if (again && records.length > 0)
+        await commitAll(
+          cursors,
+          records.map((record) => ({ ...record, partition, ownerEpoch })),
+        );
+      again = true;
+      return ownerEpoch;
+    };
   }
 
   abandon(id: PartitionId, reason: string): void {
@@ -283,6 +302,18 @@ export class Partitions implements PartitionHost {
     }
     owner.close(MOVED);
     owner.chunks.dropBelow(owner.bounds.endOffset);
+  }
+}
+
+/** UNAVAILABLE, ABORTED. */
+async function commitAll(cursors: CursorStore, commits: readonly CursorCommit[]): Promise<void> {
+  try {
+    const stale = await cursors.commit(commits);
+    if (stale.length > 0) throw new BrokerError('ABORTED', 'another broker owns the partition');
+  } catch (error) {
+    if (error instanceof BrokerError && error.code === 'FAILED_PRECONDITION')
+      throw new BrokerError('UNAVAILABLE', 'the store went back once more', { cause: error });
+    throw error;
   }
 }
 

@@ -202,6 +202,8 @@ class OwnerLink implements PeerLinkHandler {
   closed(): void {
     if (this.closedAlready) return;
     this.closedAlready = true;
+    // What one consumer gives back is not for the next of the same link.
+    this.writable = false;
     this.#cancelBeat();
     this.#stopWatching();
     const consumers = [...this.#consumers.values()];

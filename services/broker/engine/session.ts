@@ -11,6 +11,9 @@ export interface SessionLimits {
   readonly draining?: boolean | undefined;
 }
 
+/** The client id of all who pull. */
+export const PULL_HASH = 0x9e3779b1;
+
 export class Session {
   /** From 1 on, unique in this broker's life. */
   readonly id: number;
@@ -30,12 +33,12 @@ export class Session {
   /** A message was larger than what is left of the credit. Nothing overtakes it: smaller ones would take the credit again and again. */
   #short = false;
 
-  /** False: it asks once (Pull), and what ends of its leases gives it no more than that. */
-  readonly #renews: boolean;
+  /** Given to one that asks once (Pull), and its lease has ended: that gives it no more than it asked for. */
+  #goneMessages = 0;
+  #goneBytes = 0;
 
-  constructor(id: number, hash: number, sink: ConsumerSink, limits: SessionLimits, renews = true) {
+  constructor(id: number, hash: number, sink: ConsumerSink, limits: SessionLimits) {
     this.id = id;
-    this.#renews = renews;
     this.hash = hash;
     this.sink = sink;
     this.#limits = limits;
@@ -45,8 +48,12 @@ export class Session {
     return this.#limits;
   }
 
-  set limits(limits: SessionLimits) {
-    this.#limits = limits;
+  set limits({ maxOutstandingMessages, maxOutstandingBytes, ackDeadlineMs }: SessionLimits) {
+    this.#limits = {
+      maxOutstandingMessages: maxOutstandingMessages - this.#goneMessages,
+      maxOutstandingBytes: maxOutstandingBytes - this.#goneBytes,
+      ackDeadlineMs,
+    };
     this.#short = false;
   }
 
@@ -85,7 +92,9 @@ export class Session {
     this.outstandingMessages -= messages;
     // Parts of leases are counted in proportion: start from a whole number again whenever there is one.
     this.outstandingBytes = this.outstandingMessages === 0 ? 0 : this.outstandingBytes - bytes;
-    if (this.#renews) return;
+    if (this.hash !== PULL_HASH) return;
+    this.#goneMessages += messages;
+    this.#goneBytes += bytes;
     const { maxOutstandingMessages, maxOutstandingBytes, ackDeadlineMs } = this.#limits;
     this.#limits = {
       maxOutstandingMessages: maxOutstandingMessages - messages,

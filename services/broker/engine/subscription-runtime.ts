@@ -172,6 +172,7 @@ export class SubscriptionRuntime implements DispatcherHost {
   pump(dispatcher: Dispatcher): void {
     // What one stream gives back at the end is not for the next, which ends too.
     if (this.closed) return;
+    if (this.#context.mayServe?.() === false) return;
     // Detached: its note for the next owner is written, and knows nothing of what would be delivered now.
     if (this.dispatchers.get(dispatcher.owner.id.partition) !== dispatcher) return;
     if (this.#order.length === 1) {

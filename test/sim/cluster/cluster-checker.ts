@@ -33,6 +33,10 @@ export class ClusterChecker {
   readonly #deliveries = new Map<string, DeliveryTruth>();
   /** Cursors of subscriptions that nobody has heard of yet. */
   readonly #records = new Map<string, Uint8Array>();
+  /** Of each subscription, by incarnation: what publishers had been told of when it was created, by partition. */
+  readonly #toldAtCreation = new Map<number, ReadonlyMap<number, number>>();
+  /** Incarnations of subscriptions that were deleted, with their cursors. */
+  readonly #forgotten = new Set<number>();
   /** By the store's clock. */
   readonly #leases = new Map<string, number>();
   #assignment = '';
@@ -80,6 +84,13 @@ export class ClusterChecker {
         this.#records.set(name, record);
         this.#deliveries.get(name)?.committed(record);
       },
+      created: ({ incarnation, topicEpoch }) => {
+        const ends = this.partitionsOf(topicEpoch).map(
+          (truth) => [truth.id.partition, truth.toldEnd] as const,
+        );
+        this.#toldAtCreation.set(incarnation, new Map(ends));
+      },
+      forgotten: (subscription) => void this.#forgotten.add(subscription),
       owns: (id, ownerEpoch) => {
         const { claim, dropped } = this.partition(id);
         return !dropped && claim?.memberId === memberId && claim.ownerEpoch === ownerEpoch;
@@ -94,7 +105,7 @@ export class ClusterChecker {
         const hasNote = handOver !== undefined && handOver.length > 0;
         truth.acquired({ memberId, ownerEpoch }, above, hasNote, lives);
       },
-      released: (id) => this.partition(id).released(memberId),
+      released: (id) => this.partition(id).released(memberId, this.#clock.monotonicMs()),
       renewed: (leaseMs) => void this.#leases.set(memberId, this.#clock.monotonicMs() + leaseMs),
       left: () => void this.#leases.delete(memberId),
       assigned: (body, topics) => this.#assigned(body, topics),
@@ -106,10 +117,12 @@ export class ClusterChecker {
     const partitions = [...this.#partitions.values()].map((truth) => ({ truth, to: truth.checkpoint() }));
     const records = new Map(this.#records);
     return (isAlive) => {
+      const nowMs = this.#clock.monotonicMs();
       const known = new Set(partitions.map(({ truth }) => truth));
-      for (const { truth, to } of partitions) truth.wentBack(to, isAlive);
+      for (const { truth, to } of partitions) truth.wentBack(to, nowMs, isAlive);
       for (const truth of this.#partitions.values())
-        if (!known.has(truth)) truth.wentBack({ endOffset: 0, headOffset: 0, claim: undefined }, isAlive);
+        if (!known.has(truth))
+          truth.wentBack({ endOffset: 0, headOffset: 0, claim: undefined }, nowMs, isAlive);
       this.#records.clear();
       for (const [name, record] of records) this.#records.set(name, record);
       for (const [name, delivery] of this.#deliveries) delivery.wentBack(records.get(name));
@@ -176,6 +189,8 @@ export class ClusterChecker {
         throw new Violation(`${what} although ${claim?.memberId || 'nobody'} owns it`);
       return messages;
     }
+    // Who has not heard yet that it was deleted finds no cursor, and begins anew.
+    if (this.#forgotten.has(definition.incarnation)) return messages;
     const history = this.#of(definition, partition);
     for (const message of messages) {
       if (message.logEpoch !== partition.logEpoch || message.partition !== partition.partition)
@@ -200,7 +215,7 @@ export class ClusterChecker {
       if (logEpoch !== definition.topicEpoch) continue;
       const history = this.#of(definition, { logEpoch, partition });
       if (kind === 'ack') history.acked(first, last);
-      else if (kind === 'nack') history.nacked(first, last);
+      else if (kind === 'nack') history.nacked(first, last, this.#clock.monotonicMs());
       else history.extended(first, last, this.#clock.monotonicMs() + seconds * 1_000);
     }
   }
@@ -243,7 +258,8 @@ export class ClusterChecker {
     if (history === undefined) {
       const what = `${definition.name} (${definition.incarnation})`;
       const start = definition.startOffsets?.[id.partition] ?? 0;
-      history = new DeliveryTruth(what, definition.ordering, start, this.partition(id));
+      const told = this.#toldAtCreation.get(definition.incarnation)?.get(id.partition) ?? 0;
+      history = new DeliveryTruth(what, definition.ordering, start, told, this.partition(id));
       const record = this.#records.get(name);
       if (record !== undefined) history.committed(record);
       this.#deliveries.set(name, history);

@@ -40,24 +40,36 @@ interface Delivered {
 
 /** Clocks of brokers run fast by so much at the most. */
 const FASTEST = 1.11;
+/** Brokers keep what they are told for so long when the partition has no owner. */
+const LONGEST_WAY_MS = 12_000;
 const NO_CURSOR: Cursor = { floor: 0, settled: [], attempts: [] };
 
 export class DeliveryTruth {
   readonly #what: string;
   readonly #ordering: boolean;
   readonly #startOffset: number;
+  readonly #toldAtCreation: number;
   readonly #log: PartitionTruth;
   readonly #delivered = new Map<number, Delivered>();
   readonly #acked = new Set<number>();
+  /** A nack may arrive when its message has been given out once more. */
+  readonly #nackedUntilMs = new Map<number, number>();
   #cursor: Cursor | undefined;
   /** Of the partition, when the cursor was written. */
   #returns = 0;
   #count = 0;
 
-  constructor(what: string, ordering: boolean, startOffset: number, log: PartitionTruth) {
+  constructor(
+    what: string,
+    ordering: boolean,
+    startOffset: number,
+    toldAtCreation: number,
+    log: PartitionTruth,
+  ) {
     this.#what = what;
     this.#ordering = ordering;
     this.#startOffset = startOffset;
+    this.#toldAtCreation = toldAtCreation;
     this.#log = log;
   }
 
@@ -66,7 +78,8 @@ export class DeliveryTruth {
     const { chain, returns } = this.#log;
     if (!this.#log.held(offset, message))
       this.#fail(offset, `is delivered as ${identity}, which it never was`);
-    if (offset < this.#startOffset)
+    // Its owner may not have known yet that the store had what nobody had been told of.
+    if (offset < Math.min(this.#startOffset, this.#toldAtCreation))
       this.#fail(offset, `is delivered; the subscription begins at ${this.#startOffset}`);
     if (this.#isSettled(offset))
       this.#fail(offset, `is delivered although a cursor in the store has it as settled`);
@@ -90,18 +103,20 @@ export class DeliveryTruth {
     const deadlineMs = nowMs + ackDeadlineMs / FASTEST;
     this.#delivered.set(offset, {
       ...{ offset, identity, attempt, chain, returns, at: this.#count, holder },
-      ...{ departures, losses: losses.count, deadlineMs, nacked: false },
+      ...{ departures, losses: losses.count, deadlineMs },
+      nacked: nowMs < (this.#nackedUntilMs.get(offset) ?? 0),
     });
   }
 
   /** A client is about to say so. */
   acked(first: number, last: number): void {
-    for (let offset = first; offset <= Math.min(last, this.#log.endOffset); offset += 1)
+    for (let offset = first; offset <= Math.min(last, this.#log.furthestEnd - 1); offset += 1)
       this.#acked.add(offset);
   }
 
-  nacked(first: number, last: number): void {
+  nacked(first: number, last: number, nowMs: number): void {
     for (let offset = first; offset <= last; offset += 1) {
+      this.#nackedUntilMs.set(offset, nowMs + LONGEST_WAY_MS);
       const delivered = this.#delivered.get(offset);
       if (delivered !== undefined) delivered.nacked = true;
     }

@@ -119,6 +119,7 @@ export class Member {
       tracing: { publishing: () => undefined, delivered: (write) => options.onDelivered(this, write) },
       maxPullBytes: scenario.maxPullBytes,
       maxConsumersPerSubscription: 100,
+      mayServe: () => this.membership.holds,
       checkStore: async () => {
         if ((await stores.membership.identity()) !== CLUSTER)
           throw new BrokerError('UNAVAILABLE', 'the store holds another cluster');

@@ -20,8 +20,9 @@ export interface Claim {
 
 export interface Logged {
   readonly sent: SentMessage;
-  /** The member that appended it. */
+  /** The member that appended it, and in which of the times that it has owned the partition: only of those it remembers it. */
   readonly by: string;
+  readonly tenure: number;
   readonly publishTimeMs: number;
   told: boolean;
 }
@@ -38,11 +39,16 @@ export interface PartitionCheckpoint {
   readonly claim: Claim | undefined;
 }
 
+/** Between an owner's last look at its log and its release: if the store goes back just then, the owner can't know. */
+const RELEASE_MS = 500;
+
 export class PartitionTruth {
   readonly id: PartitionId;
   readonly log: Logged[] = [];
   readonly byKey = new Map<string, number[]>();
   headOffset = 0;
+  /** The furthest that the log has ever come: its owner may know of more than the store does. */
+  furthestEnd = 0;
   /** Publishers were told of something below it. */
   toldEnd = 0;
   dropped = false;
@@ -53,6 +59,8 @@ export class PartitionTruth {
   readonly robbed = new Set<string>();
   /** How often the store went back. */
   returns = 0;
+  #wentBackMs = Number.NEGATIVE_INFINITY;
+  #tenure = 0;
   #lost: Lost[] = [];
   /** What was ever at an offset and is not any more. */
   readonly #former = new Map<number, Set<string>>();
@@ -84,14 +92,16 @@ export class PartitionTruth {
     if (before !== undefined && claim.ownerEpoch <= before.ownerEpoch)
       throw new Violation(`${this.name}: epoch ${claim.ownerEpoch} was given after ${before.ownerEpoch}`);
     if (!restores && !withNote) this.chain += 1;
+    if (above === undefined) this.#tenure += 1;
     if (before !== undefined && holderLives) this.robbed.add(before.memberId);
     this.robbed.delete(claim.memberId);
     this.claim = claim;
     this.#lost = this.#lost.filter(({ logged }) => logged.by === claim.memberId);
   }
 
-  released(memberId: string): void {
+  released(memberId: string, nowMs: number): void {
     this.#checkWriter(memberId, this.claim?.ownerEpoch ?? 0, 'released');
+    if (nowMs - this.#wentBackMs < RELEASE_MS) this.gaveUp(memberId);
     const missing = this.#lost.find(({ logged }) => logged.told && logged.by === memberId);
     if (missing !== undefined)
       throw new Violation(
@@ -129,7 +139,9 @@ export class PartitionTruth {
         const again = this.#lost.find((each) => each.offset === offset);
         const same = again?.logged.sent === message;
         const told = same && again.logged.told;
-        this.log.push({ sent: message, by: memberId, publishTimeMs: chunk.publishTimeMs, told });
+        const { publishTimeMs } = chunk;
+        this.log.push({ sent: message, by: memberId, tenure: this.#tenure, publishTimeMs, told });
+        this.furthestEnd = Math.max(this.furthestEnd, this.endOffset);
         if (again !== undefined) this.#lost = this.#lost.filter((each) => each !== again);
         if (again !== undefined && !same && again.logged.told && again.logged.by === memberId)
           throw new Violation(
@@ -167,8 +179,9 @@ export class PartitionTruth {
   }
 
   /** The store has forgotten what came after. */
-  wentBack(to: PartitionCheckpoint, isAlive: (memberId: string) => boolean): void {
+  wentBack(to: PartitionCheckpoint, nowMs: number, isAlive: (memberId: string) => boolean): void {
     this.returns += 1;
+    this.#wentBackMs = nowMs;
     if (this.claim !== undefined) this.robbed.add(this.claim.memberId);
     const owner = this.claim?.memberId;
     const gone = this.log.splice(to.endOffset);
@@ -177,7 +190,10 @@ export class PartitionTruth {
       const former = this.#former.get(offset) ?? new Set();
       this.#former.set(offset, former.add(`${logged.sent.identity} ${logged.sent.content}`));
       // What came before must be there first: an owner that has not got that itself can't bring anything back.
-      if (gone[0]!.by === owner && logged.by === owner && isAlive(owner)) this.#lost.push({ offset, logged });
+      const remembered = [gone[0]!, logged].every(
+        ({ by, tenure }) => by === owner && tenure === this.#tenure,
+      );
+      if (remembered && owner !== undefined && isAlive(owner)) this.#lost.push({ offset, logged });
     }
     for (const [key, offsets] of this.byKey)
       this.byKey.set(

@@ -1,5 +1,7 @@
 // Says what really came to be in the shared store, by whom: the checker's truth. Wraps one member's view of the shared memory,
 // below everything that is slow, lossy or cut. Made by world.ts.
+import { decodeSubscription } from '../../../services/broker/core/definition-codec.ts';
+import type { SubscriptionDefinition } from '../../../services/broker/core/definitions.ts';
 import { BrokerError } from '../../../services/broker/core/errors.ts';
 import type { PartitionId } from '../../../services/broker/core/partition.ts';
 import type { CursorCommit } from '../../../services/broker/ports/cursor-store.ts';
@@ -13,6 +15,8 @@ export interface StoreWitness {
   trimmed(id: PartitionId, ownerEpoch: number, bounds: LogBounds): void;
   dropped(logEpoch: number): void;
   committed(commit: CursorCommit): void;
+  forgotten(subscription: number): void;
+  created(subscription: SubscriptionDefinition): void;
   /** Whether the store takes writes of this claim. */
   owns(id: PartitionId, ownerEpoch: number): boolean;
   acquired(id: PartitionId, above: number | undefined, claim: Claim): void;
@@ -68,7 +72,10 @@ export function witnessed(
     },
     cursors: {
       load: (subscription, partition) => cursors.load(subscription, partition),
-      drop: (subscription) => cursors.drop(subscription),
+      async drop(subscription) {
+        await cursors.drop(subscription);
+        see(() => witness.forgotten(subscription));
+      },
       async commit(commits) {
         room();
         try {
@@ -85,7 +92,19 @@ export function witnessed(
         }
       },
     },
-    definitions,
+    definitions: {
+      list: () => definitions.list(),
+      version: () => definitions.version(),
+      get: (kind, name) => definitions.get(kind, name),
+      remove: (kind, name, expectedRevision) => definitions.remove(kind, name, expectedRevision),
+      nextIncarnation: () => definitions.nextIncarnation(),
+      async put(kind, name, body, expectedRevision) {
+        const revision = await definitions.put(kind, name, body, expectedRevision);
+        if (kind === 'subscription' && expectedRevision === 0)
+          see(() => witness.created(decodeSubscription(name, revision, body).definition));
+        return revision;
+      },
+    },
     ownership: {
       describe: (ids) => ownership.describe(ids),
       async acquire(id, above) {

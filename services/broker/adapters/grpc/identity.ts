@@ -90,6 +90,9 @@ function unquoted(value: string): string {
 
 /** The part of an HTTP/2 session that is used here. */
 export interface Session {
+  readonly destroyed: boolean;
+  settings(settings: { readonly initialWindowSize: number }): void;
+  setLocalWindowSize(bytes: number): void;
   once(event: 'close', listener: () => void): unknown;
   destroy(): void;
 }

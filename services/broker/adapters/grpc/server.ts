@@ -2,7 +2,13 @@
 // what the services do is theirs.
 import * as grpc from '@grpc/grpc-js';
 import { BrokerError } from '../../core/errors.ts';
-import { KEEPALIVE_TIMEOUT_MS, MAX_REQUEST_BYTES, MAX_STREAMS_PER_CONNECTION } from '../../limits.ts';
+import {
+  CONNECTION_WINDOW_BYTES,
+  KEEPALIVE_TIMEOUT_MS,
+  MAX_REQUEST_BYTES,
+  MAX_STREAMS_PER_CONNECTION,
+  STREAM_WINDOW_BYTES,
+} from '../../limits.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { HEALTH_SERVICE } from './grpc-descriptors.ts';
 import { Health } from './health.ts';
@@ -120,6 +126,7 @@ export class GrpcServer {
     const session = sessionOf(call);
     if (session !== undefined && !this.#sessions.has(session)) {
       this.#sessions.add(session);
+      widenWindows(session);
       session.once('close', () => this.#sessions.delete(session));
     }
     if (this.#draining === undefined || path.startsWith(`/${HEALTH_SERVICE}/`)) {
@@ -134,6 +141,16 @@ export class GrpcServer {
       new grpc.ResponderBuilder().withStart((next) => next(listener)).build(),
     );
   }
+}
+
+/**
+ * What a sender may send before it hears that it was read. HTTP/2's 64 KiB, which grpc-js leaves, are one turn of two busy event
+ * loops: publishers of large messages, and relays, which publish for many over one link, would wait most of the time.
+ */
+function widenWindows(session: Session): void {
+  if (session.destroyed) return;
+  session.settings({ initialWindowSize: STREAM_WINDOW_BYTES });
+  session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
 }
 
 /** grpc-js' own log, which otherwise goes to the console. Once a process. */
