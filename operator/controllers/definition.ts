@@ -68,6 +68,8 @@ export interface Settled<R, Found> {
   readonly found: Found | undefined;
   readonly plan: Pick<Plan<unknown, unknown>, 'conditions' | 'paused' | 'inSync' | 'lookAgainMs'>;
   readonly failure: Failure | undefined;
+  /** Nothing can be said yet: the connection has not been looked at, or somebody undoes each step. */
+  readonly undecided: 'waiting' | 'undone' | undefined;
   /** For status.applied. */
   readonly applied: { readonly hash: string; readonly incarnation: string } | undefined;
 }
@@ -104,6 +106,12 @@ export async function settleDefinition<
       found,
       plan,
       failure,
+      undecided:
+        failure !== undefined || plan.paused || plan.conditions.length > 0
+          ? undefined
+          : plan.action === undefined
+            ? 'waiting'
+            : 'undone',
       applied:
         plan.inSync && observed.desired !== undefined && observed.found !== undefined
           ? { hash: observed.desired.hash, incarnation: observed.found.incarnation }
@@ -251,8 +259,9 @@ async function perform<R extends Topic | Subscription, Found extends FoundObject
     case 'addFinalizer':
       return kind.latest.note(await kind.client.addFinalizer(kind.resource, resource, FINALIZER, signal));
     case 'removeFinalizer': {
-      if (action.left !== undefined) leftBehind(ctx, resource, action.left, tell);
       const rest = await kind.client.removeFinalizer(kind.resource, resource, FINALIZER, signal);
+      // Once, by whoever really let it go.
+      if (rest !== undefined && action.left !== undefined) leftBehind(ctx, resource, action.left, tell);
       if (rest === undefined || resource.metadata.deletionTimestamp !== undefined) return undefined;
       return kind.latest.note(rest);
     }

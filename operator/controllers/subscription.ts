@@ -45,6 +45,7 @@ export function createSubscriptionReconciler(
     if (isGoing(subscription)) return forget(key, subscription.metadata.uid);
     const settled = await settleDefinition(ctx, kind, subscription, forced.take(subscription), signal);
     if (settled === undefined) return forget(key, subscription.metadata.uid);
+    if (settled.undecided !== undefined) return resultOf(settled);
     watchBacklog(ctx, settled);
     const isStill = settled.plan.paused || settled.resource.metadata.deletionTimestamp !== undefined;
     const scaled = isStill ? undefined : await scaling.reconcile(settled.resource, settled, signal);

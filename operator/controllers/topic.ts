@@ -32,6 +32,7 @@ export function createTopicReconciler(
       ctx.status.forget(topic.metadata.uid);
       return gone;
     }
+    if (settled.undecided !== undefined) return resultOf(settled);
     const status = await topicStatus(ctx, settled);
     const written = await ctx.status.write(kind.client, kind.resource, settled.resource, status, signal);
     ctx.latestTopics.note(written);
@@ -40,7 +41,8 @@ export function createTopicReconciler(
 }
 
 /** Shared with subscription.ts. */
-export function resultOf({ plan, failure }: Settled<unknown, unknown>): Result {
+export function resultOf({ plan, failure, undecided }: Settled<unknown, unknown>): Result {
+  if (undecided === 'undone') return retry('what is done is undone at once: somebody else changes it too');
   if (failure?.retry) return retry(failure.conditions[0]?.message ?? 'the broker refuses');
   return plan.lookAgainMs === undefined ? done : requeueAfter(plan.lookAgainMs, 'high');
 }

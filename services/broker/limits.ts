@@ -75,7 +75,7 @@ export const MAX_CHUNK_BYTES = MIB;
 /** Messages handed to the store in one append. */
 export const MAX_APPEND_BYTES = 4 * MIB;
 /**
- * Appended lately and kept in memory, because a Redis failover may lose it: what 60 s of publishing may have. Much of it is in
+ * Appended lately and kept in memory, because a Redis failover may lose it: what minutes of publishing may have. Much of it is in
  * the cache anyway and counts there, too.
  */
 export const RECENT_BYTES = 128 * MIB;

@@ -22,6 +22,7 @@ import { subscriberService } from './adapters/grpc/subscriber.ts';
 import { openServerTls, type ServerTls } from './adapters/grpc/tls.ts';
 import { WatchSlots } from './adapters/grpc/watch.ts';
 import { nodeClock } from './adapters/node/clock.ts';
+import { countBuffersWithHeap } from './adapters/node/garbage-collection.ts';
 import { type TelemetrySettings, telemetrySettings } from './adapters/otel/settings.ts';
 import type { Telemetry } from './adapters/otel/telemetry.ts';
 import type { RedisStore } from './adapters/redis/store.ts';
@@ -59,6 +60,7 @@ export async function serve(argv: readonly string[]): Promise<number> {
     process.stderr.write(`fanfare: ${error.message}\n`);
     return 2;
   }
+  countBuffersWithHeap(config.cacheBytes + limits.RECENT_BYTES + limits.MAX_UNCOMMITTED_BYTES);
   let telemetry: Telemetry | undefined;
   const log = createLog({
     traceIds: () => telemetry?.activeSpanIds(),

@@ -17,6 +17,10 @@ export interface DevProcessOptions {
 }
 
 const STOP_MS = 15_000;
+/** A shell's status of what ended by SIGKILL. */
+const KILLED = 128 + 9;
+/** What a shell says of that; we say it ourselves, where it is news. */
+const SHELLS_WORDS: ReadonlySet<string> = new Set(['Killed', 'Terminated']);
 /**
  * Says the pid of what it runs, passes its output on, and ends it with SIGTERM when its own input ends. Its status is that of
  * what it ran.
@@ -32,6 +36,8 @@ export class DevProcess {
   readonly #options: DevProcessOptions;
   #guard: ChildProcess;
   #isStopping = false;
+  /** Until then what ends stays away. */
+  #comesBackMs: number | undefined;
 
   static start(options: DevProcessOptions): DevProcess {
     return new DevProcess(options);
@@ -45,9 +51,9 @@ export class DevProcess {
 
   /** From now on: when it ends by itself, it is started again after delayMs, until the signal is aborted. */
   comeBack(delayMs: number, signal: AbortSignal): void {
+    this.#comesBackMs = delayMs;
     void this.ended.then(() => {
       if (signal.aborted || this.#isStopping) return;
-      show(this.name, `has ended and comes back in ${delayMs / 1000} s`);
       const timer = setTimeout(() => {
         [this.#guard, this.ended] = this.#spawn();
         this.comeBack(delayMs, signal);
@@ -80,17 +86,19 @@ export class DevProcess {
     lines(pids, (text) => {
       this.pid = Number(text);
     });
-    lines(stderr, (text) => show(this.name, readable(text)));
+    lines(stderr, (text) => SHELLS_WORDS.has(text) || show(this.name, readable(text)));
     lines(stdout, (text) => quiet || show(this.name, readable(text)));
     const ended = new Promise<void>((resolve) => {
       const end = (what: string) => {
         this.hasEnded = true;
         guard.stdio[4]?.destroy();
-        if (!this.#isStopping) show(this.name, what);
+        const back =
+          this.#comesBackMs === undefined ? '' : ` and comes back in ${this.#comesBackMs / 1000} s`;
+        if (!this.#isStopping) show(this.name, what + back);
         resolve();
       };
       guard.once('error', (error) => end(`could not be started: ${error.message}`));
-      guard.once('exit', (code) => end(`ended with status ${code}`));
+      guard.once('exit', (code) => end(code === KILLED ? 'was killed' : `ended with status ${code}`));
     });
     return [guard, ended];
   }
@@ -119,10 +127,18 @@ export function readable(line: string): string {
     return line;
   }
   const { level, time: _time, msg, ...fields } = parsed;
-  const rest = Object.entries(fields).map(([name, value]) => {
+  // A group of fields, as of an audit, is written without its name, which is the message's.
+  const flat = Object.entries(fields).flatMap(([name, value]) =>
+    isGroup(value) && name === msg ? Object.entries(value) : [[name, value] as const],
+  );
+  const rest = flat.map(([name, value]) => {
     return `${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`;
   });
   return [...(level === 'info' ? [] : [String(level).toUpperCase()]), msg, ...rest].join(' ');
+}
+
+function isGroup(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function lines(stream: unknown, hear: (line: string) => void): void {

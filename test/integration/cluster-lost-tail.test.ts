@@ -46,9 +46,11 @@ async function expectRestored(
   await load.resumed(ALL, performance.now(), RESUME_MS);
   await cluster.settled();
   const report = await load.finish(30_000);
-  const said = cluster.brokers
+  const since = cluster.brokers
     .flatMap((_, i) => cluster.logs(i))
-    .filter(({ msg, time }) => msg === SAYS.appendedAgain && Date.parse(String(time)) >= sinceMs);
+    .filter(({ time }) => Date.parse(String(time)) >= sinceMs);
+  expect(since.some(({ msg }) => msg === SAYS.unreachable || msg === SAYS.slotsDown)).toBe(true);
+  const said = since.filter(({ msg }) => msg === SAYS.appendedAgain);
   const restored = said.reduce((sum, { messages }) => sum + Number(messages), 0);
   console.log(`${restored} messages of ${said.length} partitions appended again; ${JSON.stringify(report)}`);
   expect(report).toMatchObject({ lost: 0, misordered: 0, clientErrors: 0, faults: [] });

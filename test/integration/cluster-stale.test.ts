@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
 import { expect, test } from 'vitest';
+import { METRICS } from '../../services/broker/adapters/otel/metric-catalog.ts';
 import { appendTo, chunksAfter, EMPTY, expectCode, readAll } from '../conformance/harness.ts';
 import { type Cluster, startCluster } from '../support/cluster.ts';
 import { SAYS } from '../support/cluster-lines.ts';
@@ -88,6 +89,11 @@ async function expectRefused(cluster: Cluster, stale: readonly Arrival[]) {
   await until('each is in the log', async () => lines().length >= stale.length);
   expect(lines()).toHaveLength(stale.length);
   expect(await cluster.metric(VICTIM, METRIC)).toBe(stale.length);
+  // And it has all the other metrics of a cluster, too: telemetry.test.ts looks at a broker that is alone.
+  for (const { name, kind } of METRICS) {
+    if (!name.startsWith('fanfare.broker.cluster.')) continue;
+    await cluster.metric(VICTIM, `${name.replaceAll('.', '_')}${kind === 'counter' ? '_total' : ''}`);
+  }
   return lines();
 }
 
@@ -143,15 +149,22 @@ test('writes that the network held up for longer than a lease are refused', {
   const load = await startLoad(cluster, parts);
   const member = await memberId(cluster);
   const { storeProxy } = cluster.brokers[VICTIM]!;
-  storeProxy!.set('toServer', { holds: true });
-  const epochs = await othersOwnAll(cluster);
   const commands = parts.use(await watchCommands(redis));
-  storeProxy!.heal();
-  await load.resumed(ALL, performance.now(), RESUME_MS);
-  await cluster.settled();
-  const lines = await expectRefused(cluster, staleWrites(commands.arrivals, member, epochs));
-  console.log(`held up: ${lines.map(({ write }) => write).join(', ')} refused`);
-  expect(lines.map(({ write }) => write)).toContain('append');
+  const stale: Arrival[] = [];
+  const writes = new Set<unknown>();
+  // An append is about to be made at almost any moment; if none was, once more.
+  for (let round = 0; round < 5 && !writes.has('append'); round += 1) {
+    storeProxy!.set('toServer', { holds: true });
+    const epochs = await othersOwnAll(cluster);
+    commands.arrivals.length = 0;
+    storeProxy!.heal();
+    await load.resumed(ALL, performance.now(), RESUME_MS);
+    await cluster.settled();
+    stale.push(...staleWrites(commands.arrivals, member, epochs));
+    for (const { write } of await expectRefused(cluster, stale)) writes.add(write);
+  }
+  console.log(`held up: ${stale.length} writes refused, of these kinds: ${[...writes].join(', ')}`);
+  expect(writes).toContain('append');
   await expectClean(cluster, load);
 });
 

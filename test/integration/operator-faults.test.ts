@@ -202,7 +202,7 @@ test('a leader that was stopped for long writes nothing when it goes on, and end
   await stage.patch('topics', 'shop', 'frozen', { spec: { retentionSeconds: 1_300 } });
   await stage.until('the new leader has done it', () => ready('frozen'));
   old.signal('SIGCONT');
-  expect(await old.exited).toBe(1);
+  expect(await old.ended()).toBe(1);
   expect(stage.audited().filter((line) => line === 'update topics/frozen: OK')).toHaveLength(1);
 });
 

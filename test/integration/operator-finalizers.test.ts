@@ -111,7 +111,7 @@ test('strip-finalizers makes a running operator step back first', SLOW, async ()
     'the finalizers are gone',
     () => (stage.topic('uninstalled', 'orders')?.metadata.finalizers ?? []).length === 0,
   );
-  expect(await operator.exited).toBe(1);
+  expect(await operator.ended()).toBe(1);
   // It would be started again, and stands by.
   await using again = await stage.startOperator();
   expect(await again.metric('fanfare_operator_leader')).toBe(0);

@@ -66,7 +66,7 @@ test('services/TELEMETRY.md lists the metrics that the endpoint has, and no othe
   await client.admin.createSubscription('unread', { topic: 'orders' });
   await publish(client, 1);
   const exported = [...(await scrape(broker)).keys()].map((series) => series.replace(/\{.*/, ''));
-  // Those of a cluster are seen in test/integration/cluster.test.ts.
+  // Those of a cluster are seen in test/integration/cluster-stale.test.ts.
   const alone = METRICS.filter(({ name }) => !name.startsWith('fanfare.broker.cluster.'));
   const listed = alone.map(({ name, kind, unit }) => {
     const suffix = ({ By: '_bytes', s: '_seconds' } as Record<string, string>)[unit] ?? '';

@@ -362,6 +362,20 @@ export class OperatorProcess implements AsyncDisposable {
     return this.#lines;
   }
 
+  /** How it ended: a signal or an exit code. Rejects, with its log, if it goes on for long. */
+  async ended(timeoutMs = WAIT_TIMEOUT_MS): Promise<NodeJS.Signals | number | null> {
+    const { promise, reject } = Promise.withResolvers<never>();
+    const timer = setTimeout(
+      () => reject(new Error(`it did not end within ${timeoutMs} ms:\n${this.logText()}`)),
+      timeoutMs,
+    );
+    try {
+      return await Promise.race([this.exited, promise]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
   /** SIGKILL, and waits for the end. */
   async kill(): Promise<void> {
     this.#child.kill('SIGKILL');

@@ -136,5 +136,6 @@ test('lines of a JSON log are made readable, others are left alone', () => {
     'listening port=1 on=a',
   );
   expect(readable('{"level":"warn","msg":"slow","what":["a"]}')).toBe('WARN slow what=["a"]');
+  expect(readable('{"level":"info","msg":"audit","audit":{"verb":"create"}}')).toBe('audit verb=create');
   expect(readable('# Redis')).toBe('# Redis');
 });

@@ -66,7 +66,13 @@ const request: fc.Arbitrary<PeerRequest> = fc.oneof(
   fc.record({ kind: kind('taken'), consumer: whole, bytes: whole }),
   fc.record({ kind: kind('settle'), consumer: whole, operations }),
   fc.record({ kind: kind('detach'), consumer: whole, leases: fc.constantFrom('end', 'stay', 'wait') }),
-  fc.record({ kind: kind('settleUnary'), call: whole, subscription: text, operations }),
+  fc.record({
+    kind: kind('settleUnary'),
+    call: whole,
+    subscription: text,
+    incarnation: whole,
+    operations,
+  }),
   fc.record({ kind: kind('backlog'), call: whole, parent: text, names: fc.array(text, { maxLength: 3 }) }),
   fc.record({ kind: kind('watchFirstMessages') }),
   fc.record({

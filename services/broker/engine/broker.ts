@@ -29,7 +29,7 @@ import { LeaseSweeper } from './lease-sweeper.ts';
 import { MOVED, type PartitionOwner } from './partition-owner.ts';
 import { Partitions } from './partitions.ts';
 import { pull } from './pull.ts';
-import type { Remote } from './remote.ts';
+import type { Remote, SettledSubscription } from './remote.ts';
 import { RetentionSweeper } from './retention-sweeper.ts';
 import { PULL_HASH, Session, type SessionLimits } from './session.ts';
 import { createStats, type Stats } from './stats.ts';
@@ -306,17 +306,20 @@ export class Broker {
   async settle({ subscription, operations }: UnarySettleRequest): Promise<void> {
     const runtime = this.#subscriptionRuntime(subscription);
     const { here, elsewhere } = this.#split(runtime, operations);
-    const remotely = elsewhere.length > 0 ? this.#remote?.settle(subscription, elsewhere) : undefined;
+    const remotely = elsewhere.length > 0 ? this.#remote?.settle(runtime.definition, elsewhere) : undefined;
     // Awaited at the end: it must not be left alone if the local part fails.
     await Promise.all([this.#settleHere(runtime, here), remotely]);
   }
 
   /** Settles what concerns partitions owned here, durably, and returns the rest. Rejects with NOT_FOUND, UNAVAILABLE. */
   async settleOwned(
-    subscription: string,
+    { name, incarnation }: SettledSubscription,
     operations: readonly SettleOperation[],
   ): Promise<readonly SettleOperation[]> {
-    const runtime = this.#subscriptionRuntime(subscription);
+    const runtime = this.#subscriptionRuntime(name);
+    // The one that was meant was deleted, or this broker has not heard of it yet.
+    if (runtime.incarnation > incarnation) return [];
+    if (runtime.incarnation < incarnation) return operations;
     const { here, elsewhere } = this.#split(runtime, operations);
     await this.#settleHere(runtime, here);
     return elsewhere;
@@ -418,6 +421,9 @@ export class Broker {
       return;
     }
     const topic = this.#topicRuntime(definition.topic);
+    // Of a topic that was created anew, which has not been heard of yet.
+    if (topic.definition.logEpoch !== definition.topicEpoch)
+      throw new BrokerError('UNAVAILABLE', `${definition.topic} is being deleted: try again`);
     const runtime = new SubscriptionRuntime(definition, topic.definition.logEpoch, this.context, (name) =>
       this.backlog.firstMessage(name),
     );
@@ -430,8 +436,10 @@ export class Broker {
       for (const dispatcher of [...runtime.dispatchers.values()]) runtime.removeDispatcher(dispatcher);
       throw error;
     }
+    // Given up meanwhile, or on their way to another broker, with a note that knows nothing of these.
     for (const dispatcher of [...runtime.dispatchers.values()])
-      if (dispatcher.owner.closed) runtime.removeDispatcher(dispatcher);
+      if (topic.owners.get(dispatcher.owner.id.partition) !== dispatcher.owner)
+        runtime.removeDispatcher(dispatcher);
     topic.subscriptions.set(definition.name, runtime);
     this.#subscriptions.set(definition.name, runtime);
   }

@@ -77,8 +77,8 @@ export class CursorCommitter {
     this.#resting.clear();
   }
 
-  /** They were committed. */
-  #rest(holders: readonly CursorHolder[]): void {
+  /** They were committed lately: by this broker, or by the partition's former owner. */
+  rest(holders: readonly CursorHolder[]): void {
     if (this.#context.limits.recentBytes === 0) return;
     const dueMs = this.#context.clock.monotonicMs() + REPEAT_MS;
     for (const holder of holders) {
@@ -142,7 +142,7 @@ export class CursorCommitter {
       return;
     }
     this.#state = 'resting';
-    this.#rest(holders);
+    this.rest(holders);
     for (const resolve of waiting) resolve();
     for (const holder of holders) holder.committed();
     // committed() may have asked for another one.

@@ -149,6 +149,8 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
 
   lost(): void {
     this.owner.lose();
+    // One that was detached is not among those that end with the owner.
+    this.close();
   }
 
   close(): void {

@@ -203,7 +203,7 @@ export class LogWriter {
     if (state!.ownerEpoch < this.#ownerEpoch) {
       await this.#options.checkStore();
       const before = this.#ownerEpoch;
-      this.#ownerEpoch = (await ownership.acquire(id, before)).ownerEpoch;
+      this.#ownerEpoch = (await ownership.acquire(id, before).catch(lostIfDropped)).ownerEpoch;
       this.#restored = true;
       context.logger.warn(
         { partition, before, ownerEpoch: this.#ownerEpoch },
@@ -243,10 +243,11 @@ export class LogWriter {
     return (await this.#isOurs(storeEnd)) ? missing : undefined;
   }
 
-  /** Whether the store's chunk that ends there is the one that is kept here. */
+  /** Whether the store's chunk that ends there is the one that is kept here, as far as retention has left it. */
   async #isOurs(endOffset: number): Promise<boolean> {
     const ours = this.#recent.endingAt(endOffset);
     const [found] = await this.#options.log.describe(this.#options.id, endOffset - 1, 1);
+    if (found === undefined) return true;
     return (
       found?.firstOffset === ours?.firstOffset &&
       found?.publishTimeMs === ours?.publishTimeMs &&
@@ -263,6 +264,12 @@ function newClaimNeeded(error: unknown): never {
   const failure = asBrokerError(error);
   if (failure.code !== 'FAILED_PRECONDITION') throw failure;
   throw new BrokerError('ABORTED', failure.message, { cause: failure });
+}
+
+/** Of a topic that was deleted the store gives no claim, now or ever. */
+function lostIfDropped(error: unknown): never {
+  if (error instanceof BrokerError && error.code === 'FAILED_PRECONDITION') throw new LostClaim();
+  throw error;
 }
 
 export function asBrokerError(error: unknown): BrokerError {

@@ -52,6 +52,8 @@ export class Partitions implements PartitionHost {
   readonly #opening = new Map<string, { abandoned: boolean }>();
   /** Closed for publishes, cursors not committed yet. */
   readonly #handingOver = new Map<string, { owner: PartitionOwner; dispatchers: readonly Dispatcher[] }>();
+  /** What was outstanding at the former owner, of subscriptions that are not at work here yet: they may not be known here yet. */
+  readonly #former = new WeakMap<PartitionOwner, Map<number, readonly FormerLease[]>>();
   readonly #staleListeners: ((id: PartitionId) => void)[] = [];
   #cancelVerify: () => void = () => undefined;
 
@@ -86,8 +88,9 @@ export class Partitions implements PartitionHost {
     try {
       owner = await this.#makeOwner(topic, id, claim);
       const former = this.#formerLeases(claim, key);
+      this.#former.set(owner, former);
       for (let next = lacking(topic, prepared); next !== undefined; next = lacking(topic, prepared)) {
-        prepared.set(next, await this.#prepareDispatcher(next, owner, former.get(next.incarnation)));
+        prepared.set(next, await this.#prepareDispatcher(next, owner));
         if (opening.abandoned) break;
       }
       if (opening.abandoned || this.#options.topics.get(id.logEpoch) !== topic)
@@ -136,8 +139,8 @@ export class Partitions implements PartitionHost {
     } finally {
       this.#handingOver.delete(key);
       for (const dispatcher of dispatchers) dispatcher.close();
-      owner.close(MOVED);
-      owner.chunks.dropBelow(owner.bounds.endOffset);
+      // It may have been given up before its deliveries were ended.
+      this.#close(topic, owner);
     }
   }
 
@@ -165,11 +168,12 @@ export class Partitions implements PartitionHost {
     const opening = this.#opening.get(key);
     if (opening !== undefined) opening.abandoned = true;
     const leaving = this.#handingOver.get(key);
-    if (leaving !== undefined) {
-      leaving.owner.close(MOVED);
-      for (const dispatcher of leaving.dispatchers) dispatcher.close();
-    }
     const topic = this.#options.topics.get(id.logEpoch);
+    if (leaving !== undefined) {
+      for (const dispatcher of leaving.dispatchers) dispatcher.close();
+      leaving.owner.close(MOVED);
+      if (topic !== undefined) this.#close(topic, leaving.owner);
+    }
     const owner = topic?.owners.get(id.partition);
     if (topic === undefined || owner === undefined) return;
     this.#options.context.logger.warn({ partition: key, reason }, 'stopped serving a partition');
@@ -182,7 +186,7 @@ export class Partitions implements PartitionHost {
 
   /** Begins delivery to a subscription; nothing if it was closed meanwhile. */
   async addDispatcher(runtime: SubscriptionRuntime, owner: PartitionOwner): Promise<void> {
-    const dispatcher = await this.#prepareDispatcher(runtime, owner, []);
+    const dispatcher = await this.#prepareDispatcher(runtime, owner);
     if (dispatcher !== undefined) this.#begin(runtime, dispatcher);
   }
 
@@ -190,13 +194,13 @@ export class Partitions implements PartitionHost {
   async #prepareDispatcher(
     runtime: SubscriptionRuntime,
     owner: PartitionOwner,
-    former: readonly FormerLease[] | undefined,
   ): Promise<Dispatcher | undefined> {
     const { definition } = runtime;
     const { cursors, context, committer, leases } = this.#options;
     const { limits } = context;
     const record = await cursors.load(definition.incarnation, owner.id);
     if (runtime.closed || owner.closed) return undefined;
+    const former = this.#former.get(owner);
     const startOffset = definition.startOffsets?.[owner.id.partition] ?? 0;
     const delivery = new Delivery(
       {
@@ -207,8 +211,9 @@ export class Partitions implements PartitionHost {
       },
       record === undefined ? { startOffset } : { record },
       owner.bounds.endOffset,
-      former,
+      former?.get(definition.incarnation),
     );
+    former?.delete(definition.incarnation);
     return new Dispatcher(owner, delivery, runtime, context, committer, leases);
   }
 
@@ -221,6 +226,7 @@ export class Partitions implements PartitionHost {
     const { headOffset } = owner.bounds;
     if (delivery.outstandingMessages > 0) this.#options.leases.watch(dispatcher);
     if (headOffset > delivery.floor) dispatcher.apply({ kind: 'trim', headOffset });
+    this.#options.committer.rest([dispatcher]);
     runtime.addDispatcher(dispatcher);
   }
 

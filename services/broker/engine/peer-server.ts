@@ -21,7 +21,7 @@ import type { PartitionOwner } from './partition-owner.ts';
 import { ChunkWindow, PeerSink } from './peer-sink.ts';
 import { BEAT_MS, SILENT_BEATS } from './relay-link.ts';
 import { RelaySession, RelaySessionIds } from './relay-session.ts';
-import type { Remote } from './remote.ts';
+import type { Remote, SettledSubscription } from './remote.ts';
 import { concerned, whenOwned } from './remote-backlog.ts';
 import type { RelayedPublish } from './remote-partition.ts';
 import type { Routes } from './routes.ts';
@@ -37,7 +37,7 @@ export interface PeerHost {
   runtimeOf(subscription: string): SubscriptionRuntime;
   /** Settles what concerns partitions owned here, durably, and returns the rest. Rejects with NOT_FOUND, UNAVAILABLE. */
   settleOwned(
-    subscription: string,
+    subscription: SettledSubscription,
     operations: readonly SettleOperation[],
   ): Promise<readonly SettleOperation[]>;
   /** Of the consumers whose streams end here. */
@@ -319,11 +319,12 @@ class OwnerLink implements PeerLinkHandler {
   async #settleUnary({
     call,
     subscription,
+    incarnation,
     operations,
   }: PeerRequest & { kind: 'settleUnary' }): Promise<void> {
     let bounced = operations;
     try {
-      bounced = await this.#host.settleOwned(subscription, operations);
+      bounced = await this.#host.settleOwned({ name: subscription, incarnation }, operations);
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error;
       // Not for sure: the relay tries again, which does no harm.

@@ -83,7 +83,9 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
     this.#toldTaken = 0;
     this.#newest = undefined;
     const { subscription, incarnation, hash } = this.#host;
-    this.#number = link.attach(this, subscription, incarnation, hash, this.#fresh);
+    // What others have given it since may be here by now, by a note: that is not to be given back.
+    const isFresh = this.#fresh && this.#host.fresh;
+    this.#number = link.attach(this, subscription, incarnation, hash, isFresh);
     this.#fresh = false;
     this.#host.joined(this);
   }

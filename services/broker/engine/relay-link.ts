@@ -14,6 +14,7 @@ import type { PeerAnswer, PeerConnector, PeerLink, PeerLinkEvents, PeerRequest }
 import { CachedChunk } from './chunk-cache.ts';
 import { DeliveredMessages } from './consumer.ts';
 import type { EngineContext } from './context.ts';
+import type { SettledSubscription } from './remote.ts';
 import type { Route } from './routes.ts';
 
 /** With SILENT_BEATS it bounds how long a dead owner goes unnoticed: 1.6 s. */
@@ -100,8 +101,17 @@ export class RelayLink implements PeerLinkEvents {
   }
 
   /** Resolves to the operations that are not the owner's to perform. UNAVAILABLE: the link has closed. */
-  settle(subscription: string, operations: readonly SettleOperation[]): Promise<readonly SettleOperation[]> {
-    return this.#call(this.#settles, (call) => ({ kind: 'settleUnary', call, subscription, operations }));
+  settle(
+    { name: subscription, incarnation }: SettledSubscription,
+    operations: readonly SettleOperation[],
+  ): Promise<readonly SettleOperation[]> {
+    return this.#call(this.#settles, (call) => ({
+      kind: 'settleUnary',
+      call,
+      subscription,
+      incarnation,
+      operations,
+    }));
   }
 
   /** UNAVAILABLE: the link has closed. */

@@ -20,7 +20,7 @@ import { type LinkUser, Peers } from './peers.ts';
 import { RelayConsumer } from './relay-consumer.ts';
 import type { RelayLink } from './relay-link.ts';
 import { RelaySessionIds } from './relay-session.ts';
-import type { Remote } from './remote.ts';
+import type { Remote, SettledSubscription } from './remote.ts';
 import { ownersOf, RemoteBacklog } from './remote-backlog.ts';
 import { drainRemotely } from './remote-drain.ts';
 import { RemotePartition } from './remote-partition.ts';
@@ -117,7 +117,7 @@ export class Relay implements Remote {
       sessionIds: this.#sessionIds,
       topic: () => this.#topicNow(topic),
       owners: (now) => this.#ownersOf(now),
-      settleLater: (operations) => this.#settleLater(definition.name, operations),
+      settleLater: (operations) => this.#settleLater(definition, operations),
       onRestless: () => this.#turnLater(consumer),
       onLeft: () => {
         this.#consumers.delete(consumer);
@@ -135,7 +135,7 @@ export class Relay implements Remote {
     return consumer;
   }
 
-  settle(subscription: string, operations: readonly SettleOperation[]): Promise<void> {
+  settle(subscription: SettledSubscription, operations: readonly SettleOperation[]): Promise<void> {
     const { routes, context, host } = this.#options;
     const settleOwned = host.settleOwned.bind(host);
     const over = (): boolean => this.#closed;
@@ -252,13 +252,13 @@ export class Relay implements Remote {
     });
   }
 
-  #settleLater(subscription: string, operations: readonly SettleOperation[]): void {
+  #settleLater(subscription: SettledSubscription, operations: readonly SettleOperation[]): void {
     if (this.#closed) return;
     const settling = this.settle(subscription, operations)
       .catch((error: unknown) => {
         if (!(error instanceof BrokerError)) throw error;
         this.#options.context.logger.warn(
-          { subscription, reason: error.message },
+          { subscription: subscription.name, reason: error.message },
           'what a consumer settled before it left is delivered again',
         );
       })

@@ -4,6 +4,7 @@ import { BrokerError } from '../core/errors.ts';
 import type { SettleOperation } from '../core/settle-request.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Peers } from './peers.ts';
+import type { SettledSubscription } from './remote.ts';
 import type { Route, Routes } from './routes.ts';
 
 export interface RemoteSettleOptions {
@@ -12,7 +13,7 @@ export interface RemoteSettleOptions {
   readonly clock: Clock;
   /** What is owned here by now; returns the rest. */
   readonly settleOwned: (
-    subscription: string,
+    subscription: SettledSubscription,
     operations: readonly SettleOperation[],
   ) => Promise<readonly SettleOperation[]>;
   /** This broker stops: it is of no use to try again. */
@@ -26,7 +27,7 @@ const MAX_BACKOFF_MS = 250;
 /** Resolves when all operations are durable. UNAVAILABLE: not in time, some may have been performed; NOT_FOUND. */
 export async function settleRemotely(
   options: RemoteSettleOptions,
-  subscription: string,
+  subscription: SettledSubscription,
   operations: readonly SettleOperation[],
 ): Promise<void> {
   const { clock } = options;
@@ -41,7 +42,7 @@ export async function settleRemotely(
     if (options.over() || clock.monotonicMs() >= giveUpMs) {
       throw new BrokerError(
         'UNAVAILABLE',
-        `a partition of ${subscription} has no owner just now: settle the messages again`,
+        `a partition of ${subscription.name} has no owner just now: settle the messages again`,
       );
     }
     await new Promise<void>((resolve) => clock.setTimer(backoffMs, resolve));
@@ -52,7 +53,7 @@ export async function settleRemotely(
 async function settleAt(
   { peers, routes, clock, settleOwned }: RemoteSettleOptions,
   route: Route | undefined,
-  subscription: string,
+  subscription: SettledSubscription,
   operations: readonly SettleOperation[],
   giveUpMs: number,
 ): Promise<readonly SettleOperation[]> {

@@ -11,6 +11,12 @@ import type { DrainableConsumer } from './draining-consumers.ts';
 import type { PartitionOwner, PendingPublish } from './partition-owner.ts';
 import type { SessionLimits } from './session.ts';
 
+/** Of which messages are settled: what is said of it must not be taken for another one of the same name. */
+export interface SettledSubscription {
+  readonly name: string;
+  readonly incarnation: number;
+}
+
 export interface Remote {
   /** Brings the messages to the owner, or keeps them until there is one, in order with others of the partition. */
   publish(topic: TopicDefinition, id: PartitionId, publish: PendingPublish): void;
@@ -34,7 +40,7 @@ export interface Remote {
    * Brings the operations to the owners of their partitions, which are not owned here, and resolves when they have settled
    * them. UNAVAILABLE: not in time.
    */
-  settle(subscription: string, operations: readonly SettleOperation[]): Promise<void>;
+  settle(subscription: SettledSubscription, operations: readonly SettleOperation[]): Promise<void>;
 
   /** Consumers that `consumer` has made and that are still there. */
   consumersOf(subscription: string): Iterable<DrainableConsumer>;

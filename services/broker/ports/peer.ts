@@ -62,6 +62,8 @@ export type PeerRequest =
       readonly kind: 'settleUnary';
       readonly call: number;
       readonly subscription: string;
+      /** Said of this one: another of the same name has nothing to do with it. */
+      readonly incarnation: number;
       readonly operations: readonly SettleOperation[];
     }
   /** What the owner's partitions of these subscriptions have of backlog (empty: all of `parent`). Answered by `backlogs`. */

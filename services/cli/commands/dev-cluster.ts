@@ -2,7 +2,7 @@
 // Everything is kept in {data folder}/dev-cluster; the context that lets other commands find the brokers is {data folder}'s.
 //
 // dev-processes.ts runs the processes. A broker that was killed comes back by itself after a while.
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { contextPath, writeContext } from '../../certs/context-file.ts';
@@ -46,8 +46,10 @@ export async function devCluster(flags: DevClusterFlags, signal: AbortSignal): P
     );
   }
   const dir = join(flags.dataDir, 'dev-cluster');
-  const certificates = await ensureDevelopmentCertificates(dir);
   await using running = new AsyncDisposableStack();
+  running.defer(await claim(dir));
+  await checkPorts(flags);
+  const certificates = await ensureDevelopmentCertificates(dir);
   const redisPort = await freePort();
   const redis = await startRedis(redisServer, dir, redisPort);
   running.defer(() => redis.stop());
@@ -77,6 +79,43 @@ export async function devCluster(flags: DevClusterFlags, signal: AbortSignal): P
   console.error('dev-cluster | stopping: the brokers one after the other, then Redis');
   await running.disposeAsync();
   await redisEnded;
+}
+
+/** Two Redis servers on one folder would ruin its data. Resolves to what gives the folder back. */
+async function claim(dir: string): Promise<() => Promise<void>> {
+  await mkdir(dir, { recursive: true });
+  const file = join(dir, 'pid');
+  const pid = Number(await readFile(file, 'utf8').catch(() => '0'));
+  if (pid > 0 && pid !== process.pid && isAlive(pid)) {
+    throw new CliError(
+      `another dev-cluster (pid ${pid}) uses ${dir}: stop it, or give another --data-dir and --port`,
+    );
+  }
+  await writeFile(file, String(process.pid));
+  return () => rm(file, { force: true });
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // EPERM: somebody else's.
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/** Before anything is started: else it would be a broker among others that ends and says why. */
+async function checkPorts({ brokers, port }: DevClusterFlags): Promise<void> {
+  for (let each = port; each < port + brokers; each += 1) {
+    await freePort(each).catch((cause: NodeJS.ErrnoException) => {
+      throw new CliError(
+        cause.code === 'EADDRINUSE'
+          ? `127.0.0.1:${each} is taken, perhaps by another broker: stop it, or choose other ports with --port`
+          : `can't listen on 127.0.0.1:${each}: ${cause.message}`,
+      );
+    });
+  }
 }
 
 async function makeBrokers(
@@ -155,6 +194,17 @@ async function alive(
 
 function greeting(brokers: readonly DevBroker[], processes: readonly DevProcess[]): string {
   const list = brokers.map(({ name, address }, i) => `    ${name}  ${address}  pid ${processes[i]!.pid}`);
+  const [first, last] = [brokers[0]!.name, processes.at(-1)!];
+  const experiments = [
+    ["seq 100000 | npx fanfare pub orders --key-match '.$'", ''],
+    [
+      `kill -9 ${last.pid}`,
+      `${last.name}: the others take over; it comes back after ${COMES_BACK_MS / 1000} s`,
+    ],
+    [`npx fanfare cluster drain ${first} --wait`, 'gives everything to the others, without a gap'],
+    [`npx fanfare cluster drain ${first} --revoke`, 'takes its part again'],
+  ] as const;
+  const width = Math.max(...experiments.map(([command]) => command.length));
   return [
     '',
     `  A cluster of ${brokers.length} over Redis is ready (mutual TLS):`,
@@ -167,24 +217,23 @@ function greeting(brokers: readonly DevBroker[], processes: readonly DevProcess[
     '  In a third:',
     '    npx fanfare cluster --watch',
     '  And in a fourth:',
-    "    seq 100000 | npx fanfare pub orders --key-match '.$'",
-    `    kill -9 ${processes.at(-1)!.pid}                      # the others take over; it comes back after ${COMES_BACK_MS / 1000} s`,
-    `    npx fanfare cluster drain ${brokers[0]!.name} --wait   # gives everything to the others, without a gap`,
-    `    npx fanfare cluster drain ${brokers[0]!.name} --revoke`,
+    ...experiments.map(([command, what]) =>
+      what === '' ? `    ${command}` : `    ${command.padEnd(width)}  # ${what}`,
+    ),
     '',
     '  Ctrl-C stops all.',
     '',
   ].join('\n');
 }
 
-function freePort(): Promise<number> {
+/** Port 0: a free one. Rejects if it is taken. */
+function freePort(port = 0): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();
     server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
+    server.listen(port, '127.0.0.1', () => {
       const bound = server.address();
-      const port = typeof bound === 'object' && bound !== null ? bound.port : 0;
-      server.close(() => resolve(port));
+      server.close(() => resolve(typeof bound === 'object' && bound !== null ? bound.port : port));
     });
   });
 }

@@ -1,12 +1,9 @@
 // Judges a cluster while it runs: told what the store really has, what owners give out, what clients say and hear, it throws a
 // Violation at the first broken promise. Made by world.ts. The promises are listed in partition-truth.ts (logs, claims,
-// publishers) and delivery-truth.ts (subscriptions), and here:
+// publishers), delivery-truth.ts (subscriptions) and assignment-truth.ts, and here:
 //
 //   fenced       nobody gives anything out while its lease in the store has ended
 //   one owner    only the newest claim gives anything out; who was robbed of a partition by force may be late to learn it
-//   stable       with the same members and topics nothing moves
-//   bounded      whatever joins or leaves, only what has to move does
-import { decodeAssignment, loadsOf, movesBetween } from '../../../services/broker/core/assignment.ts';
 import type { SubscriptionDefinition } from '../../../services/broker/core/definitions.ts';
 import { formatPartitionId, type PartitionId } from '../../../services/broker/core/partition.ts';
 import type { SettleOperation } from '../../../services/broker/core/settle-request.ts';
@@ -15,18 +12,18 @@ import type { Clock } from '../../../services/broker/ports/clock.ts';
 import type { SentMessage } from '../log-history.ts';
 import { decodeFrames, type Received } from '../received.ts';
 import { Violation } from '../violation.ts';
+import { AssignmentTruth } from './assignment-truth.ts';
 import { DeliveryTruth, type Holder } from './delivery-truth.ts';
 import { byRun, PartitionTruth, SentIndex } from './partition-truth.ts';
 import type { StoreWitness } from './witnessed-store.ts';
 
 export class ClusterChecker {
   readonly sent = new SentIndex();
-  /** After everything was settled: whatever is delivered now is wrong. */
-  quiet = false;
-  /** From then on nothing may move. */
-  still = false;
-  /** Counted for tests: moves of partitions as assigned, deliveries, redeliveries. */
-  readonly counts = { moves: 0, deliveries: 0, redeliveries: 0, acquisitions: 0 };
+  /** After everything was settled: where logs ended then. What is below and is delivered now is delivered for nothing. */
+  #quietEnds: ReadonlyMap<PartitionTruth, number> = new Map();
+  readonly assignments = new AssignmentTruth();
+  /** For tests. */
+  readonly counts = { deliveries: 0, redeliveries: 0, acquisitions: 0 };
   readonly #clock: Clock;
   readonly #partitions = new Map<string, PartitionTruth>();
   /** By incarnation and partition. */
@@ -35,11 +32,10 @@ export class ClusterChecker {
   readonly #records = new Map<string, Uint8Array>();
   /** Of each subscription, by incarnation: what publishers had been told of when it was created, by partition. */
   readonly #toldAtCreation = new Map<number, ReadonlyMap<number, number>>();
-  /** Incarnations of subscriptions that were deleted, with their cursors. */
+  /** Incarnations of subscriptions that were deleted: who has not heard of that may find no cursor, and begin anew. */
   readonly #forgotten = new Set<number>();
   /** By the store's clock. */
   readonly #leases = new Map<string, number>();
-  #assignment = '';
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -63,6 +59,11 @@ export class ClusterChecker {
     return (this.#leases.get(memberId) ?? 0) > this.#clock.monotonicMs();
   }
 
+  /** Everything is settled. What a broker still remembers, of what a failover has lost, it may bring back and deliver. */
+  beginQuiet(): void {
+    this.#quietEnds = new Map([...this.#partitions.values()].map((truth) => [truth, truth.endOffset]));
+  }
+
   // --- what the store has ---
 
   witness(memberId: string): StoreWitness {
@@ -74,6 +75,9 @@ export class ClusterChecker {
         truth.wrote(memberId, ownerEpoch, 'trimmed');
         truth.headOffset = Math.max(truth.headOffset, headOffset);
       },
+      deleted: (logEpoch) => {
+        for (const truth of this.partitionsOf(logEpoch)) truth.deleted = true;
+      },
       dropped: (logEpoch) => {
         for (const truth of this.partitionsOf(logEpoch)) truth.dropped = true;
       },
@@ -82,7 +86,7 @@ export class ClusterChecker {
         truth.wrote(memberId, ownerEpoch, 'committed a cursor');
         const name = `${subscription} ${formatPartitionId(partition)}`;
         this.#records.set(name, record);
-        this.#deliveries.get(name)?.committed(record);
+        this.#deliveries.get(name)?.committed(record, truth.ownerId === memberId);
       },
       created: ({ incarnation, topicEpoch }) => {
         const ends = this.partitionsOf(topicEpoch).map(
@@ -99,16 +103,16 @@ export class ClusterChecker {
         const truth = this.partition(id);
         const { claim } = truth;
         this.counts.acquisitions += 1;
-        if (this.still)
+        if (this.assignments.still)
           throw new Violation(`${memberId} has acquired ${truth.name} although nothing has changed`);
         const lives = claim !== undefined && claim.memberId !== '' && this.holdsLease(claim.memberId);
         const hasNote = handOver !== undefined && handOver.length > 0;
-        truth.acquired({ memberId, ownerEpoch }, above, hasNote, lives);
+        truth.acquired({ memberId, ownerEpoch }, above, hasNote, lives, this.#clock.monotonicMs());
       },
       released: (id) => this.partition(id).released(memberId, this.#clock.monotonicMs()),
       renewed: (leaseMs) => void this.#leases.set(memberId, this.#clock.monotonicMs() + leaseMs),
       left: () => void this.#leases.delete(memberId),
-      assigned: (body, topics) => this.#assigned(body, topics),
+      assigned: (body) => this.assignments.assigned(body),
     };
   }
 
@@ -135,36 +139,6 @@ export class ClusterChecker {
     for (const truth of partitions) truth.gaveUp(memberId);
   }
 
-  #assigned(body: string, _before: string): void {
-    const before = decodeAssignment(this.#assignment);
-    const after = decodeAssignment(body);
-    this.#assignment = body;
-    const moved = [...movesBetween(before, after)].filter(({ from }) => from !== undefined);
-    this.counts.moves += moved.length;
-    if (this.still) throw new Violation('the partitions are assigned anew although nothing has changed');
-    if (before.members.length === 0) return;
-    const staying = moved.filter(({ from }) => after.members.includes(from!));
-    const joined = after.members.filter((name) => !before.members.includes(name));
-    const sizes = [...after.topics.values()].map(({ members }) => members.length);
-    const total = sizes.reduce((sum, size) => sum + size, 0);
-    const most = Math.ceil((1.25 * total) / Math.max(1, after.members.length));
-    const sameTopics =
-      after.topics.size === before.topics.size &&
-      [...after.topics.keys()].every((each) => before.topics.has(each));
-    const sameMembers = joined.length === 0 && after.members.length === before.members.length;
-    if (sameTopics && sameMembers && total === totalOf(before) && moved.length > 0)
-      throw new Violation(`${moved.length} partitions were moved although members and topics are the same`);
-    // To those that came, and what evens loads out.
-    const least = Math.floor(total / Math.max(1, after.members.length) / 1.25);
-    let uneven = 0;
-    for (const load of loadsOf(before).values())
-      uneven += Math.max(0, load - most) + Math.max(0, least - load);
-    if (staying.length > joined.length * most + uneven)
-      throw new Violation(
-        `${staying.length} partitions were moved from members that stay; ${joined.length} have joined`,
-      );
-  }
-
   // --- what owners give out ---
 
   /** At the owner's doorstep. */
@@ -179,17 +153,15 @@ export class ClusterChecker {
     const truth = this.partition(partition);
     const nowMs = this.#clock.monotonicMs();
     const what = `${memberId} delivers ${truth.name}-${messages[0]!.offset} for ${definition.name}`;
-    if (this.quiet) throw new Violation(`${what} after the end`);
+    if (messages[0]!.offset < (this.#quietEnds.get(truth) ?? 0)) throw new Violation(`${what} after the end`);
     if (!this.holdsLease(memberId)) throw new Violation(`${what} although its lease has ended`);
     if (partition.logEpoch !== definition.topicEpoch)
       throw new Violation(`${what}, which follows ${definition.topicEpoch}`);
-    const { claim } = truth;
-    if (claim?.memberId !== memberId) {
-      if (!truth.robbed.has(memberId))
-        throw new Violation(`${what} although ${claim?.memberId || 'nobody'} owns it`);
+    if (truth.ownerId !== memberId) {
+      if (!truth.mayBeLate(memberId, nowMs))
+        throw new Violation(`${what} although ${truth.ownerId || 'nobody'} owns it`);
       return messages;
     }
-    // Who has not heard yet that it was deleted finds no cursor, and begins anew.
     if (this.#forgotten.has(definition.incarnation)) return messages;
     const history = this.#of(definition, partition);
     for (const message of messages) {
@@ -209,14 +181,19 @@ export class ClusterChecker {
       this.partition({ logEpoch, partition: run.partition }).told(run.messages, run.firstOffset);
   }
 
-  /** The client sends this. */
-  settling(definition: SubscriptionDefinition, operations: readonly SettleOperation[]): void {
+  /** The client sends this; on a stream: `holder`. */
+  settling(
+    definition: SubscriptionDefinition,
+    operations: readonly SettleOperation[],
+    holder?: Holder,
+  ): void {
+    const nowMs = this.#clock.monotonicMs();
     for (const { kind, logEpoch, partition, first, last, seconds } of operations) {
       if (logEpoch !== definition.topicEpoch) continue;
       const history = this.#of(definition, { logEpoch, partition });
-      if (kind === 'ack') history.acked(first, last);
-      else if (kind === 'nack') history.nacked(first, last, this.#clock.monotonicMs());
-      else history.extended(first, last, this.#clock.monotonicMs() + seconds * 1_000);
+      if (kind === 'ack') history.acked(first, last, nowMs, holder);
+      else if (kind === 'nack') history.nacked(first, last, nowMs);
+      else history.extended(first, last, nowMs + seconds * 1_000);
     }
   }
 
@@ -228,6 +205,7 @@ export class ClusterChecker {
     );
     const before = acks.map((ack) => this.partition(ack).returns);
     return () => {
+      if (this.#forgotten.has(definition.incarnation)) return;
       for (const [index, { logEpoch, partition, first, last }] of acks.entries())
         this.#of(definition, { logEpoch, partition }).confirmed(first, last, before[index]!);
     };
@@ -261,13 +239,9 @@ export class ClusterChecker {
       const told = this.#toldAtCreation.get(definition.incarnation)?.get(id.partition) ?? 0;
       history = new DeliveryTruth(what, definition.ordering, start, told, this.partition(id));
       const record = this.#records.get(name);
-      if (record !== undefined) history.committed(record);
+      if (record !== undefined) history.committed(record, true);
       this.#deliveries.set(name, history);
     }
     return history;
   }
-}
-
-function totalOf(assignment: ReturnType<typeof decodeAssignment>): number {
-  return [...assignment.topics.values()].reduce((sum, { members }) => sum + members.length, 0);
 }

@@ -7,6 +7,7 @@
 //                gone, an owner that left no note. A planned hand-over alone ends no lease
 //   ordered      of a key, everything before has been settled, or was delivered under the same chain of claims; and while a
 //                message of the key is out for sure, no other consumer gets one
+//   heard        what a client has acknowledged on a stream that lasted is not delivered again, but for an ack that was late
 //   acked        a cursor settles only what somebody has acknowledged, or retention deleted
 import { type Cursor, decodeCursor } from '../../../services/broker/core/cursor.ts';
 import type { Received } from '../received.ts';
@@ -36,6 +37,8 @@ interface Delivered {
   readonly losses: number;
   deadlineMs: number;
   nacked: boolean;
+  /** Said by its holder, while everything between the two was whole. */
+  ackedMs: number;
 }
 
 /** Clocks of brokers run fast by so much at the most. */
@@ -51,10 +54,13 @@ export class DeliveryTruth {
   readonly #toldAtCreation: number;
   readonly #log: PartitionTruth;
   readonly #delivered = new Map<number, Delivered>();
-  readonly #acked = new Set<number>();
+  /** And how often the store had gone back when it was said first. */
+  readonly #acked = new Map<number, number>();
   /** A nack may arrive when its message has been given out once more. */
   readonly #nackedUntilMs = new Map<number, number>();
   #cursor: Cursor | undefined;
+  /** Of the log, when the cursor was written: of what came later it says nothing. */
+  #cursorEnd = 0;
   /** Of the partition, when the cursor was written. */
   #returns = 0;
   #count = 0;
@@ -84,15 +90,18 @@ export class DeliveryTruth {
     if (this.#isSettled(offset))
       this.#fail(offset, `is delivered although a cursor in the store has it as settled`);
     const durable = this.#attemptsOf(offset) + 1;
-    if (attempt < durable || (attempt > durable && this.#returns === returns))
+    const isKnown = this.#returns === returns && offset < this.#cursorEnd;
+    if ((attempt < durable && isKnown) || (attempt > durable && this.#returns === returns))
       this.#fail(offset, `is delivered with attempt ${attempt}; by the cursor in the store it is ${durable}`);
     const before = this.#delivered.get(offset);
     if (before !== undefined && before.identity === identity) {
-      if (before.chain === chain && attempt <= before.attempt)
+      if (before.chain === chain && before.returns === returns && attempt <= before.attempt)
         this.#fail(
           offset,
           `is delivered a second time with attempt ${attempt}: its owner has forgotten the first time`,
         );
+      if (before.ackedMs + LONGEST_WAY_MS < nowMs && this.#lasted(before))
+        this.#fail(offset, `is delivered again: ${nameOf(before.holder)} acknowledged it long ago`);
       if (!this.#mayHaveEnded(before, nowMs))
         this.#fail(offset, `is delivered to ${nameOf(holder)} although ${nameOf(before.holder)} has it`);
     }
@@ -104,14 +113,25 @@ export class DeliveryTruth {
     this.#delivered.set(offset, {
       ...{ offset, identity, attempt, chain, returns, at: this.#count, holder },
       ...{ departures, losses: losses.count, deadlineMs },
+      ackedMs: Number.POSITIVE_INFINITY,
       nacked: nowMs < (this.#nackedUntilMs.get(offset) ?? 0),
     });
   }
 
-  /** A client is about to say so. */
-  acked(first: number, last: number): void {
-    for (let offset = first; offset <= Math.min(last, this.#log.furthestEnd - 1); offset += 1)
-      this.#acked.add(offset);
+  /** A client is about to say so; on a stream: `holder`. */
+  acked(first: number, last: number, nowMs: number, holder: Holder | undefined): void {
+    const isContested = nowMs - this.#log.contestedMs < LONGEST_WAY_MS;
+    for (let offset = first; offset <= Math.min(last, this.#log.furthestEnd - 1); offset += 1) {
+      if (!this.#acked.has(offset)) this.#acked.set(offset, this.#log.returns);
+      const delivered = this.#delivered.get(offset);
+      if (
+        delivered !== undefined &&
+        delivered.holder === holder &&
+        nowMs < delivered.deadlineMs &&
+        !isContested
+      )
+        delivered.ackedMs = Math.min(delivered.ackedMs, nowMs);
+    }
   }
 
   nacked(first: number, last: number, nowMs: number): void {
@@ -130,13 +150,13 @@ export class DeliveryTruth {
     }
   }
 
-  /** The store has this cursor now; undefined: none any more. */
-  committed(record: Uint8Array | undefined): void {
-    const cursor = record && decodeCursor(record);
+  /** The store has this cursor now. A store that went back may take one of a former owner, of which the present one can't know. */
+  committed(record: Uint8Array, isOwners: boolean): void {
+    const cursor = decodeCursor(record);
     const before = this.#cursor;
     this.#cursor = cursor;
-    this.#returns = this.#log.returns;
-    if (cursor === undefined) return;
+    this.#returns = isOwners ? this.#log.returns : -1;
+    this.#cursorEnd = isOwners ? this.#log.endOffset : 0;
     const from = Math.max(this.#startOffset, before?.floor ?? 0);
     for (let offset = from; offset < cursor.floor; offset += 1) this.#checkAcked(offset);
     for (const { first, last } of cursor.settled)
@@ -146,13 +166,14 @@ export class DeliveryTruth {
   wentBack(record: Uint8Array | undefined): void {
     this.#cursor = record && decodeCursor(record);
     this.#returns = -1;
+    this.#cursorEnd = Math.min(this.#cursorEnd, this.#log.endOffset);
   }
 
   /** The broker has said that the acks are durable. `returns`: of the partition when they were sent. */
   confirmed(first: number, last: number, returns: number): void {
-    if (returns !== this.#log.returns || this.#log.dropped) return;
+    if (returns !== this.#log.returns || this.#log.deleted) return;
     for (let offset = first; offset <= Math.min(last, this.#log.endOffset - 1); offset += 1)
-      if (!this.#isSettled(offset))
+      if (!this.#isSettled(offset) && this.#acked.get(offset) === returns)
         this.#fail(offset, 'was confirmed as acknowledged; the cursor in the store has it not');
   }
 
@@ -200,17 +221,20 @@ export class DeliveryTruth {
     return false;
   }
 
-  #hasEnded(
-    { nacked, deadlineMs, holder, departures, losses, chain, returns }: Delivered,
-    nowMs: number,
-  ): boolean {
-    if (nacked || nowMs >= deadlineMs) return true;
-    if (holder.departures !== departures || holder.losses.count !== losses) return true;
-    return chain !== this.#log.chain || returns !== this.#log.returns;
+  #hasEnded(delivered: Delivered, nowMs: number): boolean {
+    const { nacked, deadlineMs } = delivered;
+    return nacked || nowMs >= deadlineMs || !this.#lasted(delivered);
+  }
+
+  /** Neither the holder's stream nor the owner's memory has ended since. */
+  #lasted({ holder, departures, losses, chain, returns }: Delivered): boolean {
+    if (holder.departures !== departures || holder.losses.count !== losses) return false;
+    return chain === this.#log.chain && returns === this.#log.returns;
   }
 
   #isSettled(offset: number): boolean {
     const { floor, settled } = this.#cursor ?? NO_CURSOR;
+    if (offset >= this.#cursorEnd) return false;
     return offset < floor || settled.some(({ first, last }) => first <= offset && offset <= last);
   }
 

@@ -92,7 +92,7 @@ export class Member {
     this.connection = connection;
     const clock = this.#clock();
     this.clock = clock;
-    const stores = this.#guarded(connection.stores);
+    const stores = this.#guarded(sabotage.stores?.(id, connection.stores) ?? connection.stores);
     const { signals } = stores;
     const say = (fields: object, message: string): void => {
       if (trace.on) trace.say(id, `${message} ${JSON.stringify(fields)}`);
@@ -119,7 +119,7 @@ export class Member {
       tracing: { publishing: () => undefined, delivered: (write) => options.onDelivered(this, write) },
       maxPullBytes: scenario.maxPullBytes,
       maxConsumersPerSubscription: 100,
-      mayServe: () => this.membership.holds,
+      mayServe: () => membership.holds,
       checkStore: async () => {
         if ((await stores.membership.identity()) !== CLUSTER)
           throw new BrokerError('UNAVAILABLE', 'the store holds another cluster');
@@ -146,12 +146,13 @@ export class Member {
         }),
       },
     });
+    const membership = sabotage.membership?.(this.membership) ?? this.membership;
     this.membership.listen({ changed: () => {}, fenced: () => options.onFenced(this) });
     this.ownership = new OwnershipKeeper({
       store: stores.ownership,
       signals,
       host: this.#host(),
-      membership: sabotage.membership?.(this.membership) ?? this.membership,
+      membership,
       clock,
       logger,
       handOverMs: scenario.handOverMs,

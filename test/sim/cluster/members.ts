@@ -251,6 +251,9 @@ export class Members {
       return {
         request: (request) => {
           if (request.kind === 'attach') hashes.set(request.consumer, request.hash);
+          // It has nothing of what its like had there, it says: what has come there by a note since it said so is given back, too.
+          if (request.kind === 'attach' && request.fresh)
+            this.holder(relay, losses, request.hash).departures += 1;
           // What was given out meanwhile was given to nobody.
           if (request.kind === 'detach' && request.leases === 'end')
             this.holder(relay, losses, hashes.get(request.consumer)!).departures += 1;

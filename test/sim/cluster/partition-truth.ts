@@ -39,6 +39,10 @@ export interface PartitionCheckpoint {
   readonly claim: Claim | undefined;
 }
 
+/** Two members that both have seen it free take it one after the other, in the time of a few calls to the store. */
+const CONTEST_MS = 500;
+/** An owner that hangs in a hand-over, cut off from the store: for its lease, and then some. */
+const NEWS_MS = 10_000;
 /** Between an owner's last look at its log and its release: if the store goes back just then, the owner can't know. */
 const RELEASE_MS = 500;
 
@@ -51,16 +55,26 @@ export class PartitionTruth {
   furthestEnd = 0;
   /** Publishers were told of something below it. */
   toldEnd = 0;
+  /** Its topic is being deleted: nothing is promised any more. */
+  deleted = false;
   dropped = false;
   claim: Claim | undefined;
-  /** Raised when the partition changes hands without a note of what is outstanding. */
+  /** Of the newest claim, also when the store has forgotten it; empty: nobody. */
+  ownerId = '';
+  /** When it was last taken from a member that had just taken it: what that one heard is lost with it. */
+  contestedMs = Number.NEGATIVE_INFINITY;
+  #acquiredMs = Number.NEGATIVE_INFINITY;
+  /** Another one whenever the partition changes hands without a note of what is outstanding. */
   chain = 0;
-  /** Members that may not know yet that the partition was taken from them while they lived. */
-  readonly robbed = new Set<string>();
+  /** Members that may not know yet that the partition was taken from them while they lived, and since when. */
+  readonly #robbed = new Map<string, number>();
   /** How often the store went back. */
   returns = 0;
   #wentBackMs = Number.NEGATIVE_INFINITY;
   #tenure = 0;
+  /** The greatest chain, and the last one of each member. */
+  #newest = 0;
+  readonly #chains = new Map<string, number>();
   #lost: Lost[] = [];
   /** What was ever at an offset and is not any more. */
   readonly #former = new Map<number, Set<string>>();
@@ -78,6 +92,11 @@ export class PartitionTruth {
     return this.log.length;
   }
 
+  /** Whether the member may not know yet that the partition is another's. */
+  mayBeLate(memberId: string, nowMs: number): boolean {
+    return nowMs - (this.#robbed.get(memberId) ?? Number.NEGATIVE_INFINITY) < NEWS_MS;
+  }
+
   /** Whether a message was ever at the offset. */
   held(offset: number, { identity, content }: { identity: string; content: string }): boolean {
     const logged = this.log[offset]?.sent;
@@ -86,16 +105,33 @@ export class PartitionTruth {
   }
 
   /** `holderLives`: the former holder's lease holds. */
-  acquired(claim: Claim, above: number | undefined, withNote: boolean, holderLives: boolean): void {
+  acquired(
+    claim: Claim,
+    above: number | undefined,
+    withNote: boolean,
+    holderLives: boolean,
+    nowMs: number,
+  ): void {
     const before = this.claim;
-    const restores = before?.memberId === claim.memberId && above !== undefined;
     if (before !== undefined && claim.ownerEpoch <= before.ownerEpoch)
       throw new Violation(`${this.name}: epoch ${claim.ownerEpoch} was given after ${before.ownerEpoch}`);
-    if (!restores && !withNote) this.chain += 1;
-    if (above === undefined) this.#tenure += 1;
-    if (before !== undefined && holderLives) this.robbed.add(before.memberId);
-    this.robbed.delete(claim.memberId);
+    // With `above` it goes on with what it has in memory: the store had forgotten its claim.
+    if (above !== undefined) this.chain = this.#chains.get(claim.memberId) ?? this.chain;
+    else {
+      this.#tenure += 1;
+      if (!withNote) {
+        this.#newest += 1;
+        this.chain = this.#newest;
+      }
+    }
+    this.#chains.set(claim.memberId, this.chain);
+    if (before !== undefined && holderLives) this.#robbed.set(before.memberId, nowMs);
+    this.#robbed.delete(claim.memberId);
+    if (holderLives && before?.memberId !== claim.memberId && nowMs - this.#acquiredMs < CONTEST_MS)
+      this.contestedMs = nowMs;
+    this.#acquiredMs = nowMs;
     this.claim = claim;
+    this.ownerId = claim.memberId;
     this.#lost = this.#lost.filter(({ logged }) => logged.by === claim.memberId);
   }
 
@@ -108,6 +144,7 @@ export class PartitionTruth {
         `${this.name}: ${memberId} has let go without bringing ${missing.logged.sent.identity} back to ${missing.offset}`,
       );
     this.claim = { memberId: '', ownerEpoch: this.claim?.ownerEpoch ?? 0 };
+    this.ownerId = '';
   }
 
   wrote(memberId: string, ownerEpoch: number, what: string): void {
@@ -182,7 +219,7 @@ export class PartitionTruth {
   wentBack(to: PartitionCheckpoint, nowMs: number, isAlive: (memberId: string) => boolean): void {
     this.returns += 1;
     this.#wentBackMs = nowMs;
-    if (this.claim !== undefined) this.robbed.add(this.claim.memberId);
+    if (this.claim !== undefined) this.#robbed.set(this.claim.memberId, nowMs);
     const owner = this.claim?.memberId;
     const gone = this.log.splice(to.endOffset);
     for (const [index, logged] of gone.entries()) {
@@ -213,7 +250,7 @@ export class PartitionTruth {
 
   /** To be called in the end: the first message that a publisher was told of and that its living owner has not brought back. */
   get firstMissing(): string | undefined {
-    const missing = this.dropped ? undefined : this.#lost.find(({ logged }) => logged.told);
+    const missing = this.deleted ? undefined : this.#lost.find(({ logged }) => logged.told);
     return missing && `${missing.logged.sent.identity} at ${this.name}-${missing.offset}`;
   }
 

@@ -13,6 +13,8 @@ export interface ClusterOutcome {
   readonly processes: number;
   readonly virtualMs: number;
   readonly counts: ClusterWorld['checker']['counts'];
+  /** Of partitions, as assigned. */
+  readonly moves: number;
 }
 
 export interface ClusterRunOptions extends ClusterWorldOptions {
@@ -37,5 +39,6 @@ export async function runClusterSeed(seed: number, options: ClusterRunOptions = 
     processes: members.all.length,
     virtualMs: clock.monotonicMs(),
     counts: checker.counts,
+    moves: checker.assignments.moves,
   };
 }

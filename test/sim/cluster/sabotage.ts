@@ -1,12 +1,16 @@
-// Bugs to be planted between the parts of a cluster, to see that the simulation finds them. None of them by default.
+// Bugs to be planted between the parts of a cluster, to see that the simulation finds them. None of them by default; planted by
+// cluster-sabotage.test.ts, asked by world.ts, members.ts and member.ts.
 import type { MembershipKeeper } from '../../../services/broker/engine/membership-keeper.ts';
 import type { Claim } from '../../../services/broker/ports/ownership-store.ts';
 import type { PeerAnswer, PeerRequest } from '../../../services/broker/ports/peer.ts';
-import type { SharedMemory } from '../../support/memory-store.ts';
+import type { ClusterStores, SharedMemory } from '../../support/memory-store.ts';
 
 export interface Sabotage {
+  /** The store itself, below the checker's eyes. */
   readonly memory?: (memory: SharedMemory) => SharedMemory;
-  /** As the ownership keeper sees it. */
+  /** As a member sees it. */
+  readonly stores?: (memberId: string, stores: ClusterStores) => ClusterStores;
+  /** As everybody but itself sees it. */
   readonly membership?: (keeper: MembershipKeeper) => MembershipKeeper;
   /** With which a partition is opened. */
   readonly claim?: (claim: Claim) => Claim;

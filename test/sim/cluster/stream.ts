@@ -155,7 +155,7 @@ export class ConsumerStream implements ConsumerSink {
     const { world, plan } = this.#owner;
     if (!this.#open || operations.length === 0 || this.#definition === undefined) return;
     if (world.trace.on) world.say(this.name, describe(operations));
-    world.checker.settling(this.#definition, operations);
+    world.checker.settling(this.#definition, operations, this.#holder);
     world.clock.setTimer(plan.networkMs, () => {
       if (!this.#open) return;
       this.#member.enter(() => {

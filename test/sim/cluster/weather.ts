@@ -14,10 +14,15 @@ const MAX_BROKERS = 6;
 /** A failover loses what was written in so long at the most. */
 const MAX_LOST_MS = 1_500;
 
+/** Owners look each second whether the store has what they wrote, and once more at cursors that rest. */
+const NOTICED_MS = 12_500;
+
 export class ClusterWeatherman {
   readonly #world: ClusterWorld;
   readonly #chance: Chance;
   readonly #drained = new Set<string>();
+  #pending = 0;
+  #returnedMs = Number.NEGATIVE_INFINITY;
   /** Stopped for a longer time. */
   readonly #absent = new Set<string>();
 
@@ -45,6 +50,13 @@ export class ClusterWeatherman {
     for (const kind of kinds) if (kind.perSecond > 0) this.#world.spawn(this.#repeat(kind));
   }
 
+  /** What is still to come of the faults that have begun; undefined: nothing. */
+  get pending(): string | undefined {
+    if (this.#pending > 0) return `${this.#pending} faults have not ended`;
+    const isLate = this.#world.clock.monotonicMs() - this.#returnedMs > NOTICED_MS;
+    return isLate ? undefined : 'the store went back a moment ago';
+  }
+
   /** No more faults. */
   async calm(): Promise<void> {
     const { members, state } = this.#world;
@@ -66,7 +78,10 @@ export class ClusterWeatherman {
   async #repeat({ perSecond, happen }: Kind): Promise<void> {
     while (this.#world.phase === 'chaos' && !this.#world.over) {
       await this.#world.sleep(this.#chance.pauseMs(perSecond));
-      if (this.#world.phase === 'chaos' && !this.#world.over) await happen();
+      if (this.#world.phase !== 'chaos' || this.#world.over) return;
+      this.#pending += 1;
+      await happen();
+      this.#pending -= 1;
     }
   }
 
@@ -156,6 +171,7 @@ export class ClusterWeatherman {
     await this.#world.sleep(this.#chance.scale(5, MAX_LOST_MS));
     this.#world.say('store', 'the replica takes over');
     goBack();
+    this.#returnedMs = this.#world.clock.monotonicMs();
     followBack((id) => members.all.find((each) => each.id === id)?.membership.holds === true);
   }
 

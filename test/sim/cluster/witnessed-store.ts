@@ -1,6 +1,6 @@
 // Says what really came to be in the shared store, by whom: the checker's truth. Wraps one member's view of the shared memory,
 // below everything that is slow, lossy or cut. Made by world.ts.
-import { decodeSubscription } from '../../../services/broker/core/definition-codec.ts';
+import { decodeSubscription, decodeTopic } from '../../../services/broker/core/definition-codec.ts';
 import type { SubscriptionDefinition } from '../../../services/broker/core/definitions.ts';
 import { BrokerError } from '../../../services/broker/core/errors.ts';
 import type { PartitionId } from '../../../services/broker/core/partition.ts';
@@ -13,8 +13,11 @@ import type { ClusterStores } from '../../support/memory-store.ts';
 export interface StoreWitness {
   appended(id: PartitionId, ownerEpoch: number, chunks: readonly Chunk[]): void;
   trimmed(id: PartitionId, ownerEpoch: number, bounds: LogBounds): void;
+  /** Its topic is being deleted. */
+  deleted(logEpoch: number): void;
   dropped(logEpoch: number): void;
   committed(commit: CursorCommit): void;
+  /** It is being deleted. */
   forgotten(subscription: number): void;
   created(subscription: SubscriptionDefinition): void;
   /** Whether the store takes writes of this claim. */
@@ -23,7 +26,7 @@ export interface StoreWitness {
   released(id: PartitionId): void;
   renewed(leaseMs: number): void;
   left(): void;
-  assigned(body: string, memberId: string): void;
+  assigned(body: string): void;
 }
 
 export interface StoreState {
@@ -72,10 +75,7 @@ export function witnessed(
     },
     cursors: {
       load: (subscription, partition) => cursors.load(subscription, partition),
-      async drop(subscription) {
-        await cursors.drop(subscription);
-        see(() => witness.forgotten(subscription));
-      },
+      drop: (subscription) => cursors.drop(subscription),
       async commit(commits) {
         room();
         try {
@@ -100,8 +100,17 @@ export function witnessed(
       nextIncarnation: () => definitions.nextIncarnation(),
       async put(kind, name, body, expectedRevision) {
         const revision = await definitions.put(kind, name, body, expectedRevision);
-        if (kind === 'subscription' && expectedRevision === 0)
-          see(() => witness.created(decodeSubscription(name, revision, body).definition));
+        if (kind === 'topic')
+          see(() => {
+            const { definition, deleted } = decodeTopic(name, revision, body);
+            if (deleted) witness.deleted(definition.logEpoch);
+          });
+        else
+          see(() => {
+            const { definition, deleted } = decodeSubscription(name, revision, body);
+            if (deleted) witness.forgotten(definition.incarnation);
+            else if (expectedRevision === 0) witness.created(definition);
+          });
         return revision;
       },
     },
@@ -134,7 +143,7 @@ export function witnessed(
       },
       async assign(memberId, term, expectedVersion, body) {
         const version = await membership.assign(memberId, term, expectedVersion, body);
-        see(() => witness.assigned(body, memberId));
+        see(() => witness.assigned(body));
         return version;
       },
     },

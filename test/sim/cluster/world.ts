@@ -238,6 +238,8 @@ export class ClusterWorld {
   /** What keeps the drain from being complete; undefined if nothing does. */
   #unfinished(): string | undefined {
     if (this.#operator.busy) return 'an admin call has no answer';
+    const { pending } = this.#weather;
+    if (pending !== undefined) return pending;
     for (const publisher of this.#publishers)
       if (!publisher.finished) return `${publisher.name} has ${publisher.unanswered} unanswered batches`;
     const unsettled = this.members.unsettled;
@@ -292,10 +294,10 @@ export class ClusterWorld {
 
   async #stillAndQuiet(): Promise<void> {
     this.say('world', 'still');
-    this.checker.still = true;
+    this.checker.assignments.still = true;
     await this.#slices(STILL_MS);
-    this.checker.still = false;
-    this.checker.quiet = true;
+    this.checker.assignments.still = false;
+    this.checker.beginQuiet();
     this.say('world', 'quiet');
     await this.#within(QUIET_MS, 'the broker has not stopped', () =>
       this.members.stop(this.chance.pick(this.members.ready)),

@@ -108,9 +108,10 @@ function requestKind(
       return { case: 'detach', value };
     }
     case 'settleUnary': {
-      const { call, subscription } = request;
+      const { call, subscription, incarnation } = request;
       const operations = request.operations.map(wireOperation);
-      return { case: 'settleUnary', value: { call: BigInt(call), subscription, operations } };
+      const value = { call: BigInt(call), subscription, incarnation: BigInt(incarnation), operations };
+      return { case: 'settleUnary', value };
     }
     case 'backlog': {
       const { call, parent, names } = request;
@@ -176,7 +177,14 @@ function requestOf({ kind: { case: kind, value } }: Request): PeerRequest {
       };
     case 'settleUnary': {
       const operations = value.operations.map(operationOf);
-      return { kind, call: number(value.call), subscription: value.subscription, operations };
+      const { subscription } = value;
+      return {
+        kind,
+        call: number(value.call),
+        subscription,
+        incarnation: number(value.incarnation),
+        operations,
+      };
     }
     case 'askBacklog':
       return { kind: 'backlog', call: number(value.call), parent: value.parent, names: value.names };

@@ -1,0 +1,14 @@
+// How V8 decides when to collect. Called by main.ts before anything large is allocated. Decision 0003.
+import { getHeapStatistics, setFlagsFromString } from 'node:v8';
+
+/**
+ * Buffers outside the heap count like the heap: a full collection comes when both together have grown by a part, not after every
+ * 64 MB of them, which a busy broker goes through several times a second. A node that does not know the flag says so and goes on.
+ *
+ * Both together may then be at most twice the heap's limit. Were the buffers that live long, `lastingBytes`, near that, V8 would
+ * collect all the time: then nothing is changed.
+ */
+export function countBuffersWithHeap(lastingBytes: number): void {
+  if (lastingBytes > getHeapStatistics().heap_size_limit) return;
+  setFlagsFromString('--external-memory-accounted-in-global-limit');
+}

@@ -1,0 +1,133 @@
+// The simulation of clusters can fail: with a bug planted between the parts the checker finds out within a few seeds. Each
+// stands for a line that somebody could forget.
+import { expect, test } from 'vitest';
+import type { MembershipKeeper } from '../../services/broker/engine/membership-keeper.ts';
+import type { SharedMemory } from '../support/memory-store.ts';
+import { type ClusterRunOptions, runClusterSeed } from './cluster/run.ts';
+import type { ClusterScenario } from './cluster/scenario.ts';
+
+const MOST_SEEDS = 60;
+const NOTHING = 'nothing was noticed';
+const MINUTE_MS = 60_000;
+
+/** What is said of the first seed in which something is noticed. */
+async function firstFailure(options: () => ClusterRunOptions): Promise<string> {
+  for (let seed = 1; seed <= MOST_SEEDS; seed += 1) {
+    const { failure } = await runClusterSeed(seed, options());
+    if (failure !== undefined) return failure instanceof Error ? failure.message : String(failure);
+  }
+  return NOTHING;
+}
+
+/** More of these faults than a seed would have by itself. */
+function stormy(
+  weather: Partial<ClusterScenario['weather']>,
+): (scenario: ClusterScenario) => ClusterScenario {
+  return (scenario) => ({ ...scenario, chaosMs: 6_000, weather: { ...scenario.weather, ...weather } });
+}
+
+/** Whatever a stale owner writes goes through under the newest claim. */
+function withoutEpochCheck(memory: SharedMemory): SharedMemory {
+  return {
+    ...memory,
+    open(memberId) {
+      const stores = memory.open(memberId);
+      const { ownership, log } = stores;
+      return {
+        ...stores,
+        log: {
+          ...log,
+          async append(id, ownerEpoch, expectedEnd, chunks, durability) {
+            const [state] = await ownership.describe([id]);
+            const { ownerEpoch: newest, holder } = state!;
+            const writer = holder === '' ? log : memory.open(holder).log;
+            await writer.append(id, Math.max(newest, ownerEpoch), expectedEnd, chunks, durability);
+          },
+        },
+      };
+    },
+  };
+}
+
+/** Believes that its lease never ends. */
+function neverFenced(keeper: MembershipKeeper): MembershipKeeper {
+  return new Proxy(keeper, {
+    get(target, key) {
+      if (key === 'holds') return true;
+      if (key === 'inForce') return target.view?.assignmentVersion === target.known.storedVersion;
+      if (key === 'listen')
+        return ({ changed }: Parameters<MembershipKeeper['listen']>[0]) => target.listen({ changed });
+      const member: unknown = Reflect.get(target, key, target);
+      return typeof member === 'function' ? member.bind(target) : member;
+    },
+  });
+}
+
+test('a store that does not check the epoch', { timeout: MINUTE_MS }, async () => {
+  const failure = await firstFailure(() => ({
+    change: stormy({ pauses: 0.5 }),
+    sabotage: { memory: withoutEpochCheck },
+  }));
+  expect(failure).toMatch(/has appended under epoch/);
+});
+
+test('a member that serves on when its lease has ended', { timeout: MINUTE_MS }, async () => {
+  const failure = await firstFailure(() => ({
+    change: stormy({ storeCuts: 0.5 }),
+    sabotage: { membership: neverFenced },
+  }));
+  expect(failure).toMatch(/although its lease has ended/);
+});
+
+test('a relay that forgets acks of partitions that have moved', { timeout: MINUTE_MS }, async () => {
+  const failure = await firstFailure(() => ({
+    change: stormy({ drains: 0.8 }),
+    sabotage: { answer: (answer) => (answer.kind === 'bounced' ? undefined : answer) },
+  }));
+  expect(failure).toMatch(/acknowledged it long ago/);
+});
+
+test('a hand-over without the last commit of the cursors', { timeout: MINUTE_MS }, async () => {
+  const failure = await firstFailure(() => {
+    const handingOver = new Map<string, number>();
+    const count = (memberId: string, by: number): void =>
+      void handingOver.set(memberId, (handingOver.get(memberId) ?? 0) + by);
+    return {
+      change: stormy({ drains: 0.8 }),
+      sabotage: {
+        handOverBegins: (memberId) => count(memberId, 1),
+        handOverEnds: (memberId) => count(memberId, -1),
+        stores: (memberId, stores) => {
+          const { cursors } = stores;
+          return {
+            ...stores,
+            cursors: {
+              load: (subscription, partition) => cursors.load(subscription, partition),
+              drop: (subscription) => cursors.drop(subscription),
+              commit: async (commits) => (handingOver.get(memberId) ? [] : cursors.commit(commits)),
+            },
+          };
+        },
+      },
+    };
+  });
+  expect(failure).toMatch(/a second time with attempt|long ago|by the cursor in the store|overtakes/);
+});
+
+test('an owner that does not remember what it has appended', { timeout: MINUTE_MS }, async () => {
+  const failure = await firstFailure(() => ({
+    change: (scenario) => ({
+      ...stormy({ failovers: 0.4 })(scenario),
+      limits: { ...scenario.limits, recentBytes: 0 },
+    }),
+  }));
+  expect(failure).toMatch(/its owner has appended|has not brought it back|has let go without bringing/);
+});
+
+test('a new owner that throws the note of the former one away', { timeout: MINUTE_MS }, async () => {
+  const failure = await firstFailure(() => ({
+    change: stormy({ drains: 0.8 }),
+    sabotage: { claim: ({ ownerEpoch }) => ({ ownerEpoch, handOver: undefined }) },
+  }));
+  expect(failure).toMatch(/although .* has it|a second time with attempt/);
+});
