@@ -136,7 +136,7 @@ export function autoscalingStatus(
     desired: decision.desired,
     recommended: decision.recommended,
     current: inputs.currentReplicas,
-    need: decision.need,
+    need: rounded(decision.need),
     active: decision.active,
     reason: decision.reason,
     limitedBy: decision.limitedBy,
@@ -147,7 +147,7 @@ export function autoscalingStatus(
     inputs: {
       backlog: load?.messages,
       outstanding: load?.outstanding,
-      blocked: state.capacity.blockedMessages,
+      blocked: Math.round(state.capacity.blockedMessages),
       oldestUnackedAgeSeconds: rounded(load?.oldestUnackedAgeMs, 1000),
       arrivalRate: rounded(load?.arrivalFast),
       slowArrivalRate: rounded(load?.arrivalSlow),

@@ -18,6 +18,7 @@ import type { Broker } from './engine/broker.ts';
 import { ClusterBacklog } from './engine/cluster-backlog.ts';
 import { ClusterDrain } from './engine/cluster-drain.ts';
 import type { TopicSource } from './engine/coordinator.ts';
+import { CutOffWatch } from './engine/cut-off.ts';
 import { DefinitionWatcher } from './engine/definition-watcher.ts';
 import type { Definitions } from './engine/definitions.ts';
 import type { ConsumerDrain } from './engine/draining-consumers.ts';
@@ -50,6 +51,8 @@ export interface ClusterNodeOptions {
   readonly definitions: Definitions;
   readonly clock: Clock;
   readonly log: Log;
+  /** The store has been out of reach for so long that clients should go to other brokers; or it is back. */
+  readonly onCutOff: (isCutOff: boolean) => void;
 }
 
 /**
@@ -85,6 +88,7 @@ export class ClusterNode {
   readonly #relay: Relay;
   readonly #peers: PeerServer;
   readonly #watcher: DefinitionWatcher;
+  readonly #cutOff: CutOffWatch;
 
   constructor(options: ClusterNodeOptions) {
     const { config, store, identity, memberId, broker, definitions, clock, log } = options;
@@ -107,6 +111,12 @@ export class ClusterNode {
         version: options.version,
         load: loadOf(broker, () => this.#ownership.owned, clock),
       },
+    });
+    this.#cutOff = new CutOffWatch({
+      membership: this.#membership,
+      clock,
+      afterMs: config.leaseMs,
+      onChange: options.onCutOff,
     });
     this.#ownership = new OwnershipKeeper({
       store: store.ownership,
@@ -208,6 +218,7 @@ export class ClusterNode {
 
   /** Leaves the cluster; what was not handed over is abandoned. Streams must have ended. Idempotent. */
   async stop(): Promise<void> {
+    this.#cutOff.stop();
     await this.#ownership.stop();
     await this.#watcher.stop();
     this.#peers.close();

@@ -157,6 +157,12 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
       definitions,
       clock,
       log,
+      onCutOff(isCutOff) {
+        if (isCutOff)
+          log.error({}, 'cut off from the store: clients are sent to other brokers until it answers');
+        else log.info({}, 'clients are taken in again');
+        void server.sendAway(isCutOff ? CUT_OFF : undefined);
+      },
     });
   if (node !== undefined) opened.defer(() => node.stop());
   // Alone it has everything before anybody can call; a member takes partitions only when others can reach it.
@@ -253,6 +259,11 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
     },
   };
 }
+
+const CUT_OFF = new BrokerError(
+  'UNAVAILABLE',
+  'this broker does not reach the store: connect to another one, or wait',
+);
 
 /** Of the time to drain. */
 const HAND_OVER_PART = 0.6;

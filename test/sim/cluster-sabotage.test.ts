@@ -7,12 +7,13 @@ import { type ClusterRunOptions, runClusterSeed } from './cluster/run.ts';
 import type { ClusterScenario } from './cluster/scenario.ts';
 
 const MOST_SEEDS = 60;
+const CONTROL_SEEDS = 25;
 const NOTHING = 'nothing was noticed';
-const MINUTE_MS = 60_000;
+const MINUTES_MS = 300_000;
 
 /** What is said of the first seed in which something is noticed. */
-async function firstFailure(options: () => ClusterRunOptions): Promise<string> {
-  for (let seed = 1; seed <= MOST_SEEDS; seed += 1) {
+async function firstFailure(options: () => ClusterRunOptions, most = MOST_SEEDS): Promise<string> {
+  for (let seed = 1; seed <= most; seed += 1) {
     const { failure } = await runClusterSeed(seed, options());
     if (failure !== undefined) return failure instanceof Error ? failure.message : String(failure);
   }
@@ -25,6 +26,11 @@ function stormy(
 ): (scenario: ClusterScenario) => ClusterScenario {
   return (scenario) => ({ ...scenario, chaosMs: 6_000, weather: { ...scenario.weather, ...weather } });
 }
+
+const PAUSES = stormy({ pauses: 0.5 });
+const STORE_CUTS = stormy({ storeCuts: 0.5 });
+const DRAINS = stormy({ drains: 0.8 });
+const FAILOVERS = stormy({ failovers: 0.4 });
 
 /** Whatever a stale owner writes goes through under the newest claim. */
 function withoutEpochCheck(memory: SharedMemory): SharedMemory {
@@ -63,37 +69,42 @@ function neverFenced(keeper: MembershipKeeper): MembershipKeeper {
   });
 }
 
-test('a store that does not check the epoch', { timeout: MINUTE_MS }, async () => {
+test('without a bug nothing is noticed in the same weather', { timeout: MINUTES_MS }, async () => {
+  for (const change of [PAUSES, STORE_CUTS, DRAINS, FAILOVERS])
+    expect(await firstFailure(() => ({ change }), CONTROL_SEEDS)).toBe(NOTHING);
+});
+
+test('a store that does not check the epoch', { timeout: MINUTES_MS }, async () => {
   const failure = await firstFailure(() => ({
-    change: stormy({ pauses: 0.5 }),
+    change: PAUSES,
     sabotage: { memory: withoutEpochCheck },
   }));
   expect(failure).toMatch(/has appended under epoch/);
 });
 
-test('a member that serves on when its lease has ended', { timeout: MINUTE_MS }, async () => {
+test('a member that serves on when its lease has ended', { timeout: MINUTES_MS }, async () => {
   const failure = await firstFailure(() => ({
-    change: stormy({ storeCuts: 0.5 }),
+    change: STORE_CUTS,
     sabotage: { membership: neverFenced },
   }));
   expect(failure).toMatch(/although its lease has ended/);
 });
 
-test('a relay that forgets acks of partitions that have moved', { timeout: MINUTE_MS }, async () => {
+test('a relay that forgets acks of partitions that have moved', { timeout: MINUTES_MS }, async () => {
   const failure = await firstFailure(() => ({
-    change: stormy({ drains: 0.8 }),
+    change: DRAINS,
     sabotage: { answer: (answer) => (answer.kind === 'bounced' ? undefined : answer) },
   }));
   expect(failure).toMatch(/acknowledged it long ago/);
 });
 
-test('a hand-over without the last commit of the cursors', { timeout: MINUTE_MS }, async () => {
+test('a hand-over without the last commit of the cursors', { timeout: MINUTES_MS }, async () => {
   const failure = await firstFailure(() => {
     const handingOver = new Map<string, number>();
     const count = (memberId: string, by: number): void =>
       void handingOver.set(memberId, (handingOver.get(memberId) ?? 0) + by);
     return {
-      change: stormy({ drains: 0.8 }),
+      change: DRAINS,
       sabotage: {
         handOverBegins: (memberId) => count(memberId, 1),
         handOverEnds: (memberId) => count(memberId, -1),
@@ -114,19 +125,19 @@ test('a hand-over without the last commit of the cursors', { timeout: MINUTE_MS 
   expect(failure).toMatch(/a second time with attempt|long ago|by the cursor in the store|overtakes/);
 });
 
-test('an owner that does not remember what it has appended', { timeout: MINUTE_MS }, async () => {
+test('an owner that does not remember what it has appended', { timeout: MINUTES_MS }, async () => {
   const failure = await firstFailure(() => ({
     change: (scenario) => ({
-      ...stormy({ failovers: 0.4 })(scenario),
+      ...FAILOVERS(scenario),
       limits: { ...scenario.limits, recentBytes: 0 },
     }),
   }));
   expect(failure).toMatch(/its owner has appended|has not brought it back|has let go without bringing/);
 });
 
-test('a new owner that throws the note of the former one away', { timeout: MINUTE_MS }, async () => {
+test('a new owner that throws the note of the former one away', { timeout: MINUTES_MS }, async () => {
   const failure = await firstFailure(() => ({
-    change: stormy({ drains: 0.8 }),
+    change: DRAINS,
     sabotage: { claim: ({ ownerEpoch }) => ({ ownerEpoch, handOver: undefined }) },
   }));
   expect(failure).toMatch(/although .* has it|a second time with attempt/);

@@ -16,6 +16,8 @@ export const SAYS = {
   // Of leases and claims.
   fenced: 'stopped serving until there is a lease again',
   heartbeatsAgain: 'the store answers heartbeats again',
+  cutOff: 'cut off from the store: clients are sent to other brokers until it answers',
+  takenIn: 'clients are taken in again',
   staleWrite:
     'the store refused a write of a former owner: nothing was written, another broker has the partition',
   // Of logs.

@@ -353,7 +353,7 @@ export class OperatorProcess implements AsyncDisposable {
 
   logText(): string {
     return this.#lines
-      .slice(-40)
+      .slice(-12)
       .map((line) => JSON.stringify(line))
       .join('\n');
   }

@@ -50,7 +50,7 @@ export const autoscalingStatus = object('Why the number of consumers is what it 
   desired: optional(count('How many there should be.')),
   recommended: optional(count('The same as if dryRun were false.')),
   current: optional(count('How many the target is set to.')),
-  need: optional(count('What the load asks for, before windows and steps.')),
+  need: optional(rate('What the load asks for, before windows and steps; a fraction of a replica counts.')),
   active: optional(flag('False: idle, may be scaled to zero.')),
   reason: optional(word('The rule that had the last word.')),
   limitedBy: optional(word('What kept it from being what the rules wanted.')),

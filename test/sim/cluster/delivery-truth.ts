@@ -208,6 +208,8 @@ export class DeliveryTruth {
   /** Whether the lease of that delivery can be over: by all that is known out here. */
   #mayHaveEnded(delivered: Delivered, nowMs: number): boolean {
     if (this.#hasEnded(delivered, nowMs)) return true;
+    // The store lacks what the owner has: nobody can say out here what is behind what.
+    if (this.#log.endOffset < this.#log.furthestEnd) return true;
     const { key } = this.#log.log[delivered.offset]?.sent ?? { key: '' };
     if (!this.#ordering || key === '') return false;
     // What is behind a message that is given back goes with it.

@@ -74,6 +74,8 @@ export class Member {
   skewMs: number;
   state: 'starting' | 'ready' | 'stopping' | 'over' = 'starting';
   paused = false;
+  /** Of a partition, the last time. */
+  abandonedMs = Number.NEGATIVE_INFINITY;
   readonly #options: MemberOptions;
   readonly #relay: Relay;
   readonly #peers: PeerServer;

@@ -72,6 +72,8 @@ export class PartitionTruth {
   returns = 0;
   #wentBackMs = Number.NEGATIVE_INFINITY;
   #tenure = 0;
+  /** A note that the store has may be of a time that it has forgotten. */
+  #isNoteOld = false;
   /** The greatest chain, and the last one of each member. */
   #newest = 0;
   readonly #chains = new Map<string, number>();
@@ -119,7 +121,7 @@ export class PartitionTruth {
     if (above !== undefined) this.chain = this.#chains.get(claim.memberId) ?? this.chain;
     else {
       this.#tenure += 1;
-      if (!withNote) {
+      if (!withNote || this.#isNoteOld) {
         this.#newest += 1;
         this.chain = this.#newest;
       }
@@ -145,6 +147,7 @@ export class PartitionTruth {
       );
     this.claim = { memberId: '', ownerEpoch: this.claim?.ownerEpoch ?? 0 };
     this.ownerId = '';
+    this.#isNoteOld = false;
   }
 
   wrote(memberId: string, ownerEpoch: number, what: string): void {
@@ -219,6 +222,7 @@ export class PartitionTruth {
   wentBack(to: PartitionCheckpoint, nowMs: number, isAlive: (memberId: string) => boolean): void {
     this.returns += 1;
     this.#wentBackMs = nowMs;
+    this.#isNoteOld = true;
     if (this.claim !== undefined) this.#robbed.set(this.claim.memberId, nowMs);
     const owner = this.claim?.memberId;
     const gone = this.log.splice(to.endOffset);

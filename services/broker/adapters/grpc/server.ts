@@ -35,6 +35,9 @@ export interface DrainOptions {
   readonly after: () => Promise<void> | void;
 }
 
+/** Where messages go in and out. */
+const MESSAGE_PATHS = ['/fanfare.v1.Publisher/', '/fanfare.v1.Subscriber/'];
+
 const STOPPING = new BrokerError('UNAVAILABLE', 'the broker is stopping: connect again');
 
 export class GrpcServer {
@@ -44,6 +47,8 @@ export class GrpcServer {
   /** Those on which there was a call, and that are still open. */
   readonly #sessions = new Set<Session>();
   #draining: Promise<'drained' | 'cut off'> | undefined;
+  /** Why messages are neither taken nor given out just now. */
+  #away: BrokerError | undefined;
 
   constructor(options: GrpcServerOptions) {
     const { services, border } = options;
@@ -121,6 +126,17 @@ export class GrpcServer {
     return 'drained';
   }
 
+  /**
+   * Sends clients to other brokers: health says so, streams are ended and calls that take or give out messages are refused with
+   * that reason, UNAVAILABLE; until it is called with undefined.
+   */
+  async sendAway(reason: BrokerError | undefined): Promise<void> {
+    this.#away = reason;
+    if (this.#draining !== undefined) return;
+    this.#health.setServing(reason === undefined);
+    if (reason !== undefined) await this.#options.border.endStreams(reason);
+  }
+
   /** Health goes on answering while the server drains, everything else is refused. */
   #admit(path: string, call: grpc.ServerInterceptingCallInterface): grpc.ServerInterceptingCall {
     const session = sessionOf(call);
@@ -129,17 +145,23 @@ export class GrpcServer {
       widenWindows(session);
       session.once('close', () => this.#sessions.delete(session));
     }
-    if (this.#draining === undefined || path.startsWith(`/${HEALTH_SERVICE}/`)) {
-      // Handed on as it is: a wrapper would cost every message of the hot methods.
-      return call as grpc.ServerInterceptingCall;
-    }
+    const refusal = this.#refusalOf(path);
+    // Handed on as it is: a wrapper would cost every message of the hot methods.
+    if (refusal === undefined) return call as grpc.ServerInterceptingCall;
     const listener = new grpc.ServerListenerBuilder()
-      .withOnReceiveMetadata(() => call.sendStatus(statusOf(STOPPING)))
+      .withOnReceiveMetadata(() => call.sendStatus(statusOf(refusal)))
       .build();
     return new grpc.ServerInterceptingCall(
       call,
       new grpc.ResponderBuilder().withStart((next) => next(listener)).build(),
     );
+  }
+
+  #refusalOf(path: string): BrokerError | undefined {
+    if (this.#draining !== undefined) return path.startsWith(`/${HEALTH_SERVICE}/`) ? undefined : STOPPING;
+    return this.#away !== undefined && MESSAGE_PATHS.some((start) => path.startsWith(start))
+      ? this.#away
+      : undefined;
   }
 }
 
