@@ -1,20 +1,7 @@
-// Makes the controllers and says who is to look again when what changes. Called by main.ts; holds no state of its own.
-//
-//   changed                             looks again
-//   a resource                          itself; others that name the same object; Subscriptions of a Topic; its Topic
-//   a Fanfare                           itself; what refers to it
-//   a link (made, away, back)           what is on it; its Fanfare
-//   a Deployment, StatefulSet or HPA    Subscriptions that scale it
-//   a backlog                           its Subscription, if it is due
-import type { Fanfare } from '../api/v1alpha1/fanfare.ts';
 import type { Subscription } from '../api/v1alpha1/subscription.ts';
-import type { Topic } from '../api/v1alpha1/topic.ts';
 import { BacklogWatch, type Heard } from '../broker/backlog-watch.ts';
-import { type BrokerLinks, DEFAULT_CONNECTION, OWN } from '../broker/links.ts';
-import { isTrue } from '../core/conditions.ts';
+import type { BrokerLinks } from '../broker/links.ts';
 import { worthWriting } from '../core/plan-status.ts';
-import { subscriptionId } from '../core/plan-subscription.ts';
-import { topicId } from '../core/plan-topic.ts';
 import type { ScalerSource } from '../keda/external-scaler.ts';
 import { createKubeClient, type KubeClient } from '../kube/client.ts';
 import type { Clock, Random } from '../kube/clock.ts';
@@ -25,16 +12,16 @@ import type { Informer } from '../kube/informer.ts';
 import type { Logger } from '../kube/logger.ts';
 import type { Metrics } from '../kube/metrics.ts';
 import { type KubeObject, NAMESPACES } from '../kube/objects.ts';
-import type { Change } from '../kube/store.ts';
-import { type ControllerContext, isNews, priorityOf } from './context.ts';
+import type { ControllerContext } from './context.ts';
 import { createFanfareReconciler } from './fanfare.ts';
 import { createInformers } from './informers.ts';
 import { Latest } from './latest.ts';
 import { Scaling } from './scaling.ts';
 import { StatusWriter } from './status-writer.ts';
 import { createSubscriptionReconciler } from './subscription.ts';
-import { Targets, targetKey } from './targets.ts';
+import { Targets } from './targets.ts';
 import { createTopicReconciler } from './topic.ts';
+import { wireConnections, wireResources, wireTargets } from './wiring.ts';
 
 export interface AssembleOptions {
   readonly http: KubeHttp;
@@ -64,8 +51,6 @@ export interface Assembly {
   readonly backlog: BacklogWatch;
 }
 
-/** Subscriptions of a Topic come and go in swarms. */
-const GATHER_MS = 2_000;
 const WORKERS = 8;
 
 export function assemble(options: AssembleOptions): Assembly {
@@ -143,138 +128,6 @@ export function assemble(options: AssembleOptions): Assembly {
     source: scalerSource(subscriptions, scaling),
     backlog,
   };
-}
-
-interface Controllers {
-  readonly fanfare: Controller;
-  readonly topic: Controller;
-  readonly subscription: Controller;
-}
-
-function wireResources(ctx: ControllerContext, controllers: Controllers): void {
-  const { topics, subscriptions } = ctx;
-  topics.onChange((change) => {
-    const { key, object, previous } = change;
-    if (isNews(change)) {
-      controllers.topic.add(key, priorityOf(change));
-      addAll(controllers.topic, others(topics, topicId(object), key, change));
-    }
-    const turned =
-      isTrue(object.status?.conditions, 'Ready') !== isTrue(previous?.status?.conditions, 'Ready');
-    if (turned || change.type !== 'updated' || stateOf(object) !== stateOf(previous)) {
-      const priority = change.listed ? 'low' : 'normal';
-      for (const each of subscriptions.byIndex('topic', key))
-        controllers.subscription.add(keyFor(each), priority);
-    }
-  });
-  subscriptions.onChange((change) => {
-    const { key, object, previous } = change;
-    if (!isNews(change)) return;
-    controllers.subscription.add(key, priorityOf(change));
-    addAll(controllers.subscription, others(subscriptions, subscriptionId(object), key, change));
-    for (const each of new Set([...targetsOf(object), ...targetsOf(previous)])) {
-      for (const other of subscriptions.byIndex('target', each)) {
-        if (keyFor(other) !== key) controllers.subscription.add(keyFor(other), 'low');
-      }
-    }
-    // How many it has is in the Topic's status.
-    const topic = `${object.metadata.namespace}/${object.spec.topicRef.name}`;
-    if (change.type !== 'updated' && topics.get(topic) !== undefined) {
-      controllers.topic.addAfter(topic, GATHER_MS, 'low');
-    }
-  });
-}
-
-function wireConnections(
-  { fanfares, topics, subscriptions, links }: ControllerContext,
-  controllers: Controllers,
-  isUsed: (key: string) => boolean,
-): void {
-  const addUsers = (connection: string): void => {
-    for (const each of topics.byIndex('connection', connection)) {
-      controllers.topic.add(keyFor(each), priorityOf({ object: each, listed: true }));
-    }
-    for (const each of subscriptions.byIndex('connection', connection)) {
-      controllers.subscription.add(keyFor(each), priorityOf({ object: each, listed: true }));
-    }
-  };
-  fanfares.onChange((change) => {
-    if (!isNews(change)) return;
-    controllers.fanfare.add(change.key);
-    if (change.type !== 'updated') addUsers(change.key);
-  });
-  links.onChange((key) => {
-    if (key !== OWN) {
-      controllers.fanfare.add(key);
-      addUsers(key);
-      return;
-    }
-    const namespaces = new Set(
-      [...topics.list(), ...subscriptions.list()].map(({ metadata }) => metadata.namespace),
-    );
-    for (const namespace of namespaces) {
-      const name = `${namespace}/${DEFAULT_CONNECTION}`;
-      if (fanfares.get(name) === undefined) addUsers(name);
-    }
-  });
-  const drop = (change: Change<KubeObject>): void => {
-    if (change.type === 'deleted') links.dropParted(isUsed);
-  };
-  topics.onChange(drop);
-  subscriptions.onChange(drop);
-}
-
-function wireTargets(
-  { subscriptions, deployments, statefulSets, autoscalers }: ReturnType<typeof createInformers>,
-  controller: Controller,
-): void {
-  const look = (target: string): void => {
-    for (const each of subscriptions.byIndex('target', target)) controller.add(keyFor(each));
-  };
-  for (const workloads of [deployments, statefulSets]) {
-    workloads.onChange(({ type, object, previous }) => {
-      if (type === 'updated' && JSON.stringify(object.target) === JSON.stringify(previous?.target)) return;
-      const { metadata, apiVersion, kind } = object;
-      look(targetKey(metadata.namespace ?? '', { apiVersion, kind, name: metadata.name }));
-    });
-  }
-  autoscalers.onChange(({ object, previous }) => {
-    look(object.targetKey);
-    if (previous !== undefined && previous.targetKey !== object.targetKey) look(previous.targetKey);
-  });
-}
-
-/** Others that have, or had, the same id: one of them may be next. */
-function others<R extends Topic | Subscription>(
-  informer: Informer<R>,
-  id: string,
-  key: string,
-  { type, object }: Change<KubeObject>,
-): string[] {
-  if (type === 'updated' && object.metadata.deletionTimestamp === undefined) return [];
-  return informer
-    .byIndex('id', id)
-    .map(keyFor)
-    .filter((other) => other !== key);
-}
-
-function addAll(controller: Controller, keys: readonly string[]): void {
-  for (const key of keys) controller.add(key);
-}
-
-function targetsOf(subscription: Subscription | undefined): string[] {
-  const ref = subscription?.spec.consumers?.scaleTargetRef;
-  return ref === undefined ? [] : [targetKey(subscription!.metadata.namespace, ref)];
-}
-
-/** What its Subscriptions would want to know: why it is not ready, and whether it was made anew, without them. */
-function stateOf(topic: Topic | undefined): string {
-  const { conditions, applied } = topic?.status ?? {};
-  return `${conditions?.find(({ type }) => type === 'Ready')?.reason} ${applied?.incarnation}`;
-}
-
-function keyFor({ metadata }: Topic | Subscription | Fanfare): string {
-  return `${metadata.namespace}/${metadata.name}`;
 }
 
 function scalerSource(subscriptions: Informer<Subscription>, scaling: Scaling): ScalerSource {

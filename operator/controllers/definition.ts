@@ -7,57 +7,22 @@
 import { FINALIZER, type Metadata } from '../api/v1alpha1/group.ts';
 import type { Subscription } from '../api/v1alpha1/subscription.ts';
 import type { Topic } from '../api/v1alpha1/topic.ts';
-import { type BrokerAdmin, BrokerCallError } from '../broker/admin.ts';
+import { BrokerCallError } from '../broker/admin.ts';
 import type { Place } from '../broker/links.ts';
-import type { ProjectView } from '../broker/project-view.ts';
 import {
-  type Action,
-  type Comparison,
   type DefinitionObserved,
   type Failure,
-  type Gate,
   type Plan,
   planDefinition,
   planFailure,
 } from '../core/plan-definition.ts';
-import { claimOf, type Owner, ownerOf } from '../core/plan-owner.ts';
-import type { KubeClient } from '../kube/client.ts';
-import { type KubeObject, NAMESPACES, type Resource } from '../kube/objects.ts';
+import { claimOf, ownerOf } from '../core/plan-owner.ts';
+import { type KubeObject, NAMESPACES } from '../kube/objects.ts';
 import { type ControllerContext, forceSyncOf, hasFanfare, isPaused, placeOf } from './context.ts';
-import type { Latest } from './latest.ts';
+import type { DefinitionKind, FoundObject } from './definition-kind.ts';
+import { isStale, perform } from './definition-steps.ts';
 
 export const ADOPT_ANNOTATION = 'fanfare.dev/adopt';
-
-export interface FoundObject {
-  readonly name: string;
-  readonly labels: Readonly<Record<string, string>>;
-}
-
-/** One of the two kinds, R its resource. */
-export interface DefinitionKind<R extends Topic | Subscription, Found extends FoundObject, Create, Change> {
-  readonly resource: Resource;
-  readonly client: KubeClient;
-  readonly latest: Latest<R>;
-  /** The name in the broker. */
-  nameOf(resource: R, project: string): string;
-  /** Others that might name the same object: those whose id is the same. */
-  candidates(resource: R): readonly R[];
-  gateOf(resource: R, project: string): { readonly gate: Gate; readonly topic?: string | undefined };
-  desired(
-    resource: R,
-    topic: string | undefined,
-    owner: Owner,
-  ): { readonly create: Create; readonly hash: string } | undefined;
-  compare(resource: R, topic: string | undefined, owner: Owner, found: Found): Comparison<Change>;
-  incarnationOf(found: Found): string;
-  find(view: ProjectView, name: string, fresh: boolean, signal: AbortSignal): Promise<Found | undefined>;
-  note(view: ProjectView, name: string, found: Found | undefined): void;
-  /** Messages that deleting it would lose. */
-  backlogOf(place: Place, name: string, signal: AbortSignal): Promise<number | undefined>;
-  create(admin: BrokerAdmin, name: string, settings: Create, signal: AbortSignal): Promise<Found>;
-  update(admin: BrokerAdmin, name: string, change: Change, signal: AbortSignal): Promise<Found>;
-  delete(admin: BrokerAdmin, name: string, signal: AbortSignal): Promise<void>;
-}
 
 export interface Settled<R, Found> {
   /** As the last write returned it. */
@@ -242,81 +207,6 @@ function rivalsOf<R extends Topic | Subscription, Found extends FoundObject, Cre
       return theirs?.link.address === link.address && kind.nameOf(other, theirs.project) === name;
     })
     .map(({ metadata }) => metadata);
-}
-
-async function perform<R extends Topic | Subscription, Found extends FoundObject, Create, Change>(
-  ctx: ControllerContext,
-  kind: DefinitionKind<R, Found, Create, Change>,
-  resource: R,
-  action: Action<Create, Change>,
-  place: Place | undefined,
-  name: string | undefined,
-  signal: AbortSignal,
-): Promise<R | undefined> {
-  const tell = (type: 'Normal' | 'Warning', reason: string, note: string): void =>
-    ctx.events.record(resource, { type, reason, action: 'Reconcile', note });
-  switch (action.kind) {
-    case 'addFinalizer':
-      return kind.latest.note(await kind.client.addFinalizer(kind.resource, resource, FINALIZER, signal));
-    case 'removeFinalizer': {
-      const rest = await kind.client.removeFinalizer(kind.resource, resource, FINALIZER, signal);
-      // Once, by whoever really let it go.
-      if (rest !== undefined && action.left !== undefined) leftBehind(ctx, resource, action.left, tell);
-      if (rest === undefined || resource.metadata.deletionTimestamp !== undefined) return undefined;
-      return kind.latest.note(rest);
-    }
-  }
-  // The plan has no such steps without a connection.
-  if (place === undefined || name === undefined) return undefined;
-  const { admin } = place.link;
-  const view = place.link.view(place.project);
-  switch (action.kind) {
-    case 'create': {
-      kind.note(view, name, await kind.create(admin, name, action.settings, signal));
-      if (action.again)
-        tell('Warning', 'Recreated', `${name} was not in the broker any more and was made anew, empty`);
-      else tell('Normal', 'Created', `made ${name}`);
-      return resource;
-    }
-    case 'update': {
-      kind.note(view, name, await kind.update(admin, name, action.change, signal));
-      const what = Object.keys(action.change as object).join(', ');
-      tell(action.why === 'DriftRepaired' ? 'Warning' : 'Normal', action.why, `set ${what} of ${name}`);
-      return resource;
-    }
-    case 'delete': {
-      await kind.delete(admin, name, signal);
-      kind.note(view, name, undefined);
-      tell('Normal', 'Deleted', `deleted ${name}`);
-      return resource;
-    }
-  }
-}
-
-function leftBehind(
-  ctx: ControllerContext,
-  { kind, metadata }: KubeObject,
-  why: string,
-  tell: (type: 'Warning', reason: string, note: string) => void,
-): void {
-  ctx.metrics
-    .counter(
-      'fanfare_operator_left_behind_total',
-      'Objects left in a broker though they should have been deleted.',
-      ['kind'],
-    )
-    .add([kind]);
-  ctx.logger.warn(
-    { kind, namespace: metadata.namespace, name: metadata.name, reason: why },
-    'left behind in the broker',
-  );
-  tell('Warning', 'LeftBehind', `it stays in the broker: ${why}`);
-}
-
-/** The view was older than the broker. */
-function isStale({ code }: BrokerCallError, action: Action<unknown, unknown>): boolean {
-  if (code === 'ALREADY_EXISTS') return action.kind === 'create';
-  return code === 'NOT_FOUND' && action.kind === 'update';
 }
 
 function hasFinalizer({ metadata }: KubeObject): boolean {

@@ -211,7 +211,7 @@ export class Scaling {
     const consumers = subscription.spec.consumers!;
     const { namespace } = subscription.metadata;
     const inputs: ScaleDownInputs = {
-      admin: found === undefined ? undefined : place?.link.admin,
+      admin: place?.link.admin,
       subscription: name ?? '',
       namespace,
       selector: target.selector,
@@ -221,7 +221,9 @@ export class Scaling {
       desired: target.rolling ? Math.max(current, wanted) : wanted,
       timeoutMs: consumers.drain.timeoutSeconds * 1000,
     };
-    const handshake = consumers.drain.enabled && found !== undefined;
+    // A broker that is away can't be asked, and what its consumers hold is not lost: the bound of the wait decides.
+    const isKnown = found !== undefined || place?.link.health.kind === 'away';
+    const handshake = consumers.drain.enabled && isKnown;
     const down = handshake || memory.down.isActive ? await memory.down.look(inputs, signal) : IDLE;
     let to: number | undefined;
     if (inputs.desired > current) to = inputs.desired;
@@ -262,7 +264,8 @@ export class Scaling {
       if (changed.to !== to) return undefined;
       memory.contention.wrote(to);
       if (changed.from === to) return undefined;
-      const why = memory.decision?.reason ?? `strategy ${subscription.spec.consumers!.strategy}`;
+      const { strategy } = subscription.spec.consumers!;
+      const why = strategy === 'Internal' ? (memory.decision?.reason ?? '') : `strategy ${strategy}`;
       const note = `${ref.kind} ${ref.name} from ${changed.from} to ${to} replicas: ${why}`;
       this.#ctx.events.record(subscription, { type: 'Normal', reason: 'Scaled', action: 'Scale', note });
       this.#ctx.logger.info(

@@ -30,7 +30,7 @@ export interface StatusWriterOptions {
 }
 
 const NUMBERS_EVERY_MS = 60_000;
-const NUMBERS_PER_SECOND = 1;
+const NUMBERS_PER_SECOND = 2;
 const NUMBERS_BURST = 20;
 
 export class StatusWriter {

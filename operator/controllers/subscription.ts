@@ -15,7 +15,8 @@ import {
 import { done, gone, type Result, requeueAfter } from '../kube/controller.ts';
 import { keyOf } from '../kube/objects.ts';
 import { type ControllerContext, resourceOf } from './context.ts';
-import { type DefinitionKind, ForcedSyncs, type Settled, settleDefinition } from './definition.ts';
+import { ForcedSyncs, type Settled, settleDefinition } from './definition.ts';
+import type { DefinitionKind } from './definition-kind.ts';
 import type { Scaled, Scaling } from './scaling.ts';
 import { mergedConditions } from './status-writer.ts';
 import { isGoing, resultOf } from './topic.ts';
@@ -48,6 +49,8 @@ export function createSubscriptionReconciler(
     if (settled.undecided !== undefined) return resultOf(settled);
     watchBacklog(ctx, settled);
     const isStill = settled.plan.paused || settled.resource.metadata.deletionTimestamp !== undefined;
+    // What was begun is not gone on with later, when it may be wrong.
+    if (isStill) scaling.forget(key);
     const scaled = isStill ? undefined : await scaling.reconcile(settled.resource, settled, signal);
     const status = subscriptionStatus(ctx, settled, scaled);
     const written = await ctx.status.write(kind.client, kind.resource, settled.resource, status, signal);

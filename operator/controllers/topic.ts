@@ -12,7 +12,8 @@ import {
 } from '../core/plan-topic.ts';
 import { done, gone, type Result, requeueAfter, retry } from '../kube/controller.ts';
 import { type ControllerContext, resourceOf } from './context.ts';
-import { type DefinitionKind, ForcedSyncs, type Settled, settleDefinition } from './definition.ts';
+import { ForcedSyncs, type Settled, settleDefinition } from './definition.ts';
+import type { DefinitionKind } from './definition-kind.ts';
 import { mergedConditions } from './status-writer.ts';
 
 export const TOPIC_RESOURCE = resourceOf(TOPICS);

@@ -20,6 +20,8 @@ export type ConnectionObserved =
 /** What else must be before it can be made: a Subscription's topic. */
 export type Gate =
   | { readonly kind: 'open' }
+  /** Its controller is about to say: it will call again. */
+  | { readonly kind: 'waiting' }
   | { readonly kind: 'closed'; readonly reason: Reason; readonly message: string };
 
 /** An object of the broker beside what it should be. */
@@ -107,6 +109,7 @@ export function planDefinition<Create, Change>(
   if (!observed.finalizers && hasFinalizer) return act({ kind: 'removeFinalizer' });
   if (found === undefined) {
     if (gate.kind === 'closed') return idle(both('False', gate.reason, gate.message));
+    if (gate.kind === 'waiting') return idle([]);
     if (desired === undefined) return idle([]);
     if (observed.finalizers && !hasFinalizer) return act({ kind: 'addFinalizer' });
     return act({ kind: 'create', settings: desired.create, again: observed.applied !== undefined });
@@ -121,9 +124,9 @@ export function planDefinition<Create, Change>(
     return act({ kind: 'update', change, why: whyUpdated(observed) });
   }
   const ready: NewCondition =
-    gate.kind === 'open'
-      ? condition('Ready', 'True', 'Reconciled', '')
-      : condition('Ready', 'False', gate.reason, gate.message);
+    gate.kind === 'closed'
+      ? condition('Ready', 'False', gate.reason, gate.message)
+      : condition('Ready', 'True', 'Reconciled', '');
   return { ...idle([ready, condition('Synced', 'True', 'Reconciled', '')]), inSync: true };
 }
 

@@ -33,6 +33,7 @@ export function worthWriting(before: object | undefined, after: object): Worth {
   // From nothing to something and back is news.
   if (((old.backlog ?? 0) === 0) !== ((now.backlog ?? 0) === 0)) return 'now';
   const differs =
+    (old.backlog === undefined) !== (now.backlog === undefined) ||
     isMaterial(old.backlog, now.backlog) ||
     isMaterial(old.arrivalRate, now.arrivalRate) ||
     isOlder(old.oldestUnackedTime, now.oldestUnackedTime);

@@ -63,8 +63,10 @@ export function topicGate(
     return { gate: { kind: 'closed', reason: 'InvalidSpec', message }, topic: undefined };
   }
   const full = topicName(project, topic);
-  if (isTrue(topic.status?.conditions, 'Ready')) return { gate: { kind: 'open' }, topic: full };
-  const why = topic.status?.conditions?.find(({ type }) => type === 'Ready');
+  // Both are new: nothing is wrong yet.
+  if (topic.status === undefined) return { gate: { kind: 'waiting' }, topic: full };
+  if (isTrue(topic.status.conditions, 'Ready')) return { gate: { kind: 'open' }, topic: full };
+  const why = topic.status.conditions?.find(({ type }) => type === 'Ready');
   const because = why === undefined ? '' : `: ${why.reason}`;
   const message = `the Topic ${name} is not ready${because}`;
   return { gate: { kind: 'closed', reason: 'TopicNotReady', message }, topic: full };

@@ -107,7 +107,23 @@ test('the broker is down for a minute: said so, not hammered, made good when it 
     leaderTimes: { leaseMs: 60_000, renewDeadlineMs: 40_000 },
   });
   await stage.apply(...pair('down'));
-  await stage.until('it is ready', () => ready('down'));
+  await stage.apply({
+    apiVersion: 'apps/v1',
+    kind: 'Deployment',
+    metadata: { name: 'worker', namespace: 'shop' },
+    spec: {
+      replicas: 3,
+      selector: { matchLabels: { app: 'worker' } },
+      template: {
+        metadata: { labels: { app: 'worker' } },
+        spec: { containers: [{ name: 'c', image: 'localhost/none' }] },
+      },
+    },
+  });
+  const consumers = { scaleTargetRef: { name: 'worker' }, maxReplicas: 5 };
+  await stage.apply(subscription('shop', 'worker', 'down', { consumers }));
+  const scaling = () => condition(stage.subscription('shop', 'worker'), 'Scaling');
+  await stage.until('it is ready', () => ready('down') && /^True/.test(scaling()));
   await stage.broker.kill();
   await stage.apply(...pair('meanwhile'));
   await stage.patch('topics', 'shop', 'down', { spec: { retentionSeconds: 1_200 } });
@@ -125,8 +141,10 @@ test('the broker is down for a minute: said so, not hammered, made good when it 
   console.log(`broker down for a minute: ${calls} calls to it, ${writes} writes to the API server`);
   expect(calls).toBeLessThan(60);
   expect(writes).toBeLessThan(30);
+  await stage.until('the backlog is not known', () => scaling() === 'Unknown/MetricsUnavailable');
+  expect(stage.replicas('shop', 'worker')).toBe(3);
   await stage.restartBroker();
-  await stage.until('all is made good', () => ready('down') && ready('meanwhile'));
+  await stage.until('all is made good', () => ready('down') && ready('meanwhile') && /^True/.test(scaling()));
   await using client = stage.client();
   expect((await client.admin.getTopic('down')).retentionMs).toBe(1_200_000);
   expect(operator.lines.filter(({ level }) => level === 'error')).toEqual([]);

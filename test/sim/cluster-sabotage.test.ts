@@ -27,8 +27,8 @@ function stormy(
   return (scenario) => ({ ...scenario, chaosMs: 6_000, weather: { ...scenario.weather, ...weather } });
 }
 
-const PAUSES = stormy({ pauses: 0.5 });
-const STORE_CUTS = stormy({ storeCuts: 0.5 });
+const PAUSES = stormy({ pauses: 1 });
+const STORE_CUTS = stormy({ storeCuts: 1.5 });
 const DRAINS = stormy({ drains: 0.8 });
 const FAILOVERS = stormy({ failovers: 0.4 });
 

@@ -159,12 +159,17 @@ const STATUS = {
   },
 };
 
+test('a backlog of nothing is written once it is known', () => {
+  expect(worthWriting({ replicas: 1 }, { replicas: 1, backlog: 0 })).toBe('later');
+});
+
 test.each<[what: string, after: object, worth: string]>([
   ['the same', {}, 'nothing'],
   ['undefined is absent', { topic: undefined }, 'nothing'],
   ['another time of measurement', { measureTime: '2026-01-01T00:01:00Z' }, 'nothing'],
   ['a little more backlog', { backlog: 1_050 }, 'nothing'],
   ['much more backlog', { backlog: 2_000 }, 'later'],
+  ['a backlog that is not known any more', { backlog: undefined }, 'now'],
   ['another rate', { arrivalRate: 90 }, 'later'],
   ['much older', { oldestUnackedTime: '2026-01-01T00:01:00Z' }, 'later'],
   ['no backlog any more', { backlog: 0 }, 'now'],

@@ -421,11 +421,13 @@ test('where a subscription’s topic is', () => {
       topic,
       'p',
     );
-    return [found.kind === 'open' ? 'open' : found.reason, name];
+    return [found.kind === 'closed' ? found.reason : found.kind, name];
   };
   expect(gate(topicWith({}))).toEqual(['open', 'projects/p/topics/orders']);
   expect(gate(topicWith({ topicName: 'other' }))).toEqual(['open', 'projects/p/topics/other']);
   expect(gate(topicWith({}, 'False'))).toEqual(['TopicNotReady', 'projects/p/topics/orders']);
+  const { status: _, ...unseen } = topicWith({});
+  expect(gate(unseen)).toEqual(['waiting', 'projects/p/topics/orders']);
   expect(gate(topicWith({ connectionRef: { name: 'x' } }))).toEqual(['InvalidSpec', undefined]);
   expect(gate(undefined)).toEqual(['TopicNotFound', undefined]);
   expect(gate(undefined, { topicRef: { name: 'far', external: true } })).toEqual([

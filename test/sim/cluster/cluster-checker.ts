@@ -14,7 +14,8 @@ import { decodeFrames, type Received } from '../received.ts';
 import { Violation } from '../violation.ts';
 import { AssignmentTruth } from './assignment-truth.ts';
 import { DeliveryTruth, type Holder } from './delivery-truth.ts';
-import { byRun, PartitionTruth, SentIndex } from './partition-truth.ts';
+import { PartitionTruth } from './partition-truth.ts';
+import { byRun, SentIndex } from './sent-index.ts';
 import type { StoreWitness } from './witnessed-store.ts';
 
 export class ClusterChecker {
@@ -74,6 +75,7 @@ export class ClusterChecker {
         const truth = this.partition(id);
         truth.wrote(memberId, ownerEpoch, 'trimmed');
         truth.headOffset = Math.max(truth.headOffset, headOffset);
+        truth.furthestHead = Math.max(truth.furthestHead, headOffset);
       },
       deleted: (logEpoch) => {
         for (const truth of this.partitionsOf(logEpoch)) truth.deleted = true;

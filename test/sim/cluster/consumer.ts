@@ -26,7 +26,7 @@ export class ClusterConsumer {
     const clientId = Buffer.from(plan.clientId);
     this.hash = hashOfKey(clientId, 0, clientId.length);
     this.chance = world.chance.fork();
-    world.members.knows(this.hash, plan.ackDeadlineMs);
+    world.members.holders.knows(this.hash, plan.ackDeadlineMs);
     world.spawn(this.#run());
   }
 

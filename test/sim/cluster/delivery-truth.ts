@@ -192,7 +192,7 @@ export class DeliveryTruth {
   #checkOrder(offset: number, key: string, holder: Holder, nowMs: number): void {
     for (const earlier of this.#log.byKey.get(key) ?? []) {
       if (earlier >= offset) return;
-      if (earlier < this.#startOffset || earlier < this.#log.headOffset) continue;
+      if (earlier < this.#startOffset || earlier < this.#log.furthestHead) continue;
       if (this.#acked.has(earlier) || this.#isSettled(earlier)) continue;
       const out = this.#delivered.get(earlier);
       if (out === undefined || (out.chain !== this.#log.chain && out.returns === this.#log.returns))

@@ -21,9 +21,9 @@ import type { PeerConnector } from '../../../services/broker/ports/peer.ts';
 import type { DeliveryWrite } from '../../../services/broker/ports/telemetry.ts';
 import type { MemberConnection } from '../../support/memory-cluster.ts';
 import type { AcceptLink } from '../../support/memory-peers.ts';
-import type { ClusterStores } from '../../support/memory-store.ts';
 import type { Trace } from '../trace.ts';
 import type { Holder } from './delivery-truth.ts';
+import { guardedStores } from './guarded-stores.ts';
 import type { Sabotage } from './sabotage.ts';
 import type { ClusterScenario } from './scenario.ts';
 
@@ -94,7 +94,11 @@ export class Member {
     this.connection = connection;
     const clock = this.#clock();
     this.clock = clock;
-    const stores = this.#guarded(sabotage.stores?.(id, connection.stores) ?? connection.stores);
+    const stores = guardedStores(
+      sabotage.stores?.(id, connection.stores) ?? connection.stores,
+      () => this.#meter(),
+      options.onBug,
+    );
     const { signals } = stores;
     const say = (fields: object, message: string): void => {
       if (trace.on) trace.say(id, `${message} ${JSON.stringify(fields)}`);
@@ -285,35 +289,6 @@ export class Member {
         this.#meter();
         clock.defer(fn);
       },
-    };
-  }
-
-  /** What a store may never answer with ends the run. */
-  #guarded(stores: ClusterStores): ClusterStores {
-    const guard = <S extends object>(store: S): S =>
-      new Proxy(store, {
-        get: (target, key) => {
-          const member: unknown = Reflect.get(target, key);
-          if (typeof member !== 'function') return member;
-          return (...args: unknown[]) => {
-            this.#meter();
-            const result: unknown = member.apply(target, args);
-            if (result instanceof Promise)
-              result.catch((error: unknown) => {
-                if (!(error instanceof BrokerError)) this.#options.onBug(error);
-              });
-            return result;
-          };
-        },
-      });
-    const { log, cursors, definitions, ownership, membership, signals } = stores;
-    return {
-      signals,
-      log: guard(log),
-      cursors: guard(cursors),
-      definitions: guard(definitions),
-      ownership: guard(ownership),
-      membership: guard(membership),
     };
   }
 

@@ -1,19 +1,15 @@
 // The brokers of a simulated cluster by name: starts them, stops and kills them, and starts them again, as a supervisor does
-// processes; knows the network between them and who holds what of it. Made by world.ts; the weatherman gives the orders.
+// processes; knows the network between them. Made by world.ts; the weatherman gives the orders.
 
 import { partitionsOf } from '../../../services/broker/core/assignment.ts';
 import { BrokerError } from '../../../services/broker/core/errors.ts';
-import type { PeerLinkServer } from '../../../services/broker/ports/peer.ts';
-import type { DeliveryWrite } from '../../../services/broker/ports/telemetry.ts';
 import type { MemoryCluster } from '../../support/memory-cluster.ts';
-import { type AcceptLink, MemoryPeers } from '../../support/memory-peers.ts';
+import { MemoryPeers } from '../../support/memory-peers.ts';
 import type { Chance } from '../prng.ts';
-import type { Holder } from './delivery-truth.ts';
+import { Holders } from './holders.ts';
 import { Member } from './member.ts';
 import type { ClusterWorld } from './world.ts';
 
-/** Of everybody who pulls. */
-const PULL_HASH = 0;
 const STOP_MS = 20_000;
 /** To the store, with what follows an unknown outcome. */
 const LONGEST_CALL_MS = 5_000;
@@ -28,13 +24,13 @@ export class Members {
   readonly #world: ClusterWorld;
   readonly #cluster: MemoryCluster;
   readonly #chance: Chance;
-  readonly #holders = new Map<string, Holder>();
-  readonly #ackDeadlines = new Map<number, number | undefined>();
+  readonly holders: Holders;
 
   constructor(world: ClusterWorld, cluster: MemoryCluster) {
     this.#world = world;
     this.#cluster = cluster;
     this.#chance = world.chance.fork();
+    this.holders = new Holders(world);
     const linkChance = world.chance.fork();
     const { linkMs } = world.scenario.weather;
     this.peers = new MemoryPeers({
@@ -79,7 +75,7 @@ export class Members {
     if (member.state !== 'ready') return;
     this.#say(`${member.id} is asked to stop`);
     const { world } = this;
-    const stopped = world
+    const stopped = world.calls
       .call(member, () => member.stop(patienceMs * 0.6))
       .then(
         () => this.#say(`${member.id} has stopped`),
@@ -109,21 +105,6 @@ export class Members {
     if (!member.paused) return;
     if (member.alive) this.#say(`${member.id} goes on`);
     member.resume();
-  }
-
-  holder(relay: string, losses: { count: number }, hash: number): Holder {
-    const key = `${relay} ${hash}`;
-    let holder = this.#holders.get(key);
-    if (holder === undefined) {
-      holder = { hash, relay, losses, departures: 0, ackDeadlineMs: this.#ackDeadlines.get(hash) };
-      this.#holders.set(key, holder);
-    }
-    return holder;
-  }
-
-  /** A client of that hash asks for that deadline. */
-  knows(hash: number, ackDeadlineMs: number | undefined): void {
-    this.#ackDeadlines.set(hash, ackDeadlineMs);
   }
 
   /** What keeps the cluster from being as it should be; undefined if nothing does. */
@@ -172,7 +153,7 @@ export class Members {
     this.all.push(member);
     this.#say(`${member.id} starts`);
     try {
-      await world.call(member, () => member.start());
+      await world.calls.call(member, () => member.start());
       this.#say(`${member.id} is ready`);
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error;
@@ -201,10 +182,10 @@ export class Members {
       skewMs: chance.int(-2_000, 2_000),
       connector: (clock) => this.peers.connector(id, clock),
       listen: (address, clock, accept) =>
-        this.peers.listen(id, address, clock, this.#observed(member, accept)),
+        this.peers.listen(id, address, clock, this.holders.watch(member, accept)),
       trace,
       sabotage,
-      onDelivered: (from, write) => this.#delivered(from, write),
+      onDelivered: (from, write) => this.holders.delivered(from, write),
       onFenced: () => {
         this.#say(`${id} has lost its lease`);
         checker.gaveUp(id);
@@ -224,84 +205,6 @@ export class Members {
     return this.#world.phase === 'chaos'
       ? { loseSignals, loseRequests, loseAnswers }
       : { loseSignals: 0, loseRequests: 0, loseAnswers: 0 };
-  }
-
-  /** The owner's end of links, watched. */
-  #observed(member: Member, accept: AcceptLink): AcceptLink {
-    const { sabotage, trace } = this.#world;
-    return (link, relay) => {
-      const losses = this.all.find(({ id }) => id === relay)!.losses;
-      const hashes = new Map<number, number>();
-      let open = true;
-      const lost = (): void => {
-        if (open) losses.count += 1;
-        open = false;
-      };
-      const watched: PeerLinkServer = {
-        send: (answer) => {
-          if (answer.kind === 'deliver')
-            member.lastSink = {
-              kind: 'link',
-              holder: this.holder(relay, losses, hashes.get(answer.consumer)!),
-            };
-          if (trace.on && answer.kind !== 'chunk' && answer.kind !== 'deliver' && answer.kind !== 'backlogs')
-            trace.say(member.id, `answers ${relay}: ${JSON.stringify(answer)}`);
-          const told = sabotage.answer === undefined ? answer : sabotage.answer(answer);
-          return told === undefined || link.send(told);
-        },
-        close: () => {
-          lost();
-          link.close();
-        },
-      };
-      const handler = accept(watched, relay);
-      return {
-        request: (request) => {
-          if (request.kind === 'attach') hashes.set(request.consumer, request.hash);
-          // It has nothing of what its like had there, it says: what has come there by a note since it said so is given back, too.
-          if (request.kind === 'attach' && request.fresh)
-            this.holder(relay, losses, request.hash).departures += 1;
-          // What was given out meanwhile was given to nobody.
-          if (request.kind === 'detach' && request.leases === 'end')
-            this.holder(relay, losses, hashes.get(request.consumer)!).departures += 1;
-          if (trace.on && request.kind !== 'backlog')
-            trace.say(
-              member.id,
-              `hears from ${relay}: ${JSON.stringify({ ...request, messages: undefined })}`,
-            );
-          const heard = sabotage.request === undefined ? request : sabotage.request(request);
-          if (heard !== undefined) handler.request(heard);
-        },
-        drained: () => handler.drained(),
-        closed: () => {
-          lost();
-          handler.closed();
-        },
-      };
-    };
-  }
-
-  #delivered(member: Member, { subscription, partition, frames }: DeliveryWrite): void {
-    const { world } = this;
-    const { lastSink } = member;
-    member.lastSink = undefined;
-    const known = lastSink?.kind === 'link' || lastSink?.frames === frames;
-    const holder = known ? lastSink.holder : this.holder(member.id, member.losses, PULL_HASH);
-    try {
-      const { definition } = member.broker.runtimeOf(subscription);
-      const messages = world.checker.delivered(member.id, definition, partition, frames, holder);
-      if (!world.trace.on) return;
-      const places = messages.map(
-        ({ offset, attempt, key }) => `${offset}${attempt > 1 ? `-${attempt}` : ''}${key && `(${key})`}`,
-      );
-      const to = `${holder.hash.toString(16)} at ${holder.relay}`;
-      world.say(
-        member.id,
-        `gives ${subscription.split('/').at(-1)} of ${partition.logEpoch}.${partition.partition}: ${places.join(' ')} to ${to}`,
-      );
-    } catch (error) {
-      world.fail(error);
-    }
   }
 
   #bury(member: Member): void {

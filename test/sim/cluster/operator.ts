@@ -118,7 +118,7 @@ export class ClusterOperator {
   }
 
   #call<T>(member: Member, call: () => Promise<T>): Promise<T> {
-    return this.#world.ask(member, 'an admin call', call);
+    return this.#world.calls.ask(member, 'an admin call', call);
   }
 
   #say(member: Member, what: string): void {

@@ -7,11 +7,11 @@
 //   ordered      of a publisher and key, messages come to the log in the order of publishing; again only if they were sent again
 //   kept         what a publisher was told is in the log. A store that went back may lose what its owner did not outlive
 import type { PartitionId } from '../../../services/broker/core/partition.ts';
-import type { PublishedRun } from '../../../services/broker/engine/topic-runtime.ts';
 import type { Chunk } from '../../../services/broker/ports/log-store.ts';
 import type { SentMessage } from '../log-history.ts';
 import { decodeFrames } from '../received.ts';
 import { Violation } from '../violation.ts';
+import type { SentIndex } from './sent-index.ts';
 
 export interface Claim {
   readonly memberId: string;
@@ -51,6 +51,8 @@ export class PartitionTruth {
   readonly log: Logged[] = [];
   readonly byKey = new Map<string, number[]>();
   headOffset = 0;
+  /** What is below was deleted: a store that goes back brings it back, but not to the mind of its owner. */
+  furthestHead = 0;
   /** The furthest that the log has ever come: its owner may know of more than the store does. */
   furthestEnd = 0;
   /** Publishers were told of something below it. */
@@ -291,41 +293,6 @@ export class PartitionTruth {
       throw new Violation(
         `${this.name}-${offset}: ${message.identity} is there ${copies} times and was sent ${sent.timesSent(message)} times`,
       );
-  }
-}
-
-/** Runs of a batch as its publisher was told them, with the messages of each. */
-export function* byRun(
-  messages: readonly SentMessage[],
-  runs: readonly PublishedRun[],
-): Iterable<{ partition: number; firstOffset: number; messages: readonly SentMessage[] }> {
-  let from = 0;
-  for (const { partition, firstOffset, count } of runs) {
-    yield { partition, firstOffset, messages: messages.slice(from, from + count) };
-    from += count;
-  }
-  if (from !== messages.length)
-    throw new Violation(`a publisher was told of ${from} messages instead of ${messages.length}`);
-}
-
-/** Everything that publishers have sent. */
-export class SentIndex {
-  readonly #messages = new Map<string, SentMessage>();
-  readonly #times = new Map<SentMessage, number>();
-
-  get(identity: string): SentMessage | undefined {
-    return this.#messages.get(identity);
-  }
-
-  timesSent(message: SentMessage): number {
-    return this.#times.get(message) ?? 0;
-  }
-
-  sending(messages: readonly SentMessage[]): void {
-    for (const message of messages) {
-      this.#messages.set(message.identity, message);
-      this.#times.set(message, this.timesSent(message) + 1);
-    }
   }
 }
 

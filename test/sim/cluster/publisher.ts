@@ -160,7 +160,7 @@ export class ClusterPublisher {
     }
     try {
       const { logEpoch } = member.broker.topicDefinition(this.#topic);
-      const ended = world.began(member, `batch ${batch.id} of ${this.name}`);
+      const ended = world.calls.began(member, `batch ${batch.id} of ${this.name}`);
       member.broker.publish(
         this.#topic,
         batch.request,

@@ -65,7 +65,7 @@ export class ClusterPuller {
 
   async #pull(member: Member, most: number, waitMs: number): Promise<readonly Received[]> {
     const world = this.#world;
-    const frames = await world.ask(member, `${this.#name} pulls`, () =>
+    const frames = await world.calls.ask(member, `${this.#name} pulls`, () =>
       member.broker.pull(this.#subscription, most, waitMs),
     );
     const messages = decodeFrames(Buffer.concat(frames));
@@ -88,7 +88,7 @@ export class ClusterPuller {
       return;
     if (world.trace.on) world.say(this.#name, `${describe(operations)} at ${member.id}`);
     const confirmed = world.checker.acknowledging(definition, operations);
-    await world.ask(member, `${this.#name} settles`, () =>
+    await world.calls.ask(member, `${this.#name} settles`, () =>
       member.broker.settle({ subscription: this.#subscription, operations }),
     );
     if (member.definitions.subscription(this.#subscription)?.incarnation === definition.incarnation)

@@ -41,7 +41,7 @@ export class ConsumerStream implements ConsumerSink {
     this.#owner = owner;
     this.name = name;
     this.#member = member;
-    this.#holder = world.members.holder(member.id, member.losses, hash);
+    this.#holder = world.members.holders.holder(member.id, member.losses, hash);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.over = promise;
     this.#resolveOver = resolve;

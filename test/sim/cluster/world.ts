@@ -16,6 +16,7 @@ import { Chance } from '../prng.ts';
 import { PROJECT } from '../scenario.ts';
 import { Trace } from '../trace.ts';
 import { Violation } from '../violation.ts';
+import { Calls, LONGEST_CALL_MS } from './calls.ts';
 import { ClusterChecker } from './cluster-checker.ts';
 import { ClusterConsumer } from './consumer.ts';
 import { CLUSTER, type Member } from './member.ts';
@@ -36,8 +37,6 @@ const QUIET_MS = 30_000;
 const STOP_MS = 30_000;
 /** The longest timer that anybody sets: links that nobody uses, 30 s. */
 const LAST_TIMER_MS = 40_000;
-/** No call to a broker that runs takes longer. */
-const LONGEST_CALL_MS = 60_000;
 const CACHE_SLACK_BYTES = 16_000;
 
 export type Phase = 'chaos' | 'drain' | 'end';
@@ -45,12 +44,6 @@ export type Phase = 'chaos' | 'drain' | 'end';
 export interface ClusterWorldOptions {
   readonly traced?: boolean;
   readonly sabotage?: Sabotage;
-}
-
-interface Call {
-  readonly member: Member;
-  readonly what: string;
-  readonly sinceMs: number;
 }
 
 export class ClusterWorld {
@@ -70,7 +63,7 @@ export class ClusterWorld {
   readonly #consumers: (ClusterConsumer | ClusterPuller)[] = [];
   readonly #operator: ClusterOperator;
   readonly #weather: ClusterWeatherman;
-  readonly #calls = new Set<Call>();
+  readonly calls: Calls;
   #failure: unknown;
   #running = 0;
 
@@ -80,6 +73,7 @@ export class ClusterWorld {
     this.trace = new Trace(traced, this.clock);
     this.chance = new Chance(scenario.seed ^ 0x5eed);
     this.checker = new ClusterChecker(this.clock);
+    this.calls = new Calls(this.clock);
     const memory = createSharedMemory({ clock: this.clock });
     const { open, checkpoint } = sabotage.memory?.(memory) ?? memory;
     this.cluster = new MemoryCluster(this.clock, this.chance.fork().random, {
@@ -128,42 +122,6 @@ export class ClusterWorld {
       },
       (error: unknown) => this.fail(error),
     );
-  }
-
-  /** Something that a broker has to come to an end with while it runs. Returns what to call then. */
-  began(member: Member, what: string): () => void {
-    const call = { member, what, sinceMs: this.clock.monotonicMs() };
-    this.#calls.add(call);
-    const forget = member.onEnd(() => this.#calls.delete(call));
-    return () => {
-      forget();
-      this.#calls.delete(call);
-    };
-  }
-
-  /** Calls the member from outside; rejects with UNAVAILABLE when its life ends first. */
-  ask<T>(member: Member, what: string, call: () => Promise<T>): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const forget = member.onEnd(() => reject(new BrokerError('UNAVAILABLE', 'the connection is lost')));
-      if (!member.alive) reject(new BrokerError('UNAVAILABLE', 'nobody listens'));
-      member.enter(() => {
-        const ended = this.began(member, what);
-        call()
-          .then(resolve, reject)
-          .finally(() => {
-            ended();
-            forget();
-          });
-      });
-    });
-  }
-
-  /** As ask, for what the process does by itself. */
-  call<T>(member: Member, call: () => Promise<T>): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const forget = member.onEnd(() => reject(new BrokerError('UNAVAILABLE', 'the process is gone')));
-      call().then(resolve, reject).finally(forget);
-    });
   }
 
   async #begin(): Promise<void> {
@@ -220,19 +178,11 @@ export class ClusterWorld {
       await this.#slice();
       const unfinished = this.#unfinished() ?? (await this.#backlog());
       const passedMs = this.clock.monotonicMs() - drainedMs;
-      if (passedMs > LONGEST_CALL_MS) this.#checkCalls();
+      const late = this.calls.unanswered(LONGEST_CALL_MS);
+      if (late !== undefined && passedMs > LONGEST_CALL_MS) throw new Violation(late);
       if (unfinished === undefined) break;
       if (passedMs > DRAIN_MS) throw new Violation(`${DRAIN_MS} ms after the last fault: ${unfinished}`);
     }
-  }
-
-  #checkCalls(): void {
-    const nowMs = this.clock.monotonicMs();
-    for (const { member, what, sinceMs } of this.#calls)
-      if (nowMs - sinceMs > LONGEST_CALL_MS)
-        throw new Violation(
-          `${what}: ${member.id} has not answered for ${LONGEST_CALL_MS} ms (${this.members.unsettled ?? 'the cluster is as it should be'})`,
-        );
   }
 
   /** What keeps the drain from being complete; undefined if nothing does. */
@@ -271,22 +221,24 @@ export class ClusterWorld {
     const member = this.members.reachable(this.chance)!;
     let backlog: string | undefined = 'the backlog report is not there';
     this.spawn(
-      this.ask(member, 'a backlog report', () => member.backlog.report(PROJECT, [])).then(
-        (reports) => {
-          const left = reports.find(
-            ({ messages, outstandingMessages }) => messages + outstandingMessages > 0,
-          );
-          const busy = this.members.alive.find(({ broker }) => broker.stats.uncommittedBytes > 0);
-          backlog = busy
-            ? `${busy.id} has ${busy.broker.stats.uncommittedBytes} bytes that are not stored yet`
-            : left &&
-              `${left.subscription} reports ${left.messages} messages, ${left.outstandingMessages} outstanding`;
-        },
-        (error: unknown) => {
-          if (!(error instanceof BrokerError)) throw error;
-          backlog = `no backlog report: ${error.message}`;
-        },
-      ),
+      this.calls
+        .ask(member, 'a backlog report', () => member.backlog.report(PROJECT, []))
+        .then(
+          (reports) => {
+            const left = reports.find(
+              ({ messages, outstandingMessages }) => messages + outstandingMessages > 0,
+            );
+            const busy = this.members.alive.find(({ broker }) => broker.stats.uncommittedBytes > 0);
+            backlog = busy
+              ? `${busy.id} has ${busy.broker.stats.uncommittedBytes} bytes that are not stored yet`
+              : left &&
+                `${left.subscription} reports ${left.messages} messages, ${left.outstandingMessages} outstanding`;
+          },
+          (error: unknown) => {
+            if (!(error instanceof BrokerError)) throw error;
+            backlog = `no backlog report: ${error.message}`;
+          },
+        ),
     );
     await this.clock.advance(200);
     return backlog;
@@ -315,9 +267,8 @@ export class ClusterWorld {
       await Promise.all(this.members.ready.map((member) => this.members.stop(member)));
     });
     await this.#slices(LAST_TIMER_MS);
-    const [call] = this.#calls;
-    if (call !== undefined)
-      throw new Violation(`${call.what}: ${call.member.id} has stopped without an answer`);
+    const unanswered = this.calls.unanswered(0);
+    if (unanswered !== undefined) throw new Violation(`after the end: ${unanswered}`);
     if (this.#running > 0) throw new Violation(`${this.#running} activities have not come to an end`);
     if (this.clock.timerCount > 0) throw new Violation(`${this.clock.timerCount} timers are left`);
   }

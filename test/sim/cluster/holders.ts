@@ -1,0 +1,115 @@
+// Who holds what: the clients at each broker, as owners give them messages, directly and over links. Made by members.ts; tells
+// the checker of every delivery at the owner's doorstep.
+import type { PeerLinkServer } from '../../../services/broker/ports/peer.ts';
+import type { DeliveryWrite } from '../../../services/broker/ports/telemetry.ts';
+import type { AcceptLink } from '../../support/memory-peers.ts';
+import type { Holder } from './delivery-truth.ts';
+import type { Member } from './member.ts';
+import type { ClusterWorld } from './world.ts';
+
+/** Of everybody who pulls. */
+const PULL_HASH = 0;
+
+export class Holders {
+  readonly #world: ClusterWorld;
+  readonly #holders = new Map<string, Holder>();
+  readonly #ackDeadlines = new Map<number, number | undefined>();
+
+  constructor(world: ClusterWorld) {
+    this.#world = world;
+  }
+
+  holder(relay: string, losses: { count: number }, hash: number): Holder {
+    const key = `${relay} ${hash}`;
+    let holder = this.#holders.get(key);
+    if (holder === undefined) {
+      holder = { hash, relay, losses, departures: 0, ackDeadlineMs: this.#ackDeadlines.get(hash) };
+      this.#holders.set(key, holder);
+    }
+    return holder;
+  }
+
+  /** A client of that hash asks for that deadline. */
+  knows(hash: number, ackDeadlineMs: number | undefined): void {
+    this.#ackDeadlines.set(hash, ackDeadlineMs);
+  }
+
+  /** The owner's end of links to the member: what goes over them is looked at. */
+  watch(member: Member, accept: AcceptLink): AcceptLink {
+    const { sabotage, trace } = this.#world;
+    return (link, relay) => {
+      const losses = this.#world.members.all.find(({ id }) => id === relay)!.losses;
+      const hashes = new Map<number, number>();
+      let open = true;
+      const lost = (): void => {
+        if (open) losses.count += 1;
+        open = false;
+      };
+      const watched: PeerLinkServer = {
+        send: (answer) => {
+          if (answer.kind === 'deliver')
+            member.lastSink = {
+              kind: 'link',
+              holder: this.holder(relay, losses, hashes.get(answer.consumer)!),
+            };
+          if (trace.on && answer.kind !== 'chunk' && answer.kind !== 'deliver' && answer.kind !== 'backlogs')
+            trace.say(member.id, `answers ${relay}: ${JSON.stringify(answer)}`);
+          const told = sabotage.answer === undefined ? answer : sabotage.answer(answer);
+          return told === undefined || link.send(told);
+        },
+        close: () => {
+          lost();
+          link.close();
+        },
+      };
+      const handler = accept(watched, relay);
+      return {
+        request: (request) => {
+          if (request.kind === 'attach') hashes.set(request.consumer, request.hash);
+          // It has nothing of what its like had there, it says: what has come there by a note since it said so is given back, too.
+          if (request.kind === 'attach' && request.fresh)
+            this.holder(relay, losses, request.hash).departures += 1;
+          // What was given out meanwhile was given to nobody.
+          if (request.kind === 'detach' && request.leases === 'end')
+            this.holder(relay, losses, hashes.get(request.consumer)!).departures += 1;
+          if (trace.on && request.kind !== 'backlog')
+            trace.say(
+              member.id,
+              `hears from ${relay}: ${JSON.stringify({ ...request, messages: undefined })}`,
+            );
+          const heard = sabotage.request === undefined ? request : sabotage.request(request);
+          if (heard !== undefined) handler.request(heard);
+        },
+        drained: () => handler.drained(),
+        closed: () => {
+          lost();
+          handler.closed();
+        },
+      };
+    };
+  }
+
+  /** At the owner's doorstep. */
+  delivered(member: Member, { subscription, partition, frames }: DeliveryWrite): void {
+    const world = this.#world;
+    const { lastSink } = member;
+    member.lastSink = undefined;
+    const known = lastSink?.kind === 'link' || lastSink?.frames === frames;
+    const holder = known ? lastSink.holder : this.holder(member.id, member.losses, PULL_HASH);
+    try {
+      const { definition } = member.broker.runtimeOf(subscription);
+      const messages = world.checker.delivered(member.id, definition, partition, frames, holder);
+      if (!world.trace.on) return;
+      const places = messages.map(
+        ({ offset, attempt, key }) => `${offset}${attempt > 1 ? `-${attempt}` : ''}${key && `(${key})`}`,
+      );
+      const to = `${holder.hash.toString(16)} at ${holder.relay}`;
+      world.say(
+        member.id,
+        `gives ${subscription.split('/').at(-1)} of ${partition.logEpoch}.${partition.partition}: ${places.join(' ')} to ${to}`,
+      );
+    } catch (error) {
+      world.fail(error);
+    }
+  }
+}
