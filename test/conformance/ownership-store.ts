@@ -48,10 +48,22 @@ export function ownershipStoreConformance(name: string, open: OpenHarness): void
 
     test('an epoch is above the one that the caller has seen', async () => {
       const { ownerEpoch: first } = await ownership().acquire(P);
-      expect((await ownership().acquire(P, first + 10)).ownerEpoch).toBeGreaterThan(first + 10);
-      const { ownerEpoch: last } = await ownership().acquire(P, 1);
+      expect((await ownership().acquire(P, { above: first + 10 })).ownerEpoch).toBeGreaterThan(first + 10);
+      const { ownerEpoch: last } = await ownership().acquire(P, { above: 1 });
       expect(last).toBeGreaterThan(first + 11);
       expect(await commit(P, last)).toEqual([]);
+    });
+
+    test('taken only while the newest claim is the one that the caller has seen', async () => {
+      const first = await ownership().acquire(P, { ifEpoch: 0 });
+      await ownership().release(P, first.ownerEpoch, NOTE);
+      const second = await ownership().acquire(P, { ifEpoch: first.ownerEpoch });
+      expect(Uint8Array.from(second.handOver!)).toEqual(NOTE);
+      const before = await ownership().describe([P]);
+      for (const ifEpoch of [0, first.ownerEpoch, second.ownerEpoch + 1])
+        await expectCode(ownership().acquire(P, { ifEpoch }), 'ABORTED');
+      expect(await ownership().describe([P])).toEqual(before);
+      expect(await commit(P, second.ownerEpoch)).toEqual([]);
     });
 
     test('describes who holds what, in the order asked for', async () => {

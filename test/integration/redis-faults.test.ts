@@ -256,7 +256,7 @@ describe('a Redis that fails', { timeout: 60_000 }, () => {
       store.cursors.commit([{ subscription: 1, partition: P, ownerEpoch: epoch, record }]),
       'FAILED_PRECONDITION',
     );
-    await expectCode(store.ownership.acquire(P, epoch), 'FAILED_PRECONDITION');
+    await expectCode(store.ownership.acquire(P, { above: epoch }), 'FAILED_PRECONDITION');
     expect(await store.membership.identity()).toBeUndefined();
   });
 

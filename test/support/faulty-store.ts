@@ -94,7 +94,7 @@ export function withFaults(
       nextIncarnation: () => write(() => definitions.nextIncarnation()),
     },
     ownership: {
-      acquire: (id, above) => write(() => ownership.acquire(id, above)),
+      acquire: (id, how) => write(() => ownership.acquire(id, how)),
       describe: (ids) => read(() => ownership.describe(ids)),
       release: (id, epoch, handOver) => write(() => ownership.release(id, epoch, handOver)),
     },

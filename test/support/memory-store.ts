@@ -14,7 +14,7 @@ import type {
 } from '../../services/broker/ports/definition-store.ts';
 import type { Chunk, ChunkInfo, LogBounds, LogStore } from '../../services/broker/ports/log-store.ts';
 import type { MembershipStore } from '../../services/broker/ports/membership-store.ts';
-import type { OwnershipStore } from '../../services/broker/ports/ownership-store.ts';
+import { type OwnershipStore, takenError } from '../../services/broker/ports/ownership-store.ts';
 import type { Signals } from '../../services/broker/ports/signals.ts';
 import { MemoryMembership } from './memory-membership.ts';
 import { createMemorySignals } from './memory-signals.ts';
@@ -155,12 +155,13 @@ class Partitions {
 
 function memoryOwnership(take: Take, partitions: Partitions, memberId: string): OwnershipStore {
   return {
-    acquire: (id, above = 0) =>
+    acquire: (id, { above = 0, ifEpoch } = {}) =>
       take(() => {
         if (partitions.isDropped(id)) {
           throw new BrokerError('FAILED_PRECONDITION', `the topic of ${formatPartitionId(id)} was dropped`);
         }
         const partition = partitions.at(id);
+        if (ifEpoch !== undefined && partition.ownerEpoch !== ifEpoch) throw takenError(id, ifEpoch);
         const { handOver } = partition;
         partition.ownerEpoch = Math.max(partition.ownerEpoch, above) + 1;
         partition.holder = memberId;

@@ -106,7 +106,7 @@ export class RedisAppender {
     const { log, ownership } = this.#stores;
     for (;;) {
       try {
-        this.#ownerEpoch = (await ownership.acquire(this.#partition, this.#ownerEpoch)).ownerEpoch;
+        this.#ownerEpoch = (await ownership.acquire(this.#partition, { above: this.#ownerEpoch })).ownerEpoch;
         const { endOffset } = await log.bounds(this.#partition);
         const missing = this.acknowledged.filter(({ firstOffset }) => firstOffset >= endOffset);
         if (missing.length > 0) {

@@ -2,7 +2,7 @@
 // case the signal that one was released got lost. Many partitions are one question to the store.
 import { BrokerError } from '../core/errors.ts';
 import type { Clock } from '../ports/clock.ts';
-import type { OwnershipStore } from '../ports/ownership-store.ts';
+import type { OwnershipState, OwnershipStore } from '../ports/ownership-store.ts';
 import type { Tended } from './ownership-state.ts';
 
 const POLL_MS = 200;
@@ -14,8 +14,7 @@ export interface HolderWatchOptions {
   readonly clock: Clock;
   /** Those that are sought and not busy; none while nothing may be taken. */
   readonly seekers: () => readonly Tended[];
-  /** The member with the newest claim; empty: nobody. */
-  readonly found: (tended: Tended, holder: string) => void;
+  readonly found: (tended: Tended, state: OwnershipState) => void;
   readonly failed: (error: BrokerError) => void;
 }
 
@@ -77,7 +76,7 @@ export class HolderWatch {
       try {
         const states = await store.describe(some.map(({ id }) => id));
         for (const [index, tended] of some.entries()) {
-          if (tended.life === lives[index]) found(tended, states[index]?.holder ?? '');
+          if (tended.life === lives[index]) found(tended, states[index]!);
         }
       } catch (error) {
         if (!(error instanceof BrokerError)) throw error;

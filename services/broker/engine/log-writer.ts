@@ -203,7 +203,7 @@ export class LogWriter {
     if (state!.ownerEpoch < this.#ownerEpoch) {
       await this.#options.checkStore();
       const before = this.#ownerEpoch;
-      this.#ownerEpoch = (await ownership.acquire(id, before).catch(lostIfDropped)).ownerEpoch;
+      this.#ownerEpoch = (await ownership.acquire(id, { above: before }).catch(lostIfDropped)).ownerEpoch;
       this.#restored = true;
       context.logger.warn(
         { partition, before, ownerEpoch: this.#ownerEpoch },

@@ -8,7 +8,7 @@ import { isAssigned, partitionsOf, targetOf } from '../core/assignment.ts';
 import { assertNever } from '../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../core/partition.ts';
 import type { Clock } from '../ports/clock.ts';
-import type { OwnershipStore } from '../ports/ownership-store.ts';
+import type { OwnershipState, OwnershipStore } from '../ports/ownership-store.ts';
 import type { Signals } from '../ports/signals.ts';
 import type { EngineLogger } from './context.ts';
 import { HolderWatch } from './holder-watch.ts';
@@ -210,10 +210,7 @@ export class OwnershipKeeper {
         break;
       case 'free':
         if (!mine) this.#forget(tended);
-        else
-          this.#queue.enqueue(tended, () =>
-            this.#steps.acquire(tended, state.forced, () => this.#isMine(id)),
-          );
+        else this.#queue.enqueue(tended, () => this.#steps.acquire(tended, state, () => this.#isMine(id)));
         break;
       case 'claimed':
         if (mine) this.#queue.enqueue(tended, () => this.#steps.own(tended, state.claim));
@@ -283,7 +280,7 @@ export class OwnershipKeeper {
     return [...this.#tended.values()].filter(({ state, busy }) => state.kind === 'seeking' && !busy);
   }
 
-  #judge(tended: Tended, holder: string): void {
+  #judge(tended: Tended, { holder, ownerEpoch }: OwnershipState): void {
     const { membership, clock } = this.#options;
     const { state, busy, name } = tended;
     if (busy || state.kind !== 'seeking') return;
@@ -292,8 +289,8 @@ export class OwnershipKeeper {
     if (lives && holder !== membership.self.id) {
       if (waited < this.#handOverMs) return;
       this.#options.logger.warn({ partition: name, holder }, 'not handed over in time: taking it by force');
-      tended.state = { kind: 'free', forced: true };
-    } else tended.state = { kind: 'free', forced: false };
+      tended.state = { kind: 'free', forced: true, ownerEpoch };
+    } else tended.state = { kind: 'free', forced: false, ownerEpoch };
     this.#next(tended);
   }
 

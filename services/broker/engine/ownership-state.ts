@@ -15,11 +15,17 @@ import type { Claim } from '../ports/ownership-store.ts';
 export type TendedState =
   /** Assigned here; someone may hold it. */
   | { readonly kind: 'seeking'; readonly sinceMs: number }
-  /** Nobody is in the way (any more). `forced`: a living member has not handed it over in time. */
-  | { readonly kind: 'free'; readonly forced: boolean }
+  /** Nobody is in the way (any more), as of that claim. `forced`: a living member has not handed it over in time. */
+  | Free
   | { readonly kind: 'claimed'; readonly claim: Claim }
   | { readonly kind: 'owned' }
   | LetGo;
+
+export interface Free {
+  readonly kind: 'free';
+  readonly forced: boolean;
+  readonly ownerEpoch: number;
+}
 
 /** The host writes nothing any more; the store has not been told yet. */
 export interface LetGo {

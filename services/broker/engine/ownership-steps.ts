@@ -4,7 +4,7 @@ import { BrokerError, type ErrorCode } from '../core/errors.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Claim, OwnershipStore } from '../ports/ownership-store.ts';
 import type { Signals } from '../ports/signals.ts';
-import type { LetGo, OwnershipCounts, Tended } from './ownership-state.ts';
+import type { Free, LetGo, OwnershipCounts, Tended } from './ownership-state.ts';
 import type { HandedOver, PartitionHost } from './partition-host.ts';
 
 export const NO_NOTE = new Uint8Array();
@@ -28,17 +28,18 @@ export class OwnershipSteps {
     this.#options = options;
   }
 
-  /** free → claimed → owned. `wanted` is asked between the two. */
-  async acquire(tended: Tended, forced: boolean, wanted: () => boolean): Promise<void> {
+  /** free → claimed → owned, or seeking: someone was quicker. `wanted` is asked between claimed and owned. */
+  async acquire(tended: Tended, { forced, ownerEpoch }: Free, wanted: () => boolean): Promise<void> {
     const { store, counts } = this.#options;
     const { life } = tended;
     let claim: Claim;
     try {
-      claim = await store.acquire(tended.id);
+      claim = await store.acquire(tended.id, { ifEpoch: ownerEpoch });
     } catch (error) {
-      this.#failed(tended, life, error, 'acquired');
-      // The topic was dropped; the assignment will say so, too.
-      if (tended.life === life && codeOf(error) === 'FAILED_PRECONDITION') this.#seek(tended);
+      const code = codeOf(error);
+      if (code !== 'ABORTED') this.#failed(tended, life, error, 'acquired');
+      // FAILED_PRECONDITION: the topic was dropped; the assignment will say so, too.
+      if (tended.life === life && (code === 'ABORTED' || code === 'FAILED_PRECONDITION')) this.#seek(tended);
       return;
     }
     // The lease was lost meanwhile: who knows what came after this claim.

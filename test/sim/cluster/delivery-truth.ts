@@ -120,16 +120,10 @@ export class DeliveryTruth {
 
   /** A client is about to say so; on a stream: `holder`. */
   acked(first: number, last: number, nowMs: number, holder: Holder | undefined): void {
-    const isContested = nowMs - this.#log.contestedMs < LONGEST_WAY_MS;
     for (let offset = first; offset <= Math.min(last, this.#log.furthestEnd - 1); offset += 1) {
       if (!this.#acked.has(offset)) this.#acked.set(offset, this.#log.returns);
       const delivered = this.#delivered.get(offset);
-      if (
-        delivered !== undefined &&
-        delivered.holder === holder &&
-        nowMs < delivered.deadlineMs &&
-        !isContested
-      )
+      if (delivered !== undefined && delivered.holder === holder && nowMs < delivered.deadlineMs)
         delivered.ackedMs = Math.min(delivered.ackedMs, nowMs);
     }
   }

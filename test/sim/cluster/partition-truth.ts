@@ -39,8 +39,6 @@ export interface PartitionCheckpoint {
   readonly claim: Claim | undefined;
 }
 
-/** Two members that both have seen it free take it one after the other, in the time of a few calls to the store. */
-const CONTEST_MS = 500;
 /** An owner that hangs in a hand-over, cut off from the store: for its lease, and then some. */
 const NEWS_MS = 10_000;
 /** Between an owner's last look at its log and its release: if the store goes back just then, the owner can't know. */
@@ -63,9 +61,6 @@ export class PartitionTruth {
   claim: Claim | undefined;
   /** Of the newest claim, also when the store has forgotten it; empty: nobody. */
   ownerId = '';
-  /** When it was last taken from a member that had just taken it: what that one heard is lost with it. */
-  contestedMs = Number.NEGATIVE_INFINITY;
-  #acquiredMs = Number.NEGATIVE_INFINITY;
   /** Another one whenever the partition changes hands without a note of what is outstanding. */
   chain = 0;
   /** Members that may not know yet that the partition was taken from them while they lived, and since when. */
@@ -131,9 +126,6 @@ export class PartitionTruth {
     this.#chains.set(claim.memberId, this.chain);
     if (before !== undefined && holderLives) this.#robbed.set(before.memberId, nowMs);
     this.#robbed.delete(claim.memberId);
-    if (holderLives && before?.memberId !== claim.memberId && nowMs - this.#acquiredMs < CONTEST_MS)
-      this.contestedMs = nowMs;
-    this.#acquiredMs = nowMs;
     this.claim = claim;
     this.ownerId = claim.memberId;
     this.#lost = this.#lost.filter(({ logged }) => logged.by === claim.memberId);

@@ -116,9 +116,9 @@ export function witnessed(
     },
     ownership: {
       describe: (ids) => ownership.describe(ids),
-      async acquire(id, above) {
-        const claim = await ownership.acquire(id, above);
-        see(() => witness.acquired(id, above, claim));
+      async acquire(id, how) {
+        const claim = await ownership.acquire(id, how);
+        see(() => witness.acquired(id, how?.above, claim));
         return claim;
       },
       async release(id, ownerEpoch, handOver) {

@@ -2,7 +2,13 @@
 // former run of the partition's owner still has under way. Called through ports/ownership-store.ts.
 import { BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
-import type { Claim, OwnershipState, OwnershipStore } from '../../ports/ownership-store.ts';
+import {
+  type AcquireHow,
+  type Claim,
+  type OwnershipState,
+  type OwnershipStore,
+  takenError,
+} from '../../ports/ownership-store.ts';
 import type { DurableKv } from './durable-kv.ts';
 import {
   holderOp,
@@ -25,12 +31,13 @@ export class EmbeddedOwnershipStore implements OwnershipStore {
     this.#memberId = memberId;
   }
 
-  acquire(partition: PartitionId, above = 0): Promise<Claim> {
+  acquire(partition: PartitionId, { above = 0, ifEpoch }: AcquireHow = {}): Promise<Claim> {
     return this.#change<Claim>(partition, 0, (staged) => {
       if (this.#partitions.isDropped(partition)) {
         const message = `the topic of ${formatPartitionId(partition)} was dropped`;
         throw new BrokerError('FAILED_PRECONDITION', message);
       }
+      if (ifEpoch !== undefined && staged.ownerEpoch !== ifEpoch) throw takenError(partition, ifEpoch);
       const ownerEpoch = Math.max(staged.ownerEpoch, above) + 1;
       return {
         after: { ...staged, ownerEpoch, holder: this.#memberId, handOver: undefined },

@@ -1,7 +1,13 @@
 // Ownership of partitions, in their meta. Called through ports/ownership-store.ts, whose comments are the contract.
 import { assert, BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
-import type { Claim, OwnershipState, OwnershipStore } from '../../ports/ownership-store.ts';
+import {
+  type AcquireHow,
+  type Claim,
+  type OwnershipState,
+  type OwnershipStore,
+  takenError,
+} from '../../ports/ownership-store.ts';
 import type { BufferReply, RedisConnection } from './connection.ts';
 import type { RedisKeys } from './keys.ts';
 import type { PartitionLists } from './partition-lists.ts';
@@ -30,7 +36,7 @@ export class RedisOwnershipStore implements OwnershipStore {
     this.#lists = lists;
   }
 
-  async acquire(partition: PartitionId, above = 0): Promise<Claim> {
+  async acquire(partition: PartitionId, how: AcquireHow = {}): Promise<Claim> {
     const name = formatPartitionId(partition);
     const dropped = new BrokerError('FAILED_PRECONDITION', `the topic of ${name} was dropped`);
     try {
@@ -38,13 +44,14 @@ export class RedisOwnershipStore implements OwnershipStore {
     } catch (error) {
       throw error instanceof BrokerError && error.code === 'ABORTED' ? dropped : error;
     }
-    let reply = await this.#acquire(partition, above, false);
+    let reply = await this.#acquire(partition, how, false);
     if (wordOf(reply) === 'MISSING') {
       // Lost in a failover, or is this another store, or an emptied one?
       await this.#refuseForeignStore(name);
-      reply = await this.#acquire(partition, above, true);
+      reply = await this.#acquire(partition, how, true);
     }
     if (wordOf(reply) === 'DROPPED') throw dropped;
+    if (wordOf(reply) === 'TAKEN') throw takenError(partition, how.ifEpoch!);
     const [, ownerEpoch, handOver] = reply;
     return { ownerEpoch: Number(ownerEpoch), handOver: (handOver as Buffer | null | undefined) ?? undefined };
   }
@@ -78,14 +85,19 @@ export class RedisOwnershipStore implements OwnershipStore {
     throw new BrokerError('ABORTED', refusalError(partition, ownerEpoch, verdict).message);
   }
 
-  async #acquire(partition: PartitionId, above: number, mayBeMissing: boolean): Promise<BufferReply[]> {
+  async #acquire(
+    partition: PartitionId,
+    { above = 0, ifEpoch }: AcquireHow,
+    mayBeMissing: boolean,
+  ): Promise<BufferReply[]> {
     const name = formatPartitionId(partition);
     const { meta, note } = this.#keys.partition(partition);
     const again = this.#unknown.has(name);
-    const args = [this.#memberId, above, again ? 1 : 0, mayBeMissing ? 1 : 0, READ_NOTE_MS];
+    const args = [this.#memberId, above, again ? 1 : 0, mayBeMissing ? 1 : 0, READ_NOTE_MS, ifEpoch ?? ''];
     this.#unknown.add(name);
     const reply = await this.#connection.scriptBuffer('acquire', [meta, note], args);
-    this.#unknown.delete(name);
+    // Taken: perhaps by us, in that call of unknown outcome.
+    if (wordOf(reply as BufferReply[]) !== 'TAKEN') this.#unknown.delete(name);
     return reply as BufferReply[];
   }
 
