@@ -70,7 +70,7 @@ async function topicStatus(
     applied: applied ?? before?.applied,
     partitions: found?.partitions ?? before?.partitions,
     subscriptions: subscriptions ?? before?.subscriptions,
-    backlog: found === undefined ? before?.backlog : largestBacklog(ctx, resource),
+    backlog: (found && largestBacklog(ctx, resource)) ?? before?.backlog,
   };
 }
 

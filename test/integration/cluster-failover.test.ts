@@ -17,7 +17,7 @@ async function ownedBy(cluster: Cluster, i: number, seenBy: number): Promise<num
     .map(({ partition }) => partition);
 }
 
-test(`${KILLS} brokers killed under load lose and misorder nothing, and delivery resumes within 3 s`, {
+test(`guarantees 1, 2, 9: ${KILLS} brokers killed under load lose and misorder nothing, and delivery resumes within 3 s`, {
   timeout: 60_000 + KILLS * 20_000,
 }, async () => {
   await using cluster = await startCluster({ brokers: 3 });
@@ -46,7 +46,7 @@ test(`${KILLS} brokers killed under load lose and misorder nothing, and delivery
   expect(Math.max(...gaps)).toBeLessThan(3_000);
 });
 
-test('a rolling restart loses and misorders nothing, and no client sees an error', {
+test('guarantee 10: a rolling restart loses, misorders and redelivers nothing, and no client sees an error', {
   timeout: 180_000,
 }, async () => {
   await using cluster = await startCluster({ brokers: 3 });

@@ -104,7 +104,7 @@ async function expectClean(cluster: Cluster, load: ClusterLoad): Promise<void> {
   expect(report).toMatchObject({ lost: 0, misordered: 0, clientErrors: 0, faults: [] });
 }
 
-test('a broker that stood still for longer than its lease: its every late write is refused', {
+test('guarantee 9: a broker that stood still for longer than its lease: its every late write is refused', {
   timeout: 180_000,
 }, async () => {
   await using parts = new AsyncDisposableStack();

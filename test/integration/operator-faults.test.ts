@@ -147,6 +147,8 @@ test('the broker is down for a minute: said so, not hammered, made good when it 
   await stage.until('all is made good', () => ready('down') && ready('meanwhile') && /^True/.test(scaling()));
   await using client = stage.client();
   expect((await client.admin.getTopic('down')).retentionMs).toBe(1_200_000);
+  await stage.remove('subscriptions', 'shop', 'worker');
+  await stage.until('it is gone', () => stage.subscription('shop', 'worker') === undefined);
   expect(operator.lines.filter(({ level }) => level === 'error')).toEqual([]);
 });
 

@@ -174,7 +174,7 @@ async function burst(name: string, drain: object, look: () => Promise<void>): Pr
 
 const seconds = (ms: number) => `${(ms / 1_000).toFixed(1)} s`;
 
-test('a burst scales consumers up, is worked off, and they go again: 0 redeliveries, 0 loss, in order', {
+test('guarantee 12: a burst scales consumers up, is worked off, and they go again: 0 redeliveries, 0 loss, in order', {
   timeout: 300_000,
 }, async () => {
   await using operator = await stage.startOperator();

@@ -94,6 +94,8 @@ export class Broker {
   #remote: Remote | undefined;
   #lastSessionId = 0;
   #stopping = false;
+  /** Nothing is written any more. */
+  #stopped = false;
 
   constructor(options: BrokerOptions) {
     this.#options = options;
@@ -169,7 +171,9 @@ export class Broker {
     const owners = [...this.#topics.values()].flatMap((topic) => [...topic.owners.values()]);
     await Promise.all(owners.map((owner) => owner.flushed()));
     for (const owner of owners) owner.close(STOPPING);
+    this.#leases.stop();
     await this.#committer.flushed();
+    this.#stopped = true;
     this.#committer.stop();
     this.#remote?.close();
   }
@@ -354,6 +358,7 @@ export class Broker {
 
   async #settleHere(runtime: SubscriptionRuntime, operations: readonly SettleOperation[]): Promise<void> {
     if (operations.length === 0) return;
+    if (this.#stopped) throw STOPPING;
     const touched: ReadonlySet<Dispatcher> = runtime.settle(0, { operations });
     if (touched.size === 0 || !operations.some(({ kind }) => kind === 'ack')) return;
     // An ack of what this owner has never had: another may own the partition by now, which a commit finds out.

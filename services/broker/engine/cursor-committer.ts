@@ -42,6 +42,7 @@ export class CursorCommitter {
   /** Dirty only because it is time for that. */
   readonly #repeated = new Set<CursorHolder>();
   #cancelRepeat: (() => void) | undefined;
+  #stopped = false;
 
   constructor(store: CursorStore, context: EngineContext) {
     this.#store = store;
@@ -50,6 +51,7 @@ export class CursorCommitter {
 
   /** The holder's cursor has moved: commit it within cursorCommitMs. */
   soon(holder: CursorHolder): void {
+    if (this.#stopped) return;
     this.#repeated.delete(holder);
     this.#dirty.add(holder);
     if (this.#state === 'resting') this.#wait(this.#context.limits.cursorCommitMs);
@@ -57,6 +59,7 @@ export class CursorCommitter {
 
   /** Somebody waits for it. */
   now(holder: CursorHolder): void {
+    if (this.#stopped) return;
     this.#repeated.delete(holder);
     this.#dirty.add(holder);
     this.#hurry();
@@ -71,9 +74,11 @@ export class CursorCommitter {
     });
   }
 
-  /** Nothing is committed once more; what is dirty has been flushed before. */
+  /** Nothing is committed any more; what was dirty has been flushed before. */
   stop(): void {
+    this.#stopped = true;
     this.#cancelRepeat?.();
+    this.#cancelTimer();
     this.#resting.clear();
   }
 

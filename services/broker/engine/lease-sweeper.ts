@@ -16,6 +16,8 @@ export class LeaseSweeper {
   readonly #context: EngineContext;
   readonly #watched = new Set<LeaseHolder>();
   #ticking = false;
+  #stopped = false;
+  #cancelTimer: () => void = () => undefined;
 
   constructor(context: EngineContext) {
     this.#context = context;
@@ -23,13 +25,21 @@ export class LeaseSweeper {
 
   /** It has leases from now on. */
   watch(holder: LeaseHolder): void {
+    if (this.#stopped) return;
     this.#watched.add(holder);
     if (!this.#ticking) this.#arm();
   }
 
+  /** No lease ends any more: those that last longer than this broker (Pull) are the next one's business. */
+  stop(): void {
+    this.#stopped = true;
+    this.#cancelTimer();
+    this.#watched.clear();
+  }
+
   #arm(): void {
     this.#ticking = true;
-    this.#context.clock.setTimer(this.#context.limits.leaseSweepMs, () => this.#sweep());
+    this.#cancelTimer = this.#context.clock.setTimer(this.#context.limits.leaseSweepMs, () => this.#sweep());
   }
 
   #sweep(): void {
