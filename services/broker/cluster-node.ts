@@ -22,6 +22,7 @@ import { CutOffWatch } from './engine/cut-off.ts';
 import { DefinitionWatcher } from './engine/definition-watcher.ts';
 import type { Definitions } from './engine/definitions.ts';
 import type { ConsumerDrain } from './engine/draining-consumers.ts';
+import { memberLoad } from './engine/member-load.ts';
 import { MembershipKeeper } from './engine/membership-keeper.ts';
 import { OwnershipKeeper } from './engine/ownership-keeper.ts';
 import { PeerServer } from './engine/peer-server.ts';
@@ -30,7 +31,7 @@ import { ClusterRoutes, type Routes } from './engine/routes.ts';
 import { MAX_CONSUMERS_PER_SUBSCRIPTION } from './limits.ts';
 import type { Log } from './log.ts';
 import type { Clock } from './ports/clock.ts';
-import type { MemberLoad, MembershipStore } from './ports/membership-store.ts';
+import type { MembershipStore } from './ports/membership-store.ts';
 
 export type SharedStoreConfig = Extract<StoreConfig, { kind: 'redis' }>;
 
@@ -109,7 +110,7 @@ export class ClusterNode {
         },
         address: options.address,
         version: options.version,
-        load: loadOf(broker, () => this.#ownership.owned, clock),
+        load: memberLoad(broker.stats, () => this.#ownership.owned, clock),
       },
     });
     this.#cutOff = new CutOffWatch({
@@ -265,26 +266,5 @@ function topicSource(definitions: Definitions): TopicSource {
       definitions.onChange((change) => {
         if ('topic' in change) listener();
       }),
-  };
-}
-
-/** What changed per second since it was last asked. */
-function loadOf(broker: Broker, owned: () => number, clock: Clock): () => MemberLoad {
-  let atMs = clock.monotonicMs();
-  let { publishedMessages, deliveredMessages } = broker.stats;
-  let rates = { publishedPerSecond: 0, deliveredPerSecond: 0 };
-  return () => {
-    const { stats } = broker;
-    const seconds = (clock.monotonicMs() - atMs) / 1000;
-    // Heartbeats may come in quick succession: rates of a moment say nothing.
-    if (seconds >= 1) {
-      rates = {
-        publishedPerSecond: (stats.publishedMessages - publishedMessages) / seconds,
-        deliveredPerSecond: (stats.deliveredMessages - deliveredMessages) / seconds,
-      };
-      atMs += seconds * 1000;
-      ({ publishedMessages, deliveredMessages } = stats);
-    }
-    return { partitions: owned(), consumers: stats.consumers, ...rates };
   };
 }

@@ -13,6 +13,7 @@ import { ensureDevelopmentCertificates } from '../certs/development.ts';
 import type { StoreStats } from './adapters/embedded/durable-kv.ts';
 import { openEmbeddedStore } from './adapters/embedded/store.ts';
 import { adminService } from './adapters/grpc/admin.ts';
+import { clusterService, soleCluster } from './adapters/grpc/cluster.ts';
 import { authorizeAll, Identity } from './adapters/grpc/identity.ts';
 import { publisherService } from './adapters/grpc/publisher.ts';
 import { routingService } from './adapters/grpc/routing.ts';
@@ -31,6 +32,7 @@ import { advertisedAddress, brokerName, type Config, formatHostPort, parseConfig
 import { BrokerError } from './core/errors.ts';
 import { Broker, type BrokerOptions } from './engine/broker.ts';
 import { Definitions, type DefinitionsOptions } from './engine/definitions.ts';
+import { memberLoad } from './engine/member-load.ts';
 import { soleRoutes } from './engine/routes.ts';
 import * as limits from './limits.ts';
 import { createLog, type Log } from './log.ts';
@@ -191,7 +193,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
     node?.routes ??
     soleRoutes({
       selfId: memberId,
-      name: brokerName(config, config.listen.port),
+      name: () => name,
       address: () => address,
       ownerEpochOf: (partition) => broker.ownerEpochOf(partition),
     });
@@ -221,7 +223,25 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
         watches,
       }),
       routingService({ border, definitions, authorize, watches, routes }),
-      ...(node?.services(border, authorize) ?? []),
+      ...(node?.services(border, authorize) ?? [
+        clusterService({
+          border,
+          authorize,
+          audit: (record) => log.info({ audit: record }, 'audit'),
+          cluster: soleCluster({
+            id: memberId,
+            get name() {
+              return name;
+            },
+            version: VERSION,
+            address: () => address,
+            load: memberLoad(broker.stats, () => broker.ownedPartitions, clock),
+          }),
+          routes,
+          ownership: store.ownership,
+          definitions,
+        }),
+      ]),
     ],
   });
   const port = await server.bind(config.listen);
@@ -284,7 +304,7 @@ interface OpenStore extends Pick<BrokerOptions, 'log' | 'cursors' | 'ownership'>
 async function openStore(config: Config, memberId: string, log: Log): Promise<OpenStore> {
   const onWarning = (message: string, fields: object): void => log.warn(fields, message);
   if (config.store.kind === 'embedded') {
-    const store = await openEmbeddedStore({ dir: config.dataDir, onWarning });
+    const store = await openEmbeddedStore({ dir: config.dataDir, memberId, onWarning });
     const durability = { supported: ['memory', 'stored', 'fsync'], default: 'fsync' } as const;
     return { ...store, durability, shared: undefined };
   }

@@ -27,6 +27,7 @@ import type { BacklogReport } from '../../services/broker/core/backlog-report.ts
 import { type DrainReport, type DrainRequest, NOTHING_DRAINS } from '../../services/broker/core/draining.ts';
 import { type AuditRecord, Definitions } from '../../services/broker/engine/definitions.ts';
 import type { ConsumerDrain } from '../../services/broker/engine/draining-consumers.ts';
+import { soleRoutes } from '../../services/broker/engine/routes.ts';
 import type { Clock } from '../../services/broker/ports/clock.ts';
 import { createCa, issueClient, issueServer } from '../../services/certs/issue.ts';
 import type { CertificatePair } from '../../services/certs/pem-files.ts';
@@ -179,7 +180,15 @@ export async function startGrpcRig(authority: Authority, options: RigOptions = {
         audit: (record) => audit.push(record),
         clock: options.clock ?? nodeClock,
       }),
-      routingService({ ...common, address: () => 'broker.example:7443', ownerEpochOf: () => 3 }),
+      routingService({
+        ...common,
+        routes: soleRoutes({
+          selfId: 'this-broker',
+          name: () => 'alone',
+          address: () => 'broker.example:7443',
+          ownerEpochOf: () => 3,
+        }),
+      }),
       ...(options.services?.(border) ?? []),
     ],
   });

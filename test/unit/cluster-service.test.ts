@@ -170,7 +170,7 @@ test('a broker that is alone owns everything and can not be drained', async () =
     audit: () => {},
     definitions: { topics: () => [{ name: ORDERS, logEpoch: 1, partitions: 1 }].values() as never },
     cluster: soleCluster({ id: 'this-broker', name: 'alone', version: '1', address, load }),
-    routes: soleRoutes({ selfId: 'this-broker', name: 'alone', address, ownerEpochOf: () => 1 }),
+    routes: soleRoutes({ selfId: 'this-broker', name: () => 'alone', address, ownerEpochOf: () => 1 }),
     ownership,
   });
   const answer = await call(service, getCluster, { includePartitions: true });

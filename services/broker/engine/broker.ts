@@ -212,6 +212,12 @@ export class Broker {
     return this.#topicsByEpoch.get(logEpoch)?.owners.get(partition);
   }
 
+  get ownedPartitions(): number {
+    let count = 0;
+    for (const { owners } of this.#topics.values()) count += owners.size;
+    return count;
+  }
+
   /** 0 if the partition is not owned here. */
   ownerEpochOf(id: PartitionId): number {
     return this.owner(id)?.ownerEpoch ?? 0;

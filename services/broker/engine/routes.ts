@@ -90,8 +90,8 @@ export class ClusterRoutes implements Routes {
 
 export interface SoleRoutesOptions {
   readonly selfId: string;
-  readonly name: string;
-  /** Asked at each call: the port is known only after binding. */
+  /** Asked at each call, as is the address: the port is known only after binding. */
+  readonly name: () => string;
   readonly address: () => string;
   /** 0 while the partition is not owned (yet). */
   readonly ownerEpochOf: (id: PartitionId) => number;
@@ -103,9 +103,9 @@ export function soleRoutes({ selfId, name, address, ownerEpochOf }: SoleRoutesOp
     selfId,
     ownerOf(id) {
       const version = ownerEpochOf(id);
-      return version === 0 ? undefined : { memberId: selfId, name, address: address(), version };
+      return version === 0 ? undefined : { memberId: selfId, name: name(), address: address(), version };
     },
-    members: () => [{ memberId: selfId, name, address: address(), version: 0 }],
+    members: () => [{ memberId: selfId, name: name(), address: address(), version: 0 }],
     onChange: () => () => {},
   };
 }

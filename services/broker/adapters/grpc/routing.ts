@@ -1,25 +1,21 @@
 // fanfare.v1.Routing: where the partitions of a topic are. Registered by main.ts; the routes are engine/routes'.
 import { Routing } from '../../../gen/fanfare/v1/routing_pb.ts';
 import type { Definitions } from '../../engine/definitions.ts';
-import { type Routes, type SoleRoutesOptions, soleRoutes } from '../../engine/routes.ts';
+import type { Routes } from '../../engine/routes.ts';
 import type { Authorize } from './identity.ts';
 import { type GrpcService, grpcService, type RpcBorder } from './rpc.ts';
 import { ChangeFlag, type WatchSlots } from './watch.ts';
 
-interface CommonOptions {
+export interface RoutingOptions {
   readonly border: RpcBorder;
   readonly definitions: Definitions;
   readonly authorize: Authorize;
   readonly watches: WatchSlots;
+  readonly routes: Routes;
 }
 
-/** With routes, or with what a broker that is alone needs for its own. */
-export type RoutingOptions = CommonOptions &
-  ({ readonly routes: Routes } | Pick<SoleRoutesOptions, 'address' | 'ownerEpochOf'>);
-
 export function routingService(options: RoutingOptions): GrpcService {
-  const { border, definitions, authorize, watches } = options;
-  const routes = 'routes' in options ? options.routes : soleRoutes({ selfId: '', name: '', ...options });
+  const { border, definitions, authorize, watches, routes } = options;
   const { method } = Routing;
   return grpcService(Routing, {
     getRoutes: border.unary(method.getRoutes, ({ topic }, { principal }) => {
