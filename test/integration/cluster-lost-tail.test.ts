@@ -90,7 +90,9 @@ for (const { how, outlastsLease, unreplicated } of [
   { how: 'at once', outlastsLease: false, unreplicated: 1_000 },
   { how: 'after all leases have ended', outlastsLease: true, unreplicated: 400 },
 ]) {
-  test(`guarantee 11: a replica that takes over ${how} gets what it had not received`, { timeout: 120_000 }, async () => {
+  test(`guarantee 11: a replica that takes over ${how} gets what it had not received`, {
+    timeout: 120_000,
+  }, async () => {
     const { cluster, master, replica, replication, moveTo } = await startByHand();
     const load = await startLoad(cluster, 'by-hand');
     replication.set('toClient', { holds: true });

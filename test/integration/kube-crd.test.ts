@@ -1,6 +1,8 @@
 // The CRDs in a real API server: every bound of a spec, every rule, defaults, the scale subresource, and what people see with
 // kubectl (test/golden/crd/, quoted in the docs).
+import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parseAllDocuments } from 'yaml';
 import { customResourceDefinitions } from '../../operator/api/crd.ts';
 import type { JsonSchema } from '../../operator/api/schema.ts';
 import { API_VERSION } from '../../operator/api/v1alpha1/group.ts';
@@ -66,6 +68,19 @@ test('what is left out gets its default', async () => {
     specs[kind] = body.spec;
   }
   await expect(`${JSON.stringify(specs, null, 2)}\n`).toMatchFileSnapshot('../golden/crd/defaults.json');
+});
+
+test("the README's resources are accepted", async () => {
+  const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
+  const [, manifest] = /kubectl apply -f - <<EOF\n(.*?)\nEOF/s.exec(readme)!;
+  const resources = parseAllDocuments(manifest!).map((each) => each.toJSON() as Json);
+  expect(resources.length).toBe(2);
+  for (const { kind, metadata, spec } of resources) {
+    const { status, body } = await create(kind as Kind, (metadata as Json).name as string, spec as Json, {
+      dryRun: true,
+    });
+    expect([status, body.message]).toEqual([201, undefined]);
+  }
 });
 
 describe('rules', () => {
