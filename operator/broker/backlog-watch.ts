@@ -96,21 +96,23 @@ export class BacklogWatch {
 
   #join(key: string, { link, project, pace, subscription }: Wanted): void {
     const id = this.#streamId(link, project, pace);
-    let stream = this.#streams.get(id);
-    if (stream === undefined) {
-      stream = {
-        link,
-        project,
-        pace,
-        keys: new Map(),
-        abort: new AbortController(),
-        reopen: () => undefined,
-      };
-      this.#streams.set(id, stream);
-      if (this.#signal !== undefined) void this.#follow(stream);
+    const present = this.#streams.get(id);
+    if (present !== undefined) {
+      present.keys.set(subscription, key);
+      if (pace === 'fast') present.reopen();
+      return;
     }
-    stream.keys.set(subscription, key);
-    if (pace === 'fast') stream.reopen();
+    const keys = new Map([[subscription, key]]);
+    const stream: Stream = {
+      link,
+      project,
+      pace,
+      keys,
+      abort: new AbortController(),
+      reopen: () => undefined,
+    };
+    this.#streams.set(id, stream);
+    if (this.#signal !== undefined) void this.#follow(stream);
   }
 
   #leave(key: string, { link, project, pace, subscription }: Wanted): void {
@@ -127,7 +129,12 @@ export class BacklogWatch {
     const { clock, random, logger } = this.#options;
     const ended = linkedAbort(this.#signal);
     stream.abort.signal.addEventListener('abort', () => ended.abort(undefined), { once: true });
-    stream.link.closed.addEventListener('abort', () => ended.abort(undefined), { once: true });
+    const gone = (): void => {
+      ended.abort(undefined);
+      for (const [id, each] of this.#streams) if (each === stream) this.#streams.delete(id);
+    };
+    if (stream.link.closed.aborted) gone();
+    stream.link.closed.addEventListener('abort', gone, { once: true });
     let backoffMs = BACKOFF.firstMs;
     using _ended = ended;
     while (!ended.signal.aborted) {

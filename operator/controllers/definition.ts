@@ -119,41 +119,49 @@ async function observe<R extends Topic | Subscription, Found extends FoundObject
   const { metadata, spec, status } = resource;
   const deleting = metadata.deletionTimestamp !== undefined;
   const { namespace } = metadata;
+  const ends = deleting && hasFinalizer(resource) && (await namespaceEnds(ctx, namespace, signal));
+  // Link and connection of one moment: between two of them a link may come, and "no link" would look like "nothing there".
   const connected = hasFanfare(ctx, namespace, spec.connectionRef.name);
-  const connection = () => ctx.links.observe(namespace, spec.connectionRef.name, connected, deleting);
+  const connection = ctx.links.observe(namespace, spec.connectionRef.name, connected, deleting);
   const place = placeOf(ctx, resource);
   const name = place && kind.nameOf(resource, place.project);
   const base = {
     metadata,
     spec,
     paused: isPaused(resource),
+    connection,
     applied: status?.applied,
-    namespaceEnds: deleting && hasFinalizer(resource) && (await namespaceEnds(ctx, namespace, signal)),
+    namespaceEnds: ends,
     finalizers: ctx.finalizers,
     finalizerTimeoutMs: ctx.finalizerTimeoutMs,
     nowMs: ctx.clock.nowMs(),
-    claim: { kind: 'free' } as const,
-    gate: { kind: 'open' } as const,
-    desired: undefined,
-    found: undefined,
-    backlog: undefined,
   };
-  const nothing = (failure?: Failure): Seen<Found, Create, Change> => ({
-    observed: { ...base, connection: connection() },
+  const unasked: Seen<Found, Create, Change> = {
+    observed: {
+      ...base,
+      asked: false,
+      claim: { kind: 'free' },
+      gate: { kind: 'open' },
+      desired: undefined,
+      found: undefined,
+      backlog: undefined,
+    },
     place,
     name,
     found: undefined,
-    failure,
-  });
+    failure: undefined,
+  };
   const asks = deleting ? hasFinalizer(resource) && spec.deletionPolicy !== 'Retain' : !base.paused;
-  if (!asks || place === undefined || name === undefined || connection().kind !== 'ready') return nothing();
+  if (!asks || place === undefined || name === undefined || connection.kind !== 'ready') return unasked;
   try {
     const view = place.link.view(place.project);
     const found = await kind.find(view, name, fresh, signal);
     const cluster = await ctx.clusterId(signal);
     const owner = ownerOf(cluster, metadata);
     const { gate, topic } = kind.gateOf(resource, place.project);
-    const ofBroker = {
+    const observed: DefinitionObserved<Create, Change> = {
+      ...base,
+      asked: true,
       claim: claimOf({
         self: metadata,
         cluster,
@@ -174,17 +182,14 @@ async function observe<R extends Topic | Subscription, Found extends FoundObject
           ? await kind.backlogOf(place, name, signal)
           : undefined,
     };
-    return {
-      observed: { ...base, ...ofBroker, connection: connection() },
-      place,
-      name,
-      found,
-      failure: undefined,
-    };
+    return { observed, place, name, found, failure: undefined };
   } catch (error) {
     if (!(error instanceof BrokerCallError) || signal.aborted) throw error;
-    // Away: the link knows it by now, and the plan says so.
-    return nothing(error.isAway ? undefined : planFailure(error.code, error.message));
+    if (!error.isAway) return { ...unasked, failure: planFailure(error.code, error.message) };
+    const { health } = place.link;
+    const reason = health.kind === 'away' ? health.reason : 'BrokerUnreachable';
+    const away = { kind: 'unusable', reason, message: error.message } as const;
+    return { ...unasked, observed: { ...unasked.observed, connection: away } };
   }
 }
 

@@ -40,10 +40,12 @@ export interface DefinitionObserved<Create, Change> {
   };
   readonly paused: boolean;
   readonly connection: ConnectionObserved;
+  /** Whether the broker has said what it has. If not, `found` being undefined means nothing. */
+  readonly asked: boolean;
   readonly gate: Gate;
   /** Undefined while the gate does not let it be known. */
   readonly desired: { readonly create: Create; readonly hash: string } | undefined;
-  /** Undefined: the broker has none, or could not be asked. */
+  /** Undefined: the broker has none, if it was asked. */
   readonly found: { readonly incarnation: string; readonly comparison: Comparison<Change> } | undefined;
   readonly claim: Claim;
   readonly applied: { readonly hash: string; readonly incarnation?: string | undefined } | undefined;
@@ -96,6 +98,7 @@ export function planDefinition<Create, Change>(
   if (connection.kind === 'unusable') {
     return idle(both('Unknown', connection.reason, connection.message));
   }
+  if (!observed.asked) return idle([]);
   const hasFinalizer = (metadata.finalizers ?? []).includes(FINALIZER);
   if (spec.managementPolicy === 'ObserveOnly') {
     if (hasFinalizer) return act({ kind: 'removeFinalizer' });
@@ -150,7 +153,7 @@ function planDeletion<Create, Change>(observed: DefinitionObserved<Create, Chang
   }
   if (observed.paused)
     return blocked(observed, 'Paused', 'it is paused, and deletionPolicy asks for the broker');
-  if (connection.kind === 'pending')
+  if (connection.kind === 'pending' || (connection.kind === 'ready' && !observed.asked))
     return blocked(observed, 'Deleting', 'the broker has not been asked yet');
   if (connection.kind === 'unusable') return blocked(observed, connection.reason, connection.message);
   if (found === undefined || claim.kind === 'theirs') return act({ kind: 'removeFinalizer' });

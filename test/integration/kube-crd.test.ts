@@ -192,6 +192,10 @@ test('two writers of status own their conditions one by one', async () => {
 describe('what people see', () => {
   test('kubectl explain', async () => {
     const fields = ['fanfares.fanfare.dev.spec', 'topics.fanfare.dev.spec', 'subscriptions.fanfare.dev.spec'];
+    // The API server publishes the schemas of new CRDs a moment later.
+    await expect
+      .poll(() => kube.kubectl(['explain', fields[0]!]).catch(String), { timeout: 30_000 })
+      .not.toContain("couldn't find resource");
     const texts: string[] = [];
     for (const field of [...fields, 'subscriptions.fanfare.dev.spec.consumers']) {
       texts.push(`$ kubectl explain ${field}\n${await kube.kubectl(['explain', field])}`);

@@ -42,6 +42,7 @@ function observed(changes: Partial<Observed>): Observed {
     spec: { deletionPolicy: 'Delete', managementPolicy: 'Full' },
     paused: false,
     connection: { kind: 'ready', project: 'shop' },
+    asked: true,
     gate: { kind: 'open' },
     desired: { create: 'settings', hash: 'h' },
     found: SAME,
@@ -104,6 +105,7 @@ test.each<[what: string, observed: Partial<Observed>, outcome: string]>([
   ['the connection is not known yet', { connection: { kind: 'pending' }, found: undefined }, 'nothing'],
   ['no such connection', { connection: { kind: 'missing', name: 'x' } }, said('False', 'ConnectionNotFound')],
   ['the broker is away', { connection: AWAY, found: undefined }, said('Unknown', 'BrokerUnreachable')],
+  ['the broker was not asked', { asked: false, found: undefined }, 'nothing'],
   [
     'its topic is missing',
     { gate: { kind: 'closed', reason: 'TopicNotFound', message: '' }, found: undefined, desired: undefined },
@@ -168,6 +170,7 @@ test.each<[what: string, observed: Partial<Observed>, outcome: string]>([
   ],
   ['the broker is away', { connection: AWAY }, blocked('BrokerUnreachable')],
   ['paused', { paused: true }, blocked('Paused')],
+  ['the broker was not asked', { asked: false, found: undefined }, blocked('Deleting')],
   [
     'the broker is away, in a namespace that ends',
     { connection: AWAY, namespaceEnds: true, nowMs: NOW_MS - 300_000 },
@@ -207,6 +210,7 @@ test('whatever is observed, nothing is deleted but for what is being deleted and
       { kind: 'missing', name: 'x' } as const,
       { kind: 'pending' } as const,
     ],
+    asked: [true, false],
     found: [undefined, SAME, DRIFTED],
     claim: [{ kind: 'ours' }, { kind: 'free' }, { kind: 'theirs', message: '' }] as Observed['claim'][],
     applied: [undefined, APPLIED, { ...APPLIED, incarnation: '6' }],
@@ -228,7 +232,13 @@ test('whatever is observed, nothing is deleted but for what is being deleted and
       if (one.claim?.kind === 'free') expect(one.applied?.incarnation, what).toBe(one.found?.incarnation);
       if (one.spec?.deletionPolicy === 'DeleteIfEmpty') expect(one.backlog, what).toBe(0);
     }
+    // What nobody has asked for is not taken for gone.
+    if (action?.kind === 'removeFinalizer' && action.left === undefined && !one.asked) {
+      const isLetGo = one.spec?.deletionPolicy === 'Retain' || one.spec?.managementPolicy === 'ObserveOnly';
+      expect(isLetGo || one.finalizers === false, what).toBe(true);
+    }
     if (action?.kind === 'create' || action?.kind === 'update') {
+      expect(one.asked, what).toBe(true);
       expect(one.claim?.kind, what).not.toBe('theirs');
       expect(one.paused, what).toBe(false);
       if (one.finalizers) expect(one.metadata?.finalizers, what).toContain(FINALIZER);
