@@ -92,7 +92,7 @@ describe.each(Object.entries(INSTALLATIONS))('%s', (_, values) => {
     'its pods may run in a restricted namespace',
     async () => {
       const workloads = (await renderChart(values)).filter(({ kind }) =>
-        /^(StatefulSet|Deployment)$/.test(kind),
+        /^(StatefulSet|Deployment|Job)$/.test(kind),
       );
       expect(workloads.length).toBeGreaterThan(0);
       for (const workload of workloads) {
@@ -235,8 +235,13 @@ describe('the operator’s rights', () => {
 });
 
 async function install(objects: readonly KubeObject[]): Promise<void> {
-  // Of the installation before: most of a StatefulSet can't be changed.
+  // Of the installation before: most of a StatefulSet can't be changed, and nothing of a Job, which Helm makes anew.
   await kube.request('DELETE', `/apis/apps/v1/namespaces/${NAMESPACE}/statefulsets/demo-fanfare`);
+  const job = `/apis/batch/v1/namespaces/${NAMESPACE}/jobs/demo-fanfare-operator-uninstall`;
+  await kube.request('DELETE', `${job}?propagationPolicy=Background`);
+  // A hook, which Helm makes anew each time.
+  const hook = `/apis/batch/v1/namespaces/${NAMESPACE}/jobs/demo-fanfare-operator-uninstall`;
+  await kube.request('DELETE', `${hook}?propagationPolicy=Background`);
   await kube.apply(objects);
 }
 
