@@ -4,5 +4,9 @@ import { defineConfig } from 'vitest/config';
 const tiers = ['repository', 'unit', 'golden', 'conformance', 'sim', 'integration'];
 
 export default defineConfig({
-  test: { projects: tiers.map((name) => ({ test: { name, include: [`test/${name}/**/*.test.ts`] } })) },
+  // Two files at a time: half of the integration tier waits for leases, restarts and windows.
+  test: {
+    maxWorkers: 2,
+    projects: tiers.map((name) => ({ test: { name, include: [`test/${name}/**/*.test.ts`] } })),
+  },
 });
