@@ -105,7 +105,7 @@ async function expectClean(cluster: Cluster, load: ClusterLoad): Promise<void> {
 }
 
 test('guarantee 9: a broker that stood still for longer than its lease: its every late write is refused', {
-  timeout: 180_000,
+  timeout: 300_000,
 }, async () => {
   await using parts = new AsyncDisposableStack();
   const redis = parts.use(await startRedis());
@@ -118,7 +118,7 @@ test('guarantee 9: a broker that stood still for longer than its lease: its ever
   const commands = parts.use(await watchCommands(redis));
   const refused = () => staleWrites(commands.arrivals, member, epochs);
   // Under load a commit or an append is always about to be made, but for a few milliseconds: stopped in these, once more.
-  for (let round = 0; round < 5 && refused().length === 0; round += 1) {
+  for (let round = 0; round < 20 && refused().length === 0; round += 1) {
     await cluster.stop(VICTIM);
     const claims = await othersOwnAll(cluster);
     commands.arrivals.length = 0;
