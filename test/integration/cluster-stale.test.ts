@@ -114,6 +114,7 @@ test('guarantee 9: a broker that stood still for longer than its lease: its ever
   );
   const load = await startLoad(cluster, parts);
   const member = await memberId(cluster);
+  const { name } = cluster.brokers[VICTIM]!;
   let epochs = new Map<string, number>();
   const commands = parts.use(await watchCommands(redis));
   const refused = () => staleWrites(commands.arrivals, member, epochs);
@@ -126,6 +127,7 @@ test('guarantee 9: a broker that stood still for longer than its lease: its ever
     const sinceMs = Date.now();
     await cluster.cont(VICTIM);
     await cluster.logged(VICTIM, SAYS.fenced, sinceMs);
+    await cluster.until(({ partitions }) => partitions.some(({ owner }) => owner === name), SEEN_BY);
     await cluster.settled();
   }
   const lines = await expectRefused(cluster, refused());
