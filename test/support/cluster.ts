@@ -170,13 +170,17 @@ export class Cluster implements AsyncDisposable {
   }
 
   /**
-   * The first line of a broker's log with that message, of those since a moment (by Date.now()) and those to come; with a reason
-   * that matches, if one is given. Rejects, with the log, after 20 s.
+   * The first line of a broker's log with that message, of those since a moment (by Date.now()) and those to come, for which
+   * `which` holds. Rejects, with the log, after 20 s.
    */
-  logged(i: number, message: string, sinceMs: number, why = /^/): Promise<LogLine> {
+  logged(
+    i: number,
+    message: string,
+    sinceMs: number,
+    which: (line: LogLine) => boolean = () => true,
+  ): Promise<LogLine> {
     return this.#broker(i).process.logged(
-      ({ msg, reason, time }) =>
-        msg === message && why.test(String(reason)) && Date.parse(String(time)) >= sinceMs,
+      (line) => line.msg === message && Date.parse(String(line.time)) >= sinceMs && which(line),
       LOGGED_TIMEOUT_MS,
     );
   }
