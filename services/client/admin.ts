@@ -12,6 +12,15 @@ import type {
 import { Backoff, delay } from './backoff.ts';
 import type { CallSettings, Connection } from './connection.ts';
 import { FanfareError, type FanfareErrorCode, toFanfareError } from './errors.ts';
+import {
+  backlogNames,
+  DRAIN,
+  SUBSCRIPTION_CHANGES,
+  SUBSCRIPTION_SETTINGS,
+  TOPIC_SETTINGS,
+  WATCH_BACKLOG,
+} from './option-rules.ts';
+import { checkOptions, flag } from './options.ts';
 
 type Codec = typeof import('./admin-codec.ts');
 
@@ -23,6 +32,7 @@ export class Admin {
   }
 
   async createTopic(name: string, settings: TopicSettings = {}, call?: CallSettings): Promise<TopicInfo> {
+    checkOptions('createTopic()', settings, TOPIC_SETTINGS);
     const codec = await loadCodec();
     const request = codec.encodeCreateTopic(this.#connection.topicName(name), settings);
     try {
@@ -50,6 +60,7 @@ export class Admin {
 
   /** Changes the settings that are given. */
   async updateTopic(name: string, settings: TopicSettings, call?: CallSettings): Promise<TopicInfo> {
+    checkOptions('updateTopic()', settings, TOPIC_SETTINGS);
     const codec = await loadCodec();
     const request = codec.encodeUpdateTopic(this.#connection.topicName(name), settings);
     return codec.decodeTopic(await this.#call('UpdateTopic', request, call));
@@ -57,9 +68,11 @@ export class Admin {
 
   /** With force, its subscriptions too; without, FAILED_PRECONDITION while it has any. */
   async deleteTopic(name: string, options: { force?: boolean } & CallSettings = {}): Promise<void> {
+    const { force = false, ...call } = options;
+    flag('force', force);
     const codec = await loadCodec();
-    const request = codec.encodeDeleteTopic(this.#connection.topicName(name), options.force ?? false);
-    await this.#delete('DeleteTopic', request, options);
+    const request = codec.encodeDeleteTopic(this.#connection.topicName(name), force);
+    await this.#delete('DeleteTopic', request, call);
   }
 
   async createSubscription(
@@ -67,6 +80,7 @@ export class Admin {
     settings: SubscriptionSettings & { readonly topic: string },
     call?: CallSettings,
   ): Promise<SubscriptionInfo> {
+    checkOptions('createSubscription()', settings, SUBSCRIPTION_SETTINGS);
     const codec = await loadCodec();
     const request = codec.encodeCreateSubscription(
       this.#connection.subscriptionName(name),
@@ -89,12 +103,13 @@ export class Admin {
 
   /** All of the project, or of one topic, by name. */
   async listSubscriptions(options: { topic?: string } & CallSettings = {}): Promise<SubscriptionInfo[]> {
+    const { topic: ofTopic, ...call } = options;
     const codec = await loadCodec();
     const parent = this.#connection.projectName;
-    const topic = options.topic === undefined ? '' : this.#connection.topicName(options.topic);
+    const topic = ofTopic === undefined ? '' : this.#connection.topicName(ofTopic);
     return this.#all(async (token) =>
       codec.decodeSubscriptions(
-        await this.#call('ListSubscriptions', codec.encodeListSubscriptions(parent, topic, token), options),
+        await this.#call('ListSubscriptions', codec.encodeListSubscriptions(parent, topic, token), call),
       ),
     );
   }
@@ -105,6 +120,7 @@ export class Admin {
     settings: Pick<SubscriptionSettings, 'ackDeadlineSeconds' | 'labels'>,
     call?: CallSettings,
   ): Promise<SubscriptionInfo> {
+    checkOptions('updateSubscription()', settings, SUBSCRIPTION_CHANGES);
     const codec = await loadCodec();
     const request = codec.encodeUpdateSubscription(this.#connection.subscriptionName(name), settings);
     return codec.decodeSubscription(await this.#call('UpdateSubscription', request, call));
@@ -125,6 +141,7 @@ export class Admin {
     settings: DrainSettings,
     call?: CallSettings,
   ): Promise<DrainReport> {
+    checkOptions('drainConsumers()', settings, DRAIN);
     const codec = await loadCodec();
     const name = this.#connection.subscriptionName(subscription);
     const request = codec.encodeDrainConsumers(name, settings);
@@ -133,6 +150,7 @@ export class Admin {
 
   /** Of the given subscriptions, at most 1,000, or of all of the project. */
   async getBacklog(subscriptions: readonly string[] = [], call?: CallSettings): Promise<Backlog[]> {
+    backlogNames('subscriptions', subscriptions);
     const codec = await loadCodec();
     const names = subscriptions.map((name) => this.#connection.subscriptionName(name));
     const request = codec.encodeGetBacklog(this.#connection.projectName, names);
@@ -146,6 +164,7 @@ export class Admin {
   async *watchBacklog(
     options: { subscriptions?: readonly string[]; intervalMs?: number; signal?: AbortSignal } = {},
   ): AsyncGenerator<Backlog[], void, undefined> {
+    checkOptions('watchBacklog()', options, WATCH_BACKLOG);
     const codec = await loadCodec();
     const names = (options.subscriptions ?? []).map((name) => this.#connection.subscriptionName(name));
     const { signal } = options;

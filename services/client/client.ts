@@ -6,13 +6,19 @@
 import { Admin } from './admin.ts';
 import { Cluster } from './cluster.ts';
 import { type CallSettings, Connection, type ConnectOptions } from './connection.ts';
+import { CONNECT, PUBLISHER, SUBSCRIBE, SUBSCRIBE_RAW, SUBSCRIBER } from './option-rules.ts';
+import { checkOptions, func } from './options.ts';
 import { Publisher, type PublisherOptions } from './publisher.ts';
 import { type RawSubscribeOptions, RawSubscriber } from './raw-subscriber.ts';
 import { type MessageHandler, Subscriber, type SubscriberOptions } from './subscriber.ts';
 import { type SubscribeOptions, Subscription } from './subscription.ts';
 
-/** Connects in the background: calls wait for it. FanfareError INVALID_ARGUMENT if the certificates can't be used. */
+/**
+ * Connects in the background: calls wait for it. FanfareError INVALID_ARGUMENT if an option is wrong or the certificates can't be
+ * used; the methods below throw it for their options, too.
+ */
 export function connect(options: ConnectOptions): Client {
+  checkOptions('connect()', options, CONNECT);
   return new Client(new Connection(options));
 }
 
@@ -53,24 +59,28 @@ export class Client implements AsyncDisposable {
 
   /** Publishes to a topic, over a stream of its own. Make one and keep it. */
   publisher(topic: string, options: PublisherOptions = {}): Publisher {
+    checkOptions('publisher()', options, PUBLISHER);
     return this.#keep(new Publisher(this.#connection, topic, options));
   }
 
   /** A consumer of a subscription, to be read with `for await`; leaving the loop closes it. Ack every message. */
   subscribe(subscription: string, options: SubscribeOptions = {}): Subscription {
-    const definitionOf = (name: string) => this.admin.getSubscription(name);
-    return this.#keep(new Subscription(this.#connection, subscription, options, definitionOf));
+    checkOptions('subscribe()', options, SUBSCRIBE);
+    return this.#subscribe(subscription, options);
   }
 
   /** A consumer that calls a handler for each message, acks when it succeeds and gives back when it throws. */
   subscriber(subscription: string, handler: MessageHandler, options: SubscriberOptions = {}): Subscriber {
-    const subscriber = new Subscriber(this.subscribe(subscription, options), handler, options);
+    func('handler', handler);
+    checkOptions('subscriber()', options, SUBSCRIBER);
+    const subscriber = new Subscriber(this.#subscribe(subscription, options), handler, options);
     this.#keep({ closed: subscriber.closed, close: () => subscriber.stop() });
     return subscriber;
   }
 
   /** A consumer that gets responses as bytes, for relays and load tests. */
   subscribeRaw(subscription: string, options: RawSubscribeOptions): RawSubscriber {
+    checkOptions('subscribeRaw()', options, SUBSCRIBE_RAW);
     const topicOf = async (name: string) => (await this.admin.getSubscription(name)).topic;
     return this.#keep(new RawSubscriber(this.#connection, subscription, options, topicOf));
   }
@@ -86,6 +96,11 @@ export class Client implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #subscribe(subscription: string, options: SubscribeOptions): Subscription {
+    const definitionOf = (name: string) => this.admin.getSubscription(name);
+    return this.#keep(new Subscription(this.#connection, subscription, options, definitionOf));
   }
 
   #keep<P extends Part>(part: P): P {

@@ -16,6 +16,8 @@ import {
 import { Backoff, type BackoffOptions, delay } from './backoff.ts';
 import { BrokerChannel, type TlsOptions } from './channel.ts';
 import { cancelledBy, FanfareError, toFanfareError } from './errors.ts';
+import { CALL, resourceName } from './option-rules.ts';
+import { checkOptions } from './options.ts';
 
 export type { TlsOptions } from './channel.ts';
 
@@ -96,10 +98,12 @@ export class Connection {
   }
 
   topicName(name: string): string {
+    resourceName('topic', name);
     return name.includes('/') ? name : `projects/${this.project}/topics/${name}`;
   }
 
   subscriptionName(name: string): string {
+    resourceName('subscription', name);
     return name.includes('/') ? name : `projects/${this.project}/subscriptions/${name}`;
   }
 
@@ -130,6 +134,7 @@ export class Connection {
    * when none can be connected to at all.
    */
   async unary(path: string, request: Buffer, settings: CallSettings = {}): Promise<Buffer> {
+    checkOptions('a call', settings, CALL);
     const startMs = Date.now();
     const deadlineMs = startMs + (settings.timeoutMs ?? this.#callTimeoutMs);
     const backoff = new Backoff({ ...this.backoffDefaults, maxMs: 500 });

@@ -3,6 +3,7 @@
 import type { ConsumerStream, Leases } from './consumer-stream.ts';
 import { FanfareError } from './errors.ts';
 import { type MessagePlace, parseAckId } from './frames.ts';
+import { ackDeadlineSeconds } from './option-rules.ts';
 import { BYTES, WireReader } from './wire.ts';
 
 /** A response of which messages are not settled yet: what lease-keeper.ts extends. */
@@ -118,6 +119,7 @@ export class ReceivedMessage implements MessagePlace {
 
   /** Lets its lease end that many seconds (1 to 600) from now. */
   extend(seconds: number): void {
+    ackDeadlineSeconds('seconds', seconds);
     if (!this.#settled && !this.isStale) this.#stream.extend([this.#range()], seconds);
   }
 

@@ -1,0 +1,171 @@
+// What every option of the client may be: a table for each object of options, checked by options.ts. Defaults stand where the
+// options are used. Limits of what is sent to brokers are those of the .proto files; the others keep a mistake (a unit, a
+// sign, Infinity) from becoming a client that waits or gathers for ever.
+import type { DrainSettings, SubscriptionInfo, TopicInfo } from './admin-types.ts';
+import type { BackoffOptions } from './backoff.ts';
+import type { TlsOptions } from './channel.ts';
+import type { CallSettings, ConnectOptions } from './connection.ts';
+import type { ConsumerOptions } from './consumer-stream.ts';
+import {
+  durationMs,
+  durationMsOrZero,
+  flag,
+  func,
+  group,
+  integer,
+  integerOrZero,
+  listOf,
+  oneOf,
+  optional,
+  outputOnly,
+  pem,
+  type Rule,
+  type Rules,
+  signal,
+  text,
+  textsByName,
+} from './options.ts';
+import type { PublisherOptions } from './publisher.ts';
+import type { RawSubscribeOptions } from './raw-subscriber.ts';
+import type { SubscriberOptions } from './subscriber.ts';
+import type { SubscribeOptions } from './subscription.ts';
+
+const MIB = 1024 * 1024;
+const GIB = 1024 * MIB;
+const DAY_MS = 24 * 3_600_000;
+
+/** publisher.proto's 3 MiB for a request, less what stands before the messages. */
+const MAX_BATCH_BYTES = 3 * MIB - 4096;
+const MAX_BATCH_MESSAGES = 1_000;
+/** Kept here until it is acknowledged: more than any process has room for. */
+const MAX_UNACKNOWLEDGED_MESSAGES = 1_000_000_000;
+const MAX_UNACKNOWLEDGED_BYTES = 1024 * GIB;
+/** subscriber.proto */
+const MAX_OUTSTANDING_MESSAGES = 1_000_000;
+const MAX_OUTSTANDING_BYTES = GIB;
+const MAX_ACK_DEADLINE_SECONDS = 600;
+const MAX_CLIENT_ID_BYTES = 256;
+/** admin.proto */
+const MAX_BACKLOG_SUBSCRIPTIONS = 1_000;
+const MAX_DRAIN_NAMES = 1_000;
+
+/** Of a topic, a subscription, a project or a broker: the broker knows the other rules. */
+export const resourceName: Rule = text();
+export const ackDeadlineSeconds: Rule = integer(1, MAX_ACK_DEADLINE_SECONDS, 's');
+const labels = textsByName(64, 63, 255);
+
+export const BACKOFF: Rules<BackoffOptions> = {
+  initialMs: optional(durationMs(1)),
+  maxMs: optional(durationMs(1)),
+  random: optional(func),
+};
+
+const TLS: Rules<TlsOptions> = {
+  ca: pem,
+  cert: pem,
+  key: pem,
+  serverName: optional(text()),
+};
+
+export const CONNECT: Rules<ConnectOptions> = {
+  address: text(),
+  tls: optional(group(TLS)),
+  insecure: optional(flag),
+  project: optional(resourceName),
+  direct: optional(flag),
+  callTimeoutMs: optional(durationMs(1)),
+  keepaliveMs: optional(durationMs(10)),
+};
+
+export const CALL: Rules<CallSettings> = {
+  signal: optional(signal),
+  timeoutMs: optional(durationMs(1)),
+};
+
+export const PUBLISHER: Rules<PublisherOptions> = {
+  batch: optional(
+    group<NonNullable<PublisherOptions['batch']>>({
+      maxMessages: optional(integer(1, MAX_BATCH_MESSAGES)),
+      maxBytes: optional(integer(1, MAX_BATCH_BYTES, 'bytes')),
+      lingerMs: optional(durationMs(0)),
+    }),
+  ),
+  maxOutstandingBytes: optional(integer(1, MAX_UNACKNOWLEDGED_BYTES, 'bytes')),
+  maxOutstandingMessages: optional(integer(1, MAX_UNACKNOWLEDGED_MESSAGES)),
+  retryDeadlineMs: optional(durationMs(1)),
+  backoff: optional(group(BACKOFF)),
+  signal: optional(signal),
+  onRetry: optional(func),
+};
+
+const CONSUMER: Rules<ConsumerOptions> = {
+  maxOutstandingMessages: optional(integer(1, MAX_OUTSTANDING_MESSAGES)),
+  maxOutstandingBytes: optional(integer(1, MAX_OUTSTANDING_BYTES, 'bytes')),
+  ackDeadlineSeconds: optional(ackDeadlineSeconds),
+  clientId: optional(text(MAX_CLIENT_ID_BYTES)),
+  backoff: optional(group(BACKOFF)),
+  signal: optional(signal),
+  onRetry: optional(func),
+};
+
+export const SUBSCRIBE: Rules<SubscribeOptions> = {
+  ...CONSUMER,
+  maxExtensionMs: optional(durationMs(0)),
+};
+
+export const SUBSCRIBER: Rules<SubscriberOptions> = {
+  ...SUBSCRIBE,
+  concurrency: optional(integer(1, MAX_OUTSTANDING_MESSAGES)),
+  onHandlerError: optional(func),
+};
+
+export const SUBSCRIBE_RAW: Rules<RawSubscribeOptions> = { ...CONSUMER, onChunk: func };
+
+export const TOPIC_SETTINGS: Rules<TopicInfo> = {
+  partitions: optional(integer(1, 1_024)),
+  retentionMs: optional(durationMs(60_000, 366 * DAY_MS)),
+  retentionBytesPerPartition: optional(integerOrZero(MIB, Number.MAX_SAFE_INTEGER, 'bytes')),
+  durability: optional(oneOf('default', 'memory', 'stored', 'replicated', 'fsync')),
+  minReplicas: optional(integerOrZero(1, 5)),
+  labels: optional(labels),
+  id: outputOnly,
+  name: outputOnly,
+  logEpoch: outputOnly,
+  createTime: outputOnly,
+};
+
+export const SUBSCRIPTION_SETTINGS: Rules<SubscriptionInfo> = {
+  topic: resourceName,
+  ackDeadlineSeconds: optional(ackDeadlineSeconds),
+  ordering: optional(flag),
+  start: optional(oneOf('latest', 'earliest')),
+  labels: optional(labels),
+  id: outputOnly,
+  name: outputOnly,
+  incarnation: outputOnly,
+  createTime: outputOnly,
+};
+
+export const SUBSCRIPTION_CHANGES: Rules<Pick<SubscriptionInfo, 'ackDeadlineSeconds' | 'labels'>> = {
+  ackDeadlineSeconds: optional(ackDeadlineSeconds),
+  labels: optional(labels),
+};
+
+/** At most 1,000 names in the two lists together, which the broker counts. */
+export const DRAIN: Rules<DrainSettings> = {
+  clientIds: optional(listOf(text(MAX_CLIENT_ID_BYTES), MAX_DRAIN_NAMES)),
+  peerAddresses: optional(listOf(text(), MAX_DRAIN_NAMES)),
+  ttlMs: durationMsOrZero(1_000, 600_000),
+};
+
+export const backlogNames: Rule = listOf(resourceName, MAX_BACKLOG_SUBSCRIPTIONS);
+
+export const WATCH_BACKLOG: Rules<{
+  subscriptions?: readonly string[];
+  intervalMs?: number;
+  signal?: AbortSignal;
+}> = {
+  subscriptions: optional(backlogNames),
+  intervalMs: optional(durationMs(100, 60_000)),
+  signal: optional(signal),
+};
