@@ -167,6 +167,7 @@ export class Connection {
    * DEADLINE_EXCEEDED after timeoutMs.
    */
   async reach(settings: CallSettings = {}): Promise<void> {
+    checkOptions('reach()', settings, CALL);
     try {
       await this.unary('/grpc.health.v1.Health/Check', Buffer.alloc(0), settings);
     } catch (error) {

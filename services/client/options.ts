@@ -25,7 +25,7 @@ export const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** `of` is for people, what the options belong to: "connect()". */
 export function checkOptions<Options>(of: string, options: unknown, rules: Rules<Options>): void {
-  if (!isRecord(options)) throw refused(`the options of ${of}`, options, 'give an object');
+  if (!isRecord(options)) throw invalid(`${of} takes its options as an object, not as ${shown(options)}`);
   checkFields('', `${of} has`, options, rules);
 }
 
@@ -39,7 +39,7 @@ export function optional(rule: Rule): Rule {
 export function integer(min: number, max: number, unit = ''): Rule {
   return (name, value) => {
     if (!Number.isSafeInteger(value) || !isBetween(value, min, max)) {
-      throw refused(name, value, `give ${isNumber(value) ? '' : 'a whole number, '}${range(min, max, unit)}`);
+      throw refused(name, value, `give ${isWhole(value) ? '' : 'a whole number, '}${range(min, max, unit)}`);
     }
   };
 }
@@ -177,10 +177,9 @@ function isBetween(value: unknown, min: number, max: number): boolean {
   return typeof value === 'number' && value >= min && value <= max;
 }
 
-function isNumber(value: unknown): boolean {
-  return (
-    Number.isInteger(value) || Number.isNaN(value) || Math.abs(value as number) === Number.POSITIVE_INFINITY
-  );
+/** Its type and form are right; only its size is not. */
+function isWhole(value: unknown): boolean {
+  return typeof value === 'number' && (Number.isInteger(value) || !Number.isFinite(value));
 }
 
 function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
