@@ -1,5 +1,5 @@
 // How one consumer's credit is shared out among the owners of a topic's partitions, so that together they never have more of
-// it than the consumer gave. Used by engine/relay: it brings what owners say, and passes on the limits that come back.
+// it than the consumer gave. The caller brings what owners say, and passes on the limits that come back.
 //
 //   state of a share      event                        → state                      caused by
 //   (none)                join                         → empty
@@ -71,23 +71,12 @@ export class CreditShares<Owner> {
     return false;
   }
 
-  /** Orders something for the owner in any case, be it nothing: from then on it says what it wants. */
-  join(owner: Owner): ShareOrder<Owner>[] {
-    const share: Share<Owner> = {
-      owner,
-      sequence: 0,
-      asking: false,
-      messages: 0,
-      bytes: 0,
-      heldMessages: 0,
-      heldBytes: 0,
-      wants: false,
-      wantedAt: Number.NEGATIVE_INFINITY,
-      raisedAt: Number.NEGATIVE_INFINITY,
-    };
-    this.#shares.set(owner, share);
+  /** Orders something for each of the owners in any case, be it nothing: from then on it says what it wants. */
+  join(...owners: readonly Owner[]): ShareOrder<Owner>[] {
+    const joined = owners.map((owner) => emptyShare(owner));
+    for (const share of joined) this.#shares.set(share.owner, share);
     const orders = this.#recompute();
-    if (share.sequence === 0) this.#order(share, 0, 0, orders);
+    for (const share of joined) if (share.sequence === 0) this.#order(share, 0, 0, orders);
     return orders;
   }
 
@@ -252,4 +241,19 @@ export class CreditShares<Owner> {
 
 function compare(a: number, b: number): number {
   return a === b ? 0 : a < b ? -1 : 1;
+}
+
+function emptyShare<Owner>(owner: Owner): Share<Owner> {
+  return {
+    owner,
+    sequence: 0,
+    asking: false,
+    messages: 0,
+    bytes: 0,
+    heldMessages: 0,
+    heldBytes: 0,
+    wants: false,
+    wantedAt: Number.NEGATIVE_INFINITY,
+    raisedAt: Number.NEGATIVE_INFINITY,
+  };
 }

@@ -137,6 +137,11 @@ export class Delivery {
     return this.#leases.count;
   }
 
+  /** Whether anything is neither settled nor outstanding. It may still have to wait, for its turn in an ordering key, say. */
+  get hasUndelivered(): boolean {
+    return this.backlogMessages > this.#leases.count;
+  }
+
   /** What is outstanding, for the partition's next owner; at most `most` intervals. */
   formerLeases(most: number): FormerLease[] {
     const leases: FormerLease[] = [];

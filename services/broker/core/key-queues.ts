@@ -1,11 +1,11 @@
-// The unsettled messages of an ordered subscription in one partition, by ordering key: who may get what next. Used by
-// delivery.ts only, which owns leases, cursor and attempts.
+// The unsettled messages of an ordered subscription in one partition, by ordering key: who may get what next;
+// delivery.ts owns leases, cursor and attempts.
 //
 // A key has at most one run: messages outstanding at one consumer. A run grows while that consumer has the key's slot and
 // everything before has gone to it; once a message of it was given back, nothing more of the key goes out until the rest
 // of the run has been settled or given back too, and then from the lowest unsettled message on.
 import type { ChunkView, LeaseBudget } from './credit.ts';
-import { FORMER, KeySlots, NOBODY, SLOTS } from './key-slots.ts';
+import { FORMER, KeySlots, NOBODY } from './key-slots.ts';
 
 export interface KeyState {
   readonly hash: number;
@@ -34,7 +34,9 @@ export interface TakenMessage {
 export class KeyQueues {
   readonly slots = new KeySlots();
   readonly #keys = new Map<number, KeyState>();
-  readonly #bySlot: Set<KeyState>[] = Array.from({ length: SLOTS }, () => new Set());
+  /** Of slots that have any. */
+  readonly #bySlot = new Map<number, Set<KeyState>>();
+  /** Of consumers that have had any. */
   readonly #ready = new Map<number, Set<KeyState>>();
   readonly #isSettled: (offset: number) => boolean;
   readonly #maxRun: number;
@@ -107,7 +109,7 @@ export class KeyQueues {
       failures: 0,
     };
     this.#keys.set(hash, key);
-    this.#bySlot[slot]!.add(key);
+    addTo(this.#bySlot, slot, key);
     return key;
   }
 
@@ -201,7 +203,6 @@ export class KeyQueues {
   }
 
   join(consumer: number, hash: number): void {
-    this.#ready.set(consumer, new Set());
     this.#refreshSlots(this.slots.join(consumer, hash));
   }
 
@@ -244,7 +245,7 @@ export class KeyQueues {
   }
 
   #refreshSlots(slots: readonly number[]): void {
-    for (const slot of slots) for (const key of this.#bySlot[slot]!) this.#refresh(key);
+    for (const slot of slots) for (const key of this.#bySlot.get(slot) ?? []) this.#refresh(key);
   }
 
   /** Puts the key into the ready set that it belongs to, or forgets it when nothing is left of it. */
@@ -259,20 +260,28 @@ export class KeyQueues {
     }
     if (readyFor !== key.readyFor) {
       this.#ready.get(key.readyFor)?.delete(key);
-      this.#ready.get(readyFor)?.add(key);
+      if (readyFor !== NOBODY) addTo(this.#ready, readyFor, key);
       key.readyFor = readyFor;
     }
     if (!waiting) {
       key.queue = [];
       key.head = 0;
       if (key.runConsumer === NOBODY && !key.held) {
-        this.#keys.delete(key.hash);
-        this.#bySlot[key.slot]!.delete(key);
+        this.#forget(key);
       }
     } else if (key.head > 1024 && key.head * 2 > key.queue.length) {
       key.queue = key.queue.slice(key.head);
       key.head = 0;
     }
+  }
+
+  #forget(key: KeyState): void {
+    // It may have been forgotten already, and begun anew.
+    if (this.#keys.get(key.hash) !== key) return;
+    this.#keys.delete(key.hash);
+    const others = this.#bySlot.get(key.slot)!;
+    others.delete(key);
+    if (others.size === 0) this.#bySlot.delete(key.slot);
   }
 
   #dropSettled(key: KeyState): void {
@@ -281,4 +290,10 @@ export class KeyQueues {
       this.#queued -= 1;
     }
   }
+}
+
+function addTo(sets: Map<number, Set<KeyState>>, at: number, key: KeyState): void {
+  const set = sets.get(at);
+  if (set === undefined) sets.set(at, new Set([key]));
+  else set.add(key);
 }

@@ -1,8 +1,12 @@
-// Which consumer of a subscription gets which ordering keys. Used by key-queues.ts.
+// Which consumer of a subscription gets which ordering keys.
 //
 // Keys fall into slots by hash; each slot belongs to the consumer with the highest score for it (rendezvous hashing,
-// Thaler and Ravishankar 1996), so a consumer that joins or leaves moves only its share of the slots. A slot with
-// outstanding messages moves only when they have been settled: until then it gives out nothing.
+// Thaler and Ravishankar 1996), so a consumer that joins or leaves moves only its share of the slots. Of two with the same
+// hash, which are one client, the newest has them. A slot with outstanding messages moves only when they have been settled:
+// until then it gives out nothing.
+//
+// A slot is made when it is first asked for: an idle partition costs nothing, and of a joining consumer only its own scores
+// are compared, so thousands may come and go.
 
 export const SLOTS = 256;
 
@@ -12,19 +16,35 @@ export const NOBODY = 0;
 /** Whoever had leases here, or at the partition's former owner, that outlive its stream. */
 export const FORMER = -1;
 
+/** Who is given slots: those of the lowest standing that anybody has. */
+const ACTIVE = 0;
+/** Let a lease expire and has not been heard of since. */
+const STALLED = 1;
+/** Will be stopped. */
+const DRAINING = 2;
+
+type Standing = typeof ACTIVE | typeof STALLED | typeof DRAINING;
+
 interface Member {
   readonly hash: number;
-  /** Let a lease expire and has not been heard of since: gets no slots while others are there. */
   stalled: boolean;
-  /** Will be stopped: gets no slots while others are there that won't. */
   draining: boolean;
 }
 
+interface Slot {
+  current: number;
+  desired: number;
+  /** Of `desired`. */
+  score: number;
+  outstanding: number;
+}
+
 export class KeySlots {
+  /** In the order in which they joined. */
   readonly #members = new Map<number, Member>();
-  readonly #current = new Uint32Array(SLOTS);
-  readonly #desired = new Uint32Array(SLOTS);
-  readonly #outstanding = new Uint32Array(SLOTS);
+  /** How many members have each standing. */
+  readonly #standings: [number, number, number] = [0, 0, 0];
+  readonly #slots: (Slot | undefined)[] = [];
 
   static slotOf(keyHash: number): number {
     return keyHash % SLOTS;
@@ -32,79 +52,149 @@ export class KeySlots {
 
   /** Who may be given messages of the slot now; NOBODY while it is moving or nobody is there. */
   consumerOf(slot: number): number {
-    return this.#current[slot] === this.#desired[slot] ? this.#current[slot]! : NOBODY;
+    return holderOf(this.#slot(slot));
   }
 
-  /** The slots whose consumerOf has changed. */
+  /** The slots in use whose consumerOf has changed. */
   join(consumer: number, hash: number): number[] {
-    this.#members.set(consumer, { hash, stalled: false, draining: false });
-    return this.#assign();
+    const before = this.#eligible;
+    const member = { hash, stalled: false, draining: false };
+    this.#members.set(consumer, member);
+    this.#standings[ACTIVE] += 1;
+    return this.#changed(consumer, member, undefined, before);
   }
 
   /** The caller has taken back everything outstanding at the consumer. */
   leave(consumer: number): number[] {
+    const member = this.#members.get(consumer);
+    if (member === undefined) return [];
+    const before = this.#eligible;
     this.#members.delete(consumer);
-    return this.#assign();
+    this.#standings[standingOf(member)] -= 1;
+    return this.#changed(consumer, undefined, standingOf(member), before);
   }
 
   /** Messages of the slot are outstanding at the consumer, as it had them from the partition's former owner. */
   takeOver(slot: number, consumer: number): void {
-    if (this.#current[slot] === NOBODY) this.#current[slot] = consumer;
+    const taken = this.#slot(slot);
+    if (taken.current === NOBODY) taken.current = consumer;
   }
 
   setStalled(consumer: number, stalled: boolean): number[] {
-    const member = this.#members.get(consumer);
-    if (member === undefined || member.stalled === stalled) return [];
-    member.stalled = stalled;
-    return this.#assign();
+    return this.#set(consumer, (member) => {
+      member.stalled = stalled;
+    });
   }
 
   setDraining(consumer: number, draining: boolean): number[] {
-    const member = this.#members.get(consumer);
-    if (member === undefined || member.draining === draining) return [];
-    member.draining = draining;
-    return this.#assign();
+    return this.#set(consumer, (member) => {
+      member.draining = draining;
+    });
   }
 
   leased(slot: number, count: number): void {
-    this.#outstanding[slot] = this.#outstanding[slot]! + count;
+    this.#slot(slot).outstanding += count;
   }
 
   /** True if that let the slot move. */
   ended(slot: number, count: number): boolean {
-    this.#outstanding[slot] = this.#outstanding[slot]! - count;
-    return this.#move(slot);
+    const ended = this.#slot(slot);
+    ended.outstanding -= count;
+    return move(ended);
   }
 
-  #assign(): number[] {
-    const changed: number[] = [];
-    const members = [...this.#members];
-    const staying = members.filter(([, member]) => !member.draining);
-    const active = staying.filter(([, member]) => !member.stalled);
-    const candidates = [active, staying, members].find(({ length }) => length > 0) ?? [];
-    for (let slot = 0; slot < SLOTS; slot += 1) {
-      const before = this.consumerOf(slot);
-      let best = NOBODY;
-      let bestScore = -1;
-      for (const [consumer, { hash }] of candidates) {
-        const score = mix(hash, slot);
-        if (score > bestScore) {
-          best = consumer;
-          bestScore = score;
-        }
-      }
-      this.#desired[slot] = best;
-      this.#move(slot);
-      if (this.consumerOf(slot) !== before) changed.push(slot);
+  get #eligible(): Standing | undefined {
+    for (const standing of [ACTIVE, STALLED, DRAINING] as const)
+      if (this.#standings[standing] > 0) return standing;
+    return undefined;
+  }
+
+  #set(consumer: number, change: (member: Member) => void): number[] {
+    const member = this.#members.get(consumer);
+    if (member === undefined) return [];
+    const eligible = this.#eligible;
+    const before = standingOf(member);
+    change(member);
+    const after = standingOf(member);
+    if (before === after) return [];
+    this.#standings[before] -= 1;
+    this.#standings[after] += 1;
+    return this.#changed(consumer, member, before, eligible);
+  }
+
+  /** A consumer has another standing than before, or came (`before` is undefined), or went (`member` is undefined). */
+  #changed(
+    consumer: number,
+    member: Member | undefined,
+    before: Standing | undefined,
+    eligibleBefore: Standing | undefined,
+  ): number[] {
+    const eligible = this.#eligible;
+    if (eligible !== eligibleBefore) return this.#each((slot, at) => this.#choose(slot, at));
+    if (member !== undefined && standingOf(member) === eligible) {
+      return this.#each((slot, at) => {
+        const score = mix(member.hash, at);
+        if (score < slot.score) return;
+        slot.desired = consumer;
+        slot.score = score;
+      });
     }
+    if (before !== eligible) return [];
+    return this.#each((slot, at) => {
+      if (slot.desired === consumer) this.#choose(slot, at);
+    });
+  }
+
+  #each(change: (slot: Slot, at: number) => void): number[] {
+    const changed: number[] = [];
+    this.#slots.forEach((slot, at) => {
+      if (slot === undefined) return;
+      const before = holderOf(slot);
+      change(slot, at);
+      move(slot);
+      if (holderOf(slot) !== before) changed.push(at);
+    });
     return changed;
   }
 
-  #move(slot: number): boolean {
-    if (this.#outstanding[slot] !== 0 || this.#current[slot] === this.#desired[slot]) return false;
-    this.#current[slot] = this.#desired[slot]!;
-    return true;
+  #slot(at: number): Slot {
+    let slot = this.#slots[at];
+    if (slot === undefined) {
+      slot = { current: NOBODY, desired: NOBODY, score: -1, outstanding: 0 };
+      this.#choose(slot, at);
+      move(slot);
+      this.#slots[at] = slot;
+    }
+    return slot;
   }
+
+  #choose(slot: Slot, at: number): void {
+    const eligible = this.#eligible;
+    slot.desired = NOBODY;
+    slot.score = -1;
+    for (const [consumer, member] of this.#members) {
+      if (standingOf(member) !== eligible) continue;
+      const score = mix(member.hash, at);
+      if (score < slot.score) continue;
+      slot.desired = consumer;
+      slot.score = score;
+    }
+  }
+}
+
+function standingOf({ stalled, draining }: Member): Standing {
+  if (draining) return DRAINING;
+  return stalled ? STALLED : ACTIVE;
+}
+
+function holderOf({ current, desired }: Slot): number {
+  return current === desired ? current : NOBODY;
+}
+
+function move(slot: Slot): boolean {
+  if (slot.outstanding !== 0 || slot.current === slot.desired) return false;
+  slot.current = slot.desired;
+  return true;
 }
 
 function mix(hash: number, slot: number): number {

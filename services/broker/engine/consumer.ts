@@ -75,7 +75,7 @@ export class LocalConsumer implements Consumer, DrainableConsumer {
 
   set limits(limits: SessionLimits) {
     this.session.limits = limits;
-    this.#runtime.pumpAll();
+    this.#runtime.pumpFor(this.session);
   }
 
   settle(request: SettleRequest): void {
@@ -83,7 +83,7 @@ export class LocalConsumer implements Consumer, DrainableConsumer {
   }
 
   pump(): void {
-    this.#runtime.pumpAll();
+    this.#runtime.pumpFor(this.session);
   }
 
   quiesce(): Promise<void> {

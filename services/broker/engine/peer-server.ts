@@ -151,7 +151,7 @@ class OwnerLink implements PeerLinkHandler {
         if (attached === undefined) break;
         const wasWritable = attached.sink.writable;
         attached.sink.taken(request.bytes);
-        if (!wasWritable) attached.runtime.pumpAll();
+        if (!wasWritable) attached.runtime.pumpFor(attached.session);
         break;
       }
       case 'settle': {
@@ -311,7 +311,7 @@ class OwnerLink implements PeerLinkHandler {
     attached.sequence = sequence;
     session.limits = { maxOutstandingMessages, maxOutstandingBytes, ackDeadlineMs };
     runtime.drain(session, draining ?? false);
-    runtime.pumpAll();
+    runtime.pumpFor(session);
     // Behind what was delivered by it: a relay that has lowered the limit to 0 knows that nothing more comes.
     this.send({ kind: 'credited', consumer, sequence, outstandingMessages: session.outstandingMessages });
   }

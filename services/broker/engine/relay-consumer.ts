@@ -44,6 +44,8 @@ export interface RelayConsumerOptions {
   readonly owners: (topic: TopicDefinition) => ReadonlyMap<string, Route>;
   /** Settles what nobody could be told of before the consumer left. */
   readonly settleLater: (operations: readonly SettleOperation[]) => void;
+  /** Another number for each consumer: which owner is the first to be given credit where there is not enough for all. */
+  readonly turn: number;
   /** It wants its turn now and then: CreditShares.restless. */
   readonly onRestless: () => void;
   readonly onLeft: () => void;
@@ -80,6 +82,8 @@ export class RelayConsumer implements Consumer, DrainableConsumer, LegHost {
   #whenQuiet: (() => void)[] | undefined;
   /** The newest order of each leg that has not confirmed it. */
   readonly #unconfirmed = new Map<Leg, number>();
+  /** Legs that are there when it opens. They are given their shares together: one alone would be given everything. */
+  #opening: Leg[] | undefined = [];
   #draining: boolean;
   readonly #counts = new Set<OutstandingCount<Leg>>();
 
@@ -225,6 +229,7 @@ export class RelayConsumer implements Consumer, DrainableConsumer, LegHost {
       this.#joinLocal();
     } else if (this.#localJoined) this.#linger(this.#local);
     this.#begun = true;
+    this.#openShares();
     this.#retryMs = FIRST_RETRY_MS;
     this.#sendKept();
   }
@@ -242,8 +247,7 @@ export class RelayConsumer implements Consumer, DrainableConsumer, LegHost {
   }
 
   joined(leg: RemoteLeg): void {
-    this.#apply(this.#shares.join(leg));
-    this.#watchRestless();
+    this.#join(leg);
     this.#sendKept();
   }
 
@@ -251,6 +255,7 @@ export class RelayConsumer implements Consumer, DrainableConsumer, LegHost {
     // Their leases have ended with it: others may be given them by now.
     this.#queue.drop(leg);
     this.#unconfirmed.delete(leg);
+    this.#opening = this.#opening?.filter((other) => other !== leg);
     for (const count of this.#counts) count.gone(leg);
     this.#apply(this.#shares.leave(leg));
     if (this.#lingering.has(leg)) this.#drop(leg);
@@ -300,7 +305,24 @@ export class RelayConsumer implements Consumer, DrainableConsumer, LegHost {
   #joinLocal(): void {
     if (this.#localJoined) return;
     this.#localJoined = true;
-    this.#apply(this.#shares.join(this.#local));
+    this.#join(this.#local);
+  }
+
+  #join(leg: Leg): void {
+    if (this.#opening !== undefined) {
+      this.#opening.push(leg);
+      return;
+    }
+    this.#apply(this.#shares.join(leg));
+    this.#watchRestless();
+  }
+
+  #openShares(): void {
+    if (this.#opening === undefined) return;
+    const legs = this.#opening;
+    this.#opening = undefined;
+    const first = this.#options.turn % Math.max(1, legs.length);
+    this.#apply(this.#shares.join(...legs.slice(first), ...legs.slice(0, first)));
     this.#watchRestless();
   }
 

@@ -203,7 +203,7 @@ export class LocalLeg {
     this.#sequence = sequence;
     this.#session.limits = limits;
     this.#runtime.drain(this.#session, limits.draining ?? false);
-    this.#runtime.pumpAll();
+    this.#runtime.pumpFor(this.#session);
   }
 
   sayDeadline(ackDeadlineMs: number): void {
@@ -219,7 +219,7 @@ export class LocalLeg {
   }
 
   pump(): void {
-    this.#runtime.pumpAll();
+    this.#runtime.pumpFor(this.#session);
   }
 
   leave(leases: LeasesOnLeave): void {

@@ -54,6 +54,7 @@ export class Relay implements Remote {
   readonly #restless = new Set<RelayConsumer>();
   readonly #settlingLater = new Set<Promise<void>>();
   readonly #sessionIds = new RelaySessionIds('local');
+  #consumersMade = 0;
   /** By logEpoch, until routes change. */
   readonly #owners = new Map<number, { readonly partitions: number; readonly routes: Map<string, Route> }>();
   #turning: (() => void) | undefined;
@@ -118,6 +119,7 @@ export class Relay implements Remote {
       topic: () => this.#topicNow(topic),
       owners: (now) => this.#ownersOf(now),
       settleLater: (operations) => this.#settleLater(definition, operations),
+      turn: this.#consumersMade++,
       onRestless: () => this.#turnLater(consumer),
       onLeft: () => {
         this.#consumers.delete(consumer);

@@ -1,5 +1,7 @@
 // One subscription at work on this broker: its consumers (sessions) and its dispatchers, one for each partition owned here.
-// Made by topic-runtime.ts; adapters/grpc/subscriber adds sessions and brings what consumers say.
+//
+// Credit is shared fairly: sessions take turns, and so do partitions, a round of at most a chunk for each session at a time.
+// A partition with a backlog never keeps the others from the credit that comes back.
 
 import type { SubscriptionDefinition } from '../core/definitions.ts';
 import type { LeasesOnLeave } from '../core/delivery-events.ts';
@@ -15,10 +17,12 @@ export class SubscriptionRuntime implements DispatcherHost {
   readonly #context: EngineContext;
   /** By partition. */
   readonly dispatchers = new Map<number, Dispatcher>();
+  /** The same in the order of their turns: whoever was served goes to the end. */
+  readonly #turns = new Set<Dispatcher>();
   readonly #sessions = new Map<number, Session>();
   /** The same in the order in which they are served; rotated so that nobody is always first. */
   #order: Session[] = [];
-  #pumpingAll = false;
+  #pumpsSoon = false;
   closed = false;
   readonly #onFirstMessage: (name: string) => void;
 
@@ -65,6 +69,7 @@ export class SubscriptionRuntime implements DispatcherHost {
 
   addDispatcher(dispatcher: Dispatcher): void {
     this.dispatchers.set(dispatcher.owner.id.partition, dispatcher);
+    this.#turns.add(dispatcher);
     for (const session of this.#order) joinAt(dispatcher, session);
     this.pump(dispatcher);
   }
@@ -80,6 +85,7 @@ export class SubscriptionRuntime implements DispatcherHost {
    */
   detach(dispatcher: Dispatcher): void {
     this.dispatchers.delete(dispatcher.owner.id.partition);
+    this.#turns.delete(dispatcher);
     for (const session of this.#order)
       dispatcher.apply({ kind: 'leave', consumer: session.id, leases: 'stay' });
   }
@@ -91,7 +97,7 @@ export class SubscriptionRuntime implements DispatcherHost {
     for (const dispatcher of this.dispatchers.values()) joinAt(dispatcher, session);
     // What comes to it with a partition was its own all the time.
     session.fresh = false;
-    this.pumpAll();
+    this.pumpFor(session);
   }
 
   /** From now on it gets nothing new, and others its ordering keys once nothing of them is outstanding; or no longer so. */
@@ -101,7 +107,7 @@ export class SubscriptionRuntime implements DispatcherHost {
     if (!this.#sessions.has(session.id)) return;
     for (const dispatcher of this.dispatchers.values())
       dispatcher.apply({ kind: 'drain', consumer: session.id, draining });
-    this.pumpAll();
+    this.#pumpSoon();
   }
 
   /** Idempotent. */
@@ -113,7 +119,7 @@ export class SubscriptionRuntime implements DispatcherHost {
       dispatcher.apply({ kind: 'leave', consumer: session.id, leases });
     this.#sessions.delete(session.id);
     this.#order = this.#order.filter((other) => other !== session);
-    this.pumpAll();
+    this.#pumpSoon();
   }
 
   /** Ends all streams with this status: the subscription is deleted, or the broker stops. */
@@ -147,7 +153,8 @@ export class SubscriptionRuntime implements DispatcherHost {
         dispatcher.apply({ kind, consumer, first, last, deadlineMs: clock.monotonicMs() + seconds * 1000 });
       }
     }
-    for (const dispatcher of touched) this.pump(dispatcher);
+    // Not these first: the credit that came back is for all partitions.
+    if (touched.size > 0) this.#pumpSoon();
     return touched;
   }
 
@@ -156,41 +163,75 @@ export class SubscriptionRuntime implements DispatcherHost {
   }
 
   creditReturned(): void {
-    if (this.#pumpingAll) return;
-    this.#pumpingAll = true;
-    // At the end of the turn: one ack request returns credit in many pieces.
-    this.#context.clock.defer(() => {
-      this.#pumpingAll = false;
-      this.pumpAll();
-    });
+    this.#pumpSoon();
   }
 
+  /** Gives out what there is, to all who can take it. */
   pumpAll(): void {
-    for (const dispatcher of this.dispatchers.values()) this.pump(dispatcher);
+    if (this.#mayServe) this.#serve(() => this.#ready());
   }
 
+  /** The same to one session: it has come, or can take more than before. */
+  pumpFor(session: Session): void {
+    if (this.#mayServe) this.#serve(() => (session.ready ? [session] : []));
+  }
+
+  /** Of one partition, in which something has happened. */
   pump(dispatcher: Dispatcher): void {
-    // What one stream gives back at the end is not for the next, which ends too.
-    if (this.closed) return;
-    if (this.#context.mayServe?.() === false) return;
     // Detached: its note for the next owner is written, and knows nothing of what would be delivered now.
-    if (this.dispatchers.get(dispatcher.owner.id.partition) !== dispatcher) return;
+    if (!this.#mayServe || !this.#turns.has(dispatcher)) return;
     if (this.#order.length === 1) {
       // The usual case.
       const only = this.#order[0]!;
       while (only.ready && dispatcher.serve(only, 1));
       return;
     }
-    for (let served = true; served; ) {
-      served = false;
-      let ready = 0;
-      for (const session of this.#order) if (session.ready) ready += 1;
-      if (ready === 0) return;
-      for (const session of this.#order) {
-        if (session.ready && dispatcher.serve(session, ready)) served = true;
-      }
-      this.#order.push(this.#order.shift()!);
+    for (let ready = this.#ready(); ready.length > 0; ready = this.#ready()) {
+      if (!this.#round(dispatcher, ready)) return;
     }
+  }
+
+  get #mayServe(): boolean {
+    // What one stream gives back at the end is not for the next, which ends too.
+    return !this.closed && this.#context.mayServe?.() !== false;
+  }
+
+  /** At the end of the turn: one ack request returns credit in many pieces, and many consumers may go at once. */
+  #pumpSoon(): void {
+    if (this.#pumpsSoon) return;
+    this.#pumpsSoon = true;
+    this.#context.clock.defer(() => {
+      this.#pumpsSoon = false;
+      this.pumpAll();
+    });
+  }
+
+  /** Sessions of which each is asked whether it takes more: one with a share of its consumer's credit notices its lack by that. */
+  #ready(): Session[] {
+    return this.#order.filter((session) => session.ready);
+  }
+
+  /** One round of each partition in turn, until there is nothing for anybody who is ready. */
+  #serve(readySessions: () => Session[]): void {
+    let ready = readySessions();
+    for (const dispatcher of this.#turns) {
+      if (ready.length === 0) return;
+      if (!dispatcher.delivery.hasUndelivered || !this.#round(dispatcher, ready)) continue;
+      // The loop comes to it again after all others.
+      if (this.#turns.delete(dispatcher)) this.#turns.add(dispatcher);
+      ready = readySessions();
+    }
+  }
+
+  /** Each of the sessions is given at most a chunk. False: there was nothing for any of them. */
+  #round(dispatcher: Dispatcher, ready: readonly Session[]): boolean {
+    let served = false;
+    for (const session of ready) {
+      if (session.ready && dispatcher.serve(session, ready.length)) served = true;
+    }
+    // So that nobody is always first.
+    if (this.#order.length > 1) this.#order.push(this.#order.shift()!);
+    return served;
   }
 }
 
