@@ -1,6 +1,7 @@
 // The operator's configuration: environment variables, as the chart sets them, checked once by main.ts into a frozen object. All
 // problems are reported together, each with the variable and what is allowed.
 import { hostname } from 'node:os';
+import { brokerAddresses } from './broker/broker-address.ts';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -91,9 +92,7 @@ export function parseConfig(env: Readonly<Record<string, string | undefined>>): 
   }
   const listen = 'host:port, an IPv6 address in brackets';
   const files = { cert: read('TLS_CERT'), key: read('TLS_KEY'), ca: read('TLS_CA') };
-  const address = checked('ADDRESS', undefined, 'host:port', (text) =>
-    text.split(',').every((each) => hostPort(each.trim()) !== undefined) ? text : undefined,
-  );
+  const address = checked('ADDRESS', undefined, 'host:port, or several with commas between', brokerAddresses);
   const kedaListen = checked('KEDA_LISTEN', undefined, listen, hostPort);
   const { cert, key, ca } = files;
   const tls = cert && key && ca ? { cert, key, ca } : undefined;

@@ -3,6 +3,7 @@
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { type Context, contextPath, readContext } from '../certs/context-file.ts';
+import { parseAddresses } from '../client/address.ts';
 import { contextsFolder, readNamedContext, selectedContext } from './context-store.ts';
 import { CliError, EXIT } from './failure.ts';
 import type { OutputFormat } from './output.ts';
@@ -54,8 +55,14 @@ export async function resolveContext(flags: Partial<CommonFlags>): Promise<Resol
   const key = flags.tlsKey ?? env.FANFARE_TLS_KEY ?? found?.tls?.key;
   const insecure =
     flags.insecure || env.FANFARE_INSECURE === '1' || (found !== undefined && !found.tls && !ca);
+  const from =
+    flags.address !== undefined
+      ? '--address'
+      : address !== undefined
+        ? 'FANFARE_ADDRESS'
+        : (found?.source ?? '');
   const base = {
-    address: address ?? found!.address,
+    address: checkedAddress(address ?? found!.address, from),
     project: flags.project ?? env.FANFARE_PROJECT ?? found?.project ?? 'default',
     source: found?.source ?? 'flags and environment',
   };
@@ -67,6 +74,15 @@ export async function resolveContext(flags: Partial<CommonFlags>): Promise<Resol
     );
   }
   return { ...base, tls: { ca: resolve(ca), cert: resolve(cert), key: resolve(key) } };
+}
+
+/** In the form that it is shown and kept in. */
+function checkedAddress(text: string, from: string): string {
+  try {
+    return parseAddresses(text).join(',');
+  } catch (cause) {
+    throw new CliError(`${from}: ${(cause as Error).message}`, EXIT.usage, { cause });
+  }
 }
 
 async function findContext(name: string | undefined): Promise<ResolvedContext | undefined> {

@@ -13,16 +13,20 @@ import {
   type StatusObject,
   status,
 } from '@grpc/grpc-js';
+import { parseAddresses } from './address.ts';
 import { Backoff, type BackoffOptions, delay } from './backoff.ts';
 import { BrokerChannel, type TlsOptions } from './channel.ts';
-import { cancelledBy, FanfareError, toFanfareError } from './errors.ts';
+import { cancelledBy, type FanfareError, toFanfareError } from './errors.ts';
 import { CALL, resourceName } from './option-rules.ts';
 import { checkOptions } from './options.ts';
 
 export type { TlsOptions } from './channel.ts';
 
 export interface ConnectOptions {
-  /** host:port of any broker, or of several by commas: one that is gone is replaced by the next. At most 64. */
+  /**
+   * host:port of any broker, or of several by commas: one that is gone is replaced by the next. At most 64. Without a port it is
+   * 7443; an IPv6 address with a port is in brackets; address.ts lists every form.
+   */
   readonly address: string;
   readonly tls?: TlsOptions;
   /** Instead of tls: no encryption, no identity. Brokers allow it on loopback only, and only when told to. */
@@ -53,7 +57,6 @@ export interface CallSettings {
 /** A bidirectional stream of bytes. */
 export type ByteStream = ClientDuplexStream<Buffer, Buffer>;
 
-const MAX_ADDRESSES = 64;
 /** With several addresses: a broker that has not taken a connection by then is passed over. */
 const CONNECT_TIMEOUT_MS = 3_000;
 /** How long a unary call is tried again while brokers say that they can't now: longer than a failover takes. */
@@ -235,16 +238,4 @@ export class Connection {
       channel.close();
     }
   }
-}
-
-/** "host:port,host:port" → its addresses, without repetitions. */
-function parseAddresses(text: string): readonly string[] {
-  const addresses = [...new Set(text.split(',').map((address) => address.trim()))];
-  if (addresses.length > MAX_ADDRESSES || addresses.some((address) => !/^[^\s,/]+$/.test(address))) {
-    throw new FanfareError(
-      'INVALID_ARGUMENT',
-      `address is "${text}": give 1 to ${MAX_ADDRESSES} times host:port, with commas between them`,
-    );
-  }
-  return addresses;
 }

@@ -196,6 +196,12 @@ test('contexts: flags before environment before the folder before the selected o
     address: 'c:3',
     project: 'other',
   });
+  expect(await show('--address https://E/,:5')).toMatchObject({ address: 'e:7443,localhost:5' });
+  const refused = await runCli(['topic', 'list'], { cwd, env: { ...env, FANFARE_ADDRESS: 'b:99999' } });
+  expect(refused).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/^fanfare: FANFARE_ADDRESS: .*has port "99999": a port is 1 to 65535/),
+  });
   expect((await runCli(['context', 'add', 'mine', '--address', 'd:4', '--select'], { cwd, env })).code).toBe(
     0,
   );

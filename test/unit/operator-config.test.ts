@@ -50,7 +50,7 @@ test('all of it', () => {
   expect(config).toEqual({
     name: 'operator-1',
     namespace: 'fanfare',
-    address: 'a.svc:7443, [::1]:7443',
+    address: 'a.svc:7443,[::1]:7443',
     tls: { cert: '/tls.crt', key: '/tls.key', ca: '/ca.crt' },
     probesListen: { host: '::', port: 8081 },
     logLevel: 'debug',
@@ -67,7 +67,7 @@ test('all of it', () => {
 test('all problems together', () => {
   const wrong = () =>
     parseConfig({
-      FANFARE_OPERATOR_ADDRESS: 'broker',
+      FANFARE_OPERATOR_ADDRESS: 'broker:74430',
       FANFARE_OPERATOR_TLS_CERT: '/tls.crt',
       FANFARE_OPERATOR_FINALIZERS: 'yes',
       FANFARE_OPERATOR_FINALIZER_TIMEOUT: '0s',
@@ -76,7 +76,7 @@ test('all problems together', () => {
       FANFARE_OPERATOR_ADRESS: 'x:1',
     });
   for (const part of [
-    'FANFARE_OPERATOR_ADDRESS is "broker": must be host:port',
+    'FANFARE_OPERATOR_ADDRESS is "broker:74430": must be host:port',
     'FANFARE_OPERATOR_TLS_KEY, FANFARE_OPERATOR_TLS_CA missing',
     'FANFARE_OPERATOR_FINALIZERS is "yes": must be true or false',
     'FANFARE_OPERATOR_FINALIZER_TIMEOUT is "0s": must be 1s to 168h',
