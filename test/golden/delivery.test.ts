@@ -74,6 +74,35 @@ scenario('nack', 'What is given back goes out again once its attempt count is du
   d.ack(1, 0, 3);
 });
 
+scenario(
+  'stale-nack',
+  'What is said of an earlier delivery touches no later one, at whichever consumer',
+  {},
+  (d) => {
+    d.join(1);
+    d.join(2);
+    d.append(...plain(10, 10, 10, 10));
+    d.lease(1);
+    d.nack(1, 1, 2, 1);
+    d.commit();
+    d.persisted();
+    d.lease(1);
+    d.note('Of the first delivery only 0 and 3 are under way.');
+    d.nack(1, 1, 2, 1);
+    d.extend(1, 0, 3, 20_000, 1);
+    d.nack(1, 0, 3, 2);
+    d.commit();
+    d.persisted();
+    d.lease(2);
+    d.note('A call without a stream means anybody, but not any delivery.');
+    d.nack(0, 0, 3, 2);
+    d.nack(0, 0, 3, 3);
+    d.expire(10_000);
+    d.note('An acknowledgement counts, whichever delivery it is of.');
+    d.ack(1, 0, 3);
+  },
+);
+
 scenario('expire', 'A lease that is not extended ends at its deadline', {}, (d) => {
   d.join(1);
   d.append(...plain(10, 10, 10));

@@ -21,6 +21,10 @@ function interval(first: number, last: number): string {
   return first === last ? `${first}` : `${first}..${last}`;
 }
 
+function delivery(attempt: number | undefined): string {
+  return attempt === undefined ? '' : ` as attempt ${attempt}`;
+}
+
 function counted(messages: number): string {
   return messages === 1 ? '1 message' : `${messages} messages`;
 }
@@ -115,18 +119,25 @@ export class Dialogue {
     this.#say(`ack ${interval(first, last)} from ${consumer}`, { kind: 'ack', consumer, first, last });
   }
 
-  nack(consumer: number, first: number, last = first): void {
-    this.#say(`nack ${interval(first, last)} from ${consumer}`, { kind: 'nack', consumer, first, last });
+  nack(consumer: number, first: number, last = first, attempt?: number): void {
+    this.#say(`nack ${interval(first, last)}${delivery(attempt)} from ${consumer}`, {
+      kind: 'nack',
+      consumer,
+      first,
+      last,
+      attempt,
+    });
   }
 
-  extend(consumer: number, first: number, last: number, byMs: number): void {
+  extend(consumer: number, first: number, last: number, byMs: number, attempt?: number): void {
     const deadlineMs = this.nowMs + byMs;
-    this.#say(`extend ${interval(first, last)} from ${consumer} until ${deadlineMs} ms`, {
+    this.#say(`extend ${interval(first, last)}${delivery(attempt)} from ${consumer} until ${deadlineMs} ms`, {
       kind: 'extend',
       consumer,
       first,
       last,
       deadlineMs,
+      attempt,
     });
   }
 

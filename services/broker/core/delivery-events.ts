@@ -36,14 +36,24 @@ export type DeliveryEvent =
       readonly deadlineMs: number;
     }
   | { readonly kind: 'ack'; readonly consumer: number; readonly first: number; readonly last: number }
-  /** Of the consumer's own leases only; NOBODY (0) stands for a call without a stream, which may mean anybody's. */
-  | { readonly kind: 'nack'; readonly consumer: number; readonly first: number; readonly last: number }
+  /**
+   * Of the consumer's own leases only; NOBODY (0) stands for a call without a stream, which may mean anybody's. With an
+   * attempt, of leases of that delivery only.
+   */
+  | {
+      readonly kind: 'nack';
+      readonly consumer: number;
+      readonly first: number;
+      readonly last: number;
+      readonly attempt?: number | undefined;
+    }
   | {
       readonly kind: 'extend';
       readonly consumer: number;
       readonly first: number;
       readonly last: number;
       readonly deadlineMs: number;
+      readonly attempt?: number | undefined;
     }
   | { readonly kind: 'expire' }
   /** The cursor that the last snapshot() returned is durable. */

@@ -237,11 +237,11 @@ export class Delivery {
         break;
       case 'nack':
         this.#heardOf(event.consumer);
-        this.#giveBack(this.#cutOwn(event.consumer, event.first, event.last), effects);
+        this.#giveBack(this.#cutOwn(event), effects);
         break;
       case 'extend':
         this.#heardOf(event.consumer);
-        this.#extend(event.consumer, event.first, event.last, event.deadlineMs);
+        this.#extend(event);
         break;
       case 'expire':
         this.#expire(nowMs, effects);
@@ -450,9 +450,12 @@ export class Delivery {
     effects.push({ kind: 'moved' });
   }
 
-  /** Takes the consumer's leases in first..last out; NOBODY's are everybody's, for calls without a stream. */
-  #cutOwn(consumer: number, first: number, last: number): Piece<Lease>[] {
-    const pieces = this.#leases.cut(first, last);
+  /** Takes the consumer's leases of that delivery out; NOBODY's are everybody's, for calls without a stream. */
+  #cutOwn({ consumer, first, last, attempt }: DeliveryEvent & { kind: 'nack' | 'extend' }): Piece<Lease>[] {
+    const pieces =
+      attempt === undefined
+        ? this.#leases.cut(first, last)
+        : this.#atAttempt(first, last, attempt).flatMap((part) => this.#leases.cut(part.first, part.last));
     if (consumer === NOBODY) return pieces;
     return pieces.filter((piece) => {
       if (piece.value.consumer === consumer) return true;
@@ -462,8 +465,18 @@ export class Delivery {
     });
   }
 
-  #extend(consumer: number, first: number, last: number, deadlineMs: number): void {
-    for (const piece of this.#cutOwn(consumer, first, last)) {
+  /** What of first..last is, or was last, under way for the attempt-th time. */
+  #atAttempt(first: number, last: number, attempt: number): Interval[] {
+    if (attempt === 1) return this.#attempts.gaps(first, last);
+    return this.#attempts
+      .overlapping(first, last)
+      .filter(({ value }) => value === attempt - 1)
+      .map((piece) => ({ first: Math.max(first, piece.first), last: Math.min(last, piece.last) }));
+  }
+
+  #extend(event: DeliveryEvent & { kind: 'extend' }): void {
+    const { deadlineMs } = event;
+    for (const piece of this.#cutOwn(event)) {
       this.#leases.insert(piece.first, piece.last, { ...piece.value, deadlineMs });
     }
     if (this.#leases.length > 0) this.#earliestDeadlineMs = Math.min(this.#earliestDeadlineMs, deadlineMs);

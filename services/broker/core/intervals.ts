@@ -275,6 +275,19 @@ export class IntervalMap<V> {
     return found;
   }
 
+  /** The parts of first..last that are not in the map, in order. */
+  gaps(first: number, last: number): Interval[] {
+    const gaps: Interval[] = [];
+    let from = first;
+    for (const piece of this.from(first)) {
+      if (piece.first > last) break;
+      if (piece.first > from) gaps.push({ first: from, last: piece.first - 1 });
+      from = piece.last + 1;
+    }
+    if (from <= last) gaps.push({ first: from, last });
+    return gaps;
+  }
+
   [Symbol.iterator](): IterableIterator<Piece<V>> {
     return this.from(Number.NEGATIVE_INFINITY);
   }

@@ -1,5 +1,5 @@
 // What a consumer says of its messages, read from the wire: SubscribeRequest, AcknowledgeRequest and
-// ModifyAckDeadlineRequest as operations on ranges of offsets. Called by adapters/grpc/subscriber.
+// ModifyAckDeadlineRequest as operations on ranges of offsets.
 import { BrokerError } from './errors.ts';
 import { LENGTH, VARINT, WireReader } from './wire.ts';
 
@@ -12,10 +12,19 @@ export interface SettleOperation {
   readonly last: number;
   /** From now, for extend; else 0. */
   readonly seconds: number;
+  /** Of nack and extend: the delivery that is meant, of messages that may be under way once more; absent: whichever. */
+  readonly attempt?: number;
 }
 
 export interface SettleRequest {
   readonly operations: readonly SettleOperation[];
+  /** Of the subscription that is meant; absent: whichever has the name. */
+  readonly incarnation?: number;
+}
+
+/** Whether the request is about another subscription that had the name before. */
+export function isOfAnother(request: SettleRequest, incarnation: number): boolean {
+  return request.incarnation !== undefined && request.incarnation !== incarnation;
 }
 
 /** The fields of SubscribeRequest that are not operations; undefined where the request has none. */
@@ -46,6 +55,8 @@ interface Range {
   partition: number;
   first: number;
   last: number;
+  /** 0: whichever. */
+  attempt: number;
 }
 
 /** SubscribeRequest. INVALID_ARGUMENT with the field and the limit. */
@@ -65,6 +76,7 @@ export function parseSubscribe(bytes: Uint8Array, limits: SettleLimits): Subscri
   let maxOutstandingBytes: number | undefined;
   let ownedOnly = false;
   let resumes = false;
+  let incarnation = 0;
   while (reader.tag()) {
     switch (reader.field) {
       case 1:
@@ -122,6 +134,9 @@ export function parseSubscribe(bytes: Uint8Array, limits: SettleLimits): Subscri
         reader.expect(VARINT, 'resumes');
         resumes = reader.int() !== 0;
         break;
+      case 22:
+        incarnation = readIncarnation(reader);
+        break;
       default:
         reader.skip();
     }
@@ -143,39 +158,42 @@ export function parseSubscribe(bytes: Uint8Array, limits: SettleLimits): Subscri
     ownedOnly,
     resumes,
   };
-  return { operations, settings };
+  return { operations, settings, ...named(incarnation) };
 }
 
 export interface UnarySettleRequest extends SettleRequest {
   readonly subscription: string;
 }
 
-/** AcknowledgeRequest: subscription = 1, ack_ids = 2, ack_ranges = 16. */
+/** AcknowledgeRequest: subscription = 1, ack_ids = 2, ack_ranges = 16, incarnation = 17. */
 export function parseAcknowledge(bytes: Uint8Array, limits: SettleLimits): UnarySettleRequest {
   const reader = new WireReader(bytes);
   const ids: Range[] = [];
   const ranges: Range[] = [];
   let subscription = '';
+  let incarnation = 0;
   while (reader.tag()) {
     if (reader.field === 1) {
       reader.expect(LENGTH, 'subscription');
       subscription = reader.string('subscription');
     } else if (reader.field === 2) addTo(ids, readAckId(reader, 'ack_ids', limits), 'ack_ids', limits);
     else if (reader.field === 16) addTo(ranges, readRange(reader, 'ack_ranges'), 'ack_ranges', limits);
+    else if (reader.field === 17) incarnation = readIncarnation(reader);
     else reader.skip();
   }
   const operations: SettleOperation[] = [];
   addAll(operations, 'ack', ids, 0);
   addAll(operations, 'ack', ranges, 0);
-  return { subscription, operations };
+  return { subscription, operations, ...named(incarnation) };
 }
 
-/** ModifyAckDeadlineRequest: subscription = 1, ack_deadline_seconds = 3, ack_ids = 4. */
+/** ModifyAckDeadlineRequest: subscription = 1, ack_deadline_seconds = 3, ack_ids = 4, incarnation = 17. */
 export function parseModifyAckDeadline(bytes: Uint8Array, limits: SettleLimits): UnarySettleRequest {
   const reader = new WireReader(bytes);
   const ids: Range[] = [];
   let subscription = '';
   let deadline = 0;
+  let incarnation = 0;
   while (reader.tag()) {
     if (reader.field === 1) {
       reader.expect(LENGTH, 'subscription');
@@ -184,11 +202,12 @@ export function parseModifyAckDeadline(bytes: Uint8Array, limits: SettleLimits):
       reader.expect(VARINT, 'ack_deadline_seconds');
       deadline = seconds(reader.int(), 'ack_deadline_seconds', 0, limits);
     } else if (reader.field === 4) addTo(ids, readAckId(reader, 'ack_ids', limits), 'ack_ids', limits);
+    else if (reader.field === 17) incarnation = readIncarnation(reader);
     else reader.skip();
   }
   const operations: SettleOperation[] = [];
   addAll(operations, deadline === 0 ? 'nack' : 'extend', ids, deadline);
-  return { subscription, operations };
+  return { subscription, operations, ...named(incarnation) };
 }
 
 function addModified(
@@ -215,18 +234,24 @@ function addAll(
   ranges: readonly Range[],
   deadlineSeconds: number,
 ): void {
-  for (const { logEpoch, partition, first, last } of ranges) {
+  for (const { logEpoch, partition, first, last, attempt: said } of ranges) {
+    // An ack counts whichever delivery it is of.
+    const attempt = kind === 'ack' || said === 0 ? undefined : said;
     const previous = operations.at(-1);
     if (
       previous !== undefined &&
       previous.kind === kind &&
       previous.seconds === deadlineSeconds &&
+      previous.attempt === attempt &&
       previous.partition === partition &&
       previous.logEpoch === logEpoch &&
       previous.last + 1 === first
     ) {
       operations[operations.length - 1] = { ...previous, last };
-    } else operations.push({ kind, logEpoch, partition, first, last, seconds: deadlineSeconds });
+    } else {
+      const operation = { kind, logEpoch, partition, first, last, seconds: deadlineSeconds };
+      operations.push(attempt === undefined ? operation : { ...operation, attempt });
+    }
   }
 }
 
@@ -242,9 +267,9 @@ function readRange(reader: WireReader, field: string): Range {
   const end = reader.block();
   const inner = new WireReader(reader.bytes, reader.at, end);
   reader.at = end;
-  const range = { logEpoch: 0, partition: 0, first: 0, last: 0 };
+  const range = { logEpoch: 0, partition: 0, first: 0, last: 0, attempt: 0 };
   while (inner.tag()) {
-    if (inner.field > 4) {
+    if (inner.field > 5) {
       inner.skip();
       continue;
     }
@@ -253,7 +278,8 @@ function readRange(reader: WireReader, field: string): Range {
     if (inner.field === 1) range.logEpoch = value;
     else if (inner.field === 2) range.partition = value;
     else if (inner.field === 3) range.first = value;
-    else range.last = value;
+    else if (inner.field === 4) range.last = value;
+    else range.attempt = value;
   }
   if (range.last < range.first || range.first === Number.POSITIVE_INFINITY)
     throw invalid(
@@ -286,7 +312,23 @@ function readAckId(reader: WireReader, field: string, limits: SettleLimits): Ran
     } else throw notAnAckId(field);
   }
   if (part < 2 || digits === 0 || parts[2]! > Number.MAX_SAFE_INTEGER) throw notAnAckId(field);
-  return { logEpoch: parts[0]!, partition: parts[1]!, first: parts[2]!, last: parts[2]! };
+  return {
+    logEpoch: parts[0]!,
+    partition: parts[1]!,
+    first: parts[2]!,
+    last: parts[2]!,
+    attempt: parts[3]! || 1,
+  };
+}
+
+function readIncarnation(reader: WireReader): number {
+  reader.expect(VARINT, 'incarnation');
+  return reader.uint();
+}
+
+/** 0 stands for whichever has the name. */
+function named(incarnation: number): { incarnation?: number } {
+  return incarnation === 0 ? {} : { incarnation };
 }
 
 function readClientId(reader: WireReader, limits: SettleLimits): string {

@@ -10,7 +10,7 @@ import { BrokerError } from '../core/errors.ts';
 import { parseSubscriptionName } from '../core/names.ts';
 import type { PartitionId } from '../core/partition.ts';
 import type { PublishBatch } from '../core/publish-batch.ts';
-import type { SettleOperation, UnarySettleRequest } from '../core/settle-request.ts';
+import { isOfAnother, type SettleOperation, type UnarySettleRequest } from '../core/settle-request.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { CursorStore } from '../ports/cursor-store.ts';
 import type { LogStore } from '../ports/log-store.ts';
@@ -313,9 +313,10 @@ export class Broker {
    * Acknowledge and ModifyAckDeadline: resolves when the cursors are durable. Rejects with NOT_FOUND; UNAVAILABLE: a
    * partition has no owner just now, or lost it meanwhile.
    */
-  async settle({ subscription, operations }: UnarySettleRequest): Promise<void> {
-    const runtime = this.#subscriptionRuntime(subscription);
-    const { here, elsewhere } = this.#split(runtime, operations);
+  async settle(request: UnarySettleRequest): Promise<void> {
+    const runtime = this.#subscriptionRuntime(request.subscription);
+    if (isOfAnother(request, runtime.incarnation)) return;
+    const { here, elsewhere } = this.#split(runtime, request.operations);
     const remotely = elsewhere.length > 0 ? this.#remote?.settle(runtime.definition, elsewhere) : undefined;
     // Awaited at the end: it must not be left alone if the local part fails.
     await Promise.all([this.#settleHere(runtime, here), remotely]);

@@ -3,11 +3,12 @@
 //
 // LocalConsumer has everything from the dispatchers of this broker; engine/relay adds those of other brokers.
 import { recutFrame } from '../core/chunk.ts';
+import type { SubscriptionDefinition } from '../core/definitions.ts';
 import type { DeliveredRun, LeasesOnLeave } from '../core/delivery-events.ts';
 import { type ConsumerOrigin, UNKNOWN_ORIGIN } from '../core/draining.ts';
 import type { BrokerError } from '../core/errors.ts';
 import type { PartitionId } from '../core/partition.ts';
-import type { SettleRequest } from '../core/settle-request.ts';
+import { isOfAnother, type SettleRequest } from '../core/settle-request.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { CachedChunk } from './chunk-cache.ts';
 import type { DrainableConsumer } from './draining-consumers.ts';
@@ -20,6 +21,8 @@ export interface ConsumerSink {
   deliver(messages: DeliveredMessages): void;
   /** Whether the transport accepts more. When it does again, its owner calls Consumer.pump. */
   readonly writable: boolean;
+  /** What the subscription is like: once before anything is delivered, and again when it has changed. */
+  describe?(definition: SubscriptionDefinition): void;
   /** Ends the stream with this status. */
   close(error: BrokerError): void;
 }
@@ -79,7 +82,7 @@ export class LocalConsumer implements Consumer, DrainableConsumer {
   }
 
   settle(request: SettleRequest): void {
-    this.#runtime.settle(this.session.id, request);
+    if (!isOfAnother(request, this.#runtime.incarnation)) this.#runtime.settle(this.session.id, request);
   }
 
   pump(): void {

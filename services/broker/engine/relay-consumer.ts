@@ -14,7 +14,7 @@ import type { SubscriptionDefinition, TopicDefinition } from '../core/definition
 import type { LeasesOnLeave } from '../core/delivery-events.ts';
 import type { ConsumerOrigin, OpeningConsumer } from '../core/draining.ts';
 import type { BrokerError } from '../core/errors.ts';
-import type { SettleOperation, SettleRequest } from '../core/settle-request.ts';
+import { isOfAnother, type SettleOperation, type SettleRequest } from '../core/settle-request.ts';
 import type { Consumer, ConsumerSink, DeliveredMessages } from './consumer.ts';
 import type { EngineContext } from './context.ts';
 import type { DrainableConsumer } from './draining-consumers.ts';
@@ -145,7 +145,7 @@ export class RelayConsumer implements Consumer, DrainableConsumer, LegHost {
   }
 
   settle(request: SettleRequest): void {
-    if (this.#left) return;
+    if (this.#left || isOfAnother(request, this.incarnation)) return;
     const { topicEpoch } = this.#options.definition;
     const sendable = new Map<Leg, SettleOperation[]>();
     for (const operation of request.operations) {
@@ -298,6 +298,7 @@ export class RelayConsumer implements Consumer, DrainableConsumer, LegHost {
       get writable() {
         return sink.writable;
       },
+      describe: (definition) => sink.describe?.(definition),
       close: (error) => this.ended(error),
     };
   }

@@ -12,9 +12,9 @@ export const MAX_KEPT_SETTLES = 10_000;
 interface Kept {
   readonly logEpoch: number;
   readonly acks: IntervalSet;
-  readonly nacks: IntervalSet;
-  /** Until when. */
-  readonly extensions: IntervalMap<number>;
+  /** Of which delivery; undefined: whichever it is. */
+  readonly nacks: IntervalMap<number | undefined>;
+  readonly extensions: IntervalMap<{ readonly untilMs: number; readonly attempt: number | undefined }>;
 }
 
 export class KeptSettles {
@@ -35,7 +35,7 @@ export class KeptSettles {
     return this.#kept.has(partition);
   }
 
-  add({ kind, logEpoch, partition, first, last, seconds }: SettleOperation, nowMs: number): void {
+  add({ kind, logEpoch, partition, first, last, seconds, attempt }: SettleOperation, nowMs: number): void {
     if (this.#size() >= MAX_KEPT_SETTLES) {
       this.dropped += 1;
       return;
@@ -43,18 +43,19 @@ export class KeptSettles {
     const kept = this.#of(partition, logEpoch);
     if (kind === 'ack') {
       kept.acks.add(first, last);
-      kept.nacks.remove(first, last);
+      kept.nacks.cut(first, last);
       kept.extensions.cut(first, last);
       return;
     }
     for (const part of kept.acks.gaps(first, last)) {
       if (kind === 'nack') {
-        kept.nacks.add(part.first, part.last);
+        kept.nacks.cut(part.first, part.last);
+        kept.nacks.insert(part.first, part.last, attempt);
         kept.extensions.cut(part.first, part.last);
       } else {
         for (const open of kept.nacks.gaps(part.first, part.last)) {
           kept.extensions.cut(open.first, open.last);
-          kept.extensions.insert(open.first, open.last, nowMs + seconds * 1000);
+          kept.extensions.insert(open.first, open.last, { untilMs: nowMs + seconds * 1000, attempt });
         }
       }
     }
@@ -70,14 +71,18 @@ export class KeptSettles {
       kind: SettleOperation['kind'],
       { first, last }: Interval,
       seconds: number,
-    ): SettleOperation => ({ kind, logEpoch, partition, first, last, seconds });
+      attempt?: number,
+    ): SettleOperation => {
+      const bare = { kind, logEpoch, partition, first, last, seconds };
+      return attempt === undefined ? bare : { ...bare, attempt };
+    };
     const operations = [
       ...[...kept.acks].map((each) => operation('ack', each, 0)),
-      ...[...kept.nacks].map((each) => operation('nack', each, 0)),
+      ...[...kept.nacks].map((each) => operation('nack', each, 0, each.value)),
     ];
     for (const each of kept.extensions) {
-      const seconds = Math.ceil((each.value - nowMs) / 1000);
-      if (seconds > 0) operations.push(operation('extend', each, seconds));
+      const seconds = Math.ceil((each.value.untilMs - nowMs) / 1000);
+      if (seconds > 0) operations.push(operation('extend', each, seconds, each.value.attempt));
     }
     return operations;
   }
@@ -88,8 +93,8 @@ export class KeptSettles {
       kept = {
         logEpoch,
         acks: new IntervalSet(),
-        nacks: new IntervalSet(),
-        extensions: new IntervalMap<number>(),
+        nacks: new IntervalMap(),
+        extensions: new IntervalMap(),
       };
       this.#kept.set(partition, kept);
     }

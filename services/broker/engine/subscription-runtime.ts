@@ -12,7 +12,7 @@ import type { Dispatcher, DispatcherHost } from './dispatcher.ts';
 import type { Session } from './session.ts';
 
 export class SubscriptionRuntime implements DispatcherHost {
-  definition: SubscriptionDefinition;
+  #definition: SubscriptionDefinition;
   readonly #logEpoch: number;
   readonly #context: EngineContext;
   /** By partition. */
@@ -32,10 +32,20 @@ export class SubscriptionRuntime implements DispatcherHost {
     context: EngineContext,
     onFirstMessage: (name: string) => void,
   ) {
-    this.definition = definition;
+    this.#definition = definition;
     this.#logEpoch = logEpoch;
     this.#context = context;
     this.#onFirstMessage = onFirstMessage;
+  }
+
+  get definition(): SubscriptionDefinition {
+    return this.#definition;
+  }
+
+  /** Consumers are told of the change. */
+  set definition(definition: SubscriptionDefinition) {
+    this.#definition = definition;
+    for (const { sink } of [...this.#order]) sink.describe?.(definition);
   }
 
   get incarnation(): number {
@@ -94,6 +104,7 @@ export class SubscriptionRuntime implements DispatcherHost {
     this.#sessions.set(session.id, session);
     this.#order.push(session);
     this.#context.stats.consumers += 1;
+    session.sink.describe?.(this.#definition);
     for (const dispatcher of this.dispatchers.values()) joinAt(dispatcher, session);
     // What comes to it with a partition was its own all the time.
     session.fresh = false;
@@ -135,7 +146,7 @@ export class SubscriptionRuntime implements DispatcherHost {
   settle(consumer: number, request: SettleRequest): Set<Dispatcher> {
     const { stats, clock } = this.#context;
     const touched = new Set<Dispatcher>();
-    for (const { kind, logEpoch, partition, first, last, seconds } of request.operations) {
+    for (const { kind, logEpoch, partition, first, last, seconds, attempt } of request.operations) {
       // Of an earlier incarnation of the topic, or a partition that is not here: nothing to settle.
       const dispatcher = logEpoch === this.#logEpoch ? this.dispatchers.get(partition) : undefined;
       if (dispatcher === undefined) continue;
@@ -147,10 +158,11 @@ export class SubscriptionRuntime implements DispatcherHost {
         stats.ackedMessages += delivery.ackedTotal - before;
       } else if (kind === 'nack') {
         const before = delivery.outstandingMessages;
-        dispatcher.apply({ kind, consumer, first, last });
+        dispatcher.apply({ kind, consumer, first, last, attempt });
         stats.nackedMessages += before - delivery.outstandingMessages;
       } else {
-        dispatcher.apply({ kind, consumer, first, last, deadlineMs: clock.monotonicMs() + seconds * 1000 });
+        const deadlineMs = clock.monotonicMs() + seconds * 1000;
+        dispatcher.apply({ kind, consumer, first, last, deadlineMs, attempt });
       }
     }
     // Not these first: the credit that came back is for all partitions.

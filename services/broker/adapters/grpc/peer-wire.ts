@@ -44,6 +44,7 @@ export function wireOperation(operation: SettleOperation): MessageInitShape<type
     first: BigInt(operation.first),
     last: BigInt(operation.last),
     seconds: BigInt(operation.seconds),
+    attempt: BigInt(operation.attempt ?? 0),
   };
 }
 
@@ -54,7 +55,8 @@ export function operationOf(wire: WireOperation): SettleOperation {
     (each) => OPERATION_KINDS[each] === wire.kind,
   );
   if (kind === undefined || last < first) throw unreadable('a bad operation');
-  return { kind, ...partitionOf(wire.partition), first, last, seconds: number(wire.seconds) };
+  const operation = { kind, ...partitionOf(wire.partition), first, last, seconds: number(wire.seconds) };
+  return wire.attempt === 0n ? operation : { ...operation, attempt: number(wire.attempt) };
 }
 
 export function number(value: bigint): number {

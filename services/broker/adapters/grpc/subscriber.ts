@@ -1,7 +1,9 @@
 // The Subscriber service on raw bytes: opens consumers, brings what they say to the engine, writes frames as the engine
-// cut them. Registered by main.ts through server.ts.
+// cut them.
+import { create, toBinary } from '@bufbuild/protobuf';
 import { Metadata } from '@grpc/grpc-js';
-import { Subscriber } from '../../../gen/fanfare/v1/subscriber_pb.ts';
+import { SubscribeResponseSchema, Subscriber } from '../../../gen/fanfare/v1/subscriber_pb.ts';
+import type { SubscriptionDefinition } from '../../core/definitions.ts';
 import { BrokerError } from '../../core/errors.ts';
 import { hashOfKey } from '../../core/publish-batch.ts';
 import {
@@ -70,8 +72,14 @@ function subscribe(options: SubscriberOptions): RawBidiStream {
   return (call) => {
     let consumer: Consumer | undefined;
     let isNamed = false;
+    let ownDeadline = false;
     const over = border.track(call, (reason, why) => dismissed(reason, why));
-    const sink = new StreamSink(options, call, over, () => consumer?.pump());
+    const sink = new StreamSink(options, call, over, {
+      onWritable: () => consumer?.pump(),
+      onDescribed: ({ ackDeadlineMs }) => {
+        if (consumer !== undefined && !ownDeadline) consumer.limits = { ...consumer.limits, ackDeadlineMs };
+      },
+    });
     const leave = (): void => consumer?.leave();
     over.addEventListener('abort', leave);
     /** Of one that comes back under its name, what is outstanding waits for it, where the broker can see to that. */
@@ -88,6 +96,7 @@ function subscribe(options: SubscriberOptions): RawBidiStream {
       if (over.aborted) return;
       try {
         const message = parseSubscribe(request, limits);
+        if (message.settings.ackDeadlineSeconds) ownDeadline = true;
         if (consumer === undefined) {
           options.authorize(border.principalOf(call), 'consume', message.settings.subscription ?? '');
           isNamed = (message.settings.clientId ?? '') !== '';
@@ -179,24 +188,40 @@ function checkCredit(limits: SubscriberOptions['limits'], messages: number, byte
   }
 }
 
+interface SinkListener {
+  onWritable(): void;
+  onDescribed(definition: SubscriptionDefinition): void;
+}
+
+function encodeProperties({ ordering, ackDeadlineMs, incarnation }: SubscriptionDefinition): Buffer {
+  const subscriptionProperties = {
+    messageOrderingEnabled: ordering,
+    ackDeadlineSeconds: ackDeadlineMs / 1000,
+    incarnation: BigInt(incarnation),
+  };
+  return Buffer.from(
+    toBinary(SubscribeResponseSchema, create(SubscribeResponseSchema, { subscriptionProperties })),
+  );
+}
+
 /** A stream's way out, bounded in bytes and writes. */
 class StreamSink implements ConsumerSink {
   readonly #call: BidiCall;
   readonly #write: WriteFrames;
   readonly #options: SubscriberOptions;
   readonly #over: AbortSignal;
-  readonly #onWritable: () => void;
+  readonly #listener: SinkListener;
   #bytes = 0;
   #writes = 0;
   #taken = 0;
   #cancelWatch: (() => void) | undefined;
 
-  constructor(options: SubscriberOptions, call: BidiCall, over: AbortSignal, onWritable: () => void) {
+  constructor(options: SubscriberOptions, call: BidiCall, over: AbortSignal, listener: SinkListener) {
     this.#options = options;
     this.#call = call;
     this.#write = frameWriter(call);
     this.#over = over;
-    this.#onWritable = onWritable;
+    this.#listener = listener;
     over.addEventListener('abort', () => this.#cancelWatch?.());
   }
 
@@ -207,20 +232,29 @@ class StreamSink implements ConsumerSink {
   }
 
   deliver({ frames }: DeliveredMessages): void {
-    this.#bytes += frames.length;
-    this.#writes += 1;
-    this.#write(frames, () => {
-      const wasWritable = this.writable;
-      this.#bytes -= frames.length;
-      this.#writes -= 1;
-      this.#taken += 1;
-      if (!wasWritable && this.writable) this.#onWritable();
-    });
-    if (!this.writable && this.#cancelWatch === undefined) this.#watch();
+    this.#send(frames);
+  }
+
+  describe(definition: SubscriptionDefinition): void {
+    this.#send(encodeProperties(definition));
+    this.#listener.onDescribed(definition);
   }
 
   close(error: BrokerError): void {
     if (!this.#over.aborted) this.#options.border.fail(this.#call, error);
+  }
+
+  #send(response: Buffer): void {
+    this.#bytes += response.length;
+    this.#writes += 1;
+    this.#write(response, () => {
+      const wasWritable = this.writable;
+      this.#bytes -= response.length;
+      this.#writes -= 1;
+      this.#taken += 1;
+      if (!wasWritable && this.writable) this.#listener.onWritable();
+    });
+    if (!this.writable && this.#cancelWatch === undefined) this.#watch();
   }
 
   /** Looks again after slowConsumerMs: if nothing was taken meanwhile, nobody is reading. */

@@ -17,7 +17,7 @@ import type { Message as Message$1, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file fanfare/v1/message.proto.
  */
 export const file_fanfare_v1_message: GenFile = /*@__PURE__*/
-  fileDesc("ChhmYW5mYXJlL3YxL21lc3NhZ2UucHJvdG8SCmZhbmZhcmUudjEi3wEKB01lc3NhZ2USDAoEZGF0YRgBIAEoDBI3CgphdHRyaWJ1dGVzGAIgAygLMiMuZmFuZmFyZS52MS5NZXNzYWdlLkF0dHJpYnV0ZXNFbnRyeRISCgptZXNzYWdlX2lkGAMgASgJEjAKDHB1Ymxpc2hfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFAoMb3JkZXJpbmdfa2V5GAUgASgJGjEKD0F0dHJpYnV0ZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBImEKD1JlY2VpdmVkTWVzc2FnZRIOCgZhY2tfaWQYASABKAkSJAoHbWVzc2FnZRgCIAEoCzITLmZhbmZhcmUudjEuTWVzc2FnZRIYChBkZWxpdmVyeV9hdHRlbXB0GAMgASgFIl8KDE1lc3NhZ2VSYW5nZRIRCglsb2dfZXBvY2gYASABKAQSEQoJcGFydGl0aW9uGAIgASgNEhQKDGZpcnN0X29mZnNldBgDIAEoBBITCgtsYXN0X29mZnNldBgEIAEoBCqHAQoKRHVyYWJpbGl0eRIaChZEVVJBQklMSVRZX1VOU1BFQ0lGSUVEEAASFQoRRFVSQUJJTElUWV9NRU1PUlkQARIVChFEVVJBQklMSVRZX1NUT1JFRBACEhkKFURVUkFCSUxJVFlfUkVQTElDQVRFRBADEhQKEERVUkFCSUxJVFlfRlNZTkMQBEI4Cg5kZXYuZmFuZmFyZS52MVABWiRmYW5mYXJlLmRldi9hcGkvZmFuZmFyZS92MTtmYW5mYXJldjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("ChhmYW5mYXJlL3YxL21lc3NhZ2UucHJvdG8SCmZhbmZhcmUudjEi3wEKB01lc3NhZ2USDAoEZGF0YRgBIAEoDBI3CgphdHRyaWJ1dGVzGAIgAygLMiMuZmFuZmFyZS52MS5NZXNzYWdlLkF0dHJpYnV0ZXNFbnRyeRISCgptZXNzYWdlX2lkGAMgASgJEjAKDHB1Ymxpc2hfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFAoMb3JkZXJpbmdfa2V5GAUgASgJGjEKD0F0dHJpYnV0ZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBImEKD1JlY2VpdmVkTWVzc2FnZRIOCgZhY2tfaWQYASABKAkSJAoHbWVzc2FnZRgCIAEoCzITLmZhbmZhcmUudjEuTWVzc2FnZRIYChBkZWxpdmVyeV9hdHRlbXB0GAMgASgFInkKDE1lc3NhZ2VSYW5nZRIRCglsb2dfZXBvY2gYASABKAQSEQoJcGFydGl0aW9uGAIgASgNEhQKDGZpcnN0X29mZnNldBgDIAEoBBITCgtsYXN0X29mZnNldBgEIAEoBBIYChBkZWxpdmVyeV9hdHRlbXB0GAUgASgNKocBCgpEdXJhYmlsaXR5EhoKFkRVUkFCSUxJVFlfVU5TUEVDSUZJRUQQABIVChFEVVJBQklMSVRZX01FTU9SWRABEhUKEURVUkFCSUxJVFlfU1RPUkVEEAISGQoVRFVSQUJJTElUWV9SRVBMSUNBVEVEEAMSFAoQRFVSQUJJTElUWV9GU1lOQxAEQjgKDmRldi5mYW5mYXJlLnYxUAFaJGZhbmZhcmUuZGV2L2FwaS9mYW5mYXJlL3YxO2ZhbmZhcmV2MWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * A message as published and as received.
@@ -136,6 +136,14 @@ export type MessageRange = Message$1<"fanfare.v1.MessageRange"> & {
    * @generated from field: uint64 last_offset = 4;
    */
   lastOffset: bigint;
+
+  /**
+   * In nack_ranges and extend_ranges: the delivery that is meant, as ReceivedMessage.delivery_attempt says (1 for the first).
+   * Of a message that has been delivered again since, nothing is given back or extended. 0: whichever it is.
+   *
+   * @generated from field: uint32 delivery_attempt = 5;
+   */
+  deliveryAttempt: number;
 };
 
 /**

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file fanfare/v1/subscriber.proto.
  */
 export const file_fanfare_v1_subscriber: GenFile = /*@__PURE__*/
-  fileDesc("ChtmYW5mYXJlL3YxL3N1YnNjcmliZXIucHJvdG8SCmZhbmZhcmUudjEivwMKEFN1YnNjcmliZVJlcXVlc3QSFAoMc3Vic2NyaXB0aW9uGAEgASgJEg8KB2Fja19pZHMYAiADKAkSHwoXbW9kaWZ5X2RlYWRsaW5lX3NlY29uZHMYAyADKAUSHwoXbW9kaWZ5X2RlYWRsaW5lX2Fja19pZHMYBCADKAkSIwobc3RyZWFtX2Fja19kZWFkbGluZV9zZWNvbmRzGAUgASgFEhEKCWNsaWVudF9pZBgGIAEoCRIgChhtYXhfb3V0c3RhbmRpbmdfbWVzc2FnZXMYByABKAMSHQoVbWF4X291dHN0YW5kaW5nX2J5dGVzGAggASgDEiwKCmFja19yYW5nZXMYECADKAsyGC5mYW5mYXJlLnYxLk1lc3NhZ2VSYW5nZRItCgtuYWNrX3JhbmdlcxgRIAMoCzIYLmZhbmZhcmUudjEuTWVzc2FnZVJhbmdlEi8KDWV4dGVuZF9yYW5nZXMYEiADKAsyGC5mYW5mYXJlLnYxLk1lc3NhZ2VSYW5nZRIWCg5leHRlbmRfc2Vjb25kcxgTIAEoBRISCgpvd25lZF9vbmx5GBQgASgIEg8KB3Jlc3VtZXMYFSABKAgiSwoRU3Vic2NyaWJlUmVzcG9uc2USNgoRcmVjZWl2ZWRfbWVzc2FnZXMYASADKAsyGy5mYW5mYXJlLnYxLlJlY2VpdmVkTWVzc2FnZSJmCgtQdWxsUmVxdWVzdBIUCgxzdWJzY3JpcHRpb24YASABKAkSFAoMbWF4X21lc3NhZ2VzGAMgASgFEisKCG1heF93YWl0GBAgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIkYKDFB1bGxSZXNwb25zZRI2ChFyZWNlaXZlZF9tZXNzYWdlcxgBIAMoCzIbLmZhbmZhcmUudjEuUmVjZWl2ZWRNZXNzYWdlImkKEkFja25vd2xlZGdlUmVxdWVzdBIUCgxzdWJzY3JpcHRpb24YASABKAkSDwoHYWNrX2lkcxgCIAMoCRIsCgphY2tfcmFuZ2VzGBAgAygLMhguZmFuZmFyZS52MS5NZXNzYWdlUmFuZ2UiFQoTQWNrbm93bGVkZ2VSZXNwb25zZSJfChhNb2RpZnlBY2tEZWFkbGluZVJlcXVlc3QSFAoMc3Vic2NyaXB0aW9uGAEgASgJEhwKFGFja19kZWFkbGluZV9zZWNvbmRzGAMgASgFEg8KB2Fja19pZHMYBCADKAkiGwoZTW9kaWZ5QWNrRGVhZGxpbmVSZXNwb25zZTLHAgoKU3Vic2NyaWJlchJMCglTdWJzY3JpYmUSHC5mYW5mYXJlLnYxLlN1YnNjcmliZVJlcXVlc3QaHS5mYW5mYXJlLnYxLlN1YnNjcmliZVJlc3BvbnNlKAEwARI5CgRQdWxsEhcuZmFuZmFyZS52MS5QdWxsUmVxdWVzdBoYLmZhbmZhcmUudjEuUHVsbFJlc3BvbnNlEk4KC0Fja25vd2xlZGdlEh4uZmFuZmFyZS52MS5BY2tub3dsZWRnZVJlcXVlc3QaHy5mYW5mYXJlLnYxLkFja25vd2xlZGdlUmVzcG9uc2USYAoRTW9kaWZ5QWNrRGVhZGxpbmUSJC5mYW5mYXJlLnYxLk1vZGlmeUFja0RlYWRsaW5lUmVxdWVzdBolLmZhbmZhcmUudjEuTW9kaWZ5QWNrRGVhZGxpbmVSZXNwb25zZUI4Cg5kZXYuZmFuZmFyZS52MVABWiRmYW5mYXJlLmRldi9hcGkvZmFuZmFyZS92MTtmYW5mYXJldjFiBnByb3RvMw", [file_fanfare_v1_message, file_google_protobuf_duration]);
+  fileDesc("ChtmYW5mYXJlL3YxL3N1YnNjcmliZXIucHJvdG8SCmZhbmZhcmUudjEi1AMKEFN1YnNjcmliZVJlcXVlc3QSFAoMc3Vic2NyaXB0aW9uGAEgASgJEg8KB2Fja19pZHMYAiADKAkSHwoXbW9kaWZ5X2RlYWRsaW5lX3NlY29uZHMYAyADKAUSHwoXbW9kaWZ5X2RlYWRsaW5lX2Fja19pZHMYBCADKAkSIwobc3RyZWFtX2Fja19kZWFkbGluZV9zZWNvbmRzGAUgASgFEhEKCWNsaWVudF9pZBgGIAEoCRIgChhtYXhfb3V0c3RhbmRpbmdfbWVzc2FnZXMYByABKAMSHQoVbWF4X291dHN0YW5kaW5nX2J5dGVzGAggASgDEiwKCmFja19yYW5nZXMYECADKAsyGC5mYW5mYXJlLnYxLk1lc3NhZ2VSYW5nZRItCgtuYWNrX3JhbmdlcxgRIAMoCzIYLmZhbmZhcmUudjEuTWVzc2FnZVJhbmdlEi8KDWV4dGVuZF9yYW5nZXMYEiADKAsyGC5mYW5mYXJlLnYxLk1lc3NhZ2VSYW5nZRIWCg5leHRlbmRfc2Vjb25kcxgTIAEoBRISCgpvd25lZF9vbmx5GBQgASgIEg8KB3Jlc3VtZXMYFSABKAgSEwoLaW5jYXJuYXRpb24YFiABKAQikAEKEVN1YnNjcmliZVJlc3BvbnNlEjYKEXJlY2VpdmVkX21lc3NhZ2VzGAEgAygLMhsuZmFuZmFyZS52MS5SZWNlaXZlZE1lc3NhZ2USQwoXc3Vic2NyaXB0aW9uX3Byb3BlcnRpZXMYBCABKAsyIi5mYW5mYXJlLnYxLlN1YnNjcmlwdGlvblByb3BlcnRpZXMibQoWU3Vic2NyaXB0aW9uUHJvcGVydGllcxIgChhtZXNzYWdlX29yZGVyaW5nX2VuYWJsZWQYAiABKAgSHAoUYWNrX2RlYWRsaW5lX3NlY29uZHMYECABKAUSEwoLaW5jYXJuYXRpb24YESABKAQiZgoLUHVsbFJlcXVlc3QSFAoMc3Vic2NyaXB0aW9uGAEgASgJEhQKDG1heF9tZXNzYWdlcxgDIAEoBRIrCghtYXhfd2FpdBgQIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJGCgxQdWxsUmVzcG9uc2USNgoRcmVjZWl2ZWRfbWVzc2FnZXMYASADKAsyGy5mYW5mYXJlLnYxLlJlY2VpdmVkTWVzc2FnZSJ+ChJBY2tub3dsZWRnZVJlcXVlc3QSFAoMc3Vic2NyaXB0aW9uGAEgASgJEg8KB2Fja19pZHMYAiADKAkSLAoKYWNrX3JhbmdlcxgQIAMoCzIYLmZhbmZhcmUudjEuTWVzc2FnZVJhbmdlEhMKC2luY2FybmF0aW9uGBEgASgEIhUKE0Fja25vd2xlZGdlUmVzcG9uc2UidAoYTW9kaWZ5QWNrRGVhZGxpbmVSZXF1ZXN0EhQKDHN1YnNjcmlwdGlvbhgBIAEoCRIcChRhY2tfZGVhZGxpbmVfc2Vjb25kcxgDIAEoBRIPCgdhY2tfaWRzGAQgAygJEhMKC2luY2FybmF0aW9uGBEgASgEIhsKGU1vZGlmeUFja0RlYWRsaW5lUmVzcG9uc2UyxwIKClN1YnNjcmliZXISTAoJU3Vic2NyaWJlEhwuZmFuZmFyZS52MS5TdWJzY3JpYmVSZXF1ZXN0Gh0uZmFuZmFyZS52MS5TdWJzY3JpYmVSZXNwb25zZSgBMAESOQoEUHVsbBIXLmZhbmZhcmUudjEuUHVsbFJlcXVlc3QaGC5mYW5mYXJlLnYxLlB1bGxSZXNwb25zZRJOCgtBY2tub3dsZWRnZRIeLmZhbmZhcmUudjEuQWNrbm93bGVkZ2VSZXF1ZXN0Gh8uZmFuZmFyZS52MS5BY2tub3dsZWRnZVJlc3BvbnNlEmAKEU1vZGlmeUFja0RlYWRsaW5lEiQuZmFuZmFyZS52MS5Nb2RpZnlBY2tEZWFkbGluZVJlcXVlc3QaJS5mYW5mYXJlLnYxLk1vZGlmeUFja0RlYWRsaW5lUmVzcG9uc2VCOAoOZGV2LmZhbmZhcmUudjFQAVokZmFuZmFyZS5kZXYvYXBpL2ZhbmZhcmUvdjE7ZmFuZmFyZXYxYgZwcm90bzM", [file_fanfare_v1_message, file_google_protobuf_duration]);
 
 /**
  * @generated from message fanfare.v1.SubscribeRequest
@@ -35,7 +35,8 @@ export type SubscribeRequest = Message<"fanfare.v1.SubscribeRequest"> & {
   ackIds: string[];
 
   /**
-   * For each of modify_deadline_ack_ids the new deadline from now, 0 to 600 s; 0 gives the message back.
+   * For each of modify_deadline_ack_ids the new deadline from now, 0 to 600 s; 0 gives the message back. Of a message that has
+   * been delivered again since, nothing is given back or extended: an ack id says which delivery it is of.
    *
    * @generated from field: repeated int32 modify_deadline_seconds = 3;
    */
@@ -121,6 +122,14 @@ export type SubscribeRequest = Message<"fanfare.v1.SubscribeRequest"> & {
    * @generated from field: bool resumes = 21;
    */
   resumes: boolean;
+
+  /**
+   * The subscription of which this request settles and extends messages, as subscription_properties named it. If it was
+   * deleted, and another one has its name now, nothing of that one is touched. 0: whichever has the name.
+   *
+   * @generated from field: uint64 incarnation = 22;
+   */
+  incarnation: bigint;
 };
 
 /**
@@ -140,6 +149,13 @@ export type SubscribeResponse = Message<"fanfare.v1.SubscribeResponse"> & {
    * @generated from field: repeated fanfare.v1.ReceivedMessage received_messages = 1;
    */
   receivedMessages: ReceivedMessage[];
+
+  /**
+   * Comes before the first messages of a stream, and again whenever it has changed, in a response without messages.
+   *
+   * @generated from field: fanfare.v1.SubscriptionProperties subscription_properties = 4;
+   */
+  subscriptionProperties?: SubscriptionProperties | undefined;
 };
 
 /**
@@ -148,6 +164,41 @@ export type SubscribeResponse = Message<"fanfare.v1.SubscribeResponse"> & {
  */
 export const SubscribeResponseSchema: GenMessage<SubscribeResponse> = /*@__PURE__*/
   messageDesc(file_fanfare_v1_subscriber, 1);
+
+/**
+ * What a consumer has to know of its subscription.
+ *
+ * @generated from message fanfare.v1.SubscriptionProperties
+ */
+export type SubscriptionProperties = Message<"fanfare.v1.SubscriptionProperties"> & {
+  /**
+   * Messages of an ordering key come in order, and after one that was given back the key goes on from that one.
+   *
+   * @generated from field: bool message_ordering_enabled = 2;
+   */
+  messageOrderingEnabled: boolean;
+
+  /**
+   * The length of leases, 1 to 600 s, unless the consumer said its own.
+   *
+   * @generated from field: int32 ack_deadline_seconds = 16;
+   */
+  ackDeadlineSeconds: number;
+
+  /**
+   * A new one each time a subscription of this name is created.
+   *
+   * @generated from field: uint64 incarnation = 17;
+   */
+  incarnation: bigint;
+};
+
+/**
+ * Describes the message fanfare.v1.SubscriptionProperties.
+ * Use `create(SubscriptionPropertiesSchema)` to create a new message.
+ */
+export const SubscriptionPropertiesSchema: GenMessage<SubscriptionProperties> = /*@__PURE__*/
+  messageDesc(file_fanfare_v1_subscriber, 2);
 
 /**
  * @generated from message fanfare.v1.PullRequest
@@ -178,7 +229,7 @@ export type PullRequest = Message<"fanfare.v1.PullRequest"> & {
  * Use `create(PullRequestSchema)` to create a new message.
  */
 export const PullRequestSchema: GenMessage<PullRequest> = /*@__PURE__*/
-  messageDesc(file_fanfare_v1_subscriber, 2);
+  messageDesc(file_fanfare_v1_subscriber, 3);
 
 /**
  * @generated from message fanfare.v1.PullResponse
@@ -197,7 +248,7 @@ export type PullResponse = Message<"fanfare.v1.PullResponse"> & {
  * Use `create(PullResponseSchema)` to create a new message.
  */
 export const PullResponseSchema: GenMessage<PullResponse> = /*@__PURE__*/
-  messageDesc(file_fanfare_v1_subscriber, 3);
+  messageDesc(file_fanfare_v1_subscriber, 4);
 
 /**
  * @generated from message fanfare.v1.AcknowledgeRequest
@@ -221,6 +272,13 @@ export type AcknowledgeRequest = Message<"fanfare.v1.AcknowledgeRequest"> & {
    * @generated from field: repeated fanfare.v1.MessageRange ack_ranges = 16;
    */
   ackRanges: MessageRange[];
+
+  /**
+   * As in SubscribeRequest.
+   *
+   * @generated from field: uint64 incarnation = 17;
+   */
+  incarnation: bigint;
 };
 
 /**
@@ -228,7 +286,7 @@ export type AcknowledgeRequest = Message<"fanfare.v1.AcknowledgeRequest"> & {
  * Use `create(AcknowledgeRequestSchema)` to create a new message.
  */
 export const AcknowledgeRequestSchema: GenMessage<AcknowledgeRequest> = /*@__PURE__*/
-  messageDesc(file_fanfare_v1_subscriber, 4);
+  messageDesc(file_fanfare_v1_subscriber, 5);
 
 /**
  * @generated from message fanfare.v1.AcknowledgeResponse
@@ -241,7 +299,7 @@ export type AcknowledgeResponse = Message<"fanfare.v1.AcknowledgeResponse"> & {
  * Use `create(AcknowledgeResponseSchema)` to create a new message.
  */
 export const AcknowledgeResponseSchema: GenMessage<AcknowledgeResponse> = /*@__PURE__*/
-  messageDesc(file_fanfare_v1_subscriber, 5);
+  messageDesc(file_fanfare_v1_subscriber, 6);
 
 /**
  * @generated from message fanfare.v1.ModifyAckDeadlineRequest
@@ -260,11 +318,19 @@ export type ModifyAckDeadlineRequest = Message<"fanfare.v1.ModifyAckDeadlineRequ
   ackDeadlineSeconds: number;
 
   /**
-   * At most 3,000.
+   * At most 3,000. Of a message that has been delivered again since, nothing is given back or extended: an ack id says which
+   * delivery it is of.
    *
    * @generated from field: repeated string ack_ids = 4;
    */
   ackIds: string[];
+
+  /**
+   * As in SubscribeRequest.
+   *
+   * @generated from field: uint64 incarnation = 17;
+   */
+  incarnation: bigint;
 };
 
 /**
@@ -272,7 +338,7 @@ export type ModifyAckDeadlineRequest = Message<"fanfare.v1.ModifyAckDeadlineRequ
  * Use `create(ModifyAckDeadlineRequestSchema)` to create a new message.
  */
 export const ModifyAckDeadlineRequestSchema: GenMessage<ModifyAckDeadlineRequest> = /*@__PURE__*/
-  messageDesc(file_fanfare_v1_subscriber, 6);
+  messageDesc(file_fanfare_v1_subscriber, 7);
 
 /**
  * @generated from message fanfare.v1.ModifyAckDeadlineResponse
@@ -285,7 +351,7 @@ export type ModifyAckDeadlineResponse = Message<"fanfare.v1.ModifyAckDeadlineRes
  * Use `create(ModifyAckDeadlineResponseSchema)` to create a new message.
  */
 export const ModifyAckDeadlineResponseSchema: GenMessage<ModifyAckDeadlineResponse> = /*@__PURE__*/
-  messageDesc(file_fanfare_v1_subscriber, 7);
+  messageDesc(file_fanfare_v1_subscriber, 8);
 
 /**
  * Gives messages to consumers. Every subscription of a topic gets every message; the consumers of one subscription share

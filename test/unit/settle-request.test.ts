@@ -1,0 +1,81 @@
+// What consumers say of their messages, as read from the wire.
+import { create, toBinary } from '@bufbuild/protobuf';
+import { expect, test } from 'vitest';
+import {
+  isOfAnother,
+  parseAcknowledge,
+  parseModifyAckDeadline,
+  parseSubscribe,
+} from '../../services/broker/core/settle-request.ts';
+import {
+  AcknowledgeRequestSchema,
+  ModifyAckDeadlineRequestSchema,
+  SubscribeRequestSchema,
+} from '../../services/gen/fanfare/v1/subscriber_pb.ts';
+
+const LIMITS = { maxIds: 100, maxAckIdBytes: 164, maxDeadlineSeconds: 600, maxClientIdBytes: 256 };
+const at = { logEpoch: 7, partition: 2 };
+
+function subscribe(init: Parameters<typeof create<typeof SubscribeRequestSchema>>[1]) {
+  return parseSubscribe(toBinary(SubscribeRequestSchema, create(SubscribeRequestSchema, init)), LIMITS);
+}
+
+test('ranges name their delivery where it matters: to give back and to extend, not to acknowledge', () => {
+  const range = { logEpoch: 7n, partition: 2, firstOffset: 5n, lastOffset: 6n };
+  const { operations } = subscribe({
+    ackRanges: [{ ...range, deliveryAttempt: 3 }],
+    nackRanges: [{ ...range, deliveryAttempt: 3 }, range],
+    extendRanges: [{ ...range, deliveryAttempt: 1 }],
+    extendSeconds: 20,
+  });
+  expect(operations).toEqual([
+    { kind: 'ack', ...at, first: 5, last: 6, seconds: 0 },
+    { kind: 'nack', ...at, first: 5, last: 6, seconds: 0, attempt: 3 },
+    { kind: 'nack', ...at, first: 5, last: 6, seconds: 0 },
+    { kind: 'extend', ...at, first: 5, last: 6, seconds: 20, attempt: 1 },
+  ]);
+});
+
+test('ack ids name their delivery: what follows on another becomes no run with it', () => {
+  const ids = ['7.2-5', '7.2-6', '7.2-7-2', '7.2-8-2', '7.2-9'];
+  const back = (first: number, last: number, attempt: number) => ({
+    kind: 'nack',
+    ...at,
+    first,
+    last,
+    seconds: 0,
+    attempt,
+  });
+  const inStream = subscribe({ modifyDeadlineAckIds: ids, modifyDeadlineSeconds: ids.map(() => 0) });
+  const unary = create(ModifyAckDeadlineRequestSchema, { subscription: 's', ackIds: ids });
+  const alone = parseModifyAckDeadline(toBinary(ModifyAckDeadlineRequestSchema, unary), LIMITS);
+  for (const { operations } of [inStream, alone]) {
+    expect(operations).toEqual([back(5, 6, 1), back(7, 8, 2), back(9, 9, 1)]);
+  }
+  const acknowledge = create(AcknowledgeRequestSchema, { subscription: 's', ackIds: ids });
+  expect(parseAcknowledge(toBinary(AcknowledgeRequestSchema, acknowledge), LIMITS).operations).toEqual([
+    { kind: 'ack', ...at, first: 5, last: 9, seconds: 0 },
+  ]);
+});
+
+test('a request may name the subscription that it means', () => {
+  const requests = [
+    (incarnation: bigint) => subscribe({ incarnation }),
+    (incarnation: bigint) =>
+      parseAcknowledge(
+        toBinary(AcknowledgeRequestSchema, create(AcknowledgeRequestSchema, { incarnation })),
+        LIMITS,
+      ),
+    (incarnation: bigint) =>
+      parseModifyAckDeadline(
+        toBinary(ModifyAckDeadlineRequestSchema, create(ModifyAckDeadlineRequestSchema, { incarnation })),
+        LIMITS,
+      ),
+  ];
+  for (const request of requests) {
+    expect(isOfAnother(request(0n), 9)).toBe(false);
+    expect(isOfAnother(request(9n), 9)).toBe(false);
+    expect(isOfAnother(request(8n), 9)).toBe(true);
+    expect(isOfAnother(request(2n ** 63n), 9)).toBe(true);
+  }
+});
