@@ -4,8 +4,9 @@
 //   settled      an acknowledged message is not delivered again in the same life; not in a later one either, if its cursor
 //                was durable
 //   leased       a message whose lease is open is not delivered
+//   acked        only what was delivered is settled; after a crash only what later lives know to have been delivered
 //   attempts     rise by 1 with each delivery that ended in vain; the count is durable before the redelivery; a crash
-//                takes nothing back
+//                takes nothing back, and what was outstanding counts, once a cursor has been written since
 //   ordered      of a key, the next message goes out only to the consumer that has all before it, or when nothing of the key
 //                is outstanding, and then it is the lowest unsettled one; so no two consumers share a key, nothing overtakes
 //
@@ -98,7 +99,7 @@ export class DeliveryHistory {
     entry.attempt = attempt;
     entry.deliveredAt = moment.at;
     entry.life = moment.life;
-    entry.cutShort = false;
+    entry.counted = undefined;
   }
 
   acked(first: number, last: number, moment: Moment): void {
@@ -107,11 +108,19 @@ export class DeliveryHistory {
       offset <= this.#bounded(last);
       offset += 1
     ) {
-      const entry = this.#entry(offset);
+      const entry = this.#entries.get(offset);
+      // Never delivered to anybody.
+      if (entry === undefined || entry.attempt === 0) continue;
       this.#leaveRun(entry, moment.nowMs);
       entry.lease = undefined;
       if (entry.state === 'settled') continue;
-      if (entry.state === 'unsettled' && entry.attempt > 0) this.#unsettled -= 1;
+      if (entry.life !== moment.life && !entry.counted && entry.attempt === 1) {
+        // This life may not know that it was delivered before.
+        if (entry.state === 'unsettled') this.#unsettled -= 1;
+        entry.state = 'open';
+        continue;
+      }
+      if (entry.state === 'unsettled') this.#unsettled -= 1;
       // The cursor may be past it already: what is open, and what retention has deleted.
       if (entry.state === 'unsettled' && !this.#isTrimmed(offset)) this.dirtySinceMs ??= moment.nowMs;
       entry.state = 'settled';
@@ -182,7 +191,7 @@ export class DeliveryHistory {
     for (const entry of this.#entries.values()) {
       this.#ageRun(entry, nowMs);
       if (entry.state === 'settled' && entry.settledAt > this.#durableAt) entry.state = 'open';
-      if (entry.lease !== undefined) entry.cutShort = !isEndable(entry.lease, nowMs);
+      entry.counted ??= entry.attempt > 0 && entry.deliveredAt < this.#durableAt;
     }
     for (const entry of this.#entries.values()) entry.lease = undefined;
     this.#runs.clear();
@@ -228,7 +237,7 @@ export class DeliveryHistory {
       if (attempt !== before + 1) this.#fail(offset, `has attempt ${attempt} after ${before}`);
       if (this.#durableAt < Math.max(entry.deliveredAt, entry.endedAt))
         this.#fail(offset, `has attempt ${attempt}, and a crash now would forget that`);
-    } else if (attempt < before || attempt > before + (entry.cutShort ? 0 : 1) + this.#lostPulls) {
+    } else if (attempt < before + (entry.counted ? 1 : 0) || attempt > before + 1 + this.#lostPulls) {
       this.#fail(offset, `has attempt ${attempt} in life ${life}, had ${before} in life ${entry.life}`);
     }
   }

@@ -21,8 +21,8 @@ export interface Entry {
   /** When it was last given back. */
   endedAt: number;
   life: number;
-  /** The last life ended while the lease was open: the attempt has not failed. */
-  cutShort: boolean;
+  /** Whether later lives know of its last delivery by a durable cursor; undefined while that life goes on. */
+  counted: boolean | undefined;
   lease: Lease | undefined;
 }
 
@@ -43,7 +43,7 @@ export function newEntry(offset: number): Entry {
     deliveredAt: 0,
     endedAt: 0,
     life: 0,
-    cutShort: false,
+    counted: undefined,
     lease: undefined,
   };
 }

@@ -29,7 +29,10 @@ export interface ModelMessage {
 /** What a commit would leave behind if it became durable. */
 export interface ModelCursor {
   readonly settled: ReadonlySet<number>;
+  /** What is outstanding counts as delivered in vain: if the cursor is all that is left, it was. */
   readonly failures: ReadonlyMap<number, number>;
+  /** Without that. */
+  readonly ended: ReadonlyMap<number, number>;
 }
 
 /** What a lease event asked for. */
@@ -181,7 +184,8 @@ export class DeliveryModel {
   }
 
   ack(first: number, last: number, effects: readonly DeliveryEffect[]): void {
-    const settled = this.#settle(first, last, effects);
+    const delivered = ({ state, failures }: ModelMessage): boolean => state === 'leased' || failures > 0;
+    const settled = this.#settle(first, last, effects, delivered);
     this.totals.acked += settled;
   }
 
@@ -190,9 +194,15 @@ export class DeliveryModel {
     this.totals.expiredByRetention += settled;
   }
 
-  #settle(first: number, last: number, effects: readonly DeliveryEffect[]): number {
+  #settle(
+    first: number,
+    last: number,
+    effects: readonly DeliveryEffect[],
+    isMeant: (message: ModelMessage) => boolean = () => true,
+  ): number {
     const unsettled = this.messages.filter(
-      ({ offset, state }) => offset >= first && offset <= last && state !== 'settled',
+      (message) =>
+        message.offset >= first && message.offset <= last && message.state !== 'settled' && isMeant(message),
     );
     const ended = unsettled.filter(({ state }) => state === 'leased');
     this.#checkCredit(ended, effects);
@@ -279,17 +289,23 @@ export class DeliveryModel {
   snapshot(): ModelCursor {
     const settled = new Set<number>();
     const failures = new Map<number, number>();
+    const ended = new Map<number, number>();
     for (const message of this.messages) {
       if (message.state === 'held') message.covered = true;
-      if (message.state === 'settled') settled.add(message.offset);
-      else if (message.failures > 0) failures.set(message.offset, message.failures);
+      if (message.state === 'settled') {
+        settled.add(message.offset);
+        continue;
+      }
+      if (message.failures > 0) ended.set(message.offset, message.failures);
+      const counted = message.failures + (message.state === 'leased' ? 1 : 0);
+      if (counted > 0) failures.set(message.offset, counted);
     }
-    return { settled, failures };
+    return { settled, failures, ended };
   }
 
   persisted(cursor: ModelCursor, effects: readonly DeliveryEffect[]): void {
     expect(effects).toEqual([]);
-    for (const [offset, failures] of cursor.failures) this.messages[offset]!.durableFailures = failures;
+    for (const [offset, failures] of cursor.ended) this.messages[offset]!.durableFailures = failures;
     for (const message of this.messages) {
       if (message.state === 'held' && message.covered) message.state = 'waiting';
     }

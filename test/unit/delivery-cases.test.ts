@@ -19,11 +19,25 @@ function started(options: DeliveryOptions, endOffset: number, consumers = 1): De
 function lease(
   delivery: Delivery,
   chunk: ChunkView,
-  limits: { consumer?: number; messages?: number; bytes?: number; idle?: boolean } = {},
+  limits: {
+    consumer?: number;
+    messages?: number;
+    bytes?: number;
+    idle?: boolean;
+    nowMs?: number;
+    deadlineMs?: number;
+  } = {},
 ): DeliveryEffect[] {
-  const { consumer = 1, messages = 1_000_000, bytes = 1e9, idle = false } = limits;
-  const event = { consumer, chunk, maxMessages: messages, maxBytes: bytes, idle, deadlineMs: 10_000 };
-  return delivery.step({ kind: 'lease', ...event }, 0);
+  const {
+    consumer = 1,
+    messages = 1_000_000,
+    bytes = 1e9,
+    idle = false,
+    nowMs = 0,
+    deadlineMs = 10_000,
+  } = limits;
+  const event = { consumer, chunk, maxMessages: messages, maxBytes: bytes, idle, deadlineMs };
+  return delivery.step({ kind: 'lease', ...event }, nowMs);
 }
 
 /** The offsets that were given out, in the order of the effect. */
@@ -131,13 +145,104 @@ test('a log that came back shorter than the cursor does not swallow what is appe
   expect(decodeCursor(shorter.snapshot())).toEqual({
     floor: 3,
     settled: [{ first: 4, last: 5 }],
-    attempts: [{ first: 6, last: 7, value: 1 }],
+    // What was outstanding counts: if the cursor is all that is left, it was in vain.
+    attempts: [
+      { first: 3, last: 3, value: 1 },
+      { first: 6, last: 7, value: 1 },
+    ],
   });
 
   const muchShorter = new Delivery(OPTIONS, { record }, 2);
   expect([muchShorter.floor, muchShorter.backlogMessages]).toEqual([2, 0]);
   muchShorter.step({ kind: 'append', endOffset: 3 }, 0);
   expect(muchShorter.peek(1)).toBe(2);
+});
+
+test('an acknowledgement settles what was delivered, and nothing else', () => {
+  const delivery = started(OPTIONS, 100);
+  const chunk = chunkView(0, new Array<number>(100).fill(1), undefined);
+  delivery.step({ kind: 'ack', consumer: 1, first: 0, last: Number.MAX_SAFE_INTEGER }, 0);
+  expect([delivery.floor, delivery.ackedTotal, delivery.backlogMessages]).toEqual([0, 0, 100]);
+  expect(given(lease(delivery, chunk, { messages: 10 })).length).toBe(10);
+  delivery.step({ kind: 'nack', consumer: 1, first: 4, last: 5 }, 0);
+  // Two of them are held until their attempt counts are durable: a late word of them counts.
+  delivery.step({ kind: 'ack', consumer: 0, first: 2, last: Number.MAX_SAFE_INTEGER }, 0);
+  expect([delivery.floor, delivery.ackedTotal, delivery.outstandingMessages]).toEqual([0, 8, 2]);
+  delivery.step({ kind: 'ack', consumer: 1, first: 0, last: 50 }, 0);
+  expect([delivery.floor, delivery.ackedTotal]).toEqual([10, 10]);
+  expect(given(lease(delivery, chunk))).toEqual(Array.from({ length: 90 }, (_, at) => 10 + at));
+});
+
+test('after a crash what was outstanding counts as delivered: it can be acknowledged, and says so when it comes again', () => {
+  const before = started(OPTIONS, 20);
+  lease(before, chunkView(0, new Array<number>(20).fill(1), undefined), { messages: 10 });
+  const after = new Delivery(OPTIONS, { record: before.snapshot() }, 20);
+  after.step({ kind: 'join', consumer: 7, hash: 7 }, 0);
+  after.step({ kind: 'ack', consumer: 7, first: 0, last: 19 }, 0);
+  expect([after.floor, after.ackedTotal]).toEqual([10, 10]);
+
+  const again = new Delivery(OPTIONS, { record: before.snapshot() }, 20);
+  again.step({ kind: 'join', consumer: 1, hash: 1 }, 0);
+  const [deliver] = lease(again, chunkView(0, new Array<number>(20).fill(1), undefined));
+  expect(deliver).toMatchObject({
+    runs: [
+      { first: 0, last: 9, attempt: 2 },
+      { first: 10, last: 19, attempt: 1 },
+    ],
+  });
+});
+
+test('who has the messages by note was not delivered to in vain', () => {
+  const before = started(OPTIONS, 20);
+  lease(before, chunkView(0, new Array<number>(20).fill(1), undefined), { messages: 10 });
+  const record = before.snapshot();
+  const after = new Delivery(OPTIONS, { record }, 20, before.formerLeases(100));
+  expect(decodeCursor(after.snapshot())).toEqual(decodeCursor(record));
+  after.step({ kind: 'join', consumer: 1, hash: 1 }, 0);
+  after.step({ kind: 'nack', consumer: 1, first: 0, last: 9 }, 0);
+  expect(decodeCursor(after.snapshot()).attempts).toEqual([{ first: 0, last: 9, value: 1 }]);
+});
+
+describe('a consumer with ordering that let a lease expire and holds nothing', () => {
+  const keys = Array.from({ length: 40 }, (_, at) => at + 1);
+  const sizes = new Array<number>(40).fill(1);
+  const chunk = chunkView(0, sizes, keys);
+
+  /** Two consumers; the first lets everything expire at 1,000 ms, which the second then has. */
+  function afterExpiry(): Delivery {
+    const delivery = started(ORDERED, 40, 2);
+    lease(delivery, chunk, { consumer: 1, deadlineMs: 1_000 });
+    delivery.step({ kind: 'expire' }, 1_000);
+    delivery.snapshot();
+    delivery.step({ kind: 'persisted' }, 1_000);
+    lease(delivery, chunk, { consumer: 2, nowMs: 1_000, deadlineMs: 1_000_000 });
+    delivery.step({ kind: 'ack', consumer: 2, first: 0, last: 39 }, 1_000);
+    delivery.step({ kind: 'append', endOffset: 80 }, 1_000);
+    return delivery;
+  }
+
+  function share(delivery: Delivery, nowMs: number): number {
+    const next = chunkView(40, sizes, keys);
+    return given(lease(delivery, next, { consumer: 1, nowMs, deadlineMs: 1_000_000 })).length;
+  }
+
+  test('has its share again after a while, although it says nothing', () => {
+    expect(share(afterExpiry(), 10_999)).toBe(0);
+    expect(share(afterExpiry(), 11_000)).toBeGreaterThan(5);
+  });
+
+  test('has it at once when a message of its own is acknowledged by a call without a stream', () => {
+    const delivery = started(ORDERED, 40, 2);
+    const [first, ...others] = given(lease(delivery, chunk, { consumer: 1, deadlineMs: 1_000 }));
+    delivery.step({ kind: 'extend', consumer: 1, first: first!, last: first!, deadlineMs: 1_000_000 }, 0);
+    expect(others.length).toBeGreaterThan(5);
+    delivery.step({ kind: 'expire' }, 1_000);
+    delivery.snapshot();
+    delivery.step({ kind: 'persisted' }, 1_000);
+    expect(delivery.peek(1)).toBeUndefined();
+    delivery.step({ kind: 'ack', consumer: 0, first: first!, last: first! }, 1_000);
+    expect(delivery.peek(1)).toBe(others[0]);
+  });
 });
 
 test('a new subscription begins where it is told to', () => {

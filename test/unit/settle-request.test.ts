@@ -30,8 +30,8 @@ test('ranges name their delivery where it matters: to give back and to extend, n
   });
   expect(operations).toEqual([
     { kind: 'ack', ...at, first: 5, last: 6, seconds: 0 },
-    { kind: 'nack', ...at, first: 5, last: 6, seconds: 0, attempt: 3 },
     { kind: 'nack', ...at, first: 5, last: 6, seconds: 0 },
+    { kind: 'nack', ...at, first: 5, last: 6, seconds: 0, attempt: 3 },
     { kind: 'extend', ...at, first: 5, last: 6, seconds: 20, attempt: 1 },
   ]);
 });
@@ -50,11 +50,36 @@ test('ack ids name their delivery: what follows on another becomes no run with i
   const unary = create(ModifyAckDeadlineRequestSchema, { subscription: 's', ackIds: ids });
   const alone = parseModifyAckDeadline(toBinary(ModifyAckDeadlineRequestSchema, unary), LIMITS);
   for (const { operations } of [inStream, alone]) {
-    expect(operations).toEqual([back(5, 6, 1), back(7, 8, 2), back(9, 9, 1)]);
+    expect(operations).toEqual([back(5, 6, 1), back(9, 9, 1), back(7, 8, 2)]);
   }
   const acknowledge = create(AcknowledgeRequestSchema, { subscription: 's', ackIds: ids });
   expect(parseAcknowledge(toBinary(AcknowledgeRequestSchema, acknowledge), LIMITS).operations).toEqual([
     { kind: 'ack', ...at, first: 5, last: 9, seconds: 0 },
+  ]);
+});
+
+test('ranges that overlap or touch are one, in whatever order they come', () => {
+  const range = (first: number, last: number, deliveryAttempt = 0) => ({
+    logEpoch: 7n,
+    partition: 2,
+    firstOffset: BigInt(first),
+    lastOffset: BigInt(last),
+    deliveryAttempt,
+  });
+  const ranges = [range(10, 20), range(5, 5), range(0, 2 ** 53 - 1), range(6, 9, 2), range(30, 40, 2)];
+  const { operations } = subscribe({
+    ackRanges: ranges,
+    nackRanges: [...ranges, ...ranges],
+    extendRanges: Array.from({ length: 90 }, () => range(0, 2 ** 53 - 1)),
+    extendSeconds: 9,
+  });
+  const all = { ...at, first: 0, last: 2 ** 53 - 1 };
+  expect(operations).toEqual([
+    { kind: 'ack', ...all, seconds: 0 },
+    { kind: 'nack', ...all, seconds: 0 },
+    { kind: 'nack', ...at, first: 6, last: 9, seconds: 0, attempt: 2 },
+    { kind: 'nack', ...at, first: 30, last: 40, seconds: 0, attempt: 2 },
+    { kind: 'extend', ...all, seconds: 9 },
   ]);
 });
 

@@ -35,6 +35,7 @@ export type DeliveryEvent =
       readonly idle: boolean;
       readonly deadlineMs: number;
     }
+  /** Settles what was delivered to this subscription, whenever and to whom, and nothing else. */
   | { readonly kind: 'ack'; readonly consumer: number; readonly first: number; readonly last: number }
   /**
    * Of the consumer's own leases only; NOBODY (0) stands for a call without a stream, which may mean anybody's. With an

@@ -1,5 +1,5 @@
-// THE state machine: the messages of one partition as one subscription sees them. Run by engine/dispatcher, which performs
-// the effects in the order they are returned; the simulation and the property tests run the very same.
+// THE state machine: the messages of one partition as one subscription sees them. Effects are performed in the order in
+// which they are returned; the simulation and the property tests run the very same.
 //
 //   state of a message        event              → state                       caused by
 //   (not yet appended)        append             → available                   partition owner
@@ -9,7 +9,7 @@
 //   leased                    nack, expire, leave → held                       consumer, time, end of its stream
 //   leased                    leave (stay, wait)  → leased, to a former consumer  its broker stops; Pull
 //   held                      persisted          → available, attempt + 1      cursor commit
-//   available, held           ack (late)         → settled                     consumer
+//   available, held           ack (late)         → settled, if it was delivered before   consumer
 //   any                       trim               → settled                     retention
 //   (start)                                      → leased, to a former consumer  the note of the partition's former owner
 //
@@ -17,7 +17,10 @@
 // with ordering, messages with a key wait in KeyQueues, one by one; the others are available to anybody.
 //
 // Invariants: a message below `floor` or in `settled` is in no other set; leased, held, returned and queued are disjoint; an
-// attempt count is durable before the redelivery that it announces.
+// attempt count is durable before the redelivery that it announces; only what was delivered is ever acknowledged.
+//
+// The cursor counts what is outstanding as delivered in vain, for that is what it has been if the cursor is all that is left.
+// An owner that is told by note what is outstanding takes that back.
 import { bytesOf, type ChunkView, LeaseBudget } from './credit.ts';
 import { type Cursor, decodeCursor, encodeCursor } from './cursor.ts';
 import type {
@@ -35,6 +38,13 @@ import { FORMER, NOBODY } from './key-slots.ts';
 /** Twice, so that what one consumer held when it ended does not count. */
 const BLOCKED_AFTER_FAILURES = 2;
 
+/** Leases that a cursor counts, those of the lowest offsets: with ordering there can be one for each message. */
+const MAX_COUNTED_LEASES = 2_000;
+
+/** For so long a consumer that let a lease expire gets no ordering keys if nothing is heard of it; twice as long each time. */
+const FIRST_STALL_MS = 10_000;
+const MAX_STALL_MS = 600_000;
+
 export interface DeliveryOptions {
   readonly ordering: boolean;
   /**
@@ -46,6 +56,12 @@ export interface DeliveryOptions {
   readonly maxQueued: number;
   /** Outstanding messages of one ordering key. */
   readonly maxRun: number;
+}
+
+interface Stall {
+  readonly forMs: number;
+  /** Infinity: over, until it lets another lease expire. */
+  untilMs: number;
 }
 
 interface Lease {
@@ -71,7 +87,8 @@ export class Delivery {
   readonly #keys: KeyQueues | undefined;
   /** Outstanding when this object was made, from #next on: leased already, not to be come across as new. */
   readonly #adopted = new IntervalSet();
-  readonly #stalled = new Set<number>();
+  /** Consumers that let a lease expire and have not been heard of since. */
+  readonly #stalls = new Map<number, Stall>();
   readonly #hashes = new Map<number, number>();
   /** Hashes of former consumers with leases that wait for them; some may have ended since. */
   readonly #awaited = new Set<number>();
@@ -210,6 +227,7 @@ export class Delivery {
 
   step(event: DeliveryEvent, nowMs: number): DeliveryEffect[] {
     const effects: DeliveryEffect[] = [];
+    if (this.#stalls.size > 0) this.#endStalls(nowMs);
     switch (event.kind) {
       case 'append':
         assert(event.endOffset >= this.#end, 'a log end went back');
@@ -265,7 +283,26 @@ export class Delivery {
     this.#keys?.persisting();
     for (const { first, last } of this.#held) this.#persisting.add(first, last);
     if (this.#held.length > 0) this.#held = new IntervalSet();
-    return encodeCursor({ floor: this.#floor, settled: [...this.#settled], attempts: [...this.#attempts] });
+    return encodeCursor({
+      floor: this.#floor,
+      settled: [...this.#settled],
+      attempts: this.#countedAttempts(),
+    });
+  }
+
+  #countedAttempts(): Piece<number>[] {
+    const outstanding = new IntervalSet();
+    let left = MAX_COUNTED_LEASES;
+    for (const { first, last } of this.#leases) {
+      outstanding.add(first, last);
+      left -= 1;
+      if (left === 0) break;
+    }
+    if (this.#attempts.length === 0) return [...outstanding].map((each) => ({ ...each, value: 1 }));
+    const counted = new IntervalMap<number>();
+    for (const { first, last, value } of this.#attempts) counted.insert(first, last, value);
+    for (const { first, last } of outstanding) countAttempt(counted, first, last);
+    return [...counted];
   }
 
   #lease(event: DeliveryEvent & { kind: 'lease' }, effects: DeliveryEffect[]): void {
@@ -355,6 +392,9 @@ export class Delivery {
         key,
       });
       this.#adopted.add(first, last);
+      // The cursor has counted it as delivered in vain.
+      for (const piece of this.#attempts.cut(first, last))
+        if (piece.value > 1) this.#attempts.insert(piece.first, piece.last, piece.value - 1);
     }
     if (consumerHash !== 0) this.#awaited.add(consumerHash);
     this.#earliestDeadlineMs = Math.min(this.#earliestDeadlineMs, deadlineMs);
@@ -404,14 +444,42 @@ export class Delivery {
     const first = Math.max(from, this.#floor);
     const last = Math.min(to, this.#end - 1);
     if (first > last) return;
-    const added = this.#settle(first, last, effects);
+    const leases = this.#leases.cut(first, last);
+    let added = 0;
+    for (const part of this.#delivered(first, last, leases)) added += this.#mark(part.first, part.last);
+    this.#endLeases(leases, effects);
     if (added === 0) return;
     this.ackedTotal += added;
     effects.push({ kind: 'moved' });
   }
 
-  /** Returns how many of them were not settled before. */
-  #settle(first: number, last: number, effects: DeliveryEffect[]): number {
+  /** What of first..last was ever delivered and is not settled; `leases` is what is leased of it. */
+  #delivered(first: number, last: number, leases: readonly Interval[]): Iterable<Interval> {
+    let leased = 0;
+    for (const lease of leases) leased += lease.last - lease.first + 1;
+    if (leased === last - first + 1) return [{ first, last }];
+    const delivered = new IntervalSet();
+    for (const lease of leases) delivered.add(lease.first, lease.last);
+    for (const failed of this.#attempts.overlapping(first, last))
+      delivered.add(Math.max(failed.first, first), Math.min(failed.last, last));
+    return delivered;
+  }
+
+  #endLeases(leases: readonly Piece<Lease>[], effects: DeliveryEffect[]): void {
+    for (const { first, last, value } of leases) {
+      const count = last - first + 1;
+      addCredit(effects, value.consumer, count, value.bytes);
+      if (value.key !== undefined) this.#keys!.settled(value.key, count);
+      // Whoever says it: somebody has done its work.
+      this.#heardOf(value.consumer);
+    }
+    if (this.#leases.length > 0) return;
+    this.#earliestDeadlineMs = Number.POSITIVE_INFINITY;
+    this.#awaited.clear();
+  }
+
+  /** They are settled from now on, and their leases ended by the caller. Returns how many of them were not settled before. */
+  #mark(first: number, last: number): number {
     let added: number;
     if (first === this.#floor && this.#settled.length === 0) {
       added = last - first + 1;
@@ -425,15 +493,6 @@ export class Delivery {
       }
     }
     if (added === 0) return 0;
-    for (const piece of this.#leases.cut(first, last)) {
-      const count = piece.last - piece.first + 1;
-      addCredit(effects, piece.value.consumer, count, piece.value.bytes);
-      if (piece.value.key !== undefined) this.#keys!.settled(piece.value.key, count);
-    }
-    if (this.#leases.length === 0) {
-      this.#earliestDeadlineMs = Number.POSITIVE_INFINITY;
-      this.#awaited.clear();
-    }
     if (this.#attempts.length > 0) this.#attempts.cut(first, last);
     if (this.#returned.length > 0) this.#returned.remove(first, last);
     if (this.#held.length > 0) this.#held.remove(first, last);
@@ -444,24 +503,27 @@ export class Delivery {
 
   #trim(headOffset: number, effects: DeliveryEffect[]): void {
     if (headOffset <= this.#floor) return;
-    const added = this.#settle(this.#floor, headOffset - 1, effects);
-    this.expiredByRetentionTotal += added;
+    const leases = this.#leases.cut(this.#floor, headOffset - 1);
+    this.expiredByRetentionTotal += this.#mark(this.#floor, headOffset - 1);
+    this.#endLeases(leases, effects);
     this.#keys?.dropSettled();
     effects.push({ kind: 'moved' });
   }
 
-  /** Takes the consumer's leases of that delivery out; NOBODY's are everybody's, for calls without a stream. */
+  /**
+   * Takes the consumer's leases in first..last out; NOBODY's are everybody's, for calls without a stream. A late word of one
+   * whose lease has gone to another must not end that one's.
+   */
   #cutOwn({ consumer, first, last, attempt }: DeliveryEvent & { kind: 'nack' | 'extend' }): Piece<Lease>[] {
-    const pieces =
-      attempt === undefined
-        ? this.#leases.cut(first, last)
-        : this.#atAttempt(first, last, attempt).flatMap((part) => this.#leases.cut(part.first, part.last));
-    if (consumer === NOBODY) return pieces;
-    return pieces.filter((piece) => {
-      if (piece.value.consumer === consumer) return true;
-      // A late word of one whose lease has gone to another must not end that one's.
-      this.#leases.insert(piece.first, piece.last, piece.value);
-      return false;
+    const meant = attempt === undefined ? [{ first, last }] : this.#atAttempt(first, last, attempt);
+    return meant.flatMap((part) => {
+      if (consumer === NOBODY) return this.#leases.cut(part.first, part.last);
+      const own = this.#leases
+        .overlapping(part.first, part.last)
+        .filter(({ value }) => value.consumer === consumer);
+      return own.flatMap((lease) =>
+        this.#leases.cut(Math.max(lease.first, part.first), Math.min(lease.last, part.last)),
+      );
     });
   }
 
@@ -485,16 +547,31 @@ export class Delivery {
   #expire(nowMs: number, effects: DeliveryEffect[]): void {
     if (nowMs < this.#earliestDeadlineMs) return;
     const due = this.#leases.takeOut(({ value }) => value.deadlineMs <= nowMs);
-    for (const { value } of due) {
-      if (value.consumer === FORMER) continue;
-      this.#stalled.add(value.consumer);
-      this.#keys?.setStalled(value.consumer, true);
-    }
+    for (const { value } of due) this.#stall(value.consumer, nowMs);
     this.#giveBack(due, effects);
     if (this.#leases.length === 0) this.#awaited.clear();
     this.#earliestDeadlineMs = Number.POSITIVE_INFINITY;
     for (const { value } of this.#leases)
       this.#earliestDeadlineMs = Math.min(this.#earliestDeadlineMs, value.deadlineMs);
+  }
+
+  #stall(consumer: number, nowMs: number): void {
+    if (consumer === FORMER || this.#keys === undefined) return;
+    const before = this.#stalls.get(consumer);
+    // Several of its leases may end at once, or one after the other.
+    if (before !== undefined && before.untilMs !== Number.POSITIVE_INFINITY) return;
+    const forMs = before === undefined ? FIRST_STALL_MS : Math.min(MAX_STALL_MS, before.forMs * 2);
+    this.#stalls.set(consumer, { forMs, untilMs: nowMs + forMs });
+    this.#keys.setStalled(consumer, true);
+  }
+
+  /** One that has nothing to say, as it holds nothing, gets another chance. */
+  #endStalls(nowMs: number): void {
+    for (const [consumer, stall] of this.#stalls) {
+      if (stall.untilMs > nowMs) continue;
+      stall.untilMs = Number.POSITIVE_INFINITY;
+      this.#keys?.setStalled(consumer, false);
+    }
   }
 
   /** What it had at the former owner, or on its last stream, is its own again. */
@@ -529,12 +606,12 @@ export class Delivery {
       }
     }
     this.#hashes.delete(consumer);
-    this.#stalled.delete(consumer);
+    this.#stalls.delete(consumer);
     this.#keys?.leave(consumer);
   }
 
   #heardOf(consumer: number): void {
-    if (this.#stalled.delete(consumer)) this.#keys?.setStalled(consumer, false);
+    if (this.#stalls.size > 0 && this.#stalls.delete(consumer)) this.#keys?.setStalled(consumer, false);
   }
 
   /** The pieces were taken out of the leases unsettled. Of an ordering key those behind them follow. */
@@ -553,7 +630,7 @@ export class Delivery {
   #endUnsettled(piece: Piece<Lease>, byKey: Map<KeyState, number[]>, effects: DeliveryEffect[]): void {
     const { first, last, value } = piece;
     addCredit(effects, value.consumer, last - first + 1, value.bytes);
-    this.#countAttempt(first, last);
+    countAttempt(this.#attempts, first, last);
     if (value.key === undefined) {
       this.#held.add(first, last);
       return;
@@ -584,17 +661,17 @@ export class Delivery {
     for (const { first, last } of behind) this.#leases.cut(first, last);
     return behind;
   }
+}
 
-  #countAttempt(first: number, last: number): void {
-    const before = this.#attempts.cut(first, last);
-    let from = first;
-    for (const piece of before) {
-      if (piece.first > from) this.#attempts.insert(from, piece.first - 1, 1);
-      this.#attempts.insert(piece.first, piece.last, piece.value + 1);
-      from = piece.last + 1;
-    }
-    if (from <= last) this.#attempts.insert(from, last, 1);
+/** One more delivery of first..last was in vain. */
+function countAttempt(attempts: IntervalMap<number>, first: number, last: number): void {
+  let from = first;
+  for (const piece of attempts.cut(first, last)) {
+    if (piece.first > from) attempts.insert(from, piece.first - 1, 1);
+    attempts.insert(piece.first, piece.last, piece.value + 1);
+    from = piece.last + 1;
   }
+  if (from <= last) attempts.insert(from, last, 1);
 }
 
 /** The bytes of a part of a lease, in proportion. Not rounded, so that the parts add up to the whole. */

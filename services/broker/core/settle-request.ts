@@ -1,5 +1,6 @@
 // What a consumer says of its messages, read from the wire: SubscribeRequest, AcknowledgeRequest and
-// ModifyAckDeadlineRequest as operations on ranges of offsets.
+// ModifyAckDeadlineRequest as operations on ranges of offsets. Ranges of one kind that overlap or touch become one, so that a
+// request costs no more than the messages that it is about.
 import { BrokerError } from './errors.ts';
 import { LENGTH, VARINT, WireReader } from './wire.ts';
 
@@ -221,38 +222,55 @@ function addModified(
       `modify_deadline_seconds has ${deadlines.length} entries for ${ids.length} modify_deadline_ack_ids: one for each is needed`,
     );
   }
-  for (let i = 0; i < ids.length; i += 1) {
-    const deadline = seconds(deadlines[i]!, `modify_deadline_seconds[${i}]`, 0, limits);
-    addAll(operations, deadline === 0 ? 'nack' : 'extend', [ids[i]!], deadline);
+  for (let from = 0, to = 0; from < ids.length; from = to) {
+    const deadline = seconds(deadlines[from]!, `modify_deadline_seconds[${from}]`, 0, limits);
+    while (to < ids.length && deadlines[to] === deadline) to += 1;
+    addAll(operations, deadline === 0 ? 'nack' : 'extend', ids.slice(from, to), deadline);
   }
 }
 
-/** Consecutive offsets become one operation: a request with 1,000 ack ids is then mostly a few ranges. */
+/** What overlaps or touches becomes one operation: a request with 1,000 ack ids is then mostly a few. */
 function addAll(
   operations: SettleOperation[],
   kind: SettleOperation['kind'],
   ranges: readonly Range[],
-  deadlineSeconds: number,
+  seconds: number,
 ): void {
-  for (const { logEpoch, partition, first, last, attempt: said } of ranges) {
-    // An ack counts whichever delivery it is of.
-    const attempt = kind === 'ack' || said === 0 ? undefined : said;
-    const previous = operations.at(-1);
+  let open: Range | undefined;
+  for (const range of inOrder(ranges, kind === 'ack' ? byPlace : byDelivery)) {
+    const { logEpoch, partition, first, last } = range;
+    // An acknowledgement counts whichever delivery it is of.
+    const attempt = kind === 'ack' ? 0 : range.attempt;
     if (
-      previous !== undefined &&
-      previous.kind === kind &&
-      previous.seconds === deadlineSeconds &&
-      previous.attempt === attempt &&
-      previous.partition === partition &&
-      previous.logEpoch === logEpoch &&
-      previous.last + 1 === first
+      open !== undefined &&
+      open.partition === partition &&
+      open.logEpoch === logEpoch &&
+      open.attempt === attempt &&
+      first <= open.last + 1
     ) {
-      operations[operations.length - 1] = { ...previous, last };
+      open.last = Math.max(open.last, last);
+      operations[operations.length - 1] = { ...operations.at(-1)!, last: open.last };
     } else {
-      const operation = { kind, logEpoch, partition, first, last, seconds: deadlineSeconds };
-      operations.push(attempt === undefined ? operation : { ...operation, attempt });
+      open = { logEpoch, partition, first, last, attempt };
+      const operation = { kind, logEpoch, partition, first, last, seconds };
+      operations.push(attempt === 0 ? operation : { ...operation, attempt });
     }
   }
+}
+
+/** They mostly are: clients settle what they were given in the order in which they were given it. */
+function inOrder(ranges: readonly Range[], compare: (a: Range, b: Range) => number): readonly Range[] {
+  for (let i = 1; i < ranges.length; i += 1)
+    if (compare(ranges[i - 1]!, ranges[i]!) > 0) return [...ranges].sort(compare);
+  return ranges;
+}
+
+function byPlace(a: Range, b: Range): number {
+  return a.logEpoch - b.logEpoch || a.partition - b.partition || a.first - b.first;
+}
+
+function byDelivery(a: Range, b: Range): number {
+  return a.attempt - b.attempt || byPlace(a, b);
 }
 
 function addTo(ranges: Range[], range: Range, field: string, limits: SettleLimits): void {

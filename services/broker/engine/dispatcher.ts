@@ -195,6 +195,8 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
     for (const { first, last, attempt } of effect.runs)
       if (attempt > 1) stats.redeliveredMessages += last - first + 1;
     this.#sweeper.watch(this);
+    // It counts what is outstanding.
+    this.#committer.soon(this);
     const delivered = new DeliveredMessages(this.owner.id, chunk, effect.runs, effect.messages, effect.bytes);
     session.sink.deliver(delivered);
     if (tracing !== undefined) {

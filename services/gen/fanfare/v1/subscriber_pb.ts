@@ -396,7 +396,9 @@ export const Subscriber: GenService<{
     output: typeof PullResponseSchema;
   },
   /**
-   * Settles messages. Answers once the new cursor is durable. Unknown, expired and already settled ids are ignored.
+   * Settles messages that were delivered to this subscription, to whomever, and answers once the new cursor is durable. An
+   * acknowledgement counts after the lease has ended, too. Ids of messages that were never delivered to it, that are unknown or
+   * settled already are ignored.
    *
    * @generated from rpc fanfare.v1.Subscriber.Acknowledge
    */
