@@ -16,6 +16,8 @@ import type {
   DrainReport,
   DrainSettings,
   Durability,
+  PartitionBacklog,
+  PartitionQuestion,
   SubscriptionInfo,
   SubscriptionSettings,
   TopicInfo,
@@ -110,6 +112,26 @@ export function encodeWatchBacklog(
     subscriptions: [...subscriptions],
     interval: durationFromMs(intervalMs),
   });
+}
+
+export function encodeGetPartitionBacklog(
+  subscription: string,
+  { clientId = '', beforeOffsets = [] }: PartitionQuestion,
+): Buffer {
+  return encode(pb.GetPartitionBacklogRequestSchema, {
+    subscription,
+    clientId,
+    beforeOffsets: beforeOffsets.map(BigInt),
+  });
+}
+
+export function decodePartitionBacklogs(bytes: Uint8Array): PartitionBacklog[] {
+  return fromBinary(pb.GetPartitionBacklogResponseSchema, bytes).partitions.map((backlog) => ({
+    partition: backlog.partition,
+    endOffset: Number(backlog.endOffset),
+    messages: Number(backlog.messages),
+    elsewhereMessages: Number(backlog.elsewhereMessages),
+  }));
 }
 
 /** Of CreateTopic, GetTopic, UpdateTopic: all answer with a topic in field 1. */

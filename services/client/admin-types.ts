@@ -76,6 +76,24 @@ export interface Backlog {
   readonly activeKeys: number | undefined;
 }
 
+export interface PartitionQuestion {
+  /** Of the consumer that asks: what others have is elsewhere. Default: all that is outstanding is elsewhere. */
+  readonly clientId?: string;
+  /** By partition: only what lies before them is counted. Partitions beyond the list: to their end. At most 1,024. */
+  readonly beforeOffsets?: readonly number[];
+}
+
+/** How far behind one partition of a subscription is, as one of its consumers sees it. */
+export interface PartitionBacklog {
+  readonly partition: number;
+  /** What the next published message gets. */
+  readonly endOffset: number;
+  /** Before the offset that was given, or the end, and not settled. */
+  readonly messages: number;
+  /** Of these: outstanding at other consumers, or waiting for them. */
+  readonly elsewhereMessages: number;
+}
+
 export interface DrainSettings {
   /** At most 1,000 together with peerAddresses. */
   readonly clientIds?: readonly string[];

@@ -4,6 +4,8 @@ import type {
   Backlog,
   DrainReport,
   DrainSettings,
+  PartitionBacklog,
+  PartitionQuestion,
   SubscriptionInfo,
   SubscriptionSettings,
   TopicInfo,
@@ -15,6 +17,7 @@ import { FanfareError, type FanfareErrorCode, toFanfareError } from './errors.ts
 import {
   backlogNames,
   DRAIN,
+  PARTITION_QUESTION,
   SUBSCRIPTION_CHANGES,
   SUBSCRIPTION_SETTINGS,
   TOPIC_SETTINGS,
@@ -158,7 +161,25 @@ export class Admin {
   }
 
   /**
-   * The same, at once and then at every interval (100 ms to 60 s; default 1 s), until the loop is left or the signal is
+   * How far behind each partition of one subscription is, in order, as one of its consumers sees it. UNAVAILABLE while a partition
+   * is moving.
+   */
+  async getPartitionBacklog(
+    subscription: string,
+    question: PartitionQuestion = {},
+    call?: CallSettings,
+  ): Promise<PartitionBacklog[]> {
+    checkOptions('getPartitionBacklog()', question, PARTITION_QUESTION);
+    const codec = await loadCodec();
+    const request = codec.encodeGetPartitionBacklog(
+      this.#connection.subscriptionName(subscription),
+      question,
+    );
+    return codec.decodePartitionBacklogs(await this.#call('GetPartitionBacklog', request, call));
+  }
+
+  /**
+   * The backlog, at once and then at every interval (100 ms to 60 s; default 1 s), until the loop is left or the signal is
    * aborted. Goes on after lost connections.
    */
   async *watchBacklog(

@@ -58,6 +58,10 @@ export interface ConsumerStream {
   nack(leases: Leases, range: MessageRange): void;
   /** Lets leases end extendSeconds from now. False: there is no stream to say it on just now. */
   extend(ranges: readonly MessageRange[], extendSeconds: number): boolean;
+  /** From now on, on streams that are opened later too. What is outstanding beyond a lower limit stays so. */
+  limitMessages(maxOutstandingMessages: number): void;
+  /** Nothing more is wanted, ever: the credit that comes back is not used. What is outstanding can still be settled. */
+  takeNoMore(): void;
   pause(): void;
   resume(): void;
   /**

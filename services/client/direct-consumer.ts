@@ -31,7 +31,7 @@ interface Leg {
 
 export class DirectConsumer implements ConsumerStream {
   readonly subscription: string;
-  readonly maxOutstandingMessages: number;
+  maxOutstandingMessages: number;
   readonly maxOutstandingBytes: number;
   readonly #connection: Connection;
   readonly #options: ConsumerOptions;
@@ -49,6 +49,7 @@ export class DirectConsumer implements ConsumerStream {
   #timer: NodeJS.Timeout | undefined;
   #number = 0;
   #isPaused = false;
+  #takesNoMore = false;
   #isOver = false;
 
   constructor(
@@ -75,6 +76,17 @@ export class DirectConsumer implements ConsumerStream {
       // No topic, no table; a leg to any broker says what is wrong with the subscription.
       (error) => this.#withoutTable(toFanfareError(error)),
     );
+  }
+
+  limitMessages(maxOutstandingMessages: number): void {
+    if (this.maxOutstandingMessages === maxOutstandingMessages) return;
+    this.maxOutstandingMessages = maxOutstandingMessages;
+    this.#update();
+  }
+
+  takeNoMore(): void {
+    this.#takesNoMore = true;
+    for (const { stream } of this.#legs.values()) stream.takeNoMore();
   }
 
   ack(
@@ -210,6 +222,7 @@ export class DirectConsumer implements ConsumerStream {
       leg = made;
       this.#legs.set(address, leg);
       if (this.#isPaused) stream.pause();
+      if (this.#takesNoMore) stream.takeNoMore();
       // After it has got its share, at the end of #update.
       queueMicrotask(() => stream.open());
     }

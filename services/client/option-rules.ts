@@ -1,7 +1,7 @@
 // What every option of the client may be: a table for each object of options, checked by options.ts. Defaults stand where the
 // options are used. Limits of what is sent to brokers are those of the .proto files; the others keep a mistake (a unit, a
 // sign, Infinity) from becoming a client that waits or gathers for ever.
-import type { DrainSettings, SubscriptionInfo, TopicInfo } from './admin-types.ts';
+import type { DrainSettings, PartitionQuestion, SubscriptionInfo, TopicInfo } from './admin-types.ts';
 import type { BackoffOptions } from './backoff.ts';
 import type { TlsOptions } from './channel.ts';
 import type { CallSettings, ConnectOptions } from './connection.ts';
@@ -46,11 +46,13 @@ const MAX_OUTSTANDING_BYTES = GIB;
 const MAX_ACK_DEADLINE_SECONDS = 600;
 const MAX_CLIENT_ID_BYTES = 256;
 /** admin.proto */
+const MAX_PARTITIONS = 1_024;
 const MAX_BACKLOG_SUBSCRIPTIONS = 1_000;
 const MAX_DRAIN_NAMES = 1_000;
 
 /** Of a topic, a subscription, a project or a broker: the broker knows the other rules. */
 export const resourceName: Rule = text();
+export const maxOutstandingMessages: Rule = integer(1, MAX_OUTSTANDING_MESSAGES);
 export const ackDeadlineSeconds: Rule = integer(1, MAX_ACK_DEADLINE_SECONDS, 's');
 const labels = textsByName(64, 63, 255);
 
@@ -99,7 +101,7 @@ export const PUBLISHER: Rules<PublisherOptions> = {
 };
 
 const CONSUMER: Rules<ConsumerOptions> = {
-  maxOutstandingMessages: optional(integer(1, MAX_OUTSTANDING_MESSAGES)),
+  maxOutstandingMessages: optional(maxOutstandingMessages),
   maxOutstandingBytes: optional(integer(1, MAX_OUTSTANDING_BYTES, 'bytes')),
   ackDeadlineSeconds: optional(ackDeadlineSeconds),
   clientId: optional(text(MAX_CLIENT_ID_BYTES)),
@@ -122,7 +124,7 @@ export const SUBSCRIBER: Rules<SubscriberOptions> = {
 export const SUBSCRIBE_RAW: Rules<RawSubscribeOptions> = { ...CONSUMER, onChunk: func };
 
 export const TOPIC_SETTINGS: Rules<TopicInfo> = {
-  partitions: optional(integer(1, 1_024)),
+  partitions: optional(integer(1, MAX_PARTITIONS)),
   retentionMs: optional(durationMs(60_000, 366 * DAY_MS)),
   retentionBytesPerPartition: optional(integerOrZero(MIB, Number.MAX_SAFE_INTEGER, 'bytes')),
   durability: optional(oneOf('default', 'memory', 'stored', 'replicated', 'fsync')),
@@ -156,6 +158,11 @@ export const DRAIN: Rules<DrainSettings> = {
   clientIds: optional(listOf(text(MAX_CLIENT_ID_BYTES), MAX_DRAIN_NAMES)),
   peerAddresses: optional(listOf(text(), MAX_DRAIN_NAMES)),
   ttlMs: durationMsOrZero(1_000, 600_000),
+};
+
+export const PARTITION_QUESTION: Rules<PartitionQuestion> = {
+  clientId: optional(text(MAX_CLIENT_ID_BYTES)),
+  beforeOffsets: optional(listOf(integer(0, Number.MAX_SAFE_INTEGER), MAX_PARTITIONS)),
 };
 
 export const backlogNames: Rule = listOf(resourceName, MAX_BACKLOG_SUBSCRIPTIONS);

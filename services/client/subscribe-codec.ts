@@ -40,6 +40,11 @@ export function encodeAcknowledge(subscription: string, ranges: readonly Message
   ]);
 }
 
+/** A later request: takes_no_more, field 23, whose tag has two bytes. */
+export function encodeTakesNoMore(): Buffer {
+  return Buffer.from([0xb8, 0x01, 0x01]);
+}
+
 /** A later request that changes how much may be outstanding. */
 export function encodeLimits(maxOutstandingMessages: number, maxOutstandingBytes: number): Buffer {
   const buffer = Buffer.allocUnsafe(24);

@@ -22,6 +22,7 @@ import {
   encodeFirstRequest,
   encodeLimits,
   encodeRanges,
+  encodeTakesNoMore,
   MAX_RANGES,
   NACK_RANGES,
 } from './subscribe-codec.ts';
@@ -78,6 +79,7 @@ export class SubscribeStream implements ConsumerStream {
   #failingSinceMs: number | undefined;
   #flushTimer: NodeJS.Timeout | undefined;
   #retryTimer: NodeJS.Timeout | undefined;
+  #takesNoMore = false;
   #closed = false;
 
   constructor(
@@ -109,7 +111,7 @@ export class SubscribeStream implements ConsumerStream {
   }
 
   open(): void {
-    if (this.#closed) return;
+    if (this.#closed || this.#takesNoMore) return;
     const stream = this.#connection.openStream(PATH, this.owner);
     this.#stream = stream;
     this.#openedMs = performance.now();
@@ -165,6 +167,17 @@ export class SubscribeStream implements ConsumerStream {
     }
   }
 
+  limitMessages(maxOutstandingMessages: number): void {
+    this.setLimits(maxOutstandingMessages, this.maxOutstandingBytes);
+  }
+
+  takeNoMore(): void {
+    if (this.#takesNoMore) return;
+    this.#takesNoMore = true;
+    clearTimeout(this.#retryTimer);
+    if (this.#stream !== undefined) this.#writable = this.#stream.write(encodeTakesNoMore());
+  }
+
   ack(
     _leases: Leases,
     logEpoch: number,
@@ -207,6 +220,7 @@ export class SubscribeStream implements ConsumerStream {
 
   async close(): Promise<void> {
     if (this.#closed) return;
+    this.takeNoMore();
     this.#writable = true;
     this.#flush();
     this.#closed = true;
@@ -254,6 +268,8 @@ export class SubscribeStream implements ConsumerStream {
       this.#failingSinceMs = undefined;
     }
     this.#failingSinceMs ??= performance.now();
+    // What is settled from here on close() tells.
+    if (this.#takesNoMore) return;
     const delayMs = this.#backoff.nextMs();
     this.#retryTimer = setTimeout(() => this.open(), delayMs);
     this.#options.onRetry?.(error ?? new FanfareError('UNAVAILABLE', 'the broker ended the stream'), delayMs);

@@ -5,6 +5,7 @@ import { type ConsumerOptions, type ConsumerStream, type Leases, makeConsumer } 
 import { type FanfareError, toFanfareError } from './errors.ts';
 import { countFrames } from './frames.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
+import { maxOutstandingMessages as messagesRule } from './option-rules.ts';
 import { type HeldResponse, ReceivedMessage } from './received-message.ts';
 import { BYTES, WireReader } from './wire.ts';
 
@@ -102,9 +103,29 @@ export class Subscription implements AsyncIterableIterator<ReceivedMessage>, Asy
     });
   }
 
-  /** No more messages: next() is done. The stream stays until close(), so that what was handed out can be settled. */
+  /**
+   * How many messages may be outstanding here from now on: 1 to 1,000,000. What a lower limit finds outstanding stays. A consumer
+   * that wants only so many more lowers it before it acknowledges, so that nothing more is taken from others.
+   */
+  limitMessages(maxOutstandingMessages: number): void {
+    messagesRule('maxOutstandingMessages', maxOutstandingMessages);
+    this.#stream.limitMessages(maxOutstandingMessages);
+  }
+
+  /**
+   * No more messages: next() is done, and what was not handed out is given back. The stream stays until close(), and leases are
+   * extended, so that what was handed out can be settled.
+   */
   end(): void {
-    this.#onEnd(undefined);
+    if (this.#ended) return;
+    this.#stream.takeNoMore();
+    try {
+      for (let rest = this.#take(); rest !== undefined; rest = this.#take()) rest.nack();
+    } catch (error) {
+      this.#failWith(error);
+      return;
+    }
+    this.#endIteration(undefined);
   }
 
   /** Called when a `for await` loop is left. */
@@ -134,6 +155,8 @@ export class Subscription implements AsyncIterableIterator<ReceivedMessage>, Asy
   };
 
   #onResponse(bytes: Buffer, leases: Leases): void {
+    // It was on its way when end() was called; close() gives it back.
+    if (this.#ended) return;
     let unsettled: number;
     try {
       unsettled = countFrames(bytes);
@@ -230,10 +253,14 @@ export class Subscription implements AsyncIterableIterator<ReceivedMessage>, Asy
   }
 
   #onEnd(error: FanfareError | undefined): void {
+    this.#keeper.stop();
+    this.#endIteration(error);
+  }
+
+  #endIteration(error: FanfareError | undefined): void {
     if (this.#ended) return;
     this.#ended = true;
     this.#error = error;
-    this.#keeper.stop();
     this.#drop();
     const waiting = this.#waiting;
     this.#waiting = [];

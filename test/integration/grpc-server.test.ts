@@ -157,6 +157,17 @@ describe('topics and subscriptions', () => {
       ['listTopics', { parent, pageSize: 1001 }, /page_size is 1001: must be/],
       ['getBacklog', { parent, subscriptions: ['audit'] }, /^subscriptions\[0\]: "audit" must be/],
       ['getBacklog', { parent, subscriptions: ['projects/q/subscriptions/abc'] }, /must be in projects\/p/],
+      ['getPartitionBacklog', { subscription: 'audit' }, /"audit" must be/],
+      [
+        'getPartitionBacklog',
+        { subscription: AUDIT, clientId: 'x'.repeat(257) },
+        /^client_id has 257 bytes: at most 256/,
+      ],
+      [
+        'getPartitionBacklog',
+        { subscription: AUDIT, beforeOffsets: Array(1025).fill(1n) },
+        /1025 offsets: at most 1024/,
+      ],
       ['getBacklog', { parent, subscriptions: Array(1001).fill(AUDIT) }, /1001 names: at most 1000/],
     ];
     for (const [name, request, message] of requests) {
@@ -287,6 +298,27 @@ describe('backlog', () => {
     expect(backlogs[1]?.oldestUnackedAge).toBeUndefined();
     const some = await client.call(method.getBacklog, { parent, subscriptions: [AUDIT] });
     expect(some.backlogs.map(({ subscription }) => subscription)).toEqual([AUDIT]);
+  });
+
+  test('of each partition, in order; a part does not pass for the whole', async () => {
+    const partition = (number: number) => ({
+      partition: number,
+      endOffset: 2 ** 40,
+      messages: 3,
+      elsewhereMessages: 1,
+    });
+    const client = rig.connect();
+    await client.call(method.createTopic, { topic: { name: ORDERS, partitions: 4 } });
+    await client.call(method.createSubscription, { subscription: { name: AUDIT, topic: ORDERS } });
+    const ask = (subscription = AUDIT) =>
+      client.call(method.getPartitionBacklog, { subscription, clientId: 'c', beforeOffsets: [7n] });
+    rig.backlog.reports = [report(AUDIT, { partitions: [3, 0, 2, 1].map(partition) })];
+    const { partitions } = await ask();
+    expect(partitions.map(({ partition: number }) => number)).toEqual([0, 1, 2, 3]);
+    expect(partitions[0]).toMatchObject({ endOffset: 2n ** 40n, messages: 3n, elsewhereMessages: 1n });
+    rig.backlog.reports = [report(AUDIT, { partitions: [3, 0, 2].map(partition) })];
+    await expect(ask()).rejects.toEqual(failing(status.UNAVAILABLE, 'partition 1'));
+    await expect(ask('projects/p/subscriptions/nothing')).rejects.toEqual(failing(status.NOT_FOUND));
   });
 
   test('that would be too large an answer says how to ask', async () => {

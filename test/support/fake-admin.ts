@@ -122,6 +122,9 @@ export function adminHandlers(state: FakeState): Record<string, Handler> {
     getBacklog: unary<admin.GetBacklogRequest>(({ subscriptions }) =>
       create(admin.GetBacklogResponseSchema, { backlogs: backlogsOf(state, subscriptions) }),
     ),
+    getPartitionBacklog: unary<admin.GetPartitionBacklogRequest>((request) =>
+      create(admin.GetPartitionBacklogResponseSchema, { partitions: partitionsOf(state, request) }),
+    ),
     watchBacklog: ((call) => {
       const { subscriptions } = call.request as admin.WatchBacklogRequest;
       call.write(create(admin.WatchBacklogResponseSchema, { backlogs: backlogsOf(state, subscriptions) }));
@@ -135,6 +138,32 @@ export function adminHandlers(state: FakeState): Record<string, Handler> {
       call.on('cancelled', () => clearInterval(timer));
     }) satisfies handleServerStreamingCall<AnyMessage, AnyMessage>,
   };
+}
+
+function partitionsOf(
+  state: FakeState,
+  { subscription, clientId, beforeOffsets }: admin.GetPartitionBacklogRequest,
+) {
+  const known = state.subscriptions.get(subscription);
+  if (known === undefined) throw { code: status.NOT_FOUND, details: `${subscription} does not exist` };
+  const { acked, leased, consumers, definition } = known;
+  const { log, definition: topic } = state.topics.get(definition.topic)!;
+  return Array.from({ length: topic.partitions }, (_, partition) => {
+    const before = Number(beforeOffsets[partition] ?? log.length);
+    const left = log.filter(
+      (stored) => stored.partition === partition && stored.offset < before && !acked.has(stored.offset),
+    );
+    const elsewhere = left.filter(({ offset }) => {
+      const holder = leased.get(offset);
+      return leased.has(offset) && (holder === undefined || consumers.get(holder)?.clientId !== clientId);
+    });
+    return {
+      partition,
+      endOffset: BigInt(log.length),
+      messages: BigInt(left.length),
+      elsewhereMessages: BigInt(elsewhere.length),
+    };
+  });
 }
 
 function backlogsOf(state: FakeState, names: readonly string[]) {

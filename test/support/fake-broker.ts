@@ -309,6 +309,7 @@ export class FakeBroker implements FakeState {
       } else if (request.maxOutstandingMessages > 0n) {
         subscription.consumers.get(call)!.maxMessages = Number(request.maxOutstandingMessages);
       }
+      if (request.takesNoMore) subscription.consumers.get(call)!.maxMessages = 0;
       for (const offset of offsetsOf(request.ackRanges)) {
         subscription.acked.add(offset);
         subscription.leased.delete(offset);
@@ -360,7 +361,7 @@ export class FakeBroker implements FakeState {
       const free = topic.log
         .filter(({ offset }) => !subscription.acked.has(offset) && !subscription.leased.has(offset))
         .filter(({ partition }) => ownedBy === undefined || topic.routes[partition] === ownedBy)
-        .slice(0, maxMessages - outstanding);
+        .slice(0, Math.max(0, maxMessages - outstanding));
       if (free.length === 0) continue;
       call.write(
         create(subscriber.SubscribeResponseSchema, {

@@ -21,6 +21,7 @@ import {
 import { Admin } from '../../services/client/admin.ts';
 import type {
   DrainSettings,
+  PartitionQuestion,
   SubscriptionInfo,
   SubscriptionSettings,
   TopicInfo,
@@ -133,6 +134,13 @@ const drain: Cases<DrainSettings> = {
     taken: [0, 1_000, 600_000],
   },
 };
+const partitionQuestion: Cases<PartitionQuestion> = {
+  clientId: consumer.clientId,
+  beforeOffsets: {
+    taken: [[], [0, Number.MAX_SAFE_INTEGER], Array(1_024).fill(7), undefined],
+    refused: [[7, '7: give an array']],
+  },
+};
 const batch: Cases<NonNullable<PublisherOptions['batch']>> = {
   maxMessages: whole(1, 1_000, 'give 1 to 1,000'),
   maxBytes: whole(1, 3 * 1024 ** 2 - 4096, 'give 1 to 3,141,632 bytes'),
@@ -232,6 +240,11 @@ const ROWS: readonly Row[] = [
     cases: drain,
   },
   {
+    of: 'getPartitionBacklog()',
+    call: (client, question) => client.admin.getPartitionBacklog('audit', question),
+    cases: partitionQuestion,
+  },
+  {
     of: 'watchBacklog()',
     // Aborted: where nobody listens it would go on trying.
     call: (client, options) => client.admin.watchBacklog({ signal: AbortSignal.abort(), ...options }).next(),
@@ -264,6 +277,7 @@ function callsWithSettings(): Call[] {
     (client, settings) => client.admin.deleteSubscription('audit', settings),
     (client, settings) => client.admin.drainConsumers('audit', { ttlMs: 0 }, settings),
     (client, settings) => client.admin.getBacklog([], settings),
+    (client, settings) => client.admin.getPartitionBacklog('audit', {}, settings),
   ];
 }
 
@@ -359,6 +373,14 @@ test('entries of lists', async () => {
       'subscriptions has 1,001 entries: at most 1,000 are allowed',
     ],
     [() => client.admin.getBacklog(['a', '']), 'subscriptions[1] is "": give a text that is not empty'],
+    [
+      () => client.admin.getPartitionBacklog('a', { beforeOffsets: [0, -1] }),
+      'beforeOffsets[1] is -1: give 0 to 9,007,199,254,740,991',
+    ],
+    [
+      () => client.admin.getPartitionBacklog('a', { beforeOffsets: Array(1_025).fill(0) }),
+      'beforeOffsets has 1,025 entries: at most 1,024 are allowed',
+    ],
     [() => client.admin.getBacklog('a' as never), 'subscriptions is "a": give an array'],
     [
       () => client.admin.drainConsumers('a', { ttlMs: 0, clientIds: ['a', 'c'.repeat(257)] }),
@@ -490,6 +512,16 @@ test('seconds of extend(): checked, whether it still has a lease or not', async 
   await connected.close();
 });
 
+test('messages of limitMessages(): checked, also when it is closed', async () => {
+  const messages = client.subscribe('audit');
+  for (const [value, says] of consumer.maxOutstandingMessages.refused)
+    expect(() => messages.limitMessages(value as number)).toThrow(`maxOutstandingMessages is ${says}`);
+  messages.limitMessages(1);
+  messages.limitMessages(1_000_000);
+  await messages.close();
+  expect(() => messages.limitMessages(0)).toThrow('maxOutstandingMessages is 0: give 1 to 1,000,000');
+});
+
 /** Which of each class' methods take nothing that could be wrong, or what is checked elsewhere (a message by its encoder). */
 const WITHOUT_OPTIONS: readonly (readonly [
   of: { readonly prototype: object },
@@ -507,7 +539,7 @@ const WITHOUT_OPTIONS: readonly (readonly [
 
 /** Those of which there are rows or tests above. */
 const CHECKED = new Set([
-  ...['publisher', 'subscribe', 'subscriber', 'subscribeRaw', 'reach', 'extend'],
+  ...['publisher', 'subscribe', 'subscriber', 'subscribeRaw', 'reach', 'extend', 'limitMessages'],
   ...['createTopic', 'getTopic', 'listTopics', 'updateTopic', 'deleteTopic'],
   ...[
     'createSubscription',
@@ -516,7 +548,7 @@ const CHECKED = new Set([
     'updateSubscription',
     'deleteSubscription',
   ],
-  ...['drainConsumers', 'getBacklog', 'watchBacklog', 'get', 'drain'],
+  ...['drainConsumers', 'getBacklog', 'getPartitionBacklog', 'watchBacklog', 'get', 'drain'],
 ]);
 
 test.each(WITHOUT_OPTIONS.map(([of, methods]) => [(of as { name?: string }).name, of, methods] as const))(

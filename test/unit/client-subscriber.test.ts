@@ -52,6 +52,21 @@ test('acks never let the credit run dry', async () => {
   expect(broker.acked('audit')).toHaveLength(100);
 });
 
+test('one that wants five and says so before it acks is never given a sixth', async () => {
+  await publish(...range(10));
+  const subscription = client.subscribe('audit', { maxOutstandingMessages: 5 });
+  for (let left = 5; left > 0; left--) {
+    const { value } = await subscription.next();
+    if (left > 1) subscription.limitMessages(left - 1);
+    else subscription.end();
+    value.ack();
+  }
+  await subscription.close();
+  expect(broker.acked('audit')).toEqual([0, 1, 2, 3, 4]);
+  const { attempts } = broker.subscriptions.get('projects/default/subscriptions/audit')!;
+  expect([...attempts.keys()]).toEqual([0, 1, 2, 3, 4]);
+});
+
 test('a message given back comes again with its attempt', async () => {
   await publish('poison');
   const attempts: number[] = [];

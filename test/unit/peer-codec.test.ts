@@ -73,7 +73,16 @@ const request: fc.Arbitrary<PeerRequest> = fc.oneof(
     incarnation: whole,
     operations,
   }),
-  fc.record({ kind: kind('backlog'), call: whole, parent: text, names: fc.array(text, { maxLength: 3 }) }),
+  fc.record(
+    {
+      kind: kind('backlog'),
+      call: whole,
+      parent: text,
+      names: fc.array(text, { maxLength: 3 }),
+      question: fc.record({ consumerHash: small, beforeOffsets: fc.array(whole, { maxLength: 3 }) }),
+    },
+    { requiredKeys: ['kind', 'call', 'parent', 'names'] },
+  ),
   fc.record({ kind: kind('watchFirstMessages') }),
   fc.record({
     kind: kind('drain'),
@@ -105,6 +114,13 @@ const report = fc.record({
   consumersWithoutCredit: small,
   blockedMessages: whole,
   activeKeys: fc.option(small, { nil: undefined }),
+  partitions: fc.option(
+    fc.array(fc.record({ partition: small, endOffset: whole, messages: whole, elsewhereMessages: whole }), {
+      minLength: 1,
+      maxLength: 3,
+    }),
+    { nil: undefined },
+  ),
 });
 const draining = fc.record({
   consumers: fc.array(

@@ -209,6 +209,31 @@ export class Delivery {
     return isKnown ? this.#keys.active : undefined;
   }
 
+  /**
+   * What lies before an offset and is not settled, as the consumers with the hash see it. `elsewhereMessages` of it are for
+   * others to settle: outstanding at them, or waiting for them. While nobody with the hash is here only the former are counted:
+   * what waits may become its own.
+   */
+  backlogBefore(before: number, hash: number): { messages: number; elsewhereMessages: number } {
+    const last = Math.min(before, this.#end) - 1;
+    if (last < this.#floor) return { messages: 0, elsewhereMessages: 0 };
+    const messages = sizeOf(this.#settled.gaps(this.#floor, last));
+    let elsewhereMessages = 0;
+    for (const { first, last: to, value } of this.#leases) {
+      if (first > last) break;
+      const holder = value.formerHash || this.#hashes.get(value.consumer);
+      if (holder !== hash) elsewhereMessages += Math.min(to, last) - first + 1;
+    }
+    if (![...this.#hashes.values()].includes(hash)) return { messages, elsewhereMessages };
+    const isOther = (consumer: number): boolean => this.#hashes.get(consumer) !== hash;
+    elsewhereMessages += this.#keys?.waitingFor(isOther, before) ?? 0;
+    // What nobody looks at before something else is settled waits for whoever settles that.
+    const isAtBound = this.#next >= this.#lookLimit() || (this.#keys?.queued ?? 0) >= this.#options.maxQueued;
+    const ahead = isAtBound && this.#next <= last ? sizeOf(this.#untouched(this.#next, last)) : 0;
+    if (elsewhereMessages + ahead === messages) elsewhereMessages = messages;
+    return { messages, elsewhereMessages };
+  }
+
   /** When to send `expire` at the earliest. */
   get earliestDeadlineMs(): number {
     return this.#earliestDeadlineMs;
@@ -705,6 +730,11 @@ function addCredit(effects: DeliveryEffect[], consumer: number, messages: number
       bytes: previous.bytes + bytes,
     };
   } else effects.push({ kind: 'credit', consumer, messages, bytes });
+}
+
+/** How many offsets. */
+function sizeOf(intervals: readonly Interval[]): number {
+  return intervals.reduce((sum, { first, last }) => sum + last - first + 1, 0);
 }
 
 function range(first: number, last: number): number[] {

@@ -75,6 +75,21 @@ export class KeyQueues {
     return waiting;
   }
 
+  /**
+   * Messages before an offset that wait for such consumers: in keys of which they have the run, or whose slot is theirs or moves
+   * away from them.
+   */
+  waitingFor(isMeant: (consumer: number) => boolean, before: number): number {
+    let waiting = 0;
+    for (const { queue, head, runConsumer, slot } of this.#keys.values()) {
+      const holder = runConsumer === NOBODY ? this.slots.currentOf(slot) : runConsumer;
+      if (holder === NOBODY || !isMeant(holder)) continue;
+      for (let at = head; at < queue.length && queue[at]! < before; at += 1)
+        if (!this.#isSettled(queue[at]!)) waiting += 1;
+    }
+    return waiting;
+  }
+
   push(offset: number, hash: number): void {
     const key = this.#key(hash);
     key.queue.push(offset);

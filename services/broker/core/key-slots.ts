@@ -55,6 +55,11 @@ export class KeySlots {
     return holderOf(this.#slot(slot));
   }
 
+  /** Who has the slot, also while it is moving away; NOBODY before it is given to anybody. */
+  currentOf(slot: number): number {
+    return this.#slot(slot).current;
+  }
+
   /** The slots in use whose consumerOf has changed. */
   join(consumer: number, hash: number): number[] {
     const before = this.#eligible;

@@ -37,6 +37,7 @@ export interface StreamSettings {
   readonly maxOutstandingBytes: number | undefined;
   readonly ownedOnly: boolean;
   readonly resumes: boolean;
+  readonly takesNoMore: boolean;
 }
 
 export interface SettleLimits {
@@ -78,6 +79,7 @@ export function parseSubscribe(bytes: Uint8Array, limits: SettleLimits): Subscri
   let ownedOnly = false;
   let resumes = false;
   let incarnation = 0;
+  let takesNoMore = false;
   while (reader.tag()) {
     switch (reader.field) {
       case 1:
@@ -138,6 +140,10 @@ export function parseSubscribe(bytes: Uint8Array, limits: SettleLimits): Subscri
       case 22:
         incarnation = readIncarnation(reader);
         break;
+      case 23:
+        reader.expect(VARINT, 'takes_no_more');
+        takesNoMore = reader.int() !== 0;
+        break;
       default:
         reader.skip();
     }
@@ -158,6 +164,7 @@ export function parseSubscribe(bytes: Uint8Array, limits: SettleLimits): Subscri
     maxOutstandingBytes,
     ownedOnly,
     resumes,
+    takesNoMore,
   };
   return { operations, settings, ...named(incarnation) };
 }

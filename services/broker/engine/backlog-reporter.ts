@@ -1,7 +1,7 @@
 // Answers how far behind subscriptions are, and notices when an idle one gets its first message. Asked by
 // adapters/grpc/admin; made by broker.ts.
 
-import type { BacklogReport } from '../core/backlog-report.ts';
+import type { BacklogReport, PartitionBacklog, PartitionQuestion } from '../core/backlog-report.ts';
 import type { BacklogReporter } from './backlog-types.ts';
 import type { EngineContext } from './context.ts';
 import type { Dispatcher } from './dispatcher.ts';
@@ -22,7 +22,11 @@ export class EngineBacklogReporter implements BacklogReporter {
     this.#subscriptions = subscriptions;
   }
 
-  async report(parent: string, names: readonly string[]): Promise<BacklogReport[]> {
+  async report(
+    parent: string,
+    names: readonly string[],
+    question?: PartitionQuestion,
+  ): Promise<BacklogReport[]> {
     const runtimes =
       names.length > 0
         ? names.map((name) => this.#subscriptions.get(name))
@@ -30,7 +34,8 @@ export class EngineBacklogReporter implements BacklogReporter {
             definition.name.startsWith(`${parent}/`),
           );
     const reports: BacklogReport[] = [];
-    for (const runtime of runtimes) if (runtime !== undefined) reports.push(await this.#reportOne(runtime));
+    for (const runtime of runtimes)
+      if (runtime !== undefined) reports.push(await this.#reportOne(runtime, question));
     return reports;
   }
 
@@ -44,7 +49,10 @@ export class EngineBacklogReporter implements BacklogReporter {
     for (const listener of this.#listeners) listener(subscription);
   }
 
-  async #reportOne(runtime: SubscriptionRuntime): Promise<BacklogReport> {
+  async #reportOne(
+    runtime: SubscriptionRuntime,
+    question: PartitionQuestion | undefined,
+  ): Promise<BacklogReport> {
     const nowMs = this.#context.clock.nowMs();
     const sums = {
       messages: 0,
@@ -87,6 +95,7 @@ export class EngineBacklogReporter implements BacklogReporter {
       measureTimeMs: nowMs,
       consumersWithoutCredit: runtime.consumersWithoutCredit,
       activeKeys,
+      ...(question !== undefined && { partitions: partitionsOf(runtime, question) }),
     };
   }
 
@@ -98,6 +107,20 @@ export class EngineBacklogReporter implements BacklogReporter {
     const part = Math.max(0, offset - info.firstOffset) / info.count;
     return { publishTimeMs: info.publishTimeMs, byte: info.startByte + part * info.byteLength };
   }
+}
+
+function partitionsOf(
+  { dispatchers }: SubscriptionRuntime,
+  { consumerHash, beforeOffsets }: PartitionQuestion,
+): PartitionBacklog[] {
+  return [...dispatchers].map(([partition, { delivery, owner }]) => {
+    const { endOffset } = owner.bounds;
+    return {
+      partition,
+      endOffset,
+      ...delivery.backlogBefore(beforeOffsets[partition] ?? endOffset, consumerHash),
+    };
+  });
 }
 
 function added(sum: number, more: number | undefined): number | undefined {

@@ -1,6 +1,6 @@
 // How far behind subscriptions are in the whole cluster: what this broker owns and what the others say. Made by main.ts; asked
 // by adapters/grpc/admin.
-import type { BacklogReport } from '../core/backlog-report.ts';
+import type { BacklogReport, PartitionQuestion } from '../core/backlog-report.ts';
 import type { BacklogReporter } from './backlog-types.ts';
 import type { Remote } from './remote.ts';
 import { mergeReports } from './remote-backlog.ts';
@@ -14,10 +14,14 @@ export class ClusterBacklog implements BacklogReporter {
     this.#remote = remote;
   }
 
-  async report(parent: string, subscriptions: readonly string[]): Promise<BacklogReport[]> {
+  async report(
+    parent: string,
+    subscriptions: readonly string[],
+    question?: PartitionQuestion,
+  ): Promise<BacklogReport[]> {
     // The others first: that waits until what is to be owned here is.
-    const remote = await this.#remote.backlog(parent, subscriptions);
-    return mergeReports([await this.#local.report(parent, subscriptions), remote]);
+    const remote = await this.#remote.backlog(parent, subscriptions, question);
+    return mergeReports([await this.#local.report(parent, subscriptions, question), remote]);
   }
 
   onFirstMessage(listener: (subscription: string) => void): () => void {

@@ -346,7 +346,7 @@ class OwnerLink implements PeerLinkHandler {
     }
   }
 
-  async #backlog({ call, parent, names }: PeerRequest & { kind: 'backlog' }): Promise<void> {
+  async #backlog({ call, parent, names, question }: PeerRequest & { kind: 'backlog' }): Promise<void> {
     // The empty question is the relay's heartbeat.
     if (parent === '') {
       this.send({ kind: 'backlogs', call, reports: [] });
@@ -355,7 +355,7 @@ class OwnerLink implements PeerLinkHandler {
     const { host, routes, topics, backlog, context } = this.#options;
     try {
       await whenOwned(host, routes, concerned(host, topics(), names), context.clock);
-      this.send({ kind: 'backlogs', call, reports: await backlog.report(parent, names) });
+      this.send({ kind: 'backlogs', call, reports: await backlog.report(parent, names, question) });
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error;
       // A relay that hears nothing gives up after a while; it must not take a part for the whole.

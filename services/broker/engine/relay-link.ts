@@ -5,7 +5,7 @@
 //
 // An empty question for backlog is the link's heartbeat: it is asked at once, since a link is up only when the owner has
 // answered on it, and then again and again. Without any answer for a while the owner, or the way to it, is taken for dead.
-import type { BacklogReport } from '../core/backlog-report.ts';
+import type { BacklogReport, PartitionQuestion } from '../core/backlog-report.ts';
 import type { DrainReport, DrainRequest } from '../core/draining.ts';
 import { BrokerError } from '../core/errors.ts';
 import type { PartitionId } from '../core/partition.ts';
@@ -115,8 +115,12 @@ export class RelayLink implements PeerLinkEvents {
   }
 
   /** UNAVAILABLE: the link has closed. */
-  backlog(parent: string, names: readonly string[]): Promise<readonly BacklogReport[]> {
-    return this.#call(this.#backlogs, (call) => ({ kind: 'backlog', call, parent, names }));
+  backlog(
+    parent: string,
+    names: readonly string[],
+    question?: PartitionQuestion,
+  ): Promise<readonly BacklogReport[]> {
+    return this.#call(this.#backlogs, (call) => ({ kind: 'backlog', call, parent, names, question }));
   }
 
   /** RESOURCE_EXHAUSTED, UNAVAILABLE: see ConsumerDrain; or the link has closed. */

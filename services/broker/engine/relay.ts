@@ -4,7 +4,7 @@
 //   publish ─▶ RemotePartition ─┐
 //   consumer ─▶ RelayConsumer ──┼─▶ Peers ─▶ RelayLink ─▶ the owner, by Routes
 //   settle, backlog ────────────┘
-import type { BacklogReport } from '../core/backlog-report.ts';
+import type { BacklogReport, PartitionQuestion } from '../core/backlog-report.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
 import type { DrainReport, DrainRequest, OpeningConsumer } from '../core/draining.ts';
 import { BrokerError } from '../core/errors.ts';
@@ -145,8 +145,8 @@ export class Relay implements Remote {
     return settleRemotely(options, subscription, operations);
   }
 
-  backlog(parent: string, names: readonly string[]): Promise<BacklogReport[]> {
-    return this.#backlog.report(parent, names);
+  backlog(parent: string, names: readonly string[], question?: PartitionQuestion): Promise<BacklogReport[]> {
+    return this.#backlog.report(parent, names, question);
   }
 
   onFirstMessage(listener: (subscription: string) => void): () => void {

@@ -2,7 +2,7 @@
 //
 // A part is never given out as the whole, or a scaler would see backlog vanish while a partition moves: each owner answers
 // when it has all that it should have, and without an answer of every owner there is none.
-import type { BacklogReport } from '../core/backlog-report.ts';
+import type { BacklogReport, PartitionQuestion } from '../core/backlog-report.ts';
 import type { TopicDefinition } from '../core/definitions.ts';
 import { BrokerError } from '../core/errors.ts';
 import type { PartitionId } from '../core/partition.ts';
@@ -42,7 +42,11 @@ export class RemoteBacklog {
   }
 
   /** Of all partitions that other brokers own. UNAVAILABLE: one of them does not answer. */
-  async report(parent: string, names: readonly string[]): Promise<BacklogReport[]> {
+  async report(
+    parent: string,
+    names: readonly string[],
+    question?: PartitionQuestion,
+  ): Promise<BacklogReport[]> {
     const { peers, routes, host, clock, topics } = this.#options;
     const wanted = concerned(host, topics(), names);
     await whenOwned(host, routes, wanted, clock);
@@ -50,7 +54,7 @@ export class RemoteBacklog {
       if (route.memberId === routes.selfId) return [];
       const { link, release } = await peers.reach(route, WAIT_FOR_OWNERS_MS);
       try {
-        return await within(link.backlog(parent, names), ANSWER_WITHIN_MS, clock, route);
+        return await within(link.backlog(parent, names, question), ANSWER_WITHIN_MS, clock, route);
       } finally {
         release();
       }
@@ -193,6 +197,9 @@ function sum(a: BacklogReport, b: BacklogReport): BacklogReport {
     // A key is in one partition. What one owner does not know nobody does.
     activeKeys:
       a.activeKeys === undefined || b.activeKeys === undefined ? undefined : a.activeKeys + b.activeKeys,
+    ...((a.partitions ?? b.partitions) && {
+      partitions: [...(a.partitions ?? []), ...(b.partitions ?? [])],
+    }),
   };
 }
 

@@ -1,7 +1,7 @@
 // What broker.ts needs for partitions that other brokers own. engine/relay implements it over the peers; a broker that is
 // alone has none and owns everything.
 
-import type { BacklogReport } from '../core/backlog-report.ts';
+import type { BacklogReport, PartitionQuestion } from '../core/backlog-report.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
 import type { DrainReport, DrainRequest, OpeningConsumer } from '../core/draining.ts';
 import type { PartitionId } from '../core/partition.ts';
@@ -49,7 +49,7 @@ export interface Remote {
   drain(request: DrainRequest): Promise<DrainReport>;
 
   /** What other brokers' partitions have of backlog. UNAVAILABLE: one of them does not answer. */
-  backlog(parent: string, names: readonly string[]): Promise<BacklogReport[]>;
+  backlog(parent: string, names: readonly string[], question?: PartitionQuestion): Promise<BacklogReport[]>;
 
   /** Calls the listener with a subscription that was idle and got its first message at another broker. */
   onFirstMessage(listener: (subscription: string) => void): () => void;

@@ -7,7 +7,7 @@
 // A chunk crosses a link once, however many consumers wait behind the relay: `chunk` brings the bytes under a number, then
 // `deliver` names runs of it for each consumer. The owner decides when the relay forgets a chunk (`keepFrom`), so both
 // always know what the relay holds.
-import type { BacklogReport } from '../core/backlog-report.ts';
+import type { BacklogReport, PartitionQuestion } from '../core/backlog-report.ts';
 import type { DeliveredRun, LeasesOnLeave } from '../core/delivery-events.ts';
 import type { DrainReport, DrainRequest } from '../core/draining.ts';
 import type { ErrorCode } from '../core/errors.ts';
@@ -72,6 +72,8 @@ export type PeerRequest =
       readonly call: number;
       readonly parent: string;
       readonly names: readonly string[];
+      /** With it, the reports have partitions. */
+      readonly question?: PartitionQuestion | undefined;
     }
   /** Tell me (`firstMessage`) whenever an idle subscription gets its first message. */
   | { readonly kind: 'watchFirstMessages' }

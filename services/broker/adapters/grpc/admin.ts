@@ -26,6 +26,7 @@ import {
   topicInput,
   topicMessage,
 } from './admin-messages.ts';
+import { partitionQuestion, partitionsResponse } from './admin-partitions.ts';
 import type { Authorize } from './identity.ts';
 import { type GrpcService, grpcService, type RpcBorder } from './rpc.ts';
 import { ChangeFlag, type WatchSlots } from './watch.ts';
@@ -103,6 +104,14 @@ export function adminService(options: AdminOptions): GrpcService {
       authorize(principal, 'read', request.parent);
       checkSelection(request);
       return report(backlog, request);
+    }),
+    getPartitionBacklog: border.unary(method.getPartitionBacklog, async (request, { principal }) => {
+      authorize(principal, 'read', request.subscription);
+      const question = partitionQuestion(request);
+      const { name, topic } = definitions.getSubscription(request.subscription);
+      const { project } = parseSubscriptionName(name, 'subscription');
+      const [report] = await backlog.report(`projects/${project}`, [name], question);
+      return partitionsResponse(report?.partitions ?? [], definitions.getTopic(topic).partitions);
     }),
     watchBacklog: border.serverStream(method.watchBacklog, async (request, stream, { principal, signal }) => {
       authorize(principal, 'read', request.parent);

@@ -12,8 +12,9 @@ import {
   type Draining,
   type DrainingSchema,
   LinkResponseSchema,
+  type PartitionBacklog as PartitionMessage,
 } from '../../../gen/fanfare/peer/v1/peer_pb.ts';
-import type { BacklogReport } from '../../core/backlog-report.ts';
+import type { BacklogReport, PartitionBacklog } from '../../core/backlog-report.ts';
 import type { ErrorCode } from '../../core/errors.ts';
 import type { PeerAnswer } from '../../ports/peer.ts';
 import {
@@ -258,6 +259,14 @@ function wireReport(report: BacklogReport): MessageInitShape<typeof BacklogRepor
     consumersWithoutCredit: report.consumersWithoutCredit,
     blockedMessages: BigInt(report.blockedMessages),
     ...(report.activeKeys !== undefined && { activeKeys: report.activeKeys }),
+    ...(report.partitions !== undefined && {
+      partitions: report.partitions.map(({ partition, endOffset, messages, elsewhereMessages }) => ({
+        partition,
+        endOffset: BigInt(endOffset),
+        messages: BigInt(messages),
+        elsewhereMessages: BigInt(elsewhereMessages),
+      })),
+    }),
   };
 }
 
@@ -312,6 +321,16 @@ function reportOf(wire: BacklogMessage): BacklogReport {
     consumersWithoutCredit: wire.consumersWithoutCredit,
     blockedMessages: number(wire.blockedMessages),
     activeKeys: wire.activeKeys,
+    ...(wire.partitions.length > 0 && { partitions: wire.partitions.map(partitionOfReport) }),
+  };
+}
+
+function partitionOfReport(wire: PartitionMessage): PartitionBacklog {
+  return {
+    partition: wire.partition,
+    endOffset: number(wire.endOffset),
+    messages: number(wire.messages),
+    elsewhereMessages: number(wire.elsewhereMessages),
   };
 }
 

@@ -114,8 +114,13 @@ function requestKind(
       return { case: 'settleUnary', value };
     }
     case 'backlog': {
-      const { call, parent, names } = request;
-      return { case: 'askBacklog', value: { call: BigInt(call), parent, names: [...names] } };
+      const { call, parent, names, question } = request;
+      const partitions = question && {
+        consumerHash: question.consumerHash,
+        beforeOffsets: question.beforeOffsets.map(BigInt),
+      };
+      const value = { call: BigInt(call), parent, names: [...names], ...(partitions && { partitions }) };
+      return { case: 'askBacklog', value };
     }
     case 'drain': {
       const { subscription, clientIds, peerAddresses, ttlMs } = request.request;
@@ -186,8 +191,14 @@ function requestOf({ kind: { case: kind, value } }: Request): PeerRequest {
         operations,
       };
     }
-    case 'askBacklog':
-      return { kind: 'backlog', call: number(value.call), parent: value.parent, names: value.names };
+    case 'askBacklog': {
+      const { parent, names, partitions } = value;
+      const question = partitions && {
+        consumerHash: partitions.consumerHash,
+        beforeOffsets: partitions.beforeOffsets.map(number),
+      };
+      return { kind: 'backlog', call: number(value.call), parent, names, question };
+    }
     case 'watchFirstMessages':
       return { kind };
     case 'drainConsumers': {

@@ -73,11 +73,13 @@ function subscribe(options: SubscriberOptions): RawBidiStream {
     let consumer: Consumer | undefined;
     let isNamed = false;
     let ownDeadline = false;
+    let takesNoMore = false;
     const over = border.track(call, (reason, why) => dismissed(reason, why));
     const sink = new StreamSink(options, call, over, {
       onWritable: () => consumer?.pump(),
       onDescribed: ({ ackDeadlineMs }) => {
-        if (consumer !== undefined && !ownDeadline) consumer.limits = { ...consumer.limits, ackDeadlineMs };
+        if (consumer !== undefined && !ownDeadline && !takesNoMore)
+          consumer.limits = { ...consumer.limits, ackDeadlineMs };
       },
     });
     const leave = (): void => consumer?.leave();
@@ -101,7 +103,10 @@ function subscribe(options: SubscriberOptions): RawBidiStream {
           options.authorize(border.principalOf(call), 'consume', message.settings.subscription ?? '');
           isNamed = (message.settings.clientId ?? '') !== '';
           consumer = open(options, sink, message.settings, peerAddressOf(call));
-        } else change(options, consumer, message.settings);
+        } else if (message.settings.takesNoMore) {
+          takesNoMore = true;
+          void consumer.quiesce();
+        } else if (!takesNoMore) change(options, consumer, message.settings);
         consumer.settle(message);
       } catch (error) {
         leave();
@@ -129,6 +134,8 @@ function open(
   settings: StreamSettings,
   peerAddress: string,
 ): Consumer {
+  if (settings.takesNoMore)
+    throw new BrokerError('INVALID_ARGUMENT', 'takes_no_more is for later requests of a stream only');
   const messages = settings.maxOutstandingMessages || limits.defaultOutstandingMessages;
   const bytes = settings.maxOutstandingBytes || limits.defaultOutstandingBytes;
   checkCredit(limits, messages, bytes);

@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file fanfare/peer/v1/peer.proto.
  */
 export const file_fanfare_peer_v1_peer: GenFile = /*@__PURE__*/
-  fileDesc("ChpmYW5mYXJlL3BlZXIvdjEvcGVlci5wcm90bxIPZmFuZmFyZS5wZWVyLnYxIjkKC0xpbmtSZXF1ZXN0EioKCHJlcXVlc3RzGAEgAygLMhguZmFuZmFyZS5wZWVyLnYxLlJlcXVlc3QiOAoMTGlua1Jlc3BvbnNlEigKB2Fuc3dlcnMYASADKAsyFy5mYW5mYXJlLnBlZXIudjEuQW5zd2VyIjEKCVBhcnRpdGlvbhIRCglsb2dfZXBvY2gYASABKAQSEQoJcGFydGl0aW9uGAIgASgNIv4DCgdSZXF1ZXN0EisKB3B1Ymxpc2gYASABKAsyGC5mYW5mYXJlLnBlZXIudjEuUHVibGlzaEgAEikKBmF0dGFjaBgCIAEoCzIXLmZhbmZhcmUucGVlci52MS5BdHRhY2hIABIpCgZjcmVkaXQYAyABKAsyFy5mYW5mYXJlLnBlZXIudjEuQ3JlZGl0SAASJwoFdGFrZW4YBCABKAsyFi5mYW5mYXJlLnBlZXIudjEuVGFrZW5IABIpCgZzZXR0bGUYBSABKAsyFy5mYW5mYXJlLnBlZXIudjEuU2V0dGxlSAASKQoGZGV0YWNoGAYgASgLMhcuZmFuZmFyZS5wZWVyLnYxLkRldGFjaEgAEjQKDHNldHRsZV91bmFyeRgHIAEoCzIcLmZhbmZhcmUucGVlci52MS5TZXR0bGVVbmFyeUgAEjIKC2Fza19iYWNrbG9nGAggASgLMhsuZmFuZmFyZS5wZWVyLnYxLkFza0JhY2tsb2dIABJDChR3YXRjaF9maXJzdF9tZXNzYWdlcxgJIAEoCzIjLmZhbmZhcmUucGVlci52MS5XYXRjaEZpcnN0TWVzc2FnZXNIABI6Cg9kcmFpbl9jb25zdW1lcnMYCiABKAsyHy5mYW5mYXJlLnBlZXIudjEuRHJhaW5Db25zdW1lcnNIAEIGCgRraW5kIngKB1B1Ymxpc2gSDAoEY2FsbBgBIAEoBBINCgV0b3BpYxgCIAEoCRItCglwYXJ0aXRpb24YAyABKAsyGi5mYW5mYXJlLnBlZXIudjEuUGFydGl0aW9uEg8KB2F0dGVtcHQYBCABKAQSEAoIbWVzc2FnZXMYBSABKAwiYgoGQXR0YWNoEhAKCGNvbnN1bWVyGAEgASgEEhQKDHN1YnNjcmlwdGlvbhgCIAEoCRITCgtpbmNhcm5hdGlvbhgDIAEoBBIMCgRoYXNoGAQgASgNEg0KBWZyZXNoGAUgASgIIpgBCgZDcmVkaXQSEAoIY29uc3VtZXIYASABKAQSEAoIc2VxdWVuY2UYAiABKAQSIAoYbWF4X291dHN0YW5kaW5nX21lc3NhZ2VzGAMgASgEEh0KFW1heF9vdXRzdGFuZGluZ19ieXRlcxgEIAEoBBIXCg9hY2tfZGVhZGxpbmVfbXMYBSABKAQSEAoIZHJhaW5pbmcYBiABKAgiKAoFVGFrZW4SEAoIY29uc3VtZXIYASABKAQSDQoFYnl0ZXMYAiABKAQi9AEKCU9wZXJhdGlvbhItCgRraW5kGAEgASgOMh8uZmFuZmFyZS5wZWVyLnYxLk9wZXJhdGlvbi5LaW5kEi0KCXBhcnRpdGlvbhgCIAEoCzIaLmZhbmZhcmUucGVlci52MS5QYXJ0aXRpb24SDQoFZmlyc3QYAyABKAQSDAoEbGFzdBgEIAEoBBIPCgdzZWNvbmRzGAUgASgEEg8KB2F0dGVtcHQYBiABKAQiSgoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASDAoIS0lORF9BQ0sQARINCglLSU5EX05BQ0sQAhIPCgtLSU5EX0VYVEVORBADIkoKBlNldHRsZRIQCghjb25zdW1lchgBIAEoBBIuCgpvcGVyYXRpb25zGAIgAygLMhouZmFuZmFyZS5wZWVyLnYxLk9wZXJhdGlvbiI9CgZEZXRhY2gSEAoIY29uc3VtZXIYASABKAQSEwoLa2VlcF9sZWFzZXMYAiABKAgSDAoEd2FpdBgDIAEoCCJ2CgtTZXR0bGVVbmFyeRIMCgRjYWxsGAEgASgEEhQKDHN1YnNjcmlwdGlvbhgCIAEoCRIuCgpvcGVyYXRpb25zGAMgAygLMhouZmFuZmFyZS5wZWVyLnYxLk9wZXJhdGlvbhITCgtpbmNhcm5hdGlvbhgEIAEoBCI5CgpBc2tCYWNrbG9nEgwKBGNhbGwYASABKAQSDgoGcGFyZW50GAIgASgJEg0KBW5hbWVzGAMgAygJIhQKEldhdGNoRmlyc3RNZXNzYWdlcyJwCg5EcmFpbkNvbnN1bWVycxIMCgRjYWxsGAEgASgEEhQKDHN1YnNjcmlwdGlvbhgCIAEoCRISCgpjbGllbnRfaWRzGAMgAygJEhYKDnBlZXJfYWRkcmVzc2VzGAQgAygJEg4KBnR0bF9tcxgFIAEoBCK1BAoGQW5zd2VyEi8KCXB1Ymxpc2hlZBgBIAEoCzIaLmZhbmZhcmUucGVlci52MS5QdWJsaXNoZWRIABIrCgdyZWZ1c2VkGAIgASgLMhguZmFuZmFyZS5wZWVyLnYxLlJlZnVzZWRIABInCgVjaHVuaxgDIAEoCzIWLmZhbmZhcmUucGVlci52MS5DaHVua0gAEisKB2RlbGl2ZXIYBCABKAsyGC5mYW5mYXJlLnBlZXIudjEuRGVsaXZlckgAEi0KCGNyZWRpdGVkGAUgASgLMhkuZmFuZmFyZS5wZWVyLnYxLkNyZWRpdGVkSAASJwoFd2FudHMYBiABKAsyFi5mYW5mYXJlLnBlZXIudjEuV2FudHNIABIrCgdib3VuY2VkGAcgASgLMhguZmFuZmFyZS5wZWVyLnYxLkJvdW5jZWRIABInCgVlbmRlZBgIIAEoCzIWLmZhbmZhcmUucGVlci52MS5FbmRlZEgAEisKB3NldHRsZWQYCSABKAsyGC5mYW5mYXJlLnBlZXIudjEuU2V0dGxlZEgAEi0KCGJhY2tsb2dzGAogASgLMhkuZmFuZmFyZS5wZWVyLnYxLkJhY2tsb2dzSAASNgoNZmlyc3RfbWVzc2FnZRgLIAEoCzIdLmZhbmZhcmUucGVlci52MS5GaXJzdE1lc3NhZ2VIABItCghkcmFpbmluZxgMIAEoCzIZLmZhbmZhcmUucGVlci52MS5EcmFpbmluZ0gAQgYKBGtpbmQiPgoJUHVibGlzaGVkEgwKBGNhbGwYASABKAQSFAoMZmlyc3Rfb2Zmc2V0GAIgASgEEg0KBWNvdW50GAMgASgEIjgKB1JlZnVzZWQSDAoEY2FsbBgBIAEoBBIOCgZyZWFzb24YAiABKAkSDwoHbWVzc2FnZRgDIAEoCSK5AQoFQ2h1bmsSDQoFY2h1bmsYASABKAQSEQoJa2VlcF9mcm9tGAIgASgEEi0KCXBhcnRpdGlvbhgDIAEoCzIaLmZhbmZhcmUucGVlci52MS5QYXJ0aXRpb24SFAoMZmlyc3Rfb2Zmc2V0GAQgASgEEg0KBWNvdW50GAUgASgEEhcKD3B1Ymxpc2hfdGltZV9tcxgGIAEoBBISCgpzdGFydF9ieXRlGAcgASgEEg0KBWJ5dGVzGAggASgMIjMKA1J1bhINCgVmaXJzdBgBIAEoBBIMCgRsYXN0GAIgASgEEg8KB2F0dGVtcHQYAyABKAQicAoHRGVsaXZlchIRCgljb25zdW1lcnMYASADKAQSDQoFY2h1bmsYAiABKAQSIgoEcnVucxgDIAMoCzIULmZhbmZhcmUucGVlci52MS5SdW4SEAoIbWVzc2FnZXMYBCABKAQSDQoFYnl0ZXMYBSABKAQiTAoIQ3JlZGl0ZWQSEAoIY29uc3VtZXIYASABKAQSEAoIc2VxdWVuY2UYAiABKAQSHAoUb3V0c3RhbmRpbmdfbWVzc2FnZXMYAyABKAQiJwoFV2FudHMSEAoIY29uc3VtZXIYASABKAQSDAoEbW9yZRgCIAEoCCJLCgdCb3VuY2VkEhAKCGNvbnN1bWVyGAEgASgEEi4KCm9wZXJhdGlvbnMYAiADKAsyGi5mYW5mYXJlLnBlZXIudjEuT3BlcmF0aW9uIjgKBUVuZGVkEhAKCGNvbnN1bWVyGAEgASgEEgwKBGNvZGUYAiABKAkSDwoHbWVzc2FnZRgDIAEoCSJECgdTZXR0bGVkEgwKBGNhbGwYASABKAQSKwoHYm91bmNlZBgCIAMoCzIaLmZhbmZhcmUucGVlci52MS5PcGVyYXRpb24iSQoIQmFja2xvZ3MSDAoEY2FsbBgBIAEoBBIvCgdyZXBvcnRzGAIgAygLMh4uZmFuZmFyZS5wZWVyLnYxLkJhY2tsb2dSZXBvcnQiyAMKDUJhY2tsb2dSZXBvcnQSFAoMc3Vic2NyaXB0aW9uGAEgASgJEg0KBXRvcGljGAIgASgJEhAKCG1lc3NhZ2VzGAMgASgEEg0KBWJ5dGVzGAQgASgEEhwKFG91dHN0YW5kaW5nX21lc3NhZ2VzGAUgASgEEiIKFW9sZGVzdF91bmFja2VkX2FnZV9tcxgGIAEoAUgAiAEBEhEKCWNvbnN1bWVycxgHIAEoDRIWCg5hcHBlbmRlZF90b3RhbBgIIAEoBBIXCg9kZWxpdmVyZWRfdG90YWwYCSABKAQSEwoLYWNrZWRfdG90YWwYCiABKAQSGQoRcmVkZWxpdmVyZWRfdG90YWwYCyABKAQSIgoaZXhwaXJlZF9ieV9yZXRlbnRpb25fdG90YWwYDCABKAQSFwoPbWVhc3VyZV90aW1lX21zGA0gASgBEiAKGGNvbnN1bWVyc193aXRob3V0X2NyZWRpdBgOIAEoDRIYChBibG9ja2VkX21lc3NhZ2VzGA8gASgEEhgKC2FjdGl2ZV9rZXlzGBAgASgNSAGIAQFCGAoWX29sZGVzdF91bmFja2VkX2FnZV9tc0IOCgxfYWN0aXZlX2tleXMiJAoMRmlyc3RNZXNzYWdlEhQKDHN1YnNjcmlwdGlvbhgBIAEoCSKcAQoIRHJhaW5pbmcSDAoEY2FsbBgBIAEoBBI0Cgljb25zdW1lcnMYAiADKAsyIS5mYW5mYXJlLnBlZXIudjEuRHJhaW5pbmdDb25zdW1lchIPCgdzdHJlYW1zGAMgASgNEhwKFG91dHN0YW5kaW5nX21lc3NhZ2VzGAQgASgEEgwKBGNvZGUYBSABKAkSDwoHbWVzc2FnZRgGIAEoCSJqChBEcmFpbmluZ0NvbnN1bWVyEhEKCWNsaWVudF9pZBgBIAEoCRIUCgxwZWVyX2FkZHJlc3MYAiABKAkSDwoHc3RyZWFtcxgDIAEoDRIcChRvdXRzdGFuZGluZ19tZXNzYWdlcxgEIAEoBDJPCgRQZWVyEkcKBExpbmsSHC5mYW5mYXJlLnBlZXIudjEuTGlua1JlcXVlc3QaHS5mYW5mYXJlLnBlZXIudjEuTGlua1Jlc3BvbnNlKAEwAUI/ChNkZXYuZmFuZmFyZS5wZWVyLnYxUAFaJmZhbmZhcmUuZGV2L2FwaS9mYW5mYXJlL3BlZXIvdjE7cGVlcnYxYgZwcm90bzM");
+  fileDesc("ChpmYW5mYXJlL3BlZXIvdjEvcGVlci5wcm90bxIPZmFuZmFyZS5wZWVyLnYxIjkKC0xpbmtSZXF1ZXN0EioKCHJlcXVlc3RzGAEgAygLMhguZmFuZmFyZS5wZWVyLnYxLlJlcXVlc3QiOAoMTGlua1Jlc3BvbnNlEigKB2Fuc3dlcnMYASADKAsyFy5mYW5mYXJlLnBlZXIudjEuQW5zd2VyIjEKCVBhcnRpdGlvbhIRCglsb2dfZXBvY2gYASABKAQSEQoJcGFydGl0aW9uGAIgASgNIv4DCgdSZXF1ZXN0EisKB3B1Ymxpc2gYASABKAsyGC5mYW5mYXJlLnBlZXIudjEuUHVibGlzaEgAEikKBmF0dGFjaBgCIAEoCzIXLmZhbmZhcmUucGVlci52MS5BdHRhY2hIABIpCgZjcmVkaXQYAyABKAsyFy5mYW5mYXJlLnBlZXIudjEuQ3JlZGl0SAASJwoFdGFrZW4YBCABKAsyFi5mYW5mYXJlLnBlZXIudjEuVGFrZW5IABIpCgZzZXR0bGUYBSABKAsyFy5mYW5mYXJlLnBlZXIudjEuU2V0dGxlSAASKQoGZGV0YWNoGAYgASgLMhcuZmFuZmFyZS5wZWVyLnYxLkRldGFjaEgAEjQKDHNldHRsZV91bmFyeRgHIAEoCzIcLmZhbmZhcmUucGVlci52MS5TZXR0bGVVbmFyeUgAEjIKC2Fza19iYWNrbG9nGAggASgLMhsuZmFuZmFyZS5wZWVyLnYxLkFza0JhY2tsb2dIABJDChR3YXRjaF9maXJzdF9tZXNzYWdlcxgJIAEoCzIjLmZhbmZhcmUucGVlci52MS5XYXRjaEZpcnN0TWVzc2FnZXNIABI6Cg9kcmFpbl9jb25zdW1lcnMYCiABKAsyHy5mYW5mYXJlLnBlZXIudjEuRHJhaW5Db25zdW1lcnNIAEIGCgRraW5kIngKB1B1Ymxpc2gSDAoEY2FsbBgBIAEoBBINCgV0b3BpYxgCIAEoCRItCglwYXJ0aXRpb24YAyABKAsyGi5mYW5mYXJlLnBlZXIudjEuUGFydGl0aW9uEg8KB2F0dGVtcHQYBCABKAQSEAoIbWVzc2FnZXMYBSABKAwiYgoGQXR0YWNoEhAKCGNvbnN1bWVyGAEgASgEEhQKDHN1YnNjcmlwdGlvbhgCIAEoCRITCgtpbmNhcm5hdGlvbhgDIAEoBBIMCgRoYXNoGAQgASgNEg0KBWZyZXNoGAUgASgIIpgBCgZDcmVkaXQSEAoIY29uc3VtZXIYASABKAQSEAoIc2VxdWVuY2UYAiABKAQSIAoYbWF4X291dHN0YW5kaW5nX21lc3NhZ2VzGAMgASgEEh0KFW1heF9vdXRzdGFuZGluZ19ieXRlcxgEIAEoBBIXCg9hY2tfZGVhZGxpbmVfbXMYBSABKAQSEAoIZHJhaW5pbmcYBiABKAgiKAoFVGFrZW4SEAoIY29uc3VtZXIYASABKAQSDQoFYnl0ZXMYAiABKAQi9AEKCU9wZXJhdGlvbhItCgRraW5kGAEgASgOMh8uZmFuZmFyZS5wZWVyLnYxLk9wZXJhdGlvbi5LaW5kEi0KCXBhcnRpdGlvbhgCIAEoCzIaLmZhbmZhcmUucGVlci52MS5QYXJ0aXRpb24SDQoFZmlyc3QYAyABKAQSDAoEbGFzdBgEIAEoBBIPCgdzZWNvbmRzGAUgASgEEg8KB2F0dGVtcHQYBiABKAQiSgoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASDAoIS0lORF9BQ0sQARINCglLSU5EX05BQ0sQAhIPCgtLSU5EX0VYVEVORBADIkoKBlNldHRsZRIQCghjb25zdW1lchgBIAEoBBIuCgpvcGVyYXRpb25zGAIgAygLMhouZmFuZmFyZS5wZWVyLnYxLk9wZXJhdGlvbiI9CgZEZXRhY2gSEAoIY29uc3VtZXIYASABKAQSEwoLa2VlcF9sZWFzZXMYAiABKAgSDAoEd2FpdBgDIAEoCCJ2CgtTZXR0bGVVbmFyeRIMCgRjYWxsGAEgASgEEhQKDHN1YnNjcmlwdGlvbhgCIAEoCRIuCgpvcGVyYXRpb25zGAMgAygLMhouZmFuZmFyZS5wZWVyLnYxLk9wZXJhdGlvbhITCgtpbmNhcm5hdGlvbhgEIAEoBCJxCgpBc2tCYWNrbG9nEgwKBGNhbGwYASABKAQSDgoGcGFyZW50GAIgASgJEg0KBW5hbWVzGAMgAygJEjYKCnBhcnRpdGlvbnMYBCABKAsyIi5mYW5mYXJlLnBlZXIudjEuUGFydGl0aW9uUXVlc3Rpb24iQgoRUGFydGl0aW9uUXVlc3Rpb24SFQoNY29uc3VtZXJfaGFzaBgBIAEoBxIWCg5iZWZvcmVfb2Zmc2V0cxgCIAMoBCIUChJXYXRjaEZpcnN0TWVzc2FnZXMicAoORHJhaW5Db25zdW1lcnMSDAoEY2FsbBgBIAEoBBIUCgxzdWJzY3JpcHRpb24YAiABKAkSEgoKY2xpZW50X2lkcxgDIAMoCRIWCg5wZWVyX2FkZHJlc3NlcxgEIAMoCRIOCgZ0dGxfbXMYBSABKAQitQQKBkFuc3dlchIvCglwdWJsaXNoZWQYASABKAsyGi5mYW5mYXJlLnBlZXIudjEuUHVibGlzaGVkSAASKwoHcmVmdXNlZBgCIAEoCzIYLmZhbmZhcmUucGVlci52MS5SZWZ1c2VkSAASJwoFY2h1bmsYAyABKAsyFi5mYW5mYXJlLnBlZXIudjEuQ2h1bmtIABIrCgdkZWxpdmVyGAQgASgLMhguZmFuZmFyZS5wZWVyLnYxLkRlbGl2ZXJIABItCghjcmVkaXRlZBgFIAEoCzIZLmZhbmZhcmUucGVlci52MS5DcmVkaXRlZEgAEicKBXdhbnRzGAYgASgLMhYuZmFuZmFyZS5wZWVyLnYxLldhbnRzSAASKwoHYm91bmNlZBgHIAEoCzIYLmZhbmZhcmUucGVlci52MS5Cb3VuY2VkSAASJwoFZW5kZWQYCCABKAsyFi5mYW5mYXJlLnBlZXIudjEuRW5kZWRIABIrCgdzZXR0bGVkGAkgASgLMhguZmFuZmFyZS5wZWVyLnYxLlNldHRsZWRIABItCghiYWNrbG9ncxgKIAEoCzIZLmZhbmZhcmUucGVlci52MS5CYWNrbG9nc0gAEjYKDWZpcnN0X21lc3NhZ2UYCyABKAsyHS5mYW5mYXJlLnBlZXIudjEuRmlyc3RNZXNzYWdlSAASLQoIZHJhaW5pbmcYDCABKAsyGS5mYW5mYXJlLnBlZXIudjEuRHJhaW5pbmdIAEIGCgRraW5kIj4KCVB1Ymxpc2hlZBIMCgRjYWxsGAEgASgEEhQKDGZpcnN0X29mZnNldBgCIAEoBBINCgVjb3VudBgDIAEoBCI4CgdSZWZ1c2VkEgwKBGNhbGwYASABKAQSDgoGcmVhc29uGAIgASgJEg8KB21lc3NhZ2UYAyABKAkiuQEKBUNodW5rEg0KBWNodW5rGAEgASgEEhEKCWtlZXBfZnJvbRgCIAEoBBItCglwYXJ0aXRpb24YAyABKAsyGi5mYW5mYXJlLnBlZXIudjEuUGFydGl0aW9uEhQKDGZpcnN0X29mZnNldBgEIAEoBBINCgVjb3VudBgFIAEoBBIXCg9wdWJsaXNoX3RpbWVfbXMYBiABKAQSEgoKc3RhcnRfYnl0ZRgHIAEoBBINCgVieXRlcxgIIAEoDCIzCgNSdW4SDQoFZmlyc3QYASABKAQSDAoEbGFzdBgCIAEoBBIPCgdhdHRlbXB0GAMgASgEInAKB0RlbGl2ZXISEQoJY29uc3VtZXJzGAEgAygEEg0KBWNodW5rGAIgASgEEiIKBHJ1bnMYAyADKAsyFC5mYW5mYXJlLnBlZXIudjEuUnVuEhAKCG1lc3NhZ2VzGAQgASgEEg0KBWJ5dGVzGAUgASgEIkwKCENyZWRpdGVkEhAKCGNvbnN1bWVyGAEgASgEEhAKCHNlcXVlbmNlGAIgASgEEhwKFG91dHN0YW5kaW5nX21lc3NhZ2VzGAMgASgEIicKBVdhbnRzEhAKCGNvbnN1bWVyGAEgASgEEgwKBG1vcmUYAiABKAgiSwoHQm91bmNlZBIQCghjb25zdW1lchgBIAEoBBIuCgpvcGVyYXRpb25zGAIgAygLMhouZmFuZmFyZS5wZWVyLnYxLk9wZXJhdGlvbiI4CgVFbmRlZBIQCghjb25zdW1lchgBIAEoBBIMCgRjb2RlGAIgASgJEg8KB21lc3NhZ2UYAyABKAkiRAoHU2V0dGxlZBIMCgRjYWxsGAEgASgEEisKB2JvdW5jZWQYAiADKAsyGi5mYW5mYXJlLnBlZXIudjEuT3BlcmF0aW9uIkkKCEJhY2tsb2dzEgwKBGNhbGwYASABKAQSLwoHcmVwb3J0cxgCIAMoCzIeLmZhbmZhcmUucGVlci52MS5CYWNrbG9nUmVwb3J0Iv8DCg1CYWNrbG9nUmVwb3J0EhQKDHN1YnNjcmlwdGlvbhgBIAEoCRINCgV0b3BpYxgCIAEoCRIQCghtZXNzYWdlcxgDIAEoBBINCgVieXRlcxgEIAEoBBIcChRvdXRzdGFuZGluZ19tZXNzYWdlcxgFIAEoBBIiChVvbGRlc3RfdW5hY2tlZF9hZ2VfbXMYBiABKAFIAIgBARIRCgljb25zdW1lcnMYByABKA0SFgoOYXBwZW5kZWRfdG90YWwYCCABKAQSFwoPZGVsaXZlcmVkX3RvdGFsGAkgASgEEhMKC2Fja2VkX3RvdGFsGAogASgEEhkKEXJlZGVsaXZlcmVkX3RvdGFsGAsgASgEEiIKGmV4cGlyZWRfYnlfcmV0ZW50aW9uX3RvdGFsGAwgASgEEhcKD21lYXN1cmVfdGltZV9tcxgNIAEoARIgChhjb25zdW1lcnNfd2l0aG91dF9jcmVkaXQYDiABKA0SGAoQYmxvY2tlZF9tZXNzYWdlcxgPIAEoBBIYCgthY3RpdmVfa2V5cxgQIAEoDUgBiAEBEjUKCnBhcnRpdGlvbnMYESADKAsyIS5mYW5mYXJlLnBlZXIudjEuUGFydGl0aW9uQmFja2xvZ0IYChZfb2xkZXN0X3VuYWNrZWRfYWdlX21zQg4KDF9hY3RpdmVfa2V5cyJnChBQYXJ0aXRpb25CYWNrbG9nEhEKCXBhcnRpdGlvbhgBIAEoDRISCgplbmRfb2Zmc2V0GAIgASgEEhAKCG1lc3NhZ2VzGAMgASgEEhoKEmVsc2V3aGVyZV9tZXNzYWdlcxgEIAEoBCIkCgxGaXJzdE1lc3NhZ2USFAoMc3Vic2NyaXB0aW9uGAEgASgJIpwBCghEcmFpbmluZxIMCgRjYWxsGAEgASgEEjQKCWNvbnN1bWVycxgCIAMoCzIhLmZhbmZhcmUucGVlci52MS5EcmFpbmluZ0NvbnN1bWVyEg8KB3N0cmVhbXMYAyABKA0SHAoUb3V0c3RhbmRpbmdfbWVzc2FnZXMYBCABKAQSDAoEY29kZRgFIAEoCRIPCgdtZXNzYWdlGAYgASgJImoKEERyYWluaW5nQ29uc3VtZXISEQoJY2xpZW50X2lkGAEgASgJEhQKDHBlZXJfYWRkcmVzcxgCIAEoCRIPCgdzdHJlYW1zGAMgASgNEhwKFG91dHN0YW5kaW5nX21lc3NhZ2VzGAQgASgEMk8KBFBlZXISRwoETGluaxIcLmZhbmZhcmUucGVlci52MS5MaW5rUmVxdWVzdBodLmZhbmZhcmUucGVlci52MS5MaW5rUmVzcG9uc2UoATABQj8KE2Rldi5mYW5mYXJlLnBlZXIudjFQAVomZmFuZmFyZS5kZXYvYXBpL2ZhbmZhcmUvcGVlci92MTtwZWVydjFiBnByb3RvMw");
 
 /**
  * What a relay had to say in one turn.
@@ -480,6 +480,13 @@ export type AskBacklog = Message<"fanfare.peer.v1.AskBacklog"> & {
    * @generated from field: repeated string names = 3;
    */
   names: string[];
+
+  /**
+   * Absent: BacklogReport.partitions are not asked for.
+   *
+   * @generated from field: fanfare.peer.v1.PartitionQuestion partitions = 4;
+   */
+  partitions?: PartitionQuestion | undefined;
 };
 
 /**
@@ -488,6 +495,28 @@ export type AskBacklog = Message<"fanfare.peer.v1.AskBacklog"> & {
  */
 export const AskBacklogSchema: GenMessage<AskBacklog> = /*@__PURE__*/
   messageDesc(file_fanfare_peer_v1_peer, 12);
+
+/**
+ * @generated from message fanfare.peer.v1.PartitionQuestion
+ */
+export type PartitionQuestion = Message<"fanfare.peer.v1.PartitionQuestion"> & {
+  /**
+   * @generated from field: fixed32 consumer_hash = 1;
+   */
+  consumerHash: number;
+
+  /**
+   * @generated from field: repeated uint64 before_offsets = 2;
+   */
+  beforeOffsets: bigint[];
+};
+
+/**
+ * Describes the message fanfare.peer.v1.PartitionQuestion.
+ * Use `create(PartitionQuestionSchema)` to create a new message.
+ */
+export const PartitionQuestionSchema: GenMessage<PartitionQuestion> = /*@__PURE__*/
+  messageDesc(file_fanfare_peer_v1_peer, 13);
 
 /**
  * @generated from message fanfare.peer.v1.WatchFirstMessages
@@ -500,7 +529,7 @@ export type WatchFirstMessages = Message<"fanfare.peer.v1.WatchFirstMessages"> &
  * Use `create(WatchFirstMessagesSchema)` to create a new message.
  */
 export const WatchFirstMessagesSchema: GenMessage<WatchFirstMessages> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 13);
+  messageDesc(file_fanfare_peer_v1_peer, 14);
 
 /**
  * @generated from message fanfare.peer.v1.DrainConsumers
@@ -537,7 +566,7 @@ export type DrainConsumers = Message<"fanfare.peer.v1.DrainConsumers"> & {
  * Use `create(DrainConsumersSchema)` to create a new message.
  */
 export const DrainConsumersSchema: GenMessage<DrainConsumers> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 14);
+  messageDesc(file_fanfare_peer_v1_peer, 15);
 
 /**
  * @generated from message fanfare.peer.v1.Answer
@@ -626,7 +655,7 @@ export type Answer = Message<"fanfare.peer.v1.Answer"> & {
  * Use `create(AnswerSchema)` to create a new message.
  */
 export const AnswerSchema: GenMessage<Answer> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 15);
+  messageDesc(file_fanfare_peer_v1_peer, 16);
 
 /**
  * @generated from message fanfare.peer.v1.Published
@@ -653,7 +682,7 @@ export type Published = Message<"fanfare.peer.v1.Published"> & {
  * Use `create(PublishedSchema)` to create a new message.
  */
 export const PublishedSchema: GenMessage<Published> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 16);
+  messageDesc(file_fanfare_peer_v1_peer, 17);
 
 /**
  * @generated from message fanfare.peer.v1.Refused
@@ -682,7 +711,7 @@ export type Refused = Message<"fanfare.peer.v1.Refused"> & {
  * Use `create(RefusedSchema)` to create a new message.
  */
 export const RefusedSchema: GenMessage<Refused> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 17);
+  messageDesc(file_fanfare_peer_v1_peer, 18);
 
 /**
  * @generated from message fanfare.peer.v1.Chunk
@@ -736,7 +765,7 @@ export type Chunk = Message<"fanfare.peer.v1.Chunk"> & {
  * Use `create(ChunkSchema)` to create a new message.
  */
 export const ChunkSchema: GenMessage<Chunk> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 18);
+  messageDesc(file_fanfare_peer_v1_peer, 19);
 
 /**
  * @generated from message fanfare.peer.v1.Run
@@ -763,7 +792,7 @@ export type Run = Message<"fanfare.peer.v1.Run"> & {
  * Use `create(RunSchema)` to create a new message.
  */
 export const RunSchema: GenMessage<Run> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 19);
+  messageDesc(file_fanfare_peer_v1_peer, 20);
 
 /**
  * @generated from message fanfare.peer.v1.Deliver
@@ -802,7 +831,7 @@ export type Deliver = Message<"fanfare.peer.v1.Deliver"> & {
  * Use `create(DeliverSchema)` to create a new message.
  */
 export const DeliverSchema: GenMessage<Deliver> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 20);
+  messageDesc(file_fanfare_peer_v1_peer, 21);
 
 /**
  * @generated from message fanfare.peer.v1.Credited
@@ -829,7 +858,7 @@ export type Credited = Message<"fanfare.peer.v1.Credited"> & {
  * Use `create(CreditedSchema)` to create a new message.
  */
 export const CreditedSchema: GenMessage<Credited> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 21);
+  messageDesc(file_fanfare_peer_v1_peer, 22);
 
 /**
  * @generated from message fanfare.peer.v1.Wants
@@ -851,7 +880,7 @@ export type Wants = Message<"fanfare.peer.v1.Wants"> & {
  * Use `create(WantsSchema)` to create a new message.
  */
 export const WantsSchema: GenMessage<Wants> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 22);
+  messageDesc(file_fanfare_peer_v1_peer, 23);
 
 /**
  * @generated from message fanfare.peer.v1.Bounced
@@ -873,7 +902,7 @@ export type Bounced = Message<"fanfare.peer.v1.Bounced"> & {
  * Use `create(BouncedSchema)` to create a new message.
  */
 export const BouncedSchema: GenMessage<Bounced> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 23);
+  messageDesc(file_fanfare_peer_v1_peer, 24);
 
 /**
  * @generated from message fanfare.peer.v1.Ended
@@ -902,7 +931,7 @@ export type Ended = Message<"fanfare.peer.v1.Ended"> & {
  * Use `create(EndedSchema)` to create a new message.
  */
 export const EndedSchema: GenMessage<Ended> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 24);
+  messageDesc(file_fanfare_peer_v1_peer, 25);
 
 /**
  * @generated from message fanfare.peer.v1.Settled
@@ -924,7 +953,7 @@ export type Settled = Message<"fanfare.peer.v1.Settled"> & {
  * Use `create(SettledSchema)` to create a new message.
  */
 export const SettledSchema: GenMessage<Settled> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 25);
+  messageDesc(file_fanfare_peer_v1_peer, 26);
 
 /**
  * @generated from message fanfare.peer.v1.Backlogs
@@ -946,7 +975,7 @@ export type Backlogs = Message<"fanfare.peer.v1.Backlogs"> & {
  * Use `create(BacklogsSchema)` to create a new message.
  */
 export const BacklogsSchema: GenMessage<Backlogs> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 26);
+  messageDesc(file_fanfare_peer_v1_peer, 27);
 
 /**
  * As measured for the partitions that the owner has.
@@ -1035,6 +1064,11 @@ export type BacklogReport = Message<"fanfare.peer.v1.BacklogReport"> & {
    * @generated from field: optional uint32 active_keys = 16;
    */
   activeKeys?: number | undefined;
+
+  /**
+   * @generated from field: repeated fanfare.peer.v1.PartitionBacklog partitions = 17;
+   */
+  partitions: PartitionBacklog[];
 };
 
 /**
@@ -1042,7 +1076,39 @@ export type BacklogReport = Message<"fanfare.peer.v1.BacklogReport"> & {
  * Use `create(BacklogReportSchema)` to create a new message.
  */
 export const BacklogReportSchema: GenMessage<BacklogReport> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 27);
+  messageDesc(file_fanfare_peer_v1_peer, 28);
+
+/**
+ * @generated from message fanfare.peer.v1.PartitionBacklog
+ */
+export type PartitionBacklog = Message<"fanfare.peer.v1.PartitionBacklog"> & {
+  /**
+   * @generated from field: uint32 partition = 1;
+   */
+  partition: number;
+
+  /**
+   * @generated from field: uint64 end_offset = 2;
+   */
+  endOffset: bigint;
+
+  /**
+   * @generated from field: uint64 messages = 3;
+   */
+  messages: bigint;
+
+  /**
+   * @generated from field: uint64 elsewhere_messages = 4;
+   */
+  elsewhereMessages: bigint;
+};
+
+/**
+ * Describes the message fanfare.peer.v1.PartitionBacklog.
+ * Use `create(PartitionBacklogSchema)` to create a new message.
+ */
+export const PartitionBacklogSchema: GenMessage<PartitionBacklog> = /*@__PURE__*/
+  messageDesc(file_fanfare_peer_v1_peer, 29);
 
 /**
  * @generated from message fanfare.peer.v1.FirstMessage
@@ -1059,7 +1125,7 @@ export type FirstMessage = Message<"fanfare.peer.v1.FirstMessage"> & {
  * Use `create(FirstMessageSchema)` to create a new message.
  */
 export const FirstMessageSchema: GenMessage<FirstMessage> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 28);
+  messageDesc(file_fanfare_peer_v1_peer, 30);
 
 /**
  * @generated from message fanfare.peer.v1.Draining
@@ -1103,7 +1169,7 @@ export type Draining = Message<"fanfare.peer.v1.Draining"> & {
  * Use `create(DrainingSchema)` to create a new message.
  */
 export const DrainingSchema: GenMessage<Draining> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 29);
+  messageDesc(file_fanfare_peer_v1_peer, 31);
 
 /**
  * @generated from message fanfare.peer.v1.DrainingConsumer
@@ -1135,7 +1201,7 @@ export type DrainingConsumer = Message<"fanfare.peer.v1.DrainingConsumer"> & {
  * Use `create(DrainingConsumerSchema)` to create a new message.
  */
 export const DrainingConsumerSchema: GenMessage<DrainingConsumer> = /*@__PURE__*/
-  messageDesc(file_fanfare_peer_v1_peer, 30);
+  messageDesc(file_fanfare_peer_v1_peer, 32);
 
 /**
  * @generated from service fanfare.peer.v1.Peer
