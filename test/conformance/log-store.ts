@@ -256,6 +256,30 @@ export function logStoreConformance(name: string, open: OpenHarness): void {
       expect(again[0]).toMatchObject({ firstOffset: 0, startByte: 0 });
     });
 
+    test('who looks at a log while it is dropped finds less, or nothing, and no error', async () => {
+      const sizes = Array.from({ length: 600 }, () => 9);
+      const written = await appendTo(h.stores, P, 0, sizes);
+      await h.settle?.();
+      let dropped = false;
+      const dropping = log()
+        .drop(P.logEpoch)
+        .then(() => {
+          dropped = true;
+        });
+      for (let look = 0; !dropped; look = (look + 7) % 600) {
+        const [infos, chunks, bounds] = await Promise.all([
+          log().describe(P, look, 256),
+          log().read(P, look, 1_000),
+          log().bounds(P),
+        ]);
+        expect(infos.length + chunks.length).toBeLessThanOrEqual(2 * written.length);
+        expect(bounds.headOffset).toBeLessThanOrEqual(600);
+        await new Promise(setImmediate);
+      }
+      await dropping;
+      expect(await log().describe(P, 0, 256)).toEqual([]);
+    });
+
     test('who owned a partition of a dropped topic is stale, and nobody acquires it any more', async () => {
       const { ownerEpoch } = await h.stores.ownership.acquire(P);
       await appendTo(h.stores, P, ownerEpoch, [1]);

@@ -1,6 +1,5 @@
 // Deletes what is older or more than a topic keeps, whatever the acks, and goes on with changes of topics and
 // subscriptions that a failing store interrupted: one loop for the broker, a bounded step for one partition at a time.
-// Started by broker.ts.
 import { BrokerError } from '../core/errors.ts';
 import type { LogStore } from '../ports/log-store.ts';
 import type { EngineContext } from './context.ts';
@@ -52,9 +51,11 @@ export class RetentionSweeper {
     for (const topic of [...this.#topics()]) {
       for (const owner of [...topic.owners.values()]) {
         try {
-          while (!this.#stopped && (await this.#step(topic, owner)));
+          while (!this.#stopped && !owner.closed && (await this.#step(topic, owner)));
         } catch (error) {
           if (!(error instanceof BrokerError)) throw error;
+          // Its topic was deleted, or it has moved, while it was looked at.
+          if (owner.closed) continue;
           this.#context.logger.warn(
             { topic: topic.definition.name, reason: error.message },
             'retention has to wait',

@@ -1,4 +1,4 @@
-// The log of each partition on DurableKv. Called through ports/log-store.ts, whose comments are the contract.
+// The log of each partition on DurableKv. The comments of ports/log-store.ts are the contract.
 //
 // A partition's chunks are in LMDB, then, behind those, in the slot's pending list. Reads stop at the durable end, so
 // what is still being written is never seen. Checks happen in plan(), when all earlier commits are known.
@@ -16,7 +16,13 @@ import {
   partitionStatesOfLog,
   readChunkKey,
 } from './keys.ts';
-import { type PartitionSlot, type PartitionState, type PartitionTable, stateOp } from './partition-table.ts';
+import {
+  NEVER_WRITTEN,
+  type PartitionSlot,
+  type PartitionState,
+  type PartitionTable,
+  stateOp,
+} from './partition-table.ts';
 import { LOG, META, type Op } from './tables.ts';
 
 /** A chunk's place: in LMDB under a key, or pending. */
@@ -42,7 +48,9 @@ export class EmbeddedLogStore implements LogStore {
 
   async bounds(partition: PartitionId): Promise<LogBounds> {
     this.#kv.refuseWhileUnknown();
-    return boundsOf(this.#partitions.slot(partition).durable);
+    return boundsOf(
+      this.#partitions.isDropped(partition) ? NEVER_WRITTEN : this.#partitions.slot(partition).durable,
+    );
   }
 
   append(
@@ -57,6 +65,7 @@ export class EmbeddedLogStore implements LogStore {
     let after: PartitionState;
     return this.#kv.commit<void>({
       bytes,
+      needsRoom: true,
       plan: () => {
         slot = this.#partitions.slot(partition);
         this.#refuse(partition, ownerEpoch);
@@ -114,7 +123,6 @@ export class EmbeddedLogStore implements LogStore {
     let after: PartitionState;
     return this.#kv.commit<LogBounds>({
       bytes: CHUNK_OVERHEAD_BYTES,
-      frees: true,
       plan: () => {
         slot = this.#partitions.slot(partition);
         this.#refuse(partition, ownerEpoch);
@@ -132,6 +140,7 @@ export class EmbeddedLogStore implements LogStore {
   }
 
   async drop(logEpoch: number): Promise<void> {
+    this.#partitions.markDropped(logEpoch);
     await dropRange(this.#kv, LOG, chunksOfLog(logEpoch));
     await dropRange(this.#kv, META, partitionStatesOfLog(logEpoch));
     await dropRange(this.#kv, META, holdersOfLog(logEpoch));
@@ -145,6 +154,7 @@ export class EmbeddedLogStore implements LogStore {
 
   /** Walks the durable chunks from the one that holds fromOffset, or from the first there is. */
   *#walk(slot: PartitionSlot, fromOffset: number): Generator<Located> {
+    if (this.#partitions.isDropped(slot.id)) return;
     const { headOffset, endOffset } = slot.durable;
     let next = Math.max(fromOffset, headOffset);
     const firstPending = slot.pending[0]?.chunk.firstOffset ?? endOffset;

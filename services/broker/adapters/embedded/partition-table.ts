@@ -36,7 +36,7 @@ export interface PartitionSlot {
 }
 
 const STATE_BYTES = 40;
-const NEVER_WRITTEN: PartitionState = {
+export const NEVER_WRITTEN: PartitionState = {
   ownerEpoch: 0,
   holder: '',
   handOver: undefined,
@@ -111,9 +111,13 @@ export class PartitionTable {
     return undefined;
   }
 
+  /** A topic's incarnation is about to be deleted: from now on nothing is written to it, and nothing is there to be read. */
+  markDropped(logEpoch: number): void {
+    this.#dropped.add(logEpoch);
+  }
+
   /** A topic's incarnation is gone: its partitions are as if never written. */
   forget(logEpoch: number): void {
-    this.#dropped.add(logEpoch);
     for (const [name, slot] of this.#slots) {
       if (slot.id.logEpoch !== logEpoch) continue;
       slot.durable = NEVER_WRITTEN;
