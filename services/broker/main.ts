@@ -272,7 +272,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
           await node?.handOver(config.drainTimeoutMs * HAND_OVER_PART);
           await node?.endLinks();
         },
-        after: () => broker.stop(),
+        after: () => broker.stop(config.drainTimeoutMs),
       });
       if (how === 'cut off') log.warn({}, 'clients did not go in time: cut off');
       await parts.disposeAsync();

@@ -97,6 +97,8 @@ test('out of memory: publishes are refused, all else goes on', { timeout: TEST_M
   await using parts = new AsyncDisposableStack();
   const load = await startLoad(parts, 'full');
   const fencedBefore = await Promise.all(cluster.brokers.map((_, i) => cluster.metric(i, FENCED_METRIC)));
+  await using admin = cluster.client('all');
+  await admin.admin.createTopic('doomed');
   const sinceMs = Date.now();
   await redis.command('CONFIG', 'SET', 'maxmemory', Math.floor(Number(await redis.info('used_memory')) / 2));
   try {
@@ -107,6 +109,8 @@ test('out of memory: publishes are refused, all else goes on', { timeout: TEST_M
       code: 'RESOURCE_EXHAUSTED',
       message: expect.stringMatching(/out of memory.*raise maxmemory or shorten retention/),
     });
+    await admin.admin.updateTopic('doomed', { retentionBytesPerPartition: 1 << 20 });
+    await admin.admin.deleteTopic('doomed');
     // Published before: delivered and acknowledged now.
     await using client = cluster.client('all');
     await until('the subscriptions have caught up', async () => {

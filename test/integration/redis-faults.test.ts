@@ -82,7 +82,7 @@ describe('a Redis that fails', { timeout: 60_000 }, () => {
     expect(await readAll(store, P)).toEqual(appender.acknowledged);
   });
 
-  test('out of memory: appends are refused, acks are not, and trimming brings it back', async () => {
+  test('out of memory: appends are refused, acks and changes of topics are not, and trimming brings it back', async () => {
     const notes = createNotes();
     await using store = await opened({ onWarning: notes.add });
     const epoch = await acquired(store);
@@ -92,6 +92,9 @@ describe('a Redis that fails', { timeout: 60_000 }, () => {
       epoch,
       Array.from({ length: 40 }, () => 50_000),
     );
+    const dropped = { logEpoch: 98, partition: 0 };
+    await appendTo(store, dropped, 0, [1_000]);
+    const revision = await store.definitions.put('topic', 'old', '{}', 0);
     const used = Number(await redis.info('used_memory'));
     await redis.command('CONFIG', 'SET', 'maxmemory', used - 500_000);
     try {
@@ -105,6 +108,12 @@ describe('a Redis that fails', { timeout: 60_000 }, () => {
         await store.cursors.commit([{ subscription: 1, partition: P, ownerEpoch: epoch, record }]),
       ).toEqual([]);
       expect(await readAll(store, P)).toEqual(written);
+      // Shorter retention, and a deletion from the tombstone to the end.
+      expect(await store.definitions.put('topic', 'old', '{"retentionMs":60000}', revision)).toBe(2);
+      expect(await store.definitions.put('topic', 'old', '{"deleted":true}', 2)).toBe(3);
+      await store.log.drop(dropped.logEpoch);
+      await store.definitions.remove('topic', 'old', 3);
+      expect(await readAll(store, dropped)).toEqual([]);
       await store.log.trim(P, epoch, 30, 100);
       await untilOver(store, notes, 'full');
       expect(store.stats().conditions).toEqual([]);

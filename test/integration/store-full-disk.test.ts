@@ -99,6 +99,62 @@ describe(`guarantee 6: the embedded store on a full disk (${real ? 'a real one' 
     });
   }
 
+  /** Trims chunks until the store says that it goes on. */
+  async function trimUntilAccepted(): Promise<void> {
+    const goesOn = notes.next(GOES_ON).then(() => true);
+    for (;;) {
+      const { headOffset, endOffset } = await store.log.bounds(P);
+      expect(headOffset).toBeLessThan(endOffset);
+      await store.log.trim(P, 0, headOffset + Math.ceil((endOffset - headOffset) / 4), 256);
+      if (await Promise.race([goesOn, new Promise((resolve) => setTimeout(resolve, 20, false))])) return;
+    }
+  }
+
+  for (const [kind, bytes] of [
+    ['large messages', 400_000],
+    ['small messages', 3_000],
+  ] as const) {
+    test.runIf(real)(`full of its own ${kind}: trimming makes room, time and again`, async () => {
+      const written: Chunk[] = [];
+      for (let round = 0; round < 4; round++) {
+        written.push(...(await appendUntilRefused(bytes)));
+        await trimUntilAccepted();
+        const { headOffset } = await store.log.bounds(P);
+        written.splice(
+          0,
+          written.findIndex(({ firstOffset }) => firstOffset >= headOffset),
+        );
+        expect(await readAll(store, P)).toEqual(written);
+      }
+      await store.close();
+      await open();
+      expect(await readAll(store, P)).toEqual(written);
+    });
+
+    test.runIf(real)(
+      `full of its own ${kind}, with no byte left: stops, starts, and a deleted topic makes room`,
+      async () => {
+        const written = await appendUntilRefused(bytes);
+        await real!.fill(0);
+        await store.close();
+        await open();
+        expect(await readAll(store, P)).toEqual(written);
+        await expectCode(appendTo(store, P, 0, [bytes]), 'RESOURCE_EXHAUSTED');
+        const record = Buffer.from('acknowledged');
+        await store.cursors.commit([{ subscription: 1, partition: P, ownerEpoch: 0, record }]);
+        const goesOn = notes.next(GOES_ON);
+        await store.log.drop(P.logEpoch);
+        await goesOn;
+        const other = { logEpoch: 2, partition: 0 };
+        const next = await appendTo(store, other, 0, [bytes]);
+        await store.close();
+        await open();
+        expect(await readAll(store, other)).toEqual(next);
+        expect(await store.cursors.load(1, P)).toEqual(record);
+      },
+    );
+  }
+
   test('stopped while full: what was acknowledged is there at the next start', async () => {
     await fill();
     const written = await appendUntilRefused(3_000);

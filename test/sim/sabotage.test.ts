@@ -133,6 +133,36 @@ test('a definition that is confirmed and never kept', async () => {
   expect(failure).toMatch(/should have the incarnation/);
 });
 
+test('a full store that does not trim while it is full', async () => {
+  const failure = await firstFailure(
+    (stores) => {
+      const { log } = stores;
+      let full = false;
+      return {
+        ...stores,
+        log: {
+          ...log,
+          async append(...args) {
+            full = true;
+            await log.append(...args);
+            full = false;
+          },
+          async trim(...args) {
+            if (full) throw new BrokerError('RESOURCE_EXHAUSTED', 'the store is full');
+            return log.trim(...args);
+          },
+        },
+      };
+    },
+    (scenario) => ({
+      ...soonTrimmed(scenario),
+      storeCapacityBytes: 2_000,
+      limits: { ...scenario.limits, retentionSweepMs: 100 },
+    }),
+  );
+  expect(failure).toMatch(/unanswered batches/);
+});
+
 test('a store that trims and never says so is lived with', async () => {
   const failure = await firstFailure((stores) => {
     const { log } = stores;

@@ -75,6 +75,8 @@ export interface Scenario {
   readonly calm: boolean;
   readonly chaosMs: number;
   readonly storeLatencyMs: readonly [number, number];
+  /** Beyond, the store is full and stays so until retention has made room, in the drain as well. Infinity: it never is. */
+  readonly storeCapacityBytes: number;
   readonly limits: EngineLimits;
   readonly maxPullBytes: number;
   readonly topics: readonly TopicPlan[];
@@ -90,15 +92,18 @@ export function drawScenario(seed: number): Scenario {
   const chance = new Chance(seed);
   const calm = chance.bool(0.12);
   const topics = chance.bool(0.6) ? 1 : 2;
+  const small = !calm && chance.bool(0.12);
   return {
     seed,
     calm,
     chaosMs: chance.scale(1_500, 12_000),
     storeLatencyMs: [0, chance.pick([0, 1, 5, 30])],
     limits: calm ? { ...drawLimits(chance), ...AMPLE } : drawLimits(chance),
+    storeCapacityBytes: small ? chance.scale(2 * LARGEST_BATCH_BYTES, 60_000) : Number.POSITIVE_INFINITY,
     maxPullBytes: chance.scale(500, 20_000),
-    topics: Array.from({ length: topics }, (_, index) => drawTopic(chance, index, calm)),
-    weather: calm ? CALM : drawWeather(chance),
+    topics: Array.from({ length: topics }, (_, index) => drawTopic(chance, index, calm, small)),
+    // A topic that is created meanwhile would keep its messages for longer than the simulation lasts.
+    weather: calm ? CALM : { ...drawWeather(chance), ...(small && { adminChanges: 0 }) },
   };
 }
 
@@ -123,9 +128,9 @@ function drawLimits(chance: Chance): EngineLimits {
   };
 }
 
-function drawTopic(chance: Chance, index: number, calm: boolean): TopicPlan {
+function drawTopic(chance: Chance, index: number, calm: boolean, small: boolean): TopicPlan {
   const name = `topic${index}`;
-  const retains = chance.bool(0.6) || calm;
+  const retains = !small && (chance.bool(0.6) || calm);
   const subscriptions = Array.from({ length: chance.int(1, 3) }, (_, nth) =>
     drawSubscription(chance, `${name}-sub${nth}`, calm && nth === 0),
   );
@@ -135,7 +140,7 @@ function drawTopic(chance: Chance, index: number, calm: boolean): TopicPlan {
   return {
     name: `${PROJECT}/topics/${name}`,
     partitions: chance.pick([1, 1, 2, 3]),
-    retentionMs: retains || chance.bool(0.5) ? DAY_MS : chance.scale(300, 8_000),
+    retentionMs: retains || (!small && chance.bool(0.5)) ? DAY_MS : chance.scale(300, 8_000),
     retentionBytes: retains || chance.bool(0.5) ? 0 : chance.scale(1_000, 20_000),
     subscriptions,
     publishers,

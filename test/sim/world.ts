@@ -67,7 +67,11 @@ export class World {
     this.checker = new Checker({ clock: this.clock, ...scenario.limits });
     const storeChance = this.chance.fork();
     const [minMs, maxMs] = scenario.storeLatencyMs;
-    const memory = createMemoryStore({ clock: this.clock, latencyMs: () => storeChance.int(minMs, maxMs) });
+    const memory = createMemoryStore({
+      clock: this.clock,
+      latencyMs: () => storeChance.int(minMs, maxMs),
+      capacityBytes: scenario.storeCapacityBytes,
+    });
     this.#plain = observed(memory, this.#observer());
     this.stores = withFaults(this.#plain, storeChance.random, this.clock);
     this.#operator = new Operator(this);

@@ -10,8 +10,10 @@ export type WriteFault = 'none' | 'fails' | 'fails after' | 'torn' | 'full';
 
 export interface FaultyDisk extends Disk {
   journalWrites: WriteFault;
-  /** LMDB's commits. 'torn' is the same as 'fails': they are all or nothing. */
-  tableWrites: WriteFault;
+  /** LMDB's commits. 'torn' is the same as 'fails': they are all or nothing. 'puts are full': only deletes find space. */
+  tableWrites: WriteFault | 'puts are full';
+  /** Resolves with the next commit of LMDB's that works. */
+  nextTableWrite(): Promise<void>;
   /** LMDB can't be opened again after a failure. */
   opening: 'none' | 'fails';
   /** Called before each write, with what it goes to: a test may hold one up here. */
@@ -19,20 +21,27 @@ export interface FaultyDisk extends Disk {
 }
 
 export function createFaultyDisk(): FaultyDisk {
+  const written: (() => void)[] = [];
   const disk: FaultyDisk = {
     journalWrites: 'none',
     tableWrites: 'none',
     opening: 'none',
+    nextTableWrite: () => new Promise((resolve) => written.push(resolve)),
     beforeWrite: async () => {},
     openJournalFile: async (path, size) => faultyFile(disk, await nodeDisk.openJournalFile(path, size)),
     async openTables(path) {
       if (disk.opening === 'fails') throw ioError();
-      return faultyTables(disk, await nodeDisk.openTables(path));
+      return faultyTables(disk, await nodeDisk.openTables(path), () => {
+        for (const resolve of written.splice(0)) resolve();
+      });
     },
     freeBytes: async (dir) => {
-      const full = disk.journalWrites === 'full' || disk.tableWrites === 'full';
+      const full = disk.journalWrites === 'full' || disk.tableWrites.endsWith('full');
       return full ? 0 : nodeDisk.freeBytes(dir);
     },
+    fill: nodeDisk.fill,
+    sizeOf: nodeDisk.sizeOf,
+    remove: nodeDisk.remove,
   };
   return disk;
 }
@@ -52,7 +61,7 @@ function faultyFile(disk: FaultyDisk, file: JournalFile): JournalFile {
   };
 }
 
-function faultyTables(disk: FaultyDisk, tables: Tables): Tables {
+function faultyTables(disk: FaultyDisk, tables: Tables, onWritten: () => void): Tables {
   return {
     ...tables,
     async write(ops, sequence) {
@@ -61,7 +70,10 @@ function faultyTables(disk: FaultyDisk, tables: Tables): Tables {
       if (fault === 'fails' || fault === 'torn') throw ioError();
       // As LMDB does: a short write is reported as EIO, and only the free space tells why.
       if (fault === 'full') throw ioError();
-      await tables.write(ops, sequence);
+      const all = [...ops];
+      if (fault === 'puts are full' && all.some(({ value }) => value)) throw ioError();
+      await tables.write(all, sequence);
+      onWritten();
       if (fault === 'fails after') throw ioError();
     },
   };

@@ -7,7 +7,7 @@ import type { Stores } from './memory-store.ts';
 export interface Faults {
   /** While true every call fails with UNAVAILABLE and changes nothing. */
   down: boolean;
-  /** While true every write fails with RESOURCE_EXHAUSTED and changes nothing. */
+  /** While true writes that need room (messages, new definitions) fail with RESOURCE_EXHAUSTED and change nothing. */
   full: boolean;
   /** Probabilities per call, 0 to 1. */
   slow: number;
@@ -54,9 +54,9 @@ export function withFaults(
     await begin();
     return call();
   };
-  const write = async <T>(call: () => Promise<T>): Promise<T> => {
+  const write = async <T>(call: () => Promise<T>, needsRoom = false): Promise<T> => {
     await begin();
-    if (faults.full) {
+    if (faults.full && needsRoom) {
       struck.full++;
       throw new BrokerError('RESOURCE_EXHAUSTED', 'fault: the store is full');
     }
@@ -74,7 +74,7 @@ export function withFaults(
       read: (id, fromOffset, maxBytes) => read(() => log.read(id, fromOffset, maxBytes)),
       describe: (id, fromOffset, maxChunks) => read(() => log.describe(id, fromOffset, maxChunks)),
       append: (id, epoch, expectedEnd, chunks, durability) =>
-        write(() => log.append(id, epoch, expectedEnd, chunks, durability)),
+        write(() => log.append(id, epoch, expectedEnd, chunks, durability), true),
       confirm: (id, epoch, endOffset, durability) =>
         read(() => log.confirm(id, epoch, endOffset, durability)),
       trim: (id, epoch, before, maxChunks) => write(() => log.trim(id, epoch, before, maxChunks)),
@@ -89,9 +89,10 @@ export function withFaults(
       list: () => read(() => definitions.list()),
       version: () => read(() => definitions.version()),
       get: (kind, name) => read(() => definitions.get(kind, name)),
-      put: (kind, name, body, revision) => write(() => definitions.put(kind, name, body, revision)),
+      put: (kind, name, body, revision) =>
+        write(() => definitions.put(kind, name, body, revision), revision === 0),
       remove: (kind, name, revision) => write(() => definitions.remove(kind, name, revision)),
-      nextIncarnation: () => write(() => definitions.nextIncarnation()),
+      nextIncarnation: () => write(() => definitions.nextIncarnation(), true),
     },
     ownership: {
       acquire: (id, how) => write(() => ownership.acquire(id, how)),

@@ -23,6 +23,8 @@ export interface MemoryStoreOptions {
   readonly clock?: Clock;
   /** Called once per call. Default: 0, which still takes a turn of the clock. */
   readonly latencyMs?: () => number;
+  /** Bytes of frames in all logs together; default: no bound. A store that is full stays so until something is trimmed or dropped. */
+  readonly capacityBytes?: number;
 }
 
 export interface Stores {
@@ -64,7 +66,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Stores {
 
 export function createSharedMemory(options: MemoryStoreOptions = {}): SharedMemory {
   const take = takeEffect(options);
-  const partitions = new Partitions();
+  const partitions = new Partitions(options.capacityBytes ?? Number.POSITIVE_INFINITY);
   const records: CursorRecords = new Map();
   const definitions = memoryDefinitions(take);
   const membership = new MemoryMembership(take, () => options.clock?.monotonicMs() ?? performance.now());
@@ -93,6 +95,19 @@ export function createSharedMemory(options: MemoryStoreOptions = {}): SharedMemo
 class Partitions {
   readonly #byName = new Map<string, Partition>();
   readonly #dropped = new Set<number>();
+  readonly #capacityBytes: number;
+
+  constructor(capacityBytes: number) {
+    this.#capacityBytes = capacityBytes;
+  }
+
+  refuseBeyondCapacity(chunks: readonly Chunk[]): void {
+    let bytes = 0;
+    for (const { bytes: frames } of chunks) bytes += frames.length;
+    for (const { chunks: held, endByte } of this.#byName.values())
+      bytes += endByte - (held[0]?.startByte ?? endByte);
+    if (bytes > this.#capacityBytes) throw new BrokerError('RESOURCE_EXHAUSTED', 'the store is full');
+  }
 
   at(id: PartitionId): Partition {
     const name = formatPartitionId(id);
@@ -210,6 +225,7 @@ function memoryLog(take: Take, partitions: Partitions, memberId: string): LogSto
           const message = `append expects end ${expectedEnd}, which is ${log.endOffset}`;
           throw new BrokerError('FAILED_PRECONDITION', message);
         }
+        partitions.refuseBeyondCapacity(chunks);
         for (const chunk of chunks) {
           assert(
             chunk.firstOffset === log.endOffset && chunk.count >= 1,

@@ -28,9 +28,12 @@ test('down, full and failing before the write change nothing', async () => {
   expect(faulty.struck).toEqual({ down: 1, full: 1, failBefore: 1, slow: 0, timeoutAfter: 0 });
 });
 
-test('a full store can still be read; one that is down can not', async () => {
+test('a full store does what needs no room; one that is down does nothing', async () => {
   const faulty = withFaults(createMemoryStore(), seededRandom(1), new VirtualClock(), { full: true });
   expect(await faulty.log.bounds(P)).toMatchObject({ endOffset: 0 });
+  await faulty.log.trim(P, 0, 0, 1);
+  expect(await faulty.cursors.commit([])).toEqual([]);
+  await expectCode(faulty.definitions.put('topic', 'new', '{}', 0), 'RESOURCE_EXHAUSTED');
   faulty.faults.down = true;
   await expectCode(faulty.log.bounds(P), 'UNAVAILABLE');
 });

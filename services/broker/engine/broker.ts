@@ -28,6 +28,7 @@ import { type DrainableConsumer, DrainingConsumers } from './draining-consumers.
 import { LeaseSweeper } from './lease-sweeper.ts';
 import { MOVED, type PartitionOwner } from './partition-owner.ts';
 import { Partitions } from './partitions.ts';
+import { Patience } from './patience.ts';
 import { pull } from './pull.ts';
 import type { Remote, SettledSubscription } from './remote.ts';
 import { RetentionSweeper } from './retention-sweeper.ts';
@@ -94,8 +95,9 @@ export class Broker {
   #remote: Remote | undefined;
   #lastSessionId = 0;
   #stopping = false;
+  #stopped: Promise<void> | undefined;
   /** Nothing is written any more. */
-  #stopped = false;
+  #writesEnded = false;
 
   constructor(options: BrokerOptions) {
     this.#options = options;
@@ -161,21 +163,34 @@ export class Broker {
     this.partitions.start();
   }
 
-  /** Ends all streams, stores what was accepted and commits all cursors. */
-  async stop(): Promise<void> {
+  /**
+   * Ends all streams, stores what was accepted and commits all cursors. A store that does not let it is waited for as long as
+   * said: then publishers hear that nobody knows, and what was acknowledged since the last commit of its cursor is delivered
+   * again. Idempotent.
+   */
+  stop(patienceMs = Number.POSITIVE_INFINITY): Promise<void> {
+    this.#stopped ??= this.#stop(patienceMs);
+    return this.#stopped;
+  }
+
+  async #stop(patienceMs: number): Promise<void> {
     this.#stopping = true;
+    const patience = new Patience(this.context.clock, patienceMs);
     this.draining.close();
     for (const subscription of this.#subscriptions.values()) subscription.close(STOPPING);
     this.partitions.stop();
-    await Promise.all([this.#retention.stop(), this.#remote?.settled()]);
+    await patience.lasts(Promise.all([this.#retention.stop(), this.#remote?.settled()]));
     const owners = [...this.#topics.values()].flatMap((topic) => [...topic.owners.values()]);
-    await Promise.all(owners.map((owner) => owner.flushed()));
+    const flushed = await patience.lasts(Promise.all(owners.map((owner) => owner.flushed())));
     for (const owner of owners) owner.close(STOPPING);
     this.#leases.stop();
-    await this.#committer.flushed();
-    this.#stopped = true;
+    const committed = await patience.lasts(this.#committer.flushed());
+    if (!flushed || !committed)
+      this.context.logger.warn({ patienceMs }, 'stopped although the store has not taken everything');
+    this.#writesEnded = true;
     this.#committer.stop();
     this.#remote?.close();
+    patience.end();
   }
 
   /** What was published before the call and acknowledged is below these, by partition. UNAVAILABLE. */
@@ -365,7 +380,7 @@ export class Broker {
 
   async #settleHere(runtime: SubscriptionRuntime, operations: readonly SettleOperation[]): Promise<void> {
     if (operations.length === 0) return;
-    if (this.#stopped) throw STOPPING;
+    if (this.#writesEnded) throw STOPPING;
     const touched: ReadonlySet<Dispatcher> = runtime.settle(0, { operations });
     if (touched.size === 0 || !operations.some(({ kind }) => kind === 'ack')) return;
     // An ack of what this owner has never had: another may own the partition by now, which a commit finds out.

@@ -17,8 +17,8 @@ export interface CursorStore {
   /**
    * Writes all records, each replacing its predecessor, and resolves once they are durable. Per record atomic and fenced:
    * those with a stale ownerEpoch are not written and their indexes are returned. FAILED_PRECONDITION: the store went back
-   * for some of their partitions (see LogStore), which were not written; the others were. RESOURCE_EXHAUSTED, UNAVAILABLE
-   * as in LogStore: committing the same or a newer record again is always safe. A later commit wins over an earlier one,
+   * for some of their partitions (see LogStore), which were not written; the others were. RESOURCE_EXHAUSTED: nothing
+   * was written (not because the store is full: see LogStore). UNAVAILABLE: as in LogStore. Committing the same or a newer record again is always safe. A later commit wins over an earlier one,
    * also when the outcome of the earlier one was unknown.
    */
   commit(commits: readonly CursorCommit[]): Promise<readonly number[]>;

@@ -25,7 +25,8 @@ export interface DefinitionStore {
 
   /**
    * Creates (expectedRevision 0) or replaces, durably, and returns the new revision. ALREADY_EXISTS: expectedRevision
-   * is 0 and there is one. ABORTED: it is not at expectedRevision (changed or deleted meanwhile).
+   * is 0 and there is one. ABORTED: it is not at expectedRevision (changed or deleted meanwhile). RESOURCE_EXHAUSTED: the
+   * store is full and it would be a new one.
    */
   put(kind: DefinitionKind, name: string, body: string, expectedRevision: number): Promise<number>;
 

@@ -1,11 +1,13 @@
-// The log of every partition: append, read, trim. Called by engine/partition-owner (append), engine/chunk-cache (read)
-// and engine/retention-sweeper (describe, trim).
+// The log of every partition: append, read, trim.
 //
 // Offsets are JavaScript numbers below 2^53, contiguous within a partition, beginning at 0. All writes carry the
 // ownerEpoch that OwnershipStore.acquire gave. A store refuses an older claim than the partition's newest, one that was
 // released, and one of another member with the same number: ABORTED. A claim that is newer than what the store knows means
 // that the store went *back* (a failover that lost its last writes): FAILED_PRECONDITION, and the owner acquires again,
 // above its own epoch. A partition that nobody ever acquired is at ownerEpoch 0.
+//
+// A store that is full refuses messages and new definitions, and nothing else: trimming, dropping, cursors, claims, changed
+// and deleted definitions work in what it keeps for that.
 import type { DurabilityLevel } from '../core/definitions.ts';
 import type { PartitionId } from '../core/partition.ts';
 

@@ -30,7 +30,7 @@ export interface StoreWitness {
 }
 
 export interface StoreState {
-  /** Every write is refused. */
+  /** What needs room is refused: messages, new definitions. */
   full: boolean;
 }
 
@@ -77,7 +77,6 @@ export function witnessed(
       load: (subscription, partition) => cursors.load(subscription, partition),
       drop: (subscription) => cursors.drop(subscription),
       async commit(commits) {
-        room();
         try {
           const stale = await cursors.commit(commits);
           commits.forEach((commit, index) => {
@@ -97,8 +96,12 @@ export function witnessed(
       version: () => definitions.version(),
       get: (kind, name) => definitions.get(kind, name),
       remove: (kind, name, expectedRevision) => definitions.remove(kind, name, expectedRevision),
-      nextIncarnation: () => definitions.nextIncarnation(),
+      async nextIncarnation() {
+        room();
+        return definitions.nextIncarnation();
+      },
       async put(kind, name, body, expectedRevision) {
+        if (expectedRevision === 0) room();
         const revision = await definitions.put(kind, name, body, expectedRevision);
         if (kind === 'topic')
           see(() => {
@@ -122,7 +125,6 @@ export function witnessed(
         return claim;
       },
       async release(id, ownerEpoch, handOver) {
-        room();
         await ownership.release(id, ownerEpoch, handOver);
         see(() => witness.released(id));
       },

@@ -17,8 +17,8 @@ export interface Planned<T> {
 export interface Commit<T> {
   /** About how many bytes the ops will take; for admission and batching. */
   readonly bytes: number;
-  /** Only deletes, so it is tried even while the disk is full. */
-  readonly frees?: boolean;
+  /** It makes the store larger for good: refused while the disk is full. Everything else then works in what is kept for it. */
+  readonly needsRoom?: boolean;
   /** Called when all earlier commits are settled or planned. Throws a BrokerError to refuse; nothing is written then. */
   plan(): Planned<T>;
   /** The ops are durable; from now on reads see them. */
@@ -46,8 +46,8 @@ export class Batch {
     return this.#members.length;
   }
 
-  get onlyFrees(): boolean {
-    return this.#members.every(({ queued }) => queued.commit.frees);
+  get needsRoom(): boolean {
+    return this.#members.some(({ queued }) => queued.commit.needsRoom === true);
   }
 
   apply(sequence: number): void {

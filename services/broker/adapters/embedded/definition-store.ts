@@ -1,5 +1,5 @@
-// Definitions and incarnation numbers on DurableKv. Called through ports/definition-store.ts, whose comments are the
-// contract. A record is the revision (u64) and the body in UTF-8.
+// Definitions and incarnation numbers on DurableKv. The comments of ports/definition-store.ts are the contract. On a full disk
+// nothing new is defined, but what is there can be changed and deleted. A record is the revision (u64) and the body in UTF-8.
 import { assert, BrokerError } from '../../core/errors.ts';
 import type { Definition, DefinitionKind, DefinitionStore } from '../../ports/definition-store.ts';
 import type { DurableKv } from './durable-kv.ts';
@@ -55,7 +55,7 @@ export class EmbeddedDefinitionStore implements DefinitionStore {
   put(kind: DefinitionKind, name: string, body: string, expectedRevision: number): Promise<number> {
     const key = definitionKey(kind, name);
     const text = Buffer.from(body);
-    return this.#change(key, text.length, (current) => {
+    return this.#change(key, text.length, expectedRevision === 0, (current) => {
       if (expectedRevision === 0 && current > 0) {
         throw new BrokerError('ALREADY_EXISTS', `${name} exists already`);
       }
@@ -69,7 +69,7 @@ export class EmbeddedDefinitionStore implements DefinitionStore {
 
   async remove(kind: DefinitionKind, name: string, expectedRevision: number): Promise<void> {
     const key = definitionKey(kind, name);
-    await this.#change(key, 0, (current) => {
+    await this.#change(key, 0, false, (current) => {
       refuseChanged(name, current, expectedRevision);
       // An expected revision of 0 is met only by a definition that is not there.
       if (current === 0) throw new BrokerError('ABORTED', `${name} does not exist`);
@@ -80,6 +80,7 @@ export class EmbeddedDefinitionStore implements DefinitionStore {
   nextIncarnation(): Promise<number> {
     return this.#kv.commit<number>({
       bytes: REVISION_BYTES,
+      needsRoom: true,
       plan: () => {
         this.#lastIncarnation++;
         const value = Buffer.allocUnsafe(REVISION_BYTES);
@@ -89,10 +90,16 @@ export class EmbeddedDefinitionStore implements DefinitionStore {
     });
   }
 
-  #change(key: Buffer, bytes: number, decide: (current: number) => { op: Op; revision: number }) {
+  #change(
+    key: Buffer,
+    bytes: number,
+    needsRoom: boolean,
+    decide: (current: number) => { op: Op; revision: number },
+  ) {
     const id = key.toString('latin1');
     return this.#kv.commit<number>({
       bytes: bytes + key.length,
+      needsRoom,
       plan: () => {
         const { op, revision } = decide(this.#staged.get(id) ?? this.#revisionOf(key));
         this.#staged.set(id, revision);

@@ -1,7 +1,8 @@
 // What the embedded store asks of the machine it runs on, as one narrow interface, so that tests can make each call
-// fail. `nodeDisk` is the real one. Called by store.ts, journal.ts and durable-kv.ts.
+// fail. `nodeDisk` is the real one.
+import { randomFillSync } from 'node:crypto';
 import { close, constants, open, read, write } from 'node:fs';
-import { stat, statfs } from 'node:fs/promises';
+import { open as openHandle, rm, stat, statfs } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { openTables, type Tables } from './tables.ts';
 
@@ -10,6 +11,12 @@ export interface Disk {
   openTables(path: string): Promise<Tables>;
   /** Bytes that can still be written to the file system of a folder. */
   freeBytes(dir: string): Promise<number>;
+  /** Makes a file, or makes one anew, whose bytes take space on the disk whatever the file system does to save it. */
+  fill(path: string, bytes: number): Promise<void>;
+  /** 0 for a file that is not there. */
+  sizeOf(path: string): Promise<number>;
+  /** Idempotent. */
+  remove(path: string): Promise<void>;
 }
 
 export interface JournalFile {
@@ -24,11 +31,42 @@ export interface JournalFile {
 const openFile = promisify(open);
 const closeFile = promisify(close);
 
-export const nodeDisk: Disk = { openJournalFile, openTables, freeBytes };
+export const nodeDisk: Disk = {
+  openJournalFile,
+  openTables,
+  freeBytes,
+  fill,
+  sizeOf,
+  remove: (path) => rm(path, { force: true }),
+};
 
 async function freeBytes(dir: string): Promise<number> {
   const { bavail, bsize } = await statfs(dir);
   return bavail * bsize;
+}
+
+async function sizeOf(path: string): Promise<number> {
+  try {
+    return (await stat(path)).size;
+  } catch (error) {
+    if ((error as { code?: string }).code === 'ENOENT') return 0;
+    throw error;
+  }
+}
+
+/** Random bytes: zeros may be stored as a hole, or compressed. */
+async function fill(path: string, bytes: number): Promise<void> {
+  const step = Buffer.allocUnsafe(1 << 20);
+  const file = await openHandle(path, 'w', 0o600);
+  try {
+    for (let left = bytes; left > 0; left -= step.length) {
+      randomFillSync(step);
+      await file.write(step, 0, Math.min(left, step.length));
+    }
+    await file.sync();
+  } finally {
+    await file.close();
+  }
 }
 
 /**

@@ -9,6 +9,11 @@
 // merge runs beside journal writes, but nothing else runs beside a direct write. A commit is planned against the state
 // that all commits before it have made. After a write that may or may not have happened the store is stalled: it
 // accepts nothing until an LMDB commit with at least that sequence has settled what became of it.
+//
+// On a full disk only commits that need room are refused. The others go to the journal, which takes no more space, and from
+// there to LMDB in the space that was kept for it (reserve.ts). Should even that not do, what the journal holds of deletes
+// goes to LMDB first, by itself and under the sequence that LMDB has: a replay of the journal would make the same state of it,
+// because each of them is the last word on its key there.
 import { join } from 'node:path';
 import { BrokerError } from '../../core/errors.ts';
 import { type Batch, type Commit, CommitQueue } from './commit.ts';
@@ -16,6 +21,7 @@ import type { Disk } from './disk.ts';
 import type { Journal } from './journal.ts';
 import type { KeyRange } from './keys.ts';
 import { Overlay } from './overlay.ts';
+import type { Reserve } from './reserve.ts';
 import { Stall, type Warn } from './stall.ts';
 import { messageOf } from './storage-errors.ts';
 import type { Entry, Op, Table, Tables } from './tables.ts';
@@ -31,6 +37,9 @@ export interface KvOptions {
   readonly mergeIntervalMs: number;
   /** Batches larger than this go to LMDB directly. */
   readonly directBytes: number;
+  readonly reserve: Reserve;
+  /** Whether there is room for messages. */
+  readonly roomy: boolean;
 }
 
 /** Counters since the store was opened. */
@@ -67,6 +76,10 @@ export class DurableKv {
   #mergeDue = false;
   #mergeTimer: NodeJS.Timeout | undefined;
   #journalRestsUntilMs = 0;
+  /** A record with this sequence may be in the journal though its write failed: none follows before LMDB makes it void. */
+  #voidSequence = 0;
+  /** While the reserve is given back: there may be room for it now, or for more messages. */
+  #reserveDue = false;
 
   readonly #stall: Stall;
   /** A direct write whose outcome LMDB could not tell yet. */
@@ -87,6 +100,7 @@ export class DurableKv {
     this.#sequence = tables.sequence();
     this.#mergedSequence = this.#sequence;
     this.#stall = new Stall(options.dir, options.disk, options.warn, () => this.#wake());
+    if (!options.roomy) this.#stall.beginFull();
   }
 
   get stats(): StoreStats {
@@ -99,8 +113,8 @@ export class DurableKv {
   }
 
   /**
-   * Plans, writes and applies one commit; resolves with the plan's result once durable. RESOURCE_EXHAUSTED: the disk or
-   * the queue is full, nothing was written. UNAVAILABLE: outcome unknown. And whatever plan() throws.
+   * Plans, writes and applies one commit; resolves with the plan's result once durable. RESOURCE_EXHAUSTED: the disk is full
+   * and the commit needs room there, or the queue is full; nothing was written. UNAVAILABLE: outcome unknown. And whatever plan() throws.
    */
   commit<T>(commit: Commit<T>): Promise<T> {
     if (this.#closed) return Promise.reject(new BrokerError('UNAVAILABLE', 'the store is closed'));
@@ -126,6 +140,17 @@ export class DurableKv {
     return [...found.values()];
   }
 
+  /** The keys in a range that the overlay gives a value: a merge may bring them to LMDB at any time. */
+  pendingKeys(table: Table, { start, end }: KeyRange): Buffer[] {
+    const found = new Map<string, Buffer>();
+    for (const { key, value } of this.#overlay.ofTable(table)) {
+      if (key.compare(start) < 0 || key.compare(end) >= 0) continue;
+      if (value) found.set(key.toString('latin1'), key);
+      else found.delete(key.toString('latin1'));
+    }
+    return [...found.values()];
+  }
+
   /** Everything up to this sequence is in LMDB. */
   get mergedSequence(): number {
     return this.#mergedSequence;
@@ -142,10 +167,12 @@ export class DurableKv {
     if (this.#stall.kind === 'failed') throw this.#stall.error;
   }
 
-  /** Resolves when everything committed before is in LMDB. Errors as in commit(). */
+  /** Resolves when everything committed before is in LMDB, or, on a full disk, durable. Errors as in commit(). */
   async flush(): Promise<void> {
+    await this.commit({ bytes: 0, plan: () => ({ ops: [], result: undefined }) });
     const target = this.#sequence;
     while (this.#mergedSequence < target) {
+      if (this.#stall.kind === 'full') return;
       if (this.#stall.error) throw this.#stall.error;
       this.#mergeDue = true;
       this.#wake();
@@ -181,6 +208,7 @@ export class DurableKv {
   async #pump(): Promise<void> {
     while (!this.#queue.isEmpty || this.#stall.retryDue || this.#canMerge) {
       if (this.#stall.retryDue) await this.#recover();
+      if (this.#reserveDue) await this.#restoreReserve();
       if (this.#canMerge) this.#startMerge();
       const batch = this.#queue.takeBatch((commit) => this.#refuseWhileStalled(commit));
       if (batch.ops.length > 0) await this.#write(batch);
@@ -194,29 +222,38 @@ export class DurableKv {
     return this.#mergeDue && !this.#merging && !this.#stall.active;
   }
 
-  #refuseWhileStalled(commit: Commit<unknown>): void {
-    if (this.#stall.kind === 'full' && commit.frees) return;
+  #refuseWhileStalled({ needsRoom, bytes }: Commit<unknown>): void {
+    if (this.#stall.kind === 'full' && !needsRoom) return;
     if (this.#stall.error) throw this.#stall.error;
+    if (needsRoom && !this.#options.reserve.spend(bytes)) throw this.#stall.beginFull();
   }
 
   async #write(batch: Batch): Promise<void> {
-    if (await this.#journalTakes(batch.bytes)) return this.#writeJournal(batch);
+    if (await this.#journalTakes(batch)) return this.#writeJournal(batch);
     await this.#merging;
     // The merge that this batch waited for may have failed.
-    if (this.#stall.error && !(this.#stall.kind === 'full' && batch.onlyFrees)) {
+    if (this.#stalls(batch)) {
       batch.fail();
-      return batch.reject(this.#stall.error);
+      return batch.reject(this.#stall.error!);
     }
     await this.#writeDirect(batch);
   }
 
-  async #journalTakes(bytes: number): Promise<boolean> {
-    if (bytes > this.#options.directBytes || performance.now() < this.#journalRestsUntilMs) return false;
-    if (!this.#stall.active && !this.#journal.fits(bytes)) {
+  #stalls(batch: Batch): boolean {
+    return this.#stall.active && (this.#stall.kind !== 'full' || batch.needsRoom);
+  }
+
+  async #journalTakes(batch: Batch): Promise<boolean> {
+    if (batch.bytes > this.#options.directBytes || performance.now() < this.#journalRestsUntilMs)
+      return false;
+    if (this.#mergedSequence < this.#voidSequence) return false;
+    // Messages leave some of the journal to what must go on when LMDB can't take them.
+    const needed = batch.needsRoom ? batch.bytes + this.#journal.keptBytes : batch.bytes;
+    if (!this.#stall.active && !this.#journal.fits(needed)) {
       await this.#merging;
       if (!this.#stall.active) this.#startMerge();
     }
-    return !this.#stall.active && this.#journal.fits(bytes);
+    return !this.#stalls(batch) && this.#journal.fits(needed);
   }
 
   async #writeJournal(batch: Batch): Promise<void> {
@@ -226,13 +263,15 @@ export class DurableKv {
     } catch (error) {
       // Perhaps the record is there. No other is written until LMDB has this sequence, which makes it void.
       this.#journalRestsUntilMs = performance.now() + JOURNAL_REST_MS;
-      const told = await this.#stall.begin(error, batch.bytes);
+      this.#voidSequence = sequence;
+      const told = await this.#stalled(error, batch.bytes);
       batch.fail();
       return batch.reject(told);
     }
     this.#counters.journalWrites++;
     for (const op of batch.ops) this.#overlay.add(op);
     this.#apply(batch, sequence);
+    this.#stall.hasten();
     if (this.#journal.halfFull) this.#mergeDue = true;
     else this.#mergeTimer ??= setTimeout(() => this.#mergeNow(), this.#options.mergeIntervalMs).unref();
   }
@@ -248,14 +287,15 @@ export class DurableKv {
     this.#counters.directBytes += batch.bytes;
     this.#everythingMerged(sequence);
     this.#apply(batch, sequence);
-    this.#stall.end();
+    if (this.#stall.kind === 'full') this.#stall.hasten();
+    else this.#stall.end();
   }
 
   async #directFailed(batch: Batch, sequence: number, cause: unknown): Promise<void> {
     this.#overlay.thaw();
     this.#tablesFailed = true;
     this.#unsettled = { batch, sequence };
-    let told = await this.#stall.begin(cause, batch.bytes);
+    let told = await this.#stalled(cause, batch.bytes);
     const happened = (await this.#reopenTables()) ? this.tables.sequence() >= sequence : true;
     if (happened) told = this.#stall.becomeFailed(cause);
     batch.reject(told);
@@ -291,7 +331,7 @@ export class DurableKv {
     } catch (error) {
       this.#overlay.thaw();
       this.#tablesFailed = true;
-      await this.#stall.begin(error, 0);
+      await this.#stalled(error, 0);
       return;
     }
     this.#overlay.merged();
@@ -308,28 +348,63 @@ export class DurableKv {
   #tellMerged(sequence: number): void {
     this.#counters.merges++;
     this.#mergedSequence = sequence;
+    this.#reserveDue = !this.#options.reserve.held;
     for (const listener of this.#mergedListeners) listener(sequence);
+  }
+
+  /** A write failed. Resolves with what its callers are told. */
+  async #stalled(cause: unknown, neededBytes: number): Promise<BrokerError> {
+    const told = await this.#stall.begin(cause, neededBytes);
+    if (this.#stall.kind === 'full') {
+      await this.#options.reserve.giveBack().catch((error: unknown) => {
+        this.#options.warn('the reserve can not be given back', { cause: messageOf(error) });
+      });
+    }
+    return told;
   }
 
   /** One try to write everything that waits, under a sequence that makes void what may have half happened. */
   async #recover(): Promise<void> {
     await this.#merging;
-    if (await this.#mergeAll()) this.#stall.end();
+    const recovered =
+      (await this.#mergeAll()) && (this.#stall.kind !== 'full' || (await this.#restoreReserve()));
+    if (recovered) this.#stall.end();
     else this.#stall.retryLater();
   }
 
+  async #restoreReserve(): Promise<boolean> {
+    this.#reserveDue = false;
+    try {
+      return await this.#options.reserve.restore(await this.tables.freeBytes());
+    } catch (error) {
+      this.#options.warn('the space on the disk can not be told', { cause: messageOf(error) });
+      return false;
+    }
+  }
+
   async #mergeAll(): Promise<boolean> {
+    const ops = [...this.#overlay.freeze()];
+    let done = await this.#tryTables(ops, this.#sequence);
+    if (!done && this.#stall.kind === 'full') {
+      const deletes = ops.filter(({ value }) => value === undefined);
+      const freed = deletes.length > 0 && (await this.#tryTables(deletes, this.#mergedSequence));
+      done = freed && (await this.#tryTables(ops, this.#sequence));
+    }
+    if (done) this.#everythingMerged(this.#sequence);
+    else this.#overlay.thaw();
+    return done;
+  }
+
+  /** Why it fails was said when the stall began. */
+  async #tryTables(ops: Iterable<Op>, sequence: number): Promise<boolean> {
     if (this.#tablesFailed && !(await this.#reopenTables())) return false;
     try {
-      await this.tables.write(this.#overlay.freeze(), this.#sequence);
+      await this.tables.write(ops, sequence);
+      return true;
     } catch {
-      // Why it fails was said when the stall began.
-      this.#overlay.thaw();
       this.#tablesFailed = true;
       return false;
     }
-    this.#everythingMerged(this.#sequence);
-    return true;
   }
 
   /** LMDB after a failure: opened anew, it tells whether the last direct write happened. */
@@ -354,6 +429,8 @@ export class DurableKv {
     const { batch, sequence: own } = this.#unsettled;
     this.#unsettled = undefined;
     if (sequence < own) {
+      // Nobody has taken a later number: nothing else runs beside a direct write. The journal must have no gap.
+      this.#sequence = own - 1;
       batch.fail();
       return;
     }

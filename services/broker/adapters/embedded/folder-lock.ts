@@ -1,4 +1,4 @@
-// One process per data folder. Called by store.ts before anything in the folder is touched.
+// One process per data folder; taken before anything in the folder is touched.
 //
 // A lock must end with its process, kill -9 included, and must not be fooled by a process id that was given again or
 // that belongs to another container. The kernel gives that for a listening Unix socket: it answers connections as long
@@ -12,12 +12,12 @@
 // several starters one gets the number, the others look again. A claim is removed only by the owner of a higher one,
 // so numbers never go back; whoever was too slow finds a higher claim than its own and gives way.
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, mkdtemp, readdir, readFile, rm, symlink, unlink, writeFile } from 'node:fs/promises';
+import { link, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BrokerError } from '../../core/errors.ts';
-import { messageOf, refuseFolder } from './storage-errors.ts';
+import { isFullCode, messageOf, refuseFolder } from './storage-errors.ts';
 
 /** Unix socket paths end at 104 bytes on some systems. */
 const MAX_SOCKET_PATH_BYTES = 100;
@@ -35,12 +35,13 @@ export interface FolderLock {
   release(): Promise<void>;
 }
 
-/** FAILED_PRECONDITION, naming the process, if another one has the folder. */
+/** FAILED_PRECONDITION, naming the process, if another one has the folder. On a full disk it rejects as the disk does. */
 export async function lockFolder(dir: string): Promise<FolderLock> {
   const lockDir = join(dir, LOCK_FOLDER);
   await mkdir(lockDir, { recursive: true, mode: 0o700 });
   const socketName = `${randomBytes(6).toString('hex')}.sock`;
   const server = await listen(lockDir, socketName).catch((error: unknown) => {
+    if (isFullCode(error)) throw error;
     throw refuseFolder(
       dir,
       `it can not be locked (${messageOf(error)})`,
@@ -97,15 +98,15 @@ async function readClaim(lockDir: string, number: number): Promise<Claim | undef
 /** False if somebody else has the number already. */
 async function linkClaim(lockDir: string, number: number, own: Claim): Promise<boolean> {
   const draft = join(lockDir, `${own.socket}.claim`);
-  await writeFile(draft, JSON.stringify(own), { mode: 0o600, flush: true });
   try {
+    await writeFile(draft, JSON.stringify(own), { mode: 0o600, flush: true });
     await link(draft, claimPath(lockDir, number));
     return true;
   } catch (error) {
     if (codeOf(error) === 'EEXIST') return false;
     throw error;
   } finally {
-    await unlink(draft);
+    await rm(draft, { force: true });
   }
 }
 

@@ -1,5 +1,5 @@
 // The write-ahead journal: two preallocated files used in turn, so that one is written while what is in the other is
-// merged into LMDB. Called by durable-kv.ts, which has one write under way at a time.
+// merged into LMDB. One write is under way at a time.
 //
 // Invariant: at most two files are in use, and a file is overwritten only after an LMDB commit that holds everything
 // in it. So the records newer than LMDB's sequence are always whole, contiguous and unique, but for the last one, which
@@ -68,6 +68,11 @@ export class Journal {
   /** Whether a record of that much payload fits behind those in the active file. */
   fits(payloadBytes: number): boolean {
     return this.#position + recordBytes(payloadBytes) <= this.#files[this.#active].sizeBytes;
+  }
+
+  /** Of each file, what messages leave to everything else. */
+  get keptBytes(): number {
+    return this.#files[this.#active].sizeBytes >> 3;
   }
 
   /** At least half of the active file is used: time to merge. */

@@ -1,4 +1,4 @@
-// Why and for how long the store accepts nothing, and when it tries again. Owned by durable-kv.ts.
+// Why and for how long the store does not accept all commits, and when it tries again.
 //
 //   running ──begin(cause)──▶ stalled (full | failed) ──retry due──▶ one attempt ──fails──▶ stalled, twice the delay
 //                                                                        └──works──▶ end() ──▶ running
@@ -16,7 +16,7 @@ export type Warn = (message: string, fields: object) => void;
 export class Stall {
   /** What callers get meanwhile; undefined while the store runs. */
   error: BrokerError | undefined;
-  /** full: every outcome is known. failed: that of the last write may not be. */
+  /** full: every outcome is known, and commits that need no room are accepted. failed: that of the last write may not be known. */
   kind: 'full' | 'failed' | undefined;
   /** How often the store stalled since it was opened. */
   count = 0;
@@ -26,6 +26,8 @@ export class Stall {
   readonly #warn: Warn;
   readonly #onRetryDue: () => void;
   #retryDue = false;
+  /** The next try comes sooner than it would. */
+  #hastened = false;
   #timer: NodeJS.Timeout | undefined;
   #delayMs = FIRST_RETRY_MS;
   #endedAtMs = Number.NEGATIVE_INFINITY;
@@ -54,13 +56,30 @@ export class Stall {
       this.kind = full ? 'full' : 'failed';
       this.error = error;
     }
+    this.#begun(messageOf(cause));
+    return error;
+  }
+
+  /** There is no room for messages, though no write has failed of it yet. Nothing else must stall it. */
+  beginFull(): BrokerError {
+    this.kind = 'full';
+    this.error = fullError(this.#dir, undefined);
+    this.#begun('the space that is left is the reserve');
+    return this.error;
+  }
+
+  #begun(cause: string): void {
     this.count++;
     if (performance.now() - this.#endedAtMs > RELAPSE_MS) {
       this.#delayMs = FIRST_RETRY_MS;
-      this.#warn('the store accepts nothing for now', { reason: this.kind, cause: messageOf(cause) });
+      this.#warn(
+        this.kind === 'full'
+          ? 'the disk is full: no messages are accepted for now'
+          : 'the store accepts nothing for now',
+        { reason: this.kind, cause },
+      );
     }
     this.retryLater();
-    return error;
   }
 
   /** A write turned out to have happened, or nobody can say: no "full" any more, which promises that it did not. */
@@ -71,13 +90,25 @@ export class Stall {
   }
 
   retryLater(): void {
+    this.#hastened = false;
+    this.#retryIn(this.#delayMs);
+    this.#delayMs = Math.min(this.#delayMs * 2, MAX_RETRY_MS);
+  }
+
+  /** What has just been written may have made room. */
+  hasten(): void {
+    if (!this.active || this.#retryDue || this.#hastened) return;
+    this.#hastened = true;
+    this.#retryIn(FIRST_RETRY_MS);
+  }
+
+  #retryIn(delayMs: number): void {
     clearTimeout(this.#timer);
     this.#retryDue = false;
     this.#timer = setTimeout(() => {
       this.#retryDue = true;
       this.#onRetryDue();
-    }, this.#delayMs).unref();
-    this.#delayMs = Math.min(this.#delayMs * 2, MAX_RETRY_MS);
+    }, delayMs).unref();
   }
 
   end(): void {

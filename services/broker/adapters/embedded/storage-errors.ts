@@ -1,4 +1,4 @@
-// How the failures of disks and of LMDB become BrokerErrors. Called wherever the embedded store touches a disk.
+// How the failures of disks and of LMDB become BrokerErrors.
 //
 // Two questions decide the code: is it full (RESOURCE_EXHAUSTED: nothing was written), or is it something else
 // (UNAVAILABLE: whether it was written is not known)?
@@ -9,9 +9,14 @@ export const FULL_BELOW_BYTES = 1 << 20;
 
 const FULL_CODES: ReadonlySet<unknown> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG', 28, 122, -30792]);
 
+/** Whether it says so itself that there is no space. */
+export function isFullCode(error: unknown): boolean {
+  return FULL_CODES.has((error as { code?: unknown }).code);
+}
+
 /** Whether the failure of a write of `neededBytes` means that the disk is full. */
 export function isFull(error: unknown, freeBytes: number, neededBytes: number): boolean {
-  if (FULL_CODES.has((error as { code?: unknown }).code)) return true;
+  if (isFullCode(error)) return true;
   return freeBytes < neededBytes + FULL_BELOW_BYTES;
 }
 

@@ -1,11 +1,12 @@
-// The embedded store: all four store ports on one folder, durable, for one node. Called by main.ts.
+// The embedded store: all four store ports on one folder, durable, for one node.
 //
 //   log-store  cursor-store  definition-store  ownership-store
 //        └──────────┴────────┬──────┴───────────────┘
 //                       durable-kv ──▶ journal (two files)
 //                            └───────▶ tables (LMDB)
 //
-// Opening: lock the folder, check its format, open LMDB, replay what the journal has and LMDB lacks.
+// Opening: lock the folder, check its format, open LMDB, replay what the journal has and LMDB lacks. On a full disk it does
+// so in the space of the reserve.
 import { chmod, mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { BrokerError } from '../../core/errors.ts';
@@ -20,12 +21,14 @@ import { DurableKv, type StoreStats, TABLES_FILE } from './durable-kv.ts';
 import { openFolder } from './folder.ts';
 import { lockFolder } from './folder-lock.ts';
 import { type Journal, openJournal } from './journal.ts';
+import { type JournalRecord, opBytes } from './journal-record.ts';
 import { EmbeddedLogStore } from './log-store.ts';
 import { Overlay } from './overlay.ts';
 import { EmbeddedOwnershipStore } from './ownership-store.ts';
 import { PartitionTable } from './partition-table.ts';
-import { isFull, messageOf, refuseFolder } from './storage-errors.ts';
-import type { Tables } from './tables.ts';
+import { Reserve } from './reserve.ts';
+import { FULL_BELOW_BYTES, isFull, isFullCode, messageOf, refuseFolder } from './storage-errors.ts';
+import type { Op, Tables } from './tables.ts';
 
 /** One broker owns everything here: its name tells nobody apart. */
 const DEFAULT_MEMBER = 'this-broker';
@@ -46,6 +49,8 @@ export interface EmbeddedStoreOptions {
   readonly directBytes?: number;
   /** The size of each journal file when it is made. */
   readonly journalBytes?: number;
+  /** Kept free for the day on which the disk is full. What the journal holds then has to fit. Default: journalBytes. */
+  readonly reserveBytes?: number;
   /** Written down as the holder of the partitions that it acquires. */
   readonly memberId?: string;
   /** For tests: a disk that fails. */
@@ -69,11 +74,16 @@ export interface EmbeddedStore {
  */
 export async function openEmbeddedStore(options: EmbeddedStoreOptions): Promise<EmbeddedStore> {
   const dir = resolve(options.dir);
-  await mkdir(dir, { recursive: true, mode: 0o700 });
-  await chmod(dir, 0o700);
-  const lock = await lockFolder(dir);
+  const disk = options.disk ?? nodeDisk;
+  const { journalBytes = DEFAULT_JOURNAL_BYTES, reserveBytes = journalBytes } = options;
+  const reserve = new Reserve(disk, dir, reserveBytes);
+  const lock = await openFull(dir, disk, reserve, async () => {
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    await chmod(dir, 0o700);
+    return lockFolder(dir);
+  });
   try {
-    const kv = await openKv(dir, options);
+    const kv = await openKv(dir, disk, reserve, { ...options, journalBytes });
     const partitions = new PartitionTable(kv);
     return {
       log: new EmbeddedLogStore(kv, partitions),
@@ -93,21 +103,52 @@ export async function openEmbeddedStore(options: EmbeddedStoreOptions): Promise<
   }
 }
 
-async function openKv(dir: string, options: EmbeddedStoreOptions): Promise<DurableKv> {
-  const disk = options.disk ?? nodeDisk;
+/** Once more with the reserve given back if the disk is full. */
+async function openFull<T>(dir: string, disk: Disk, reserve: Reserve, open: () => Promise<T>): Promise<T> {
+  try {
+    return await open();
+  } catch (error) {
+    if (!isFullCode(error)) throw error;
+  }
+  try {
+    await reserve.prepareStart();
+    return await open();
+  } catch (error) {
+    throw await openingError(dir, disk, error);
+  }
+}
+
+async function openKv(
+  dir: string,
+  disk: Disk,
+  reserve: Reserve,
+  options: EmbeddedStoreOptions & { readonly journalBytes: number },
+): Promise<DurableKv> {
   const warn = options.onWarning ?? (() => {});
-  const folder = await openFolder(dir);
   let tables: Tables | undefined;
   let journal: Journal | undefined;
   try {
-    tables = await disk.openTables(join(dir, TABLES_FILE));
-    journal = await openJournal(disk, dir, options.journalBytes ?? DEFAULT_JOURNAL_BYTES, folder.salt);
-    const replayed = await replay(journal, tables);
-    if (replayed > 0)
-      warn('replayed the journal of a broker that did not stop in order', { commits: replayed });
+    if (!(await reserve.prepareStart())) throw tooFull(dir);
+    const folder = await openFolder(dir);
+    const path = join(dir, TABLES_FILE);
+    tables = await disk.openTables(path);
+    journal = await openJournal(disk, dir, options.journalBytes, folder.salt);
+    const found = await journal.recover(tables.sequence());
+    const ops = lastOps(found);
+    let bytes = 0;
+    for (const op of ops) bytes += opBytes(op);
+    if ((await disk.freeBytes(dir)) < bytes + FULL_BELOW_BYTES) await reserve.giveBack();
+    const fresh = tables;
+    tables = undefined;
+    tables = await replay(disk, path, fresh, ops, found.at(-1)?.sequence ?? fresh.sequence());
+    if (found.length > 0)
+      warn('replayed the journal of a broker that did not stop in order', { commits: found.length });
     await folder.markReady();
+    const roomy = await reserve.restore(await tables.freeBytes());
+    if (!reserve.held)
+      warn('the disk has no room for the reserve: free space there', { dir, reserveBytes: reserve.bytes });
     const { mergeIntervalMs = DEFAULT_MERGE_INTERVAL_MS, directBytes = DEFAULT_DIRECT_BYTES } = options;
-    return new DurableKv({ dir, disk, warn, mergeIntervalMs, directBytes }, tables, journal);
+    return new DurableKv({ dir, disk, warn, mergeIntervalMs, directBytes, reserve, roomy }, tables, journal);
   } catch (error) {
     await journal?.close();
     await tables?.close();
@@ -115,28 +156,56 @@ async function openKv(dir: string, options: EmbeddedStoreOptions): Promise<Durab
   }
 }
 
-/**
- * Writes to LMDB what only the journal has; returns how many commits that were. Writes even if there is none: what the
- * last process saw in LMDB may not have been flushed, and the journal is overwritten from now on.
- */
-async function replay(journal: Journal, tables: Tables): Promise<number> {
-  const merged = tables.sequence();
-  const records = await journal.recover(merged);
+/** What only the journal has, the last word on each key. */
+function lastOps(records: readonly JournalRecord[]): readonly Op[] {
   const last = new Overlay();
   for (const op of records.flatMap(({ ops }) => ops)) last.add(op);
-  await tables.write(last.freeze(), records.at(-1)?.sequence ?? merged);
-  return records.length;
+  return [...last.freeze()];
+}
+
+/**
+ * Writes to LMDB what only the journal has. Also if that is nothing: what the last process saw in LMDB may not have been
+ * flushed, and the journal is overwritten from now on. Where there is too little room, deletes go first (see durable-kv.ts).
+ */
+async function replay(
+  disk: Disk,
+  path: string,
+  tables: Tables,
+  ops: readonly Op[],
+  sequence: number,
+): Promise<Tables> {
+  const merged = tables.sequence();
+  const deletes = ops.filter(({ value }) => value === undefined);
+  try {
+    await tables.write(ops, sequence);
+    return tables;
+  } catch (error) {
+    await tables.close();
+    if (deletes.length === 0) throw error;
+  }
+  const again = await disk.openTables(path);
+  try {
+    await again.write(deletes, merged);
+    await again.write(ops, sequence);
+    return again;
+  } catch (error) {
+    await again.close();
+    throw error;
+  }
 }
 
 async function openingError(dir: string, disk: Disk, error: unknown): Promise<unknown> {
   const backup = 'Restore it from a backup, or start with an empty folder';
   if (error instanceof BrokerError) {
+    if (error.code === 'RESOURCE_EXHAUSTED') return error;
     return error.message.startsWith('data folder') ? error : refuseFolder(dir, error.message, backup, error);
   }
   const free = await disk.freeBytes(dir).catch(() => Number.POSITIVE_INFINITY);
-  if (isFull(error, free, 0)) {
-    const message = `data folder ${dir}: the disk is too full to start; free space there and start again`;
-    return new BrokerError('RESOURCE_EXHAUSTED', message, { cause: error });
-  }
+  if (isFull(error, free, 0)) return tooFull(dir, error);
   return refuseFolder(dir, `it can not be opened (${messageOf(error)})`, backup, error);
+}
+
+function tooFull(dir: string, cause?: unknown): BrokerError {
+  const message = `data folder ${dir}: the disk is too full to start; free space there and start again`;
+  return new BrokerError('RESOURCE_EXHAUSTED', message, { cause });
 }

@@ -1,9 +1,9 @@
-// LMDB, behind the few calls that the store needs. The only file that imports lmdb. Called by durable-kv.ts.
+// LMDB, behind the few calls that the store needs. The only file that imports lmdb.
 //
 // write() is all or nothing and resolves when LMDB's commit is flushed. After a write has failed the tables must be
 // closed and opened again before the next one: LMDB may have declared its environment broken, and lmdb-js then blocks
 // for ever on the next transaction.
-
+import { stat } from 'node:fs/promises';
 import { open } from 'lmdb';
 import { type KeyRange, readU64, SEQUENCE_KEY, writeU64 } from './keys.ts';
 import { checkTablesFile } from './tables-file.ts';
@@ -37,7 +37,24 @@ export interface Tables {
   /** In key order. The values are not touched. */
   keys(table: Table, range: KeyRange, limit: number): Iterable<Buffer>;
   lastKey(table: Table, range: KeyRange): Buffer | undefined;
+  /** Of the file, what later writes can use again, about. */
+  freeBytes(): Promise<number>;
   close(): Promise<void>;
+}
+
+/** The two that say where the newest state is. */
+const FIRST_PAGES = 2;
+
+interface TreeStats {
+  readonly treeBranchPageCount: number;
+  readonly treeLeafPageCount: number;
+  readonly overflowPages: number;
+}
+
+interface RootStats extends TreeStats {
+  readonly pageSize: number;
+  readonly lastPageNumber: number;
+  readonly free: TreeStats;
 }
 
 const BINARY = { encoding: 'binary', keyEncoding: 'binary' } as const;
@@ -98,12 +115,24 @@ export async function openTables(path: string): Promise<Tables> {
         return undefined;
       },
 
+      async freeBytes() {
+        const { pageSize, lastPageNumber, free, ...main } = root.getStats() as RootStats;
+        let used = FIRST_PAGES + pagesOf(main) + pagesOf(free);
+        for (const table of tables) used += pagesOf(table.getStats() as TreeStats);
+        const { size } = await stat(path);
+        return Math.max(size, (lastPageNumber + 1) * pageSize) - used * pageSize;
+      },
+
       close: () => root.close(),
     };
   } catch (error) {
     await root.close();
     throw error;
   }
+}
+
+function pagesOf({ treeBranchPageCount, treeLeafPageCount, overflowPages }: TreeStats): number {
+  return treeBranchPageCount + treeLeafPageCount + overflowPages;
 }
 
 function sequenceFrom(value: Buffer | undefined): number {

@@ -53,7 +53,7 @@ export class RedisDefinitionStore implements DefinitionStore {
   async put(kind: DefinitionKind, name: string, body: string, expectedRevision: number): Promise<number> {
     const [word, revision] = verdictOf(
       await this.#connection.script(
-        'put_definition',
+        expectedRevision === 0 ? 'put_definition' : 'replace_definition',
         [this.#keys.definitions, this.#keys.definitionsVersion],
         [fieldOf(kind, name), expectedRevision, body],
       ),

@@ -8,6 +8,8 @@ import { join } from 'node:path';
 interface ScriptDefinition {
   readonly keys: number;
   readonly flags: '' | 'allow-oom' | 'no-writes';
+  /** Of the lua folder, where it is not called as the script. */
+  readonly file?: string;
   /** Put before it. */
   readonly library?: 'partition' | 'membership' | 'definitions';
 }
@@ -26,6 +28,8 @@ const SCRIPTS = {
   release: { keys: 2, flags: 'allow-oom', library: 'partition' },
   commit: { keys: 2, flags: 'allow-oom', library: 'partition' },
   put_definition: { keys: 2, flags: '', library: 'definitions' },
+  /** Shorter retention and tombstones come this way: what makes room must not need any. */
+  replace_definition: { keys: 2, flags: 'allow-oom', library: 'definitions', file: 'put_definition' },
   remove_definition: { keys: 2, flags: 'allow-oom', library: 'definitions' },
   next_incarnation: { keys: 1, flags: 'allow-oom' },
   heartbeat: { keys: 7, flags: 'allow-oom', library: 'membership' },
@@ -59,8 +63,8 @@ function readScripts(): ReadonlyMap<ScriptName, Script> {
   const scripts = new Map<ScriptName, Script>();
   for (const [key, definition] of Object.entries<ScriptDefinition>(SCRIPTS)) {
     const name = key as ScriptName;
-    const { keys, flags, library } = definition;
-    const body = `${library === undefined ? '' : read(library)}${read(name)}`;
+    const { keys, flags, library, file = name } = definition;
+    const body = `${library === undefined ? '' : read(library)}${read(file)}`;
     const lua = `#!lua flags=${flags}\n${withoutComments(body)}`;
     scripts.set(name, { name, keys, lua, readOnly: flags === 'no-writes' });
   }
