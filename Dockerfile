@@ -11,6 +11,7 @@ FROM ${BASE_IMAGE} AS sources
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 COPY services/cli/package.json services/cli/
+COPY services/node/package.json services/node/
 
 FROM sources AS dependencies-install
 RUN npm ci --omit=dev --ignore-scripts

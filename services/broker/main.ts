@@ -1,5 +1,4 @@
 // The broker's composition root: reads the configuration, wires the parts, starts them in order and stops them in reverse.
-// Run by `npm start` and by `fanfare serve`.
 //
 //   config ─▶ store ─▶ definitions ─▶ engine ─▶ gRPC services ─▶ gRPC server (mutual TLS)
 //        (LMDB or Redis)                 │

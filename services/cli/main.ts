@@ -1,5 +1,4 @@
-// The `fanfare` command: parses, runs, and turns whatever happened into a line on stderr and an exit code. Started by
-// fanfare.js.
+// The `fanfare` command: parses, runs, and turns whatever happened into a line on stderr and an exit code.
 import { type Command, CommanderError } from 'commander';
 import { describeFailure, EXIT } from './failure.ts';
 import { createProgram } from './program.ts';

@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { missingPackages } from '../support/complete-lockfile.ts';
+import { missingPackages, otherNodes } from '../support/complete-lockfile.ts';
 
 const root = join(import.meta.dirname, '../..');
 
@@ -19,14 +19,22 @@ test('services/gen is what `npm run generate` makes of proto', () => {
 }, 60_000);
 
 test('the lockfile names no registry', () => {
-  const lock = readFileSync(join(root, 'package-lock.json'), 'utf8');
-  expect(lock.match(/"resolved": "http[^"]*"/g)).toBeNull();
+  const text = readFileSync(join(root, 'package-lock.json'), 'utf8');
+  expect(text.match(/"resolved": "http[^"]*"/g)).toBeNull();
 });
 
 test('the lockfile has every platform, so that `npm ci` accepts it', () => {
-  const lock = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'));
-  expect(missingPackages(lock.packages), 'run: node test/support/complete-lockfile.ts').toEqual([]);
+  expect(missingPackages(lockedPackages()), 'run: npx node test/support/complete-lockfile.ts').toEqual([]);
 });
+
+test('no package but services/node brings a `node`, so that every npm links ours', () => {
+  expect(otherNodes(lockedPackages()), 'run: npx node test/support/complete-lockfile.ts').toEqual([]);
+  expect(lockedPackages()['services/node'].bin).toEqual({ node: 'node' });
+});
+
+function lockedPackages() {
+  return JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages;
+}
 
 function contents(folder: string): Record<string, string> {
   const files: Record<string, string> = {};

@@ -1,6 +1,8 @@
-// Puts into package-lock.json the optional packages of other platforms that `npm install` left out because its registry did
-// not have them; without an entry for each, `npm ci` refuses the lockfile. Run by hand after `npm install`; the repository
-// test says when. Entries made here have no integrity: npm checks the others'.
+// Mends package-lock.json after `npm install`; run by hand, the repository test says when.
+//
+// Optional packages of other platforms that the registry did not have are put in, or `npm ci` refuses the lockfile. Entries made
+// here have no integrity: npm checks the others'. And no package but services/node may bring a command named `node`: npm 9 and 10
+// remove the commands of what is for another platform, and with them ours of the same name.
 import { readFileSync, writeFileSync } from 'node:fs';
 
 interface LockedPackage {
@@ -9,10 +11,12 @@ interface LockedPackage {
   optional?: boolean;
   os?: string[];
   cpu?: string[];
+  bin?: Record<string, string>;
   optionalDependencies?: Record<string, string>;
 }
 
 const FILE = new URL('../../package-lock.json', import.meta.url);
+const OWN_NODE = 'services/node';
 
 export interface MissingPackage {
   readonly name: string;
@@ -29,6 +33,11 @@ export function missingPackages(packages: Readonly<Record<string, LockedPackage>
     }
   }
   return [...missing.values()];
+}
+
+/** Paths in the lockfile of the packages that would bring a command named `node` beside ours. */
+export function otherNodes(packages: Readonly<Record<string, LockedPackage>>): string[] {
+  return Object.keys(packages).filter((path) => path !== OWN_NODE && packages[path]?.bin?.node !== undefined);
 }
 
 /** "@biomejs/cli-linux-x64-musl" is for os linux and cpu x64. */
@@ -50,6 +59,10 @@ if (import.meta.main) {
       ...platformOf(name),
     };
     console.log(`added ${name}@${exact}`);
+  }
+  for (const path of otherNodes(lock.packages)) {
+    delete lock.packages[path]!.bin;
+    console.log(`took the command node from ${path}`);
   }
   const sorted = Object.entries(lock.packages).sort(([a], [b]) => (a < b ? -1 : 1));
   lock.packages = Object.fromEntries(sorted);
