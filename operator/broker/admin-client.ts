@@ -152,8 +152,13 @@ function orFail<T>(make: () => T): T {
   }
 }
 
+/** A call that the caller has cancelled is asked for by nobody; one that a closed connection has is to be made on the next. */
 function callError(error: unknown): BrokerCallError {
   if (error instanceof BrokerCallError) return error;
-  const failure = toFanfareError(error);
-  return new BrokerCallError(failure.code, failure.message, { cause: error, notSent: failure.notSent });
+  const { code, message, notSent, unreachable } = toFanfareError(error);
+  return new BrokerCallError(code === 'CANCELLED' ? 'UNAVAILABLE' : code, message, {
+    cause: error,
+    notSent,
+    isAboutCertificates: unreachable === 'certificate',
+  });
 }

@@ -13,11 +13,18 @@ export class BrokerCallError extends Error {
   readonly code: string;
   /** No broker was connected to. */
   readonly notSent: boolean;
+  /** That is because one side does not take the other's certificate. */
+  readonly isAboutCertificates: boolean;
 
-  constructor(code: string, message: string, options: { cause?: unknown; notSent?: boolean } = {}) {
+  constructor(
+    code: string,
+    message: string,
+    options: { cause?: unknown; notSent?: boolean; isAboutCertificates?: boolean } = {},
+  ) {
     super(message, { cause: options.cause });
     this.code = code;
     this.notSent = options.notSent ?? false;
+    this.isAboutCertificates = options.isAboutCertificates ?? false;
   }
 
   /** The broker is away, as opposed to having refused. */

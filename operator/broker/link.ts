@@ -97,7 +97,7 @@ export class BrokerLink {
 
   #away(error: BrokerCallError): void {
     if (this.#health.kind === 'away' || this.closed.aborted) return;
-    const reason = isAboutCertificates(error.message) ? 'CertificateInvalid' : 'BrokerUnreachable';
+    const reason = error.isAboutCertificates ? 'CertificateInvalid' : 'BrokerUnreachable';
     const message = `${this.address}: ${error.message}`;
     this.#health = { kind: 'away', sinceMs: this.#options.clock.nowMs(), reason, message };
     void this.#probe();
@@ -121,11 +121,6 @@ export class BrokerLink {
     for (const view of this.#views.values()) view.forget();
     this.#options.onHealth(this);
   }
-}
-
-/** Node's and OpenSSL's words for a certificate that one side does not take. */
-function isAboutCertificates(message: string): boolean {
-  return /certificate|altname|self.signed|SSL|alert|unknown ca|UNABLE_TO_/i.test(message);
 }
 
 const WRITES: ReadonlySet<keyof BrokerAdmin> = new Set([

@@ -1,4 +1,5 @@
 // What a command can fail with, and what the shell is told then. Used by every command; main.ts prints.
+import type { FanfareError } from '../client/errors.ts';
 
 /** README's exit codes. */
 export const EXIT = {
@@ -28,19 +29,24 @@ const BY_CODE: Readonly<Record<string, { exitCode: number; hint?: string }>> = {
   PERMISSION_DENIED: { exitCode: EXIT.denied },
   UNAUTHENTICATED: { exitCode: EXIT.denied },
   INVALID_ARGUMENT: { exitCode: EXIT.usage },
-  UNAVAILABLE: { exitCode: EXIT.unavailable, hint: 'is the broker running there? "npm start" starts one' },
+  UNAVAILABLE: { exitCode: EXIT.unavailable },
   DEADLINE_EXCEEDED: { exitCode: EXIT.timeout, hint: 'try again, or give more time with --timeout' },
   CANCELLED: { exitCode: EXIT.interrupted },
 };
 
+const NOBODY_LISTENS = 'is the broker running there? "npm start" starts one';
+
 /** The line and the exit code for whatever a command threw. */
 export function describeFailure(error: unknown): { text: string; exitCode: number } {
   if (error instanceof CliError) return { text: error.message, exitCode: error.exitCode };
-  const { name, code, message } = error as { name?: string; code?: string; message?: string };
+  const { name, code, message, unreachable } = error as { name?: string } & Partial<
+    Omit<FanfareError, 'name'>
+  >;
   if (name === 'CertificateError') return { text: message ?? '', exitCode: EXIT.failed };
   if (name === 'FanfareError') {
     const known = BY_CODE[code ?? ''];
-    const text = known?.hint === undefined ? `${message}` : `${message}; ${known.hint}`;
+    const hint = unreachable === 'refused' ? NOBODY_LISTENS : known?.hint;
+    const text = hint === undefined ? `${message}` : `${message}; ${hint}`;
     return { text, exitCode: known?.exitCode ?? EXIT.failed };
   }
   return { text: message ?? String(error), exitCode: EXIT.failed };

@@ -1,38 +1,40 @@
-// One gRPC channel to one broker. Made by connection.ts; the only file that knows how a channel is configured.
-import { readFileSync } from 'node:fs';
-import { isIP } from 'node:net';
-import { checkServerIdentity } from 'node:tls';
+// One connection to one broker: how it is configured, the calls under way on it, and, where it could not be made, the reason in
+// words in place of grpc-js' own.
 import {
-  type ChannelCredentials,
+  type CallOptions,
+  Channel,
   type ChannelOptions,
   Client,
+  type ClientDuplexStream,
+  type ClientReadableStream,
+  type ClientUnaryCall,
   connectivityState,
-  credentials,
+  Metadata,
+  type requestCallback,
   type StatusObject,
   status,
 } from '@grpc/grpc-js';
-import { FanfareError } from './errors.ts';
+import { type Address, formatAddress } from './address.ts';
+import type { Certificates } from './certificates.ts';
+import { BrokerCredentials } from './handshake.ts';
+import type { HttpProxy, UnusableProxy } from './proxy.ts';
+import { explainConnectFailure, notConnected } from './unreachable.ts';
 
-/** Paths of PEM files, or PEM text, or PEM bytes. */
-export interface TlsOptions {
-  /** The CAs that may vouch for the broker. */
-  readonly ca: string | Buffer;
-  /** This client's certificate: what it says is this client's principal. */
-  readonly cert: string | Buffer;
-  readonly key: string | Buffer;
-  /** The name that the broker's certificate must have, where it is not the address's. */
-  readonly serverName?: string;
-}
-
-export interface BrokerChannelOptions {
-  readonly tls?: TlsOptions;
-  readonly insecure?: boolean;
+export interface ChannelSettings {
+  readonly address: Address;
+  /** Undefined: plaintext. */
+  readonly certificates: Certificates | undefined;
+  readonly serverName: string | undefined;
+  readonly proxy: HttpProxy | UnusableProxy | undefined;
   readonly keepaliveMs: number;
-  /** A call that is not connected by then fails with UNAVAILABLE. 0: it waits for its deadline. */
-  readonly connectTimeoutMs: number;
+  /** The longest pause between two tries to connect. */
+  readonly maxReconnectMs: number;
 }
 
-/** A call of grpc-js, as far as it is looked after here. */
+/** A bidirectional stream of bytes. */
+export type ByteStream = ClientDuplexStream<Buffer, Buffer>;
+
+/** How a call may be ended before its time. */
 interface Call {
   readonly call?: { cancelWithStatus(code: status, details: string): void } | null;
   on(event: 'status', listener: (status: StatusObject) => void): unknown;
@@ -41,107 +43,141 @@ interface Call {
 const MAX_RECEIVE_BYTES = 16 * 1024 * 1024;
 const FLOW_CONTROL_WINDOW_BYTES = 4 * 1024 * 1024;
 
+const raw = (bytes: Buffer): Buffer => bytes;
+
+/**
+ * With the streams (RFC 9218): brokers send on all of them in turn. Without it node's HTTP/2 sends on the oldest as long as there
+ * is anything for it, and the consumers behind it starve on a connection that is full.
+ */
+const streamMetadata = new Metadata();
+streamMetadata.set('priority', 'i');
+
 export class BrokerChannel {
   /** host:port */
   readonly address: string;
-  readonly client: Client;
-  /** By performance.now(): when a call failed here for the broker's or the network's sake. */
-  failedAtMs = Number.NEGATIVE_INFINITY;
-  /** Calls under way. */
-  calls = 0;
-  readonly #connectTimeoutMs: number;
+  readonly #client: Client;
+  readonly #calls = new Set<Call>();
 
-  constructor(address: string, options: BrokerChannelOptions) {
-    this.address = address;
-    this.#connectTimeoutMs = options.connectTimeoutMs;
-    this.client = new Client(address, channelCredentials(address, options), channelOptions(address, options));
+  constructor(settings: ChannelSettings) {
+    this.address = formatAddress(settings.address);
+    const credentials = new BrokerCredentials({ ...settings, isReady: () => this.isReady });
+    const { host, port } = settings.proxy?.kind === 'proxy' ? settings.proxy : settings.address;
+    this.#client = new Client(`dns:${formatAddress({ host, port })}`, credentials, {
+      ...channelOptions(settings),
+      'grpc.default_authority': this.address,
+      channelFactoryOverride: (target, _credentials, options) =>
+        new ExplainingChannel(target, credentials, options, () => this.isReady),
+    });
+  }
+
+  /** Under way, streams and unary ones. */
+  get calls(): number {
+    return this.#calls.size;
+  }
+
+  get isReady(): boolean {
+    return this.#client.getChannel().getConnectivityState(false) === connectivityState.READY;
   }
 
   /** Begins to connect now: the handshake goes on while the caller prepares its first call. */
   connect(): void {
-    this.client.getChannel().getConnectivityState(true);
+    this.#client.getChannel().getConnectivityState(true);
   }
 
-  /** Counts a call while it is under way, and fails it if there is no connection soon. */
-  track<C extends Call>(call: C, onEnd: (status: StatusObject) => void): C {
-    this.calls += 1;
-    let timer: NodeJS.Timeout | undefined;
-    if (this.#connectTimeoutMs > 0 && !this.#isReady) {
-      timer = setTimeout(() => {
-        if (this.#isReady) return;
-        const details = `No connection established. Last error: no answer from ${this.address} within ${this.#connectTimeoutMs} ms`;
-        call.call?.cancelWithStatus(status.UNAVAILABLE, details);
-      }, this.#connectTimeoutMs);
-    }
-    call.on('status', (ended) => {
-      clearTimeout(timer);
-      this.calls -= 1;
-      onEnd(ended);
-    });
+  openStream(path: string): ByteStream {
+    return this.#track(this.#client.makeBidiStreamRequest(path, raw, raw, streamMetadata));
+  }
+
+  openReadStream(path: string, request: Buffer): ClientReadableStream<Buffer> {
+    return this.#track(this.#client.makeServerStreamRequest(path, raw, raw, request, streamMetadata));
+  }
+
+  unary(
+    path: string,
+    request: Buffer,
+    options: CallOptions,
+    callback: requestCallback<Buffer>,
+  ): ClientUnaryCall {
+    return this.#track(this.#client.makeUnaryRequest(path, raw, raw, request, options, callback));
+  }
+
+  /** Fails the call with UNAVAILABLE if there is no connection by then. */
+  limitConnecting(call: Call, timeoutMs: number): void {
+    if (this.isReady) return;
+    const timer = setTimeout(() => {
+      if (this.isReady) return;
+      const text = `no connection was made within ${timeoutMs} ms`;
+      call.call?.cancelWithStatus(
+        status.UNAVAILABLE,
+        notConnected(this.address, { reason: 'no-answer', text }),
+      );
+    }, timeoutMs);
+    call.on('status', () => clearTimeout(timer));
+  }
+
+  /** What is under way ends with that status. */
+  close(code: status, details: string): void {
+    for (const call of this.#calls) call.call?.cancelWithStatus(code, details);
+    this.#client.close();
+  }
+
+  #track<C extends Call>(call: C): C {
+    this.#calls.add(call);
+    call.on('status', () => this.#calls.delete(call));
+    return call;
+  }
+}
+
+class ExplainingChannel extends Channel {
+  readonly #credentials: BrokerCredentials;
+  readonly #isReady: () => boolean;
+
+  constructor(
+    target: string,
+    credentials: BrokerCredentials,
+    options: ChannelOptions,
+    isReady: () => boolean,
+  ) {
+    super(target, credentials, options);
+    this.#credentials = credentials;
+    this.#isReady = isReady;
+  }
+
+  override createCall(...parameters: Parameters<Channel['createCall']>): ReturnType<Channel['createCall']> {
+    const call = super.createCall(...parameters);
+    const start = call.start.bind(call);
+    call.start = (metadata, listener) =>
+      start(metadata, {
+        onReceiveMetadata: (received) => listener.onReceiveMetadata(received),
+        onReceiveMessage: (message) => listener.onReceiveMessage(message),
+        onReceiveStatus: (ended) => listener.onReceiveStatus({ ...ended, details: this.#explain(ended) }),
+      });
     return call;
   }
 
-  close(): void {
-    this.client.close();
-  }
-
-  get #isReady(): boolean {
-    return this.client.getChannel().getConnectivityState(false) === connectivityState.READY;
-  }
-}
-
-function channelCredentials(address: string, options: BrokerChannelOptions): ChannelCredentials {
-  if (options.insecure) return credentials.createInsecure();
-  if (options.tls === undefined) {
-    throw new FanfareError(
-      'INVALID_ARGUMENT',
-      'tls is missing: give the CA, a certificate and its key; a broker talks to nobody without',
-    );
-  }
-  const { ca, cert, key } = options.tls;
-  try {
-    const ip = ipOf(address, options);
-    return credentials.createSsl(pem(ca), pem(key), pem(cert), {
-      ...(ip !== undefined && {
-        checkServerIdentity: (_name, certificate) => checkServerIdentity(ip, certificate),
-      }),
-    });
-  } catch (cause) {
-    throw new FanfareError('INVALID_ARGUMENT', `tls is not usable: ${(cause as Error).message}`, { cause });
+  #explain({ code, details }: StatusObject): string {
+    if (code === status.UNAVAILABLE) return explainConnectFailure(details, this.#credentials.attempt);
+    const [, seconds] = /^Deadline exceeded after ([\d.]+)s/.exec(details) ?? [];
+    if (code !== status.DEADLINE_EXCEEDED || seconds === undefined) return details;
+    const what = this.#isReady() ? 'answer from' : 'connection to';
+    return `no ${what} the broker at ${this.#credentials.attempt.address} within ${Number(seconds).toFixed(1)} s`;
   }
 }
 
-/**
- * The IP address, where the broker is addressed by one and not told to have another name. TLS names no addresses to the
- * server (RFC 6066; node warns), so it is told a name and the certificate is checked for the address all the same.
- */
-function ipOf(address: string, options: BrokerChannelOptions): string | undefined {
-  const host = address.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
-  return isIP(host) !== 0 && options.tls !== undefined && options.tls.serverName === undefined
-    ? host
-    : undefined;
-}
-
-function pem(value: string | Buffer): Buffer {
-  if (typeof value !== 'string') return value;
-  return value.startsWith('-----BEGIN') ? Buffer.from(value) : readFileSync(value);
-}
-
-function channelOptions(address: string, options: BrokerChannelOptions): ChannelOptions {
-  const serverName = options.tls?.serverName ?? (ipOf(address, options) && 'localhost');
+function channelOptions({ keepaliveMs, maxReconnectMs }: ChannelSettings): ChannelOptions {
   return {
-    'grpc.keepalive_time_ms': options.keepaliveMs,
-    'grpc.keepalive_timeout_ms': Math.min(options.keepaliveMs, 10_000),
+    'grpc.keepalive_time_ms': keepaliveMs,
+    'grpc.keepalive_timeout_ms': Math.min(keepaliveMs, 10_000),
     'grpc.keepalive_permit_without_calls': 1,
     'grpc.max_receive_message_length': MAX_RECEIVE_BYTES,
     // Streams are opened again by their owners, who know what was answered; grpc-js' own retries would keep copies.
     'grpc.enable_retries': 0,
     'grpc.initial_reconnect_backoff_ms': 100,
-    // Where there are others to go to, this one should be found back soon.
-    'grpc.max_reconnect_backoff_ms': options.connectTimeoutMs > 0 ? 1_000 : 5_000,
+    'grpc.max_reconnect_backoff_ms': maxReconnectMs,
     // Every client has a connection of its own: two that share one share its window too.
     'grpc.use_local_subchannel_pool': 1,
     'grpc-node.flow_control_window': FLOW_CONTROL_WINDOW_BYTES,
-    ...(serverName !== undefined && { 'grpc.ssl_target_name_override': serverName }),
+    // grpc-js would proxy loopback, too, and say nothing of a proxy that fails: handshake.ts does it.
+    'grpc.enable_http_proxy': 0,
   };
 }

@@ -5,22 +5,19 @@
 // sake (UNAVAILABLE: gone, stopping, stream too old) and then goes on with another, the one that has been good for longest.
 // Whoever opened the call opens the next one; unary calls are tried again here. A call can also be opened at the address of
 // a certain broker, which routes.ts names.
-import {
-  type CallOptions,
-  type ClientDuplexStream,
-  type ClientReadableStream,
-  Metadata,
-  type StatusObject,
-  status,
-} from '@grpc/grpc-js';
-import { parseAddresses } from './address.ts';
+import { type ClientReadableStream, type ClientUnaryCall, type StatusObject, status } from '@grpc/grpc-js';
+import { type Address, parseAddress, parseAddresses } from './address.ts';
 import { Backoff, type BackoffOptions, delay } from './backoff.ts';
-import { BrokerChannel, type TlsOptions } from './channel.ts';
-import { cancelledBy, type FanfareError, toFanfareError } from './errors.ts';
+import { BrokerChannels } from './broker-channels.ts';
+import { Certificates, type TlsOptions } from './certificates.ts';
+import type { ByteStream } from './channel.ts';
+import { cancelledBy, FanfareError, toFanfareError } from './errors.ts';
 import { CALL, resourceName } from './option-rules.ts';
 import { checkOptions } from './options.ts';
+import { proxyFor } from './proxy.ts';
 
-export type { TlsOptions } from './channel.ts';
+export type { TlsOptions } from './certificates.ts';
+export type { ByteStream } from './channel.ts';
 
 export interface ConnectOptions {
   /**
@@ -54,25 +51,20 @@ export interface CallSettings {
   readonly timeoutMs?: number;
 }
 
-/** A bidirectional stream of bytes. */
-export type ByteStream = ClientDuplexStream<Buffer, Buffer>;
-
 /** With several addresses: a broker that has not taken a connection by then is passed over. */
 const CONNECT_TIMEOUT_MS = 3_000;
+/** With one, of streams: who opened them is told, and tries again. The system would say nothing for two minutes. */
+const SOLE_CONNECT_TIMEOUT_MS = 15_000;
 /** How long a unary call is tried again while brokers say that they can't now: longer than a failover takes. */
 const UNARY_RETRY_MS = 10_000;
 
 /** Of unary calls. CANCELLED, when it was not us: the broker was cut off while it answered. */
 const TRY_AGAIN = new Set(['UNAVAILABLE', 'ABORTED', 'CANCELLED']);
 
-const raw = (bytes: Buffer): Buffer => bytes;
-
-/**
- * With the streams (RFC 9218): brokers send on all of them in turn. Without it node's HTTP/2 sends on the oldest as long as there
- * is anything for it, and the consumers behind it starve on a connection that is full.
- */
-const streamMetadata = new Metadata();
-streamMetadata.set('priority', 'i');
+/** What a call ends with that is under way when the client is closed, or begins after it. */
+const CLOSED = 'the client was closed';
+/** So many reasons of as many brokers are told together. */
+const MAX_REASONS = 5;
 
 export class Connection {
   readonly addresses: readonly string[];
@@ -80,9 +72,11 @@ export class Connection {
   readonly direct: boolean;
   readonly #options: ConnectOptions;
   readonly #callTimeoutMs: number;
+  readonly #certificates: Certificates | undefined;
   /** One for each address, and those of owners while they are used. */
-  readonly #channels = new Map<string, BrokerChannel>();
+  readonly #brokers = new Map<string, BrokerChannels>();
   #address: string;
+  #closed = false;
 
   constructor(options: ConnectOptions) {
     this.addresses = parseAddresses(options.address);
@@ -90,9 +84,10 @@ export class Connection {
     this.direct = options.direct ?? false;
     this.#options = options;
     this.#callTimeoutMs = options.callTimeoutMs ?? 30_000;
+    this.#certificates = certificatesOf(options);
     // So that many clients of one configuration don't all begin with the same broker.
     this.#address = this.addresses[Math.floor(Math.random() * this.addresses.length)]!;
-    this.#channelTo(this.#address).connect();
+    this.#broker().connect();
   }
 
   /** host:port of the broker in use. */
@@ -119,17 +114,17 @@ export class Connection {
     return this.addresses.length > 1 ? { initialMs: 20, maxMs: 2_000 } : {};
   }
 
-  /** Opens a bidirectional stream, at a certain broker or at the one in use. Attach its 'data' listener at once. */
+  /**
+   * Opens a bidirectional stream, at a certain broker or at the one in use. Attach its 'data' listener at once. CANCELLED after
+   * close().
+   */
   openStream(path: string, address?: string): ByteStream {
-    const channel = this.#channelTo(address);
-    const stream = channel.client.makeBidiStreamRequest(path, raw, raw, streamMetadata);
-    return channel.track(stream, (ended) => this.#onEnd(channel, ended));
+    return this.#broker(address).openStream(path);
   }
 
+  /** CANCELLED after close(). */
   openReadStream(path: string, request: Buffer): ClientReadableStream<Buffer> {
-    const channel = this.#channelTo();
-    const stream = channel.client.makeServerStreamRequest(path, raw, raw, request, streamMetadata);
-    return channel.track(stream, (ended) => this.#onEnd(channel, ended));
+    return this.#broker().openReadStream(path, request);
   }
 
   /**
@@ -138,11 +133,12 @@ export class Connection {
    */
   async unary(path: string, request: Buffer, settings: CallSettings = {}): Promise<Buffer> {
     checkOptions('a call', settings, CALL);
-    const startMs = Date.now();
+    const startMs = performance.now();
     const deadlineMs = startMs + (settings.timeoutMs ?? this.#callTimeoutMs);
+    const untilMs = Math.min(deadlineMs, startMs + UNARY_RETRY_MS);
     const backoff = new Backoff({ ...this.backoffDefaults, maxMs: 500 });
-    /** Tries in a row that found no broker. */
-    let misses = 0;
+    /** Of the tries in a row that found no broker. */
+    let misses: FanfareError[] = [];
     let mayHaveBeenDone = false;
     for (;;) {
       let failure: FanfareError;
@@ -151,14 +147,14 @@ export class Connection {
       } catch (error) {
         failure = toFanfareError(error);
       }
-      misses = failure.notSent ? misses + 1 : 0;
+      misses = failure.notSent ? [...misses, failure] : [];
       const waitMs = backoff.nextMs();
-      const nobodyThere = misses >= (this.addresses.length === 1 ? 1 : 2 * this.addresses.length);
-      const untilMs = Math.min(deadlineMs, startMs + UNARY_RETRY_MS);
-      const isFinal = !TRY_AGAIN.has(failure.code) || settings.signal?.aborted === true;
-      if (isFinal || nobodyThere || Date.now() + waitMs >= untilMs) {
-        if (mayHaveBeenDone) failure.mayHaveBeenDone = true;
-        throw failure;
+      const nobodyThere = misses.length >= (this.addresses.length === 1 ? 1 : 2 * this.addresses.length);
+      const isFinal = !TRY_AGAIN.has(failure.code) || settings.signal?.aborted === true || this.#closed;
+      if (isFinal || nobodyThere || performance.now() + waitMs >= untilMs) {
+        const error = misses.length > 1 ? nobodyReached(misses) : failure;
+        if (mayHaveBeenDone) error.mayHaveBeenDone = true;
+        throw error;
       }
       if (!failure.notSent) mayHaveBeenDone = true;
       await delay(waitMs, settings.signal);
@@ -182,60 +178,99 @@ export class Connection {
 
   /** The broker at that address, as far as this client uses it, is no good: go on with another. */
   avoid(address: string): void {
-    const channel = this.#channels.get(address);
-    if (channel !== undefined) channel.failedAtMs = performance.now();
+    if (this.#closed) return;
+    const broker = this.#brokers.get(address);
+    if (broker !== undefined) broker.failedAtMs = performance.now();
     if (address !== this.#address || this.addresses.length === 1) return;
-    const failedAtMs = (other: string) => this.#channels.get(other)?.failedAtMs ?? Number.NEGATIVE_INFINITY;
+    const failedAtMs = (other: string) => this.#brokers.get(other)?.failedAtMs ?? Number.NEGATIVE_INFINITY;
     const others = this.addresses.filter((other) => other !== address);
     const best = Math.min(...others.map(failedAtMs));
     const candidates = others.filter((other) => failedAtMs(other) === best);
     this.#address = candidates[Math.floor(Math.random() * candidates.length)]!;
-    this.#channelTo(this.#address).connect();
+    this.#broker().connect();
   }
 
+  /** Ends what is under way with CANCELLED. Idempotent. */
   close(): void {
-    for (const channel of this.#channels.values()) channel.close();
-    this.#channels.clear();
+    this.#closed = true;
+    for (const broker of this.#brokers.values()) broker.close(CLOSED);
+    this.#brokers.clear();
   }
 
-  #try(path: string, request: Buffer, deadline: number, signal: AbortSignal | undefined): Promise<Buffer> {
+  #try(path: string, request: Buffer, deadlineMs: number, signal: AbortSignal | undefined): Promise<Buffer> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(cancelledBy(signal));
-      const channel = this.#channelTo();
-      const options: CallOptions = { deadline };
-      const call = channel.client.makeUnaryRequest(path, raw, raw, request, options, (error, answer) => {
+      const deadline = Date.now() + (deadlineMs - performance.now());
+      const onAbort = () => call.cancel();
+      const call: ClientUnaryCall = this.#broker().unary(path, request, { deadline }, (error, answer) => {
         signal?.removeEventListener('abort', onAbort);
         if (signal?.aborted) reject(cancelledBy(signal));
         else if (error) reject(toFanfareError(error));
         else resolve(answer!);
       });
-      channel.track(call, (ended) => this.#onEnd(channel, ended));
-      const onAbort = () => call.cancel();
       signal?.addEventListener('abort', onAbort, { once: true });
     });
   }
 
-  #channelTo(address = this.#address): BrokerChannel {
-    let channel = this.#channels.get(address);
-    if (channel === undefined) {
+  #broker(address = this.#address): BrokerChannels {
+    if (this.#closed) throw new FanfareError('CANCELLED', CLOSED);
+    let broker = this.#brokers.get(address);
+    if (broker === undefined) {
+      const { tls, keepaliveMs } = this.#options;
       const several = this.direct || this.addresses.length > 1;
-      channel = new BrokerChannel(address, {
-        ...(this.#options.tls !== undefined && { tls: this.#options.tls }),
-        insecure: this.#options.insecure ?? false,
-        keepaliveMs: this.#options.keepaliveMs ?? (several ? 2_500 : 10_000),
-        connectTimeoutMs: several ? CONNECT_TIMEOUT_MS : 0,
+      const parsed = parsedOrSo(address);
+      broker = new BrokerChannels({
+        name: address,
+        address: parsed,
+        certificates: this.#certificates,
+        serverName: tls?.serverName,
+        proxy: proxyFor(parsed, process.env),
+        keepaliveMs: keepaliveMs ?? (several ? 2_500 : 10_000),
+        // Where there are others to go to, this one should be found back soon.
+        maxReconnectMs: several ? 1_000 : 5_000,
+        streamConnectMs: several ? CONNECT_TIMEOUT_MS : SOLE_CONNECT_TIMEOUT_MS,
+        unaryConnectMs: several ? CONNECT_TIMEOUT_MS : undefined,
+        onEnd: (at, ended) => this.#onEnd(at, ended),
       });
-      this.#channels.set(address, channel);
+      this.#brokers.set(address, broker);
     }
-    return channel;
+    return broker;
   }
 
-  #onEnd(channel: BrokerChannel, { code }: StatusObject): void {
-    if (code === status.UNAVAILABLE || code === status.DEADLINE_EXCEEDED) this.avoid(channel.address);
+  #onEnd(broker: BrokerChannels, { code }: StatusObject): void {
+    if (code === status.UNAVAILABLE || code === status.DEADLINE_EXCEEDED) this.avoid(broker.name);
     // Of a broker that routes named: there may be any number of them in a client's life.
-    if (channel.calls === 0 && !this.addresses.includes(channel.address)) {
-      this.#channels.delete(channel.address);
-      channel.close();
+    if (broker.calls === 0 && !this.addresses.includes(broker.name)) {
+      this.#brokers.delete(broker.name);
+      broker.close(CLOSED);
     }
   }
+}
+
+function certificatesOf({ tls, insecure }: ConnectOptions): Certificates | undefined {
+  if (insecure) return undefined;
+  if (tls !== undefined) return new Certificates(tls);
+  throw new FanfareError(
+    'INVALID_ARGUMENT',
+    'tls is missing: give the CA, a certificate and its key; a broker talks to nobody without',
+  );
+}
+
+/** Brokers name the addresses of owners: one that is none can't be connected to, and is said so by whoever tries. */
+function parsedOrSo(address: string): Address {
+  try {
+    return parseAddress(address);
+  } catch (error) {
+    if (error instanceof FanfareError) return { host: address, port: 0 };
+    throw error;
+  }
+}
+
+/** Of tries at several brokers. */
+function nobodyReached(misses: readonly FanfareError[]): FanfareError {
+  const last = misses.at(-1)!;
+  const reasons = [...new Set(misses.map(({ message }) => message))];
+  const more = reasons.length > MAX_REASONS ? `; and ${reasons.length - MAX_REASONS} more` : '';
+  const message = reasons.slice(0, MAX_REASONS).join('; ') + more;
+  return new FanfareError(last.code, message, { cause: last, unreachable: last.unreachable });
 }

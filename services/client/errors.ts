@@ -1,6 +1,7 @@
 // The one error class of the client, and the one place where gRPC statuses become it. Every promise and iteration of the
 // client that fails, fails with a FanfareError.
 import { type ServiceError, status } from '@grpc/grpc-js';
+import { type UnreachableReason, unreachableOf } from './unreachable.ts';
 
 export type FanfareErrorCode = Exclude<keyof typeof status, 'OK'>;
 
@@ -14,14 +15,21 @@ export class FanfareError extends Error {
   readonly retriable: boolean;
   /** Of a call: no broker was connected to, so that none has heard of it. */
   readonly notSent: boolean;
+  /** Of a call: why no broker could be connected to; the message says it in words. */
+  readonly unreachable: UnreachableReason | undefined;
   /** Of a unary call that was tried several times: an earlier try was sent and may have been done. */
   mayHaveBeenDone = false;
 
-  constructor(code: FanfareErrorCode, message: string, options?: { cause?: unknown; notSent?: boolean }) {
+  constructor(
+    code: FanfareErrorCode,
+    message: string,
+    options?: { cause?: unknown; unreachable?: UnreachableReason | undefined },
+  ) {
     super(message, options);
     this.code = code;
     this.retriable = RETRIABLE.has(code);
-    this.notSent = options?.notSent ?? false;
+    this.unreachable = options?.unreachable;
+    this.notSent = this.unreachable !== undefined;
   }
 }
 
@@ -30,23 +38,14 @@ export function toFanfareError(error: unknown): FanfareError {
   if (error instanceof FanfareError) return error;
   const { code, details, message } = error as Partial<ServiceError>;
   if (typeof code === 'number') {
-    const text = details || message || '';
-    const notSent = text.startsWith(NOT_CONNECTED);
-    return new FanfareError(codeName(code), explain(text), { cause: error, notSent });
+    const text = details || message || 'no reason was given';
+    const unreachable = unreachableOf(text);
+    return new FanfareError(codeName(code), unreachable?.text ?? text, {
+      cause: error,
+      unreachable: unreachable?.reason,
+    });
   }
   return new FanfareError('UNKNOWN', message ?? String(error), { cause: error });
-}
-
-const NOT_CONNECTED = 'No connection established';
-
-/** What grpc-js says of a connection that can't be made is for its own authors. */
-function explain(details: string): string {
-  const [, reason] =
-    /^No connection established\. Last error: (?:Error: )?(.*?)\.? ?(?:Resolution note: ?)?$/s.exec(
-      details,
-    ) ?? [];
-  if (reason !== undefined) return `the broker can't be reached: ${reason}`;
-  return details || 'no reason was given';
 }
 
 /** The name of a google.rpc.Code. */

@@ -3,7 +3,7 @@
 // sign, Infinity) from becoming a client that waits or gathers for ever.
 import type { DrainSettings, PartitionQuestion, SubscriptionInfo, TopicInfo } from './admin-types.ts';
 import type { BackoffOptions } from './backoff.ts';
-import type { TlsOptions } from './channel.ts';
+import type { TlsOptions } from './certificates.ts';
 import type { CallSettings, ConnectOptions } from './connection.ts';
 import type { ConsumerOptions } from './consumer-stream.ts';
 import {

@@ -167,7 +167,7 @@ test('exit codes and errors that say what to do', async () => {
   expect(await run('topic list --address 127.0.0.1:1')).toMatchObject({
     code: 5,
     stderr: expect.stringMatching(
-      /^fanfare: the broker can't be reached: .*ECONNREFUSED.*; is the broker running/,
+      /^fanfare: the broker at 127.0.0.1:1 can't be reached: nobody listens there \(.*ECONNREFUSED.*\); is the broker running/,
     ),
   });
   expect(await runCli(['topic', 'list'], { cwd: '/' })).toMatchObject({

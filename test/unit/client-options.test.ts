@@ -28,7 +28,7 @@ import type {
   TopicSettings,
 } from '../../services/client/admin-types.ts';
 import type { BackoffOptions } from '../../services/client/backoff.ts';
-import type { TlsOptions } from '../../services/client/channel.ts';
+import type { TlsOptions } from '../../services/client/certificates.ts';
 import { Client, connect } from '../../services/client/client.ts';
 import { Cluster } from '../../services/client/cluster.ts';
 import type { CallSettings, ConnectOptions } from '../../services/client/connection.ts';

@@ -288,7 +288,9 @@ test("an address that the broker's certificate does not name is not trusted", as
   broker.kill();
   await broker.listen(broker.port, '127.0.0.2');
   const elsewhere = connect(broker.connectOptions);
-  await expect(elsewhere.admin.listTopics({ timeoutMs: 2_000 })).rejects.toThrow(/not in the cert/);
+  await expect(elsewhere.admin.listTopics({ timeoutMs: 2_000 })).rejects.toThrow(
+    /is not for 127\.0\.0\.2 but for localhost, 127\.0\.0\.1/,
+  );
   await elsewhere.close();
 });
 

@@ -70,6 +70,8 @@ const CHANNEL_OPTIONS: ChannelOptions = {
   'grpc.use_local_subchannel_pool': 1,
   'grpc-node.flow_control_window': FLOW_CONTROL_WINDOW_BYTES,
   'grpc.enable_channelz': 0,
+  // Brokers of a cluster are neighbours: what the environment says of proxies is for what is far away.
+  'grpc.enable_http_proxy': 0,
 };
 
 class GrpcPeerLink implements PeerLink {
@@ -111,7 +113,7 @@ class GrpcPeerLink implements PeerLink {
         this.#end(error.message);
       }
     });
-    call.on('error', (error: ServiceError) => this.#end(error.details || error.message));
+    call.on('error', (error: ServiceError) => this.#end(reasonOf(error)));
     call.on('end', () => this.#end('the other side has ended it'));
   }
 
@@ -141,6 +143,14 @@ class GrpcPeerLink implements PeerLink {
     this.#client.close();
     this.#events.closed(reason);
   }
+}
+
+/** In words, where grpc-js has only the time to tell: node's TLS ends a connection whose certificate it does not take. */
+function reasonOf({ details, message }: ServiceError): string {
+  const reason = details || message;
+  return /Last error: Failed to connect \(/.test(reason)
+    ? 'it ended the connection after the TLS handshake: it seems not to accept the certificate of this broker'
+    : reason;
 }
 
 interface Pems {
