@@ -30,7 +30,7 @@ LABEL org.opencontainers.image.title="fanfare" \
       org.opencontainers.image.licenses="Apache-2.0"
 WORKDIR /app
 COPY --from=dependencies /app/node_modules node_modules
-COPY package.json ./
+COPY package.json fanfare ./
 COPY services services
 COPY operator operator
 ENV NODE_ENV=production

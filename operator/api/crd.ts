@@ -1,4 +1,4 @@
-// The CustomResourceDefinitions of fanfare.dev, made from v1alpha1/. `node operator/api/crd.ts` writes them: for kubectl to
+// The CustomResourceDefinitions of fanfare.dev, made from v1alpha1/. `npm run generate` writes them: for kubectl to
 // operator/manifests/, for Helm to charts/fanfare/templates/crds/. test/unit/crd.test.ts fails when the files are stale.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';

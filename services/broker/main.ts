@@ -9,6 +9,7 @@ import { pathToFileURL } from 'node:url';
 import { ServerCredentials } from '@grpc/grpc-js';
 import { contextPath, writeContext } from '../certs/context-file.ts';
 import { ensureDevelopmentCertificates } from '../certs/development.ts';
+import { fanfareCommand } from '../node/command.ts';
 import type { StoreStats } from './adapters/embedded/durable-kv.ts';
 import { openEmbeddedStore } from './adapters/embedded/store.ts';
 import { adminService } from './adapters/grpc/admin.ts';
@@ -368,15 +369,16 @@ async function writeDevelopmentContext(config: Config, address: string): Promise
 }
 
 function greeting(config: Config, address: string): string {
+  const fanfare = fanfareCommand();
   return [
     '',
     `  Fanfare is ready on ${address}${config.insecurePlaintext ? ' (plaintext)' : ' (mutual TLS)'}; data in ${relative('.', config.dataDir) || '.'}`,
     '',
-    '  In a second terminal:',
-    '    npx fanfare topic create orders',
-    '    npx fanfare subscription create audit --topic orders',
-    "    echo 'hello' | npx fanfare pub orders",
-    '    npx fanfare sub audit',
+    '  In a second terminal, in this folder:',
+    `    ${fanfare} topic create orders`,
+    `    ${fanfare} subscription create audit --topic orders`,
+    `    echo 'hello' | ${fanfare} pub orders`,
+    `    ${fanfare} sub audit`,
     '',
     '  Ctrl-C stops it.',
     '',

@@ -46,7 +46,7 @@ export async function resolveContext(flags: Partial<CommonFlags>): Promise<Resol
   const found = await findContext(flags.context ?? env.FANFARE_CONTEXT);
   if (address === undefined && found === undefined) {
     throw new CliError(
-      'no broker is known here: start one in this folder ("npm start"), or give --address with --tls-ca, --tls-cert and --tls-key, or "context add" one',
+      'no broker is known here: start one in this folder ("fanfare serve"), or give --address with --tls-ca, --tls-cert and --tls-key, or "context add" one',
       EXIT.usage,
     );
   }

@@ -34,7 +34,7 @@ const BY_CODE: Readonly<Record<string, { exitCode: number; hint?: string }>> = {
   CANCELLED: { exitCode: EXIT.interrupted },
 };
 
-const NOBODY_LISTENS = 'is the broker running there? "npm start" starts one';
+const NOBODY_LISTENS = 'is the broker running there? "fanfare serve" starts one';
 
 /** The line and the exit code for whatever a command threw. */
 export function describeFailure(error: unknown): { text: string; exitCode: number } {

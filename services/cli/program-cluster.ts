@@ -58,7 +58,7 @@ export function addDevCluster(program: Command, signal: AbortSignal): void {
           .default(7443),
       )
       .action(async (flags) => (await import('./commands/dev-cluster.ts')).devCluster(flags, signal)),
-    `$ npm run dev:cluster
+    `$ fanfare dev-cluster
 $ fanfare dev-cluster --brokers 5`,
   );
 }

@@ -30,8 +30,8 @@ Commands find the broker by flags, then FANFARE_ variables (FANFARE_ADDRESS, FAN
 FANFARE_TLS_CERT, FANFARE_TLS_KEY, FANFARE_CONTEXT), then the nearest .fanfare/context.json, then the selected context.
 ${EXIT_CODES}
 
-First minute:
-  $ npm start                                                 # in another terminal: a broker
+First minute ("fanfare" is ./fanfare in the repository's folder, its path elsewhere, or a link to it in your PATH):
+  $ fanfare serve                                             # in another terminal: a broker
   $ fanfare topic create orders
   $ fanfare subscription create audit --topic orders --ordering
   $ seq 1000 | fanfare pub orders

@@ -1,4 +1,4 @@
-// What the embedded store costs by itself: `node test/bench/store.ts`. Prints, per case, the CPU and the time of a
+// What the embedded store costs by itself: `npx node test/bench/store.ts`. Prints, per case, the CPU and the time of a
 // commit. CPU is the process's, LMDB's and the file system's threads included.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

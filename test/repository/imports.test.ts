@@ -40,7 +40,12 @@ const RULES: readonly { part: string; may: readonly string[]; packages: readonly
       otel: ['node:*', '@opentelemetry/*'],
     }[adapter]!,
   })),
-  { part: 'services/broker/', may: ['services/broker/', 'services/certs/'], packages: ['*'] },
+  {
+    part: 'services/broker/',
+    may: ['services/broker/', 'services/certs/', 'services/node/'],
+    packages: ['*'],
+  },
+  { part: 'services/node/', may: ['services/node/'], packages: ['node:*'] },
   {
     part: 'services/certs/',
     may: ['services/certs/'],
@@ -54,6 +59,7 @@ const RULES: readonly { part: string; may: readonly string[]; packages: readonly
   {
     part: 'services/cli/',
     may: [
+      'services/node/',
       'services/cli/',
       'services/client/',
       'services/certs/',

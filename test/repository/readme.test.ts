@@ -1,6 +1,6 @@
-// The README's guarantees: each is named by a test.
+// The README's guarantees: each is named by a test. And what no text may say.
 import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { expect, test } from 'vitest';
 
 const root = join(import.meta.dirname, '../..');
@@ -21,3 +21,20 @@ test('every guarantee of the README is named by a test', () => {
   }
   expect(promised.filter((number) => !named.has(number))).toEqual([]);
 });
+
+test('no text leads to a stranger’s package: outside of this folder npm would fetch one of that name', () => {
+  const fetches = /\b(npx|bunx|npm (exec|x|i|install|add)|pnpm dlx|yarn dlx)( -\S+)* fanfare\b/;
+  const texts = ['README.md', ...['services', 'operator', 'charts', 'proto', 'test'].flatMap(filesBelow)];
+  // They are about just that.
+  const allowed = ['services/cli/fanfare', 'test/first-contact/newcomer.ts'];
+  expect(texts.length).toBeGreaterThan(500);
+  expect(
+    texts.filter((file) => !allowed.includes(file) && fetches.test(readFileSync(join(root, file), 'utf8'))),
+  ).toEqual([]);
+});
+
+function filesBelow(folder: string): string[] {
+  return readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(root, join(entry.parentPath, entry.name)));
+}

@@ -1,5 +1,5 @@
 // The autoscaler against the HPA's and KEDA's algorithms in one simulator: ahead on each total, on seeds that nothing was tuned
-// on. `node test/scaling/main.ts` prints the whole table.
+// on. `npx node test/scaling/main.ts` prints the whole table.
 import { describe, expect, test } from 'vitest';
 import { Hpa } from '../scaling/hpa.ts';
 import { Keda } from '../scaling/keda.ts';

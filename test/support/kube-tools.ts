@@ -1,6 +1,6 @@
 // Finds the binaries that make a Kubernetes API server for tests, or builds them: from KUBEBUILDER_ASSETS, from PATH, from
 // the cache, else once from the pinned Go modules of test/support/kube-tools, with progress on stderr. etcd is not built:
-// it comes from the system's packages. Called by kube.ts; `node test/support/kube-tools.ts` fetches everything beforehand.
+// it comes from the system's packages. Called by kube.ts; `npx node test/support/kube-tools.ts` fetches everything beforehand.
 //
 // A cached binary lies in ${XDG_CACHE_HOME:-~/.cache}/fanfare-test-tools/<name>-<hash of all that goes into it> and gets
 // that name only when it is complete. What can't be had is an error that names what to install.

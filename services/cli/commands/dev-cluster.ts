@@ -10,6 +10,7 @@ import { type DevelopmentCertificates, ensureDevelopmentCertificates } from '../
 import { readPem, writePair } from '../../certs/pem-files.ts';
 import { delay } from '../../client/backoff.ts';
 import { type Client, connect } from '../../client/client.ts';
+import { fanfareCommand } from '../../node/command.ts';
 import { searchPath } from '../config.ts';
 import { DevProcess, findInPath } from '../dev-processes.ts';
 import { CliError, EXIT } from '../failure.ts';
@@ -42,7 +43,7 @@ export async function devCluster(flags: DevClusterFlags, signal: AbortSignal): P
   const redisServer = findInPath('redis-server', searchPath());
   if (redisServer === undefined) {
     throw new CliError(
-      'redis-server is not in PATH: install Redis 7.0 or newer (apt-get install redis-server, brew install redis); a single broker needs none: npm start',
+      `redis-server is not in PATH: install Redis 7.0 or newer (apt-get install redis-server, brew install redis); a single broker needs none: ${fanfareCommand()} serve`,
     );
   }
   const dir = join(flags.dataDir, 'dev-cluster');
@@ -193,16 +194,17 @@ async function alive(
 }
 
 function greeting(brokers: readonly DevBroker[], processes: readonly DevProcess[]): string {
+  const fanfare = fanfareCommand();
   const list = brokers.map(({ name, address }, i) => `    ${name}  ${address}  pid ${processes[i]!.pid}`);
   const [first, last] = [brokers[0]!.name, processes.at(-1)!];
   const experiments = [
-    ["seq 100000 | npx fanfare pub orders --key-match '.$'", ''],
+    [`seq 100000 | ${fanfare} pub orders --key-match '.$'`, ''],
     [
       `kill -9 ${last.pid}`,
       `${last.name}: the others take over; it comes back after ${COMES_BACK_MS / 1000} s`,
     ],
-    [`npx fanfare cluster drain ${first} --wait`, 'gives everything to the others, without a gap'],
-    [`npx fanfare cluster drain ${first} --revoke`, 'takes its part again'],
+    [`${fanfare} cluster drain ${first} --wait`, 'gives everything to the others, without a gap'],
+    [`${fanfare} cluster drain ${first} --revoke`, 'takes its part again'],
   ] as const;
   const width = Math.max(...experiments.map(([command]) => command.length));
   return [
@@ -210,12 +212,12 @@ function greeting(brokers: readonly DevBroker[], processes: readonly DevProcess[
     `  A cluster of ${brokers.length} over Redis is ready (mutual TLS):`,
     ...list,
     '',
-    '  In a second terminal:',
-    '    npx fanfare topic create orders --partitions 12',
-    '    npx fanfare subscription create audit --topic orders --ordering',
-    '    npx fanfare sub audit',
+    '  In a second terminal, in this folder:',
+    `    ${fanfare} topic create orders --partitions 12`,
+    `    ${fanfare} subscription create audit --topic orders --ordering`,
+    `    ${fanfare} sub audit`,
     '  In a third:',
-    '    npx fanfare cluster --watch',
+    `    ${fanfare} cluster --watch`,
     '  And in a fourth:',
     ...experiments.map(([command, what]) =>
       what === '' ? `    ${command}` : `    ${command.padEnd(width)}  # ${what}`,
