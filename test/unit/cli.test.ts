@@ -60,7 +60,7 @@ test('topics and subscriptions: create, list, describe, update, delete', async (
       /^fanfare: projects\/default\/topics\/invoices does not exist; .*topic list/,
     ),
   });
-});
+}, 30_000);
 
 test('pub and sub carry bytes, keys and attributes', async () => {
   const input = Buffer.concat([
