@@ -6,12 +6,13 @@
 import { Admin } from './admin.ts';
 import { Cluster } from './cluster.ts';
 import { type CallSettings, Connection, type ConnectOptions } from './connection.ts';
-import { CONNECT, PUBLISHER, SUBSCRIBE, SUBSCRIBE_RAW, SUBSCRIBER } from './option-rules.ts';
+import type { SubscribeOptions } from './message-source.ts';
+import { CONNECT, PUBLISHER, STOP, SUBSCRIBE, SUBSCRIBE_RAW, SUBSCRIBER } from './option-rules.ts';
 import { checkOptions, func } from './options.ts';
 import { Publisher, type PublisherOptions } from './publisher.ts';
 import { type RawSubscribeOptions, RawSubscriber } from './raw-subscriber.ts';
-import { type MessageHandler, Subscriber, type SubscriberOptions } from './subscriber.ts';
-import { type SubscribeOptions, Subscription } from './subscription.ts';
+import { type MessageHandler, type StopOptions, Subscriber, type SubscriberOptions } from './subscriber.ts';
+import { Subscription } from './subscription.ts';
 
 /**
  * Connects in the background: calls wait for it. FanfareError INVALID_ARGUMENT if an option is wrong or the certificates can't be
@@ -24,7 +25,7 @@ export function connect(options: ConnectOptions): Client {
 
 interface Part {
   readonly closed: Promise<void>;
-  close(): Promise<void>;
+  close(how?: StopOptions): Promise<void>;
 }
 
 export class Client implements AsyncDisposable {
@@ -32,7 +33,8 @@ export class Client implements AsyncDisposable {
   readonly cluster: Cluster;
   readonly #connection: Connection;
   readonly #open = new Set<Part>();
-  #isClosed = false;
+  #closing: Promise<void> | undefined;
+  readonly #definitionOf = (subscription: string) => this.admin.getSubscription(subscription);
 
   constructor(connection: Connection) {
     this.#connection = connection;
@@ -66,41 +68,42 @@ export class Client implements AsyncDisposable {
   /** A consumer of a subscription, to be read with `for await`; leaving the loop closes it. Ack every message. */
   subscribe(subscription: string, options: SubscribeOptions = {}): Subscription {
     checkOptions('subscribe()', options, SUBSCRIBE);
-    return this.#subscribe(subscription, options);
+    return this.#keep(new Subscription(this.#connection, subscription, options, this.#definitionOf));
   }
 
   /** A consumer that calls a handler for each message, acks when it succeeds and gives back when it throws. */
   subscriber(subscription: string, handler: MessageHandler, options: SubscriberOptions = {}): Subscriber {
     func('handler', handler);
     checkOptions('subscriber()', options, SUBSCRIBER);
-    const subscriber = new Subscriber(this.#subscribe(subscription, options), handler, options);
-    this.#keep({ closed: subscriber.closed, close: () => subscriber.stop() });
+    const subscriber = new Subscriber(this.#connection, subscription, handler, options, this.#definitionOf);
+    this.#keep({ closed: subscriber.closed, close: (how) => subscriber.stop(how) });
     return subscriber;
   }
 
   /** A consumer that gets responses as bytes, for relays and load tests. */
   subscribeRaw(subscription: string, options: RawSubscribeOptions): RawSubscriber {
     checkOptions('subscribeRaw()', options, SUBSCRIBE_RAW);
-    const topicOf = async (name: string) => (await this.admin.getSubscription(name)).topic;
-    return this.#keep(new RawSubscriber(this.#connection, subscription, options, topicOf));
+    return this.#keep(new RawSubscriber(this.#connection, subscription, options, this.#definitionOf));
   }
 
-  /** Flushes publishers, drains subscribers, and closes the connection. Idempotent. */
-  async close(): Promise<void> {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
+  /**
+   * Flushes publishers, stops subscribers (which wait for handlers that run, as stop() does: `how` limits that for each), and
+   * closes the connection. Idempotent.
+   */
+  close(how: StopOptions = {}): Promise<void> {
+    checkOptions('close()', how, STOP);
+    this.#closing ??= this.#close(how);
+    return this.#closing;
+  }
+
+  async #close(how: StopOptions): Promise<void> {
     // Handlers first: they may publish.
-    for (const part of [...this.#open].reverse()) await part.close();
+    for (const part of [...this.#open].reverse()) await part.close(how);
     this.#connection.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  #subscribe(subscription: string, options: SubscribeOptions): Subscription {
-    const definitionOf = (name: string) => this.admin.getSubscription(name);
-    return this.#keep(new Subscription(this.#connection, subscription, options, definitionOf));
   }
 
   #keep<P extends Part>(part: P): P {

@@ -1,10 +1,11 @@
-// What a consumer is to those who take its messages (subscription.ts, raw-subscriber.ts): subscribe-stream.ts, one stream to any
-// broker, or direct-consumer.ts, a stream to each owner.
+// What a consumer is to those who take its messages: subscribe-stream.ts, one stream to any broker, or direct-consumer.ts, a
+// stream to each owner.
 import type { BackoffOptions } from './backoff.ts';
 import type { Connection } from './connection.ts';
 import { DirectConsumer } from './direct-consumer.ts';
 import type { FanfareError } from './errors.ts';
-import type { MessageRange } from './frames.ts';
+import type { MessagePlace, MessageRange } from './frames.ts';
+import type { SubscriptionProperties } from './subscribe-codec.ts';
 import { SubscribeStream } from './subscribe-stream.ts';
 
 export interface ConsumerOptions {
@@ -29,9 +30,13 @@ export interface Leases {
   readonly number: number;
   /** The leases have ended: what was not acknowledged is delivered again. */
   readonly gone: boolean;
+  /** Of the subscription that they are of; 0: the broker has not said. */
+  readonly incarnation: number;
 }
 
 export interface ConsumerListener {
+  /** What the subscription is like: before anything arrives, and when it has changed. Older brokers don't say. */
+  onProperties(properties: SubscriptionProperties): void;
   onResponse(bytes: Buffer, leases: Leases): void;
   /** These leases are gone. */
   onInterrupted(leases: Leases): void;
@@ -56,6 +61,10 @@ export interface ConsumerStream {
   ): void;
   /** Gives messages back, soon. Nothing is sent if their leases are gone. */
   nack(leases: Leases, range: MessageRange): void;
+  /** Tells now what else would be told soon. */
+  flush(): void;
+  /** Whether the message was acknowledged in the last seconds: then it comes again only because its lease had run out. */
+  wasAcked(place: MessagePlace): boolean;
   /** Lets leases end extendSeconds from now. False: there is no stream to say it on just now. */
   extend(ranges: readonly MessageRange[], extendSeconds: number): boolean;
   /** From now on, on streams that are opened later too. What is outstanding beyond a lower limit stays so. */
@@ -65,8 +74,8 @@ export interface ConsumerStream {
   pause(): void;
   resume(): void;
   /**
-   * Sends what was settled and ends; resolves once the broker has confirmed the end, or after 2 s. What was not settled is
-   * delivered again. Idempotent.
+   * Sends what was settled and ends; resolves once the broker has confirmed the end, or after 2 s, or when there was no stream to
+   * say it on and 2 more seconds have not sufficed to say it otherwise. What was not settled is delivered again. Idempotent.
    */
   close(): Promise<void>;
 }

@@ -1,8 +1,7 @@
-// A consumer with a stream to each broker that owns partitions of the topic, following the routing table. Made through
-// consumer-stream.ts. Each stream is a leg; the credit is shared among them by how many partitions they own, so that never more
-// is outstanding than was granted.
+// A consumer with a stream to each broker that owns partitions of the topic, following the routing table. Each stream is a leg;
+// the credit is shared among them by how many partitions they own, so that never more is outstanding than was granted.
 //
-// A partition that moves takes its leases with it, so acknowledgements go to the leg that brought the message and, when the
+// A partition that moves takes its leases with it, so what is settled goes to the leg that brought the message and, when the
 // partition is another's by now, to that one as well: twice does no harm. The leg of a broker that owns nothing any more stays
 // for a while, since the table changes before the partitions do. While there is no table, while the credit is too small to be
 // shared, or while an owner can't be reached from here, a leg to any broker delivers what that broker can get.
@@ -10,9 +9,10 @@ import { randomUUID } from 'node:crypto';
 import type { Connection } from './connection.ts';
 import type { ConsumerListener, ConsumerOptions, ConsumerStream, Leases } from './consumer-stream.ts';
 import { type FanfareError, toFanfareError } from './errors.ts';
-import type { MessageRange } from './frames.ts';
-import { RecentAcks } from './recent-acks.ts';
+import type { MessagePlace, MessageRange } from './frames.ts';
+import { RecentSettlements } from './recent-settlements.ts';
 import { type RouteTable, RouteWatch } from './routes.ts';
+import type { SubscriptionProperties } from './subscribe-codec.ts';
 import { SubscribeStream } from './subscribe-stream.ts';
 
 /** Without a table by then, brokers are left to find the owners. */
@@ -41,9 +41,12 @@ export class DirectConsumer implements ConsumerStream {
   /** By address; '': any broker. */
   readonly #legs = new Map<string, Leg>();
   readonly #legOf = new WeakMap<Leases, Leg>();
-  readonly #recentAcks = new RecentAcks();
-  /** The table has changed: acknowledgements are repeated at the next check, too. */
-  #repeatAcks = false;
+  readonly #recentAcks = new RecentSettlements();
+  readonly #recentNacks = new RecentSettlements();
+  /** Of the subscription that these are about, and all legs but those that lag behind; 0: not known. */
+  #incarnation = 0;
+  /** The table has changed: what was settled is repeated at the next check, too. */
+  #repeats = false;
   #table: RouteTable = [];
   #watch: RouteWatch | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -51,6 +54,7 @@ export class DirectConsumer implements ConsumerStream {
   #isPaused = false;
   #takesNoMore = false;
   #isOver = false;
+  #closing: Promise<void> | undefined;
 
   constructor(
     connection: Connection,
@@ -97,18 +101,32 @@ export class DirectConsumer implements ConsumerStream {
     lastOffset: number,
     bytes: number,
   ): void {
+    if (this.#isOfAnother(leases)) return;
     this.#recentAcks.add([{ logEpoch, partition, firstOffset, lastOffset }]);
     const origin = this.#legOf.get(leases);
-    const owner = this.#legs.get(this.#table[partition] ?? '');
+    const owner = this.#ownerOf(partition);
     origin?.stream.ack(leases, logEpoch, partition, firstOffset, lastOffset, bytes);
     if (owner !== origin) owner?.stream.ack(leases, logEpoch, partition, firstOffset, lastOffset, 0);
   }
 
   nack(leases: Leases, range: MessageRange): void {
+    if (this.#isOfAnother(leases) || leases.gone) return;
+    // Told again, one that names no delivery would concern the next one.
+    if (range.deliveryAttempt !== undefined) this.#recentNacks.add([range]);
+    if (range.firstOffset === range.lastOffset)
+      this.#recentAcks.remove(range.logEpoch, range.partition, range.firstOffset);
     const origin = this.#legOf.get(leases);
-    const owner = this.#legs.get(this.#table[range.partition] ?? '');
+    const owner = this.#ownerOf(range.partition);
     origin?.stream.nack(leases, range);
     if (owner !== origin) owner?.stream.nack(leases, range);
+  }
+
+  flush(): void {
+    for (const { stream } of this.#legs.values()) stream.flush();
+  }
+
+  wasAcked({ logEpoch, partition, offset }: MessagePlace): boolean {
+    return this.#recentAcks.has(logEpoch, partition, offset);
   }
 
   extend(ranges: readonly MessageRange[], extendSeconds: number): boolean {
@@ -132,9 +150,9 @@ export class DirectConsumer implements ConsumerStream {
     for (const { stream } of this.#legs.values()) stream.resume();
   }
 
-  async close(): Promise<void> {
-    if (this.#isOver) return;
-    await this.#end(undefined);
+  close(): Promise<void> {
+    this.#closing ??= this.#end(undefined);
+    return this.#closing;
   }
 
   #watchRoutes(topic: string): void {
@@ -152,9 +170,9 @@ export class DirectConsumer implements ConsumerStream {
 
   #onTable(table: RouteTable): void {
     this.#table = table;
-    this.#repeatAcks = true;
+    this.#repeats = true;
     this.#update();
-    this.#sendRecentAcks();
+    this.#repeat();
   }
 
   /** Opens, closes and limits legs as the table and their state demand. */
@@ -188,10 +206,10 @@ export class DirectConsumer implements ConsumerStream {
 
   #check(): void {
     this.#update();
-    if (!this.#repeatAcks) return;
+    if (!this.#repeats) return;
     // The new owner may not have been one yet when the table changed.
-    this.#repeatAcks = false;
-    this.#sendRecentAcks();
+    this.#repeats = false;
+    this.#repeat();
   }
 
   #leg(address: string): Leg {
@@ -210,6 +228,7 @@ export class DirectConsumer implements ConsumerStream {
           ...(address !== '' && { owner: address }),
         },
         {
+          onProperties: (properties) => this.#onProperties(properties),
           onResponse: (bytes, leases) => {
             this.#legOf.set(leases, made);
             this.#listener.onResponse(bytes, leases);
@@ -242,14 +261,35 @@ export class DirectConsumer implements ConsumerStream {
 
   #drop(address: string, leg: Leg): void {
     this.#legs.delete(address);
-    void leg.stream.close();
+    void leg.stream.close({ leasesMoved: true });
   }
 
-  #sendRecentAcks(): void {
+  #repeat(): void {
+    const leases: Leases = { number: 0, gone: false, incarnation: this.#incarnation };
     for (const { logEpoch, partition, firstOffset, lastOffset } of this.#recentAcks.ranges()) {
-      const owner = this.#legs.get(this.#table[partition] ?? '');
-      owner?.stream.ack(NO_LEASES, logEpoch, partition, firstOffset, lastOffset, 0);
+      this.#ownerOf(partition)?.stream.ack(leases, logEpoch, partition, firstOffset, lastOffset, 0);
     }
+    for (const range of this.#recentNacks.ranges())
+      this.#ownerOf(range.partition)?.stream.nack(leases, range);
+  }
+
+  #ownerOf(partition: number): Leg | undefined {
+    return this.#legs.get(this.#table[partition] ?? '');
+  }
+
+  /** A leg to a broker that has not heard of the new subscription yet is soon told that the old one is deleted. */
+  #onProperties(properties: SubscriptionProperties): void {
+    if (properties.incarnation < this.#incarnation) return;
+    if (properties.incarnation > this.#incarnation && this.#incarnation !== 0) {
+      this.#recentAcks.clear();
+      this.#recentNacks.clear();
+    }
+    this.#incarnation = properties.incarnation;
+    this.#listener.onProperties(properties);
+  }
+
+  #isOfAnother({ incarnation }: Leases): boolean {
+    return incarnation !== 0 && this.#incarnation !== 0 && incarnation !== this.#incarnation;
   }
 
   #onLegEnd(address: string, leg: Leg, error: FanfareError | undefined): void {
@@ -277,5 +317,3 @@ export class DirectConsumer implements ConsumerStream {
     this.#listener.onEnd(error);
   }
 }
-
-const NO_LEASES: Leases = { number: 0, gone: false };

@@ -1,5 +1,4 @@
-// Received responses on the wire: runs of frames. Walked, not decoded. Used by received-message.ts (one message, lazily)
-// and by raw subscribers, who never look inside.
+// Received responses on the wire: runs of frames. Walked, not decoded.
 import { FanfareError } from './errors.ts';
 import { BYTES, WireReader } from './wire.ts';
 
@@ -18,6 +17,8 @@ export interface MessageRange {
   readonly partition: number;
   readonly firstOffset: number;
   readonly lastOffset: number;
+  /** To give back or extend: the delivery that is meant; absent: whichever it is. */
+  readonly deliveryAttempt?: number;
 }
 
 const RECEIVED_MESSAGES = 1;

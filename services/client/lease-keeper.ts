@@ -1,5 +1,6 @@
-// Extends the leases of messages that are here and not settled, so that a handler may take its time. One for each
-// subscription.ts; runs only while something is held. The ack deadline is asked for only when something is held for long.
+// Extends the leases of messages that are here and not settled, so that a handler may take its time. Runs only while something
+// is held. A lease is extended when a third of it is over, all that are held together; so code that keeps the event loop for less
+// than two thirds of an ack deadline loses none.
 import type { ConsumerStream } from './consumer-stream.ts';
 import type { FanfareError } from './errors.ts';
 import { rangesOf } from './frames.ts';
@@ -9,10 +10,13 @@ import type { HeldResponse } from './received-message.ts';
 const TICK_MS = 300;
 /** Taken when the subscription's own can't be read: the default of a new subscription. */
 const FALLBACK_DEADLINE_SECONDS = 10;
+/** After a change of the deadline, what arrives may still be leased by the old one: owners hear of it one after the other. */
+const CHANGING_MS = 5_000;
 
 export interface LeaseKeeperOptions {
-  /** Undefined: ask fetchDeadlineSeconds. */
+  /** Of this consumer's own. Undefined: the subscription's, as the broker says on the stream. */
   readonly ackDeadlineSeconds: number | undefined;
+  /** Asked when the broker does not say it (an older one), once something is held for long. */
   readonly fetchDeadlineSeconds: () => Promise<number>;
   /** Leases of older messages are left to end. */
   readonly maxExtensionMs: number;
@@ -23,17 +27,34 @@ export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
   readonly #held = new Set<HeldResponse>();
   #timer: NodeJS.Timeout | undefined;
-  #deadlineSeconds: number | undefined;
+  #deadlineMs: number | undefined;
+  #formerDeadlineMs = Number.POSITIVE_INFINITY;
+  #changedMs = Number.NEGATIVE_INFINITY;
   #isAsking = false;
-  #extendedMs = 0;
 
   constructor(stream: ConsumerStream, options: LeaseKeeperOptions) {
     this.#stream = stream;
     this.#options = options;
-    this.#deadlineSeconds = options.ackDeadlineSeconds;
+    if (options.ackDeadlineSeconds !== undefined) this.#deadlineMs = options.ackDeadlineSeconds * 1000;
+  }
+
+  /** The subscription's, from now on. All that is held is extended to it soon. */
+  set deadlineSeconds(seconds: number) {
+    const deadlineMs = seconds * 1000;
+    if (this.#options.ackDeadlineSeconds !== undefined || deadlineMs === this.#deadlineMs) return;
+    this.#formerDeadlineMs = this.#deadlineMs ?? Number.POSITIVE_INFINITY;
+    this.#changedMs = performance.now();
+    this.#deadlineMs = deadlineMs;
+    for (const held of this.#held) held.extendAtMs = this.#changedMs;
   }
 
   add(held: HeldResponse): void {
+    if (this.#deadlineMs !== undefined) {
+      const isChanging = held.receivedMs - this.#changedMs < CHANGING_MS;
+      const shortestMs = isChanging ? Math.min(this.#deadlineMs, this.#formerDeadlineMs) : this.#deadlineMs;
+      held.extendAtMs = held.receivedMs + shortestMs / 3;
+      held.leaseEndsMs = held.receivedMs + this.#deadlineMs;
+    }
     this.#held.add(held);
     this.#timer ??= setInterval(() => this.#tick(), TICK_MS);
   }
@@ -55,23 +76,29 @@ export class LeaseKeeper {
     }
     const nowMs = performance.now();
     const old: HeldResponse[] = [];
+    let isDue = false;
     for (const held of this.#held) {
       const ageMs = nowMs - held.receivedMs;
-      if (held.leases.gone || ageMs > this.#options.maxExtensionMs) this.#held.delete(held);
-      else if (ageMs > TICK_MS / 2) old.push(held);
+      // What has run out can't be extended: it is delivered again.
+      const isOver = held.leases.gone || held.leaseEndsMs < nowMs;
+      if (isOver || ageMs > this.#options.maxExtensionMs) this.#held.delete(held);
+      else if (ageMs > TICK_MS / 2) {
+        old.push(held);
+        if (held.extendAtMs <= nowMs + TICK_MS / 2) isDue = true;
+      }
     }
-    if (old.length === 0) return;
-    if (this.#deadlineSeconds === undefined) {
-      this.#askDeadline();
-      return;
+    if (!isDue) return;
+    if (this.#deadlineMs === undefined) this.#askDeadline();
+    else this.#extend(old, this.#deadlineMs, nowMs);
+  }
+
+  #extend(old: readonly HeldResponse[], deadlineMs: number, nowMs: number): void {
+    const ranges = old.flatMap((held) => rangesOf(held.bytes));
+    if (!this.#stream.extend(ranges, deadlineMs / 1000)) return;
+    for (const held of old) {
+      held.extendAtMs = nowMs + deadlineMs / 3;
+      held.leaseEndsMs = nowMs + deadlineMs;
     }
-    // Three times in a lease's life, all together.
-    if (nowMs - this.#extendedMs < (this.#deadlineSeconds * 1000) / 3 - TICK_MS / 2) return;
-    const isSent = this.#stream.extend(
-      old.flatMap((held) => rangesOf(held.bytes)),
-      this.#deadlineSeconds,
-    );
-    if (isSent) this.#extendedMs = nowMs;
   }
 
   #askDeadline(): void {
@@ -79,11 +106,11 @@ export class LeaseKeeper {
     this.#isAsking = true;
     this.#options.fetchDeadlineSeconds().then(
       (seconds) => {
-        this.#deadlineSeconds = seconds;
+        this.#deadlineMs ??= seconds * 1000;
       },
       // May not be allowed to this client; extending by the default is then the best guess.
       (_error: FanfareError) => {
-        this.#deadlineSeconds = FALLBACK_DEADLINE_SECONDS;
+        this.#deadlineMs ??= FALLBACK_DEADLINE_SECONDS * 1000;
       },
     );
   }

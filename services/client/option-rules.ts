@@ -6,6 +6,7 @@ import type { BackoffOptions } from './backoff.ts';
 import type { TlsOptions } from './certificates.ts';
 import type { CallSettings, ConnectOptions } from './connection.ts';
 import type { ConsumerOptions } from './consumer-stream.ts';
+import type { SubscribeOptions } from './message-source.ts';
 import {
   durationMs,
   durationMsOrZero,
@@ -27,8 +28,7 @@ import {
 } from './options.ts';
 import type { PublisherOptions } from './publisher.ts';
 import type { RawSubscribeOptions } from './raw-subscriber.ts';
-import type { SubscriberOptions } from './subscriber.ts';
-import type { SubscribeOptions } from './subscription.ts';
+import type { StopOptions, SubscriberOptions } from './subscriber.ts';
 
 const MIB = 1024 * 1024;
 const GIB = 1024 * MIB;
@@ -119,6 +119,11 @@ export const SUBSCRIBER: Rules<SubscriberOptions> = {
   ...SUBSCRIBE,
   concurrency: optional(integer(1, MAX_OUTSTANDING_MESSAGES)),
   onHandlerError: optional(func),
+};
+
+export const STOP: Rules<StopOptions> = {
+  timeoutMs: optional(durationMs(0)),
+  signal: optional(signal),
 };
 
 export const SUBSCRIBE_RAW: Rules<RawSubscribeOptions> = { ...CONSUMER, onChunk: func };

@@ -1,9 +1,10 @@
-// A consumer that gets responses as bytes, for relays and load tests: frames.ts looks into them as far as needed. Made by
-// Client.subscribeRaw(). Leases are not extended and nothing is buffered: what arrives is handed on in the same turn.
+// A consumer that gets responses as bytes, for relays and load tests: frames.ts looks into them as far as needed. Leases are not
+// extended, nothing is buffered and no order is kept here: what arrives is handed on in the same turn.
 import type { Connection } from './connection.ts';
 import { type ConsumerOptions, type ConsumerStream, type Leases, makeConsumer } from './consumer-stream.ts';
 import { type FanfareError, toFanfareError } from './errors.ts';
 import { type MessageRange, rangesOf } from './frames.ts';
+import type { SubscriptionDefinition } from './message-source.ts';
 
 export interface RawSubscribeOptions extends ConsumerOptions {
   /** A response: a run of frames of one partition. The bytes may be kept. */
@@ -22,18 +23,21 @@ export class RawSubscriber implements AsyncDisposable {
   /** Resolves after close() or an abort; rejects with what ended the subscription for good. */
   readonly closed: Promise<void>;
   readonly #stream: ConsumerStream;
+  readonly #signal: AbortSignal | undefined;
 
   constructor(
     connection: Connection,
     subscription: string,
     options: RawSubscribeOptions,
-    topicOf: (subscription: string) => Promise<string>,
+    definitionOf: (subscription: string) => Promise<SubscriptionDefinition>,
   ) {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.closed = promise;
     // Whoever doesn't ask for `closed` is told nothing; that must not end the process.
     promise.catch(() => {});
+    const topicOf = async (name: string) => (await definitionOf(name)).topic;
     this.#stream = makeConsumer(connection, subscription, options, topicOf, {
+      onProperties: () => {},
       onResponse: (bytes, leases) => {
         try {
           options.onChunk(bytes, settleOf(this.#stream, leases, bytes));
@@ -45,17 +49,22 @@ export class RawSubscriber implements AsyncDisposable {
       onInterrupted: () => {},
       onEnd: (error: FanfareError | undefined) => (error === undefined ? resolve() : reject(error)),
     });
-    if (options.signal?.aborted) {
+    this.#signal = options.signal;
+    if (this.#signal?.aborted) {
       resolve();
       return;
     }
-    options.signal?.addEventListener('abort', () => void this.close(), { once: true });
+    this.#signal?.addEventListener('abort', this.#onAbort, { once: true });
     this.#stream.open();
   }
 
+  /** Sends what was settled and ends, within 4 s whatever the broker does. Idempotent. */
   close(): Promise<void> {
+    this.#signal?.removeEventListener('abort', this.#onAbort);
     return this.#stream.close();
   }
+
+  readonly #onAbort = (): void => void this.close();
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();

@@ -1,20 +1,30 @@
-// A message as a subscriber sees it: a view on the bytes that arrived. Nothing is decoded before it is asked for. Made by
-// subscription.ts.
-import type { ConsumerStream, Leases } from './consumer-stream.ts';
+// A message as a subscriber sees it: a view on the bytes that arrived. Nothing is decoded before it is asked for.
+import type { Leases } from './consumer-stream.ts';
 import { FanfareError } from './errors.ts';
-import { type MessagePlace, parseAckId } from './frames.ts';
+import { type MessagePlace, type MessageRange, parseAckId } from './frames.ts';
 import { ackDeadlineSeconds } from './option-rules.ts';
 import { BYTES, WireReader } from './wire.ts';
 
-/** A response of which messages are not settled yet: what lease-keeper.ts extends. */
+/** A response of which messages are not settled yet. Times are performance.now()'s. */
 export interface HeldResponse {
   readonly bytes: Buffer;
   readonly leases: Leases;
   readonly receivedMs: number;
+  extendAtMs: number;
+  /** At the latest; Infinity: not known. */
+  leaseEndsMs: number;
   /** How many of its messages are not settled. */
   unsettled: number;
-  /** Called when the last one is. */
-  readonly release: (held: HeldResponse) => void;
+  readonly home: MessageHome;
+}
+
+/** Where messages come from, and what is said of them goes to; once of each message. */
+export interface MessageHome {
+  acked(message: ReceivedMessage): void;
+  gaveBack(message: ReceivedMessage): void;
+  extended(message: ReceivedMessage, seconds: number): void;
+  /** All of its messages are settled. */
+  released(held: HeldResponse): void;
 }
 
 const NO_BYTES = Buffer.alloc(0);
@@ -25,9 +35,11 @@ export class ReceivedMessage implements MessagePlace {
   offset = 0;
   /** How many times this subscription has been given the message, this time included: 1 on the first delivery. */
   deliveryAttempt = 1;
-  readonly #stream: ConsumerStream;
+  /** As counted against the credit. */
+  readonly byteLength: number;
   readonly #held: HeldResponse;
-  readonly #byteLength: number;
+  /** Beyond what the response has. */
+  #extendedUntilMs = 0;
   /** Where the encoded Message lies in the response. */
   #start = 0;
   #end = 0;
@@ -39,10 +51,9 @@ export class ReceivedMessage implements MessagePlace {
   #settled = false;
 
   /** The frame's body lies between start and end of the held response. */
-  constructor(stream: ConsumerStream, held: HeldResponse, start: number, end: number) {
-    this.#stream = stream;
+  constructor(held: HeldResponse, start: number, end: number) {
     this.#held = held;
-    this.#byteLength = end - start;
+    this.byteLength = end - start;
     const reader = new WireReader(held.bytes, start, end);
     let hasAckId = false;
     while (reader.next()) {
@@ -99,43 +110,59 @@ export class ReceivedMessage implements MessagePlace {
     return this.#held.leases.number;
   }
 
-  /** Whether its lease ended with the stream that brought it, so that it is delivered again unless it is acked soon. */
+  /** Whether its lease has ended, with the stream that brought it or by time, so that it is delivered again unless acked soon. */
   get isStale(): boolean {
-    return this.#held.leases.gone;
+    const { leases, leaseEndsMs } = this.#held;
+    return leases.gone || performance.now() > Math.max(leaseEndsMs, this.#extendedUntilMs);
+  }
+
+  /** Acked or given back. */
+  get isSettled(): boolean {
+    return this.#settled;
+  }
+
+  /** @internal */
+  get leases(): Leases {
+    return this.#held.leases;
+  }
+
+  /** @internal */
+  get response(): HeldResponse {
+    return this.#held;
+  }
+
+  /** @internal This delivery of it. */
+  get range(): MessageRange {
+    const { logEpoch, partition, offset, deliveryAttempt } = this;
+    return { logEpoch, partition, firstOffset: offset, lastOffset: offset, deliveryAttempt };
   }
 
   /** It is processed: it is not delivered again. The broker is told within a few milliseconds. */
   ack(): void {
-    if (!this.#settle()) return;
-    const { logEpoch, partition, offset } = this;
-    this.#stream.ack(this.#held.leases, logEpoch, partition, offset, offset, this.#byteLength);
+    if (this.discard()) this.#held.home.acked(this);
   }
 
-  /** Gives it back: it is delivered again at once, perhaps to another consumer. */
+  /**
+   * Gives it back: it is delivered again at once, perhaps to another consumer. In a subscription with ordering nothing later of
+   * its key is handed out before it.
+   */
   nack(): void {
-    if (!this.#settle()) return;
-    this.#stream.nack(this.#held.leases, this.#range());
+    if (this.discard()) this.#held.home.gaveBack(this);
   }
 
   /** Lets its lease end that many seconds (1 to 600) from now. */
   extend(seconds: number): void {
     ackDeadlineSeconds('seconds', seconds);
-    if (!this.#settled && !this.isStale) this.#stream.extend([this.#range()], seconds);
+    if (this.#settled || this.isStale) return;
+    this.#extendedUntilMs = performance.now() + seconds * 1000;
+    this.#held.home.extended(this, seconds);
   }
 
-  #range() {
-    return {
-      logEpoch: this.logEpoch,
-      partition: this.partition,
-      firstOffset: this.offset,
-      lastOffset: this.offset,
-    };
-  }
-
-  #settle(): boolean {
+  /** @internal It is settled, and nobody is told. False: it was before. */
+  discard(): boolean {
     if (this.#settled) return false;
     this.#settled = true;
-    if (--this.#held.unsettled === 0) this.#held.release(this.#held);
+    if (--this.#held.unsettled === 0) this.#held.home.released(this.#held);
     return true;
   }
 

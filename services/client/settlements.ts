@@ -1,11 +1,12 @@
-// What a subscriber has settled and not yet told: acks (or nacks) gathered into ranges. Filled message by message, emptied
-// by subscribe-stream.ts. Acknowledging in order costs no more than raising a number.
+// What a subscriber has settled and not yet told: acks (or nacks) gathered into ranges, message by message. Acknowledging in
+// order costs no more than raising a number.
 import type { MessageRange } from './frames.ts';
 
-/** The ranges of one partition, in the order in which they were begun. May overlap or touch until merged. */
+/** The ranges of one partition and delivery, in the order in which they were begun. May overlap or touch until merged. */
 interface PartitionRanges {
   readonly logEpoch: number;
   readonly partition: number;
+  readonly attempt: number;
   readonly firsts: number[];
   readonly lasts: number[];
 }
@@ -14,7 +15,8 @@ interface PartitionRanges {
 const MAX_PARTITIONS = 1024;
 
 export class Settlements {
-  readonly #byPartition = new Map<number, PartitionRanges>();
+  /** By partition and attempt. */
+  readonly #byPlace = new Map<number | string, PartitionRanges>();
   #recent: PartitionRanges | undefined;
   /** How many messages wait to be told. */
   messages = 0;
@@ -25,9 +27,9 @@ export class Settlements {
     return this.messages === 0;
   }
 
-  /** Adds consecutive offsets. */
-  add(logEpoch: number, partition: number, firstOffset: number, lastOffset: number): void {
-    const ranges = this.#rangesOf(logEpoch, partition);
+  /** Adds consecutive offsets. `attempt`: the delivery that is meant; 0: whichever. */
+  add(logEpoch: number, partition: number, firstOffset: number, lastOffset: number, attempt = 0): void {
+    const ranges = this.#rangesOf(logEpoch, partition, attempt);
     const { firsts, lasts } = ranges;
     const newest = lasts.length - 1;
     if (newest >= 0 && lasts[newest]! + 1 === firstOffset) lasts[newest] = lastOffset;
@@ -39,10 +41,39 @@ export class Settlements {
     this.messages += lastOffset - firstOffset + 1;
   }
 
+  addRanges(ranges: readonly MessageRange[]): void {
+    for (const { logEpoch, partition, firstOffset, lastOffset, deliveryAttempt } of ranges) {
+      this.add(logEpoch, partition, firstOffset, lastOffset, deliveryAttempt);
+    }
+  }
+
+  /** Of those that were added without an attempt. Not for the hot path: it looks at every range of the partition. */
+  has(logEpoch: number, partition: number, offset: number): boolean {
+    const ranges = this.#byPlace.get(placeOf(logEpoch, partition, 0));
+    return ranges?.lasts.some((last, at) => offset <= last && offset >= ranges.firsts[at]!) ?? false;
+  }
+
+  /** What has() tells of; the counts stay. */
+  remove(logEpoch: number, partition: number, offset: number): void {
+    const ranges = this.#byPlace.get(placeOf(logEpoch, partition, 0));
+    if (ranges === undefined) return;
+    const { firsts, lasts } = ranges;
+    for (let at = firsts.length - 1; at >= 0; at--) {
+      const first = firsts[at]!;
+      const last = lasts[at]!;
+      if (offset < first || offset > last) continue;
+      firsts.splice(at, 1, ...(first < offset ? [first] : []), ...(last > offset ? [offset + 1] : []));
+      lasts.splice(at, 1, ...(first < offset ? [offset - 1] : []), ...(last > offset ? [last] : []));
+    }
+    if (firsts.length > 0) return;
+    this.#byPlace.delete(placeOf(logEpoch, partition, 0));
+    this.#recent = undefined;
+  }
+
   /** Empties it into merged ranges. */
   drain(): MessageRange[] {
     const drained = this.ranges();
-    this.#byPartition.clear();
+    this.#byPlace.clear();
     this.#recent = undefined;
     this.messages = 0;
     this.rangeCount = 0;
@@ -52,35 +83,47 @@ export class Settlements {
   /** What it holds, merged. */
   ranges(): MessageRange[] {
     const merged: MessageRange[] = [];
-    for (const ranges of this.#byPartition.values()) appendMerged(ranges, merged);
+    for (const ranges of this.#byPlace.values()) appendMerged(ranges, merged);
     return merged;
   }
 
-  #rangesOf(logEpoch: number, partition: number): PartitionRanges {
+  #rangesOf(logEpoch: number, partition: number, attempt: number): PartitionRanges {
     const recent = this.#recent;
-    if (recent !== undefined && recent.partition === partition && recent.logEpoch === logEpoch) return recent;
-    const key = logEpoch * MAX_PARTITIONS + partition;
-    let ranges = this.#byPartition.get(key);
+    if (recent?.partition === partition && recent.logEpoch === logEpoch && recent.attempt === attempt) {
+      return recent;
+    }
+    const place = placeOf(logEpoch, partition, attempt);
+    let ranges = this.#byPlace.get(place);
     if (ranges === undefined) {
-      ranges = { logEpoch, partition, firsts: [], lasts: [] };
-      this.#byPartition.set(key, ranges);
+      ranges = { logEpoch, partition, attempt, firsts: [], lasts: [] };
+      this.#byPlace.set(place, ranges);
     }
     this.#recent = ranges;
     return ranges;
   }
 }
 
-function appendMerged({ logEpoch, partition, firsts, lasts }: PartitionRanges, to: MessageRange[]): void {
+function placeOf(logEpoch: number, partition: number, attempt: number): number | string {
+  const place = logEpoch * MAX_PARTITIONS + partition;
+  return attempt === 0 ? place : `${place}-${attempt}`;
+}
+
+function appendMerged(ranges: PartitionRanges, to: MessageRange[]): void {
+  const { logEpoch, partition, attempt, firsts, lasts } = ranges;
   const order = firsts.map((_, index) => index);
   if (order.length > 1) order.sort((a, b) => firsts[a]! - firsts[b]!);
   let firstOffset = firsts[order[0]!]!;
   let lastOffset = lasts[order[0]!]!;
+  const append = (): void => {
+    const range = { logEpoch, partition, firstOffset, lastOffset };
+    to.push(attempt === 0 ? range : { ...range, deliveryAttempt: attempt });
+  };
   for (const index of order) {
     if (firsts[index]! > lastOffset + 1) {
-      to.push({ logEpoch, partition, firstOffset, lastOffset });
+      append();
       firstOffset = firsts[index]!;
       lastOffset = lasts[index]!;
     } else if (lasts[index]! > lastOffset) lastOffset = lasts[index]!;
   }
-  to.push({ logEpoch, partition, firstOffset, lastOffset });
+  append();
 }

@@ -1,7 +1,35 @@
-// SubscribeRequests on the wire. Called by subscribe-stream.ts.
+// SubscribeRequests on the wire, and what a broker says of the subscription.
 import type { MessageRange } from './frames.ts';
 import { writeText } from './message-codec.ts';
-import { varintSize, writeVarint } from './wire.ts';
+import { varintSize, WireReader, writeVarint } from './wire.ts';
+
+/** What a broker tells of a subscription on its streams: SubscriptionProperties. */
+export interface SubscriptionProperties {
+  readonly ordering: boolean;
+  readonly ackDeadlineSeconds: number;
+  /** A new one each time a subscription of this name is created. */
+  readonly incarnation: number;
+}
+
+/** SubscribeResponse.subscription_properties: field 4, length-delimited. */
+const PROPERTIES_TAG = 0x22;
+
+/** Undefined: it is a response with messages. */
+export function decodeProperties(response: Buffer): SubscriptionProperties | undefined {
+  if (response[0] !== PROPERTIES_TAG) return undefined;
+  const properties = { ordering: false, ackDeadlineSeconds: 0, incarnation: 0 };
+  const outer = new WireReader(response);
+  outer.next();
+  const end = outer.lengthDelimitedEnd();
+  const reader = new WireReader(response, outer.position, end);
+  while (reader.next()) {
+    if (reader.field === 2) properties.ordering = reader.varint() !== 0;
+    else if (reader.field === 16) properties.ackDeadlineSeconds = reader.varint();
+    else if (reader.field === 17) properties.incarnation = reader.varint();
+    else reader.skip();
+  }
+  return properties;
+}
 
 export interface FirstRequest {
   readonly subscription: string;
@@ -30,14 +58,17 @@ export function encodeFirstRequest(first: FirstRequest): Buffer {
   return buffer.subarray(0, at);
 }
 
-/** AcknowledgeRequest: subscription = 1, ack_ranges = 16, as in SubscribeRequest. */
-export function encodeAcknowledge(subscription: string, ranges: readonly MessageRange[]): Buffer {
+/** AcknowledgeRequest: subscription = 1, ack_ranges = 16, as in SubscribeRequest, incarnation = 17. */
+export function encodeAcknowledge(
+  subscription: string,
+  ranges: readonly MessageRange[],
+  incarnation: number,
+): Buffer {
   const nameBytes = Buffer.byteLength(subscription);
-  const name = Buffer.allocUnsafe(nameBytes + 6);
-  return Buffer.concat([
-    name.subarray(0, writeText(name, 0, 0x0a, subscription, nameBytes)),
-    encodeRanges(ACK_RANGES, ranges),
-  ]);
+  const head = Buffer.allocUnsafe(nameBytes + 16);
+  let at = writeText(head, 0, 0x0a, subscription, nameBytes);
+  if (incarnation > 0) at = writeVarint(head, writeVarint(head, at, 17 * 8), incarnation);
+  return Buffer.concat([head.subarray(0, at), encodeRanges(ACK_RANGES, ranges)]);
 }
 
 /** A later request: takes_no_more, field 23, whose tag has two bytes. */
@@ -58,9 +89,20 @@ export const NACK_RANGES = 17;
 export const EXTEND_RANGES = 18;
 export const MAX_RANGES = 3_000;
 
-/** A request with ranges of one kind; with extendSeconds for EXTEND_RANGES. */
-export function encodeRanges(field: number, ranges: readonly MessageRange[], extendSeconds = 0): Buffer {
-  let size = 6;
+export interface RangesSettings {
+  /** For EXTEND_RANGES. */
+  readonly extendSeconds?: number;
+  /** Of the subscription that is meant; 0: whichever has the name. */
+  readonly incarnation?: number;
+}
+
+/** A request with ranges of one kind. */
+export function encodeRanges(
+  field: number,
+  ranges: readonly MessageRange[],
+  { extendSeconds = 0, incarnation = 0 }: RangesSettings = {},
+): Buffer {
+  let size = 16;
   for (const range of ranges) size += 3 + rangeSize(range);
   const buffer = Buffer.allocUnsafe(size);
   let at = 0;
@@ -71,14 +113,18 @@ export function encodeRanges(field: number, ranges: readonly MessageRange[], ext
     at = writeNumber(buffer, at, 0x10, range.partition);
     at = writeNumber(buffer, at, 0x18, range.firstOffset);
     at = writeNumber(buffer, at, 0x20, range.lastOffset);
+    if (range.deliveryAttempt !== undefined) at = writeNumber(buffer, at, 0x28, range.deliveryAttempt);
   }
-  // Field 19, extend_seconds: a tag of two bytes.
+  // Tags of two bytes: 19 is extend_seconds, 22 incarnation.
   if (extendSeconds > 0) at = writeVarint(buffer, writeVarint(buffer, at, 19 * 8), extendSeconds);
+  if (incarnation > 0) at = writeVarint(buffer, writeVarint(buffer, at, 22 * 8), incarnation);
   return buffer.subarray(0, at);
 }
 
 function rangeSize(range: MessageRange): number {
+  const attempt = range.deliveryAttempt;
   return (
+    (attempt === undefined ? 0 : 1 + varintSize(attempt)) +
     4 +
     varintSize(range.logEpoch) +
     varintSize(range.partition) +

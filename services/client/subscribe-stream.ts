@@ -1,6 +1,6 @@
 // A Subscribe stream that is opened again whenever it breaks, and the settlements that go out on it: a consumer at any broker,
-// or the part of one at an owner (direct-consumer.ts). Made through consumer-stream.ts. Acks go out as ranges, every few
-// milliseconds or as soon as half of the credit is acked, so that the broker never runs out of credit while we are busy.
+// or the part of one at an owner (direct-consumer.ts). Acks go out as ranges, every few milliseconds or as soon as half of the
+// credit is acked, so that the broker never runs out of credit while we are busy.
 //
 // state      left by
 // open       status of the stream → waiting, or closed for good;  close() → closed
@@ -9,22 +9,20 @@
 import { randomUUID } from 'node:crypto';
 import type { StatusObject } from '@grpc/grpc-js';
 import { Backoff } from './backoff.ts';
+import { tell } from './callbacks.ts';
 import type { ByteStream, Connection } from './connection.ts';
 import type { ConsumerListener, ConsumerOptions, ConsumerStream, Leases } from './consumer-stream.ts';
 import { FanfareError, toFanfareError } from './errors.ts';
-import type { MessageRange } from './frames.ts';
-import { RecentAcks } from './recent-acks.ts';
-import { Settlements } from './settlements.ts';
+import type { MessagePlace, MessageRange } from './frames.ts';
+import { OutgoingSettles, pagesOf } from './outgoing-settles.ts';
 import {
-  ACK_RANGES,
+  decodeProperties,
   EXTEND_RANGES,
-  encodeAcknowledge,
   encodeFirstRequest,
   encodeLimits,
   encodeRanges,
   encodeTakesNoMore,
-  MAX_RANGES,
-  NACK_RANGES,
+  type SubscriptionProperties,
 } from './subscribe-codec.ts';
 
 const PATH = '/fanfare.v1.Subscriber/Subscribe';
@@ -64,12 +62,9 @@ export class SubscribeStream implements ConsumerStream {
   readonly #listener: ConsumerListener;
   readonly #backoff: Backoff;
   readonly #clientId: string;
-  readonly #acks = new Settlements();
-  readonly #nacks = new Settlements();
-  readonly #recentAcks = new RecentAcks();
-  #ackedBytes = 0;
+  readonly #settles = new OutgoingSettles();
   #number = 0;
-  #leases: { readonly number: number; gone: boolean };
+  #leases: OwnLeases;
   #stream: ByteStream | undefined;
   #openedMs = 0;
   #writable = false;
@@ -81,6 +76,7 @@ export class SubscribeStream implements ConsumerStream {
   #retryTimer: NodeJS.Timeout | undefined;
   #takesNoMore = false;
   #closed = false;
+  #closing: Promise<void> | undefined;
 
   constructor(
     connection: Connection,
@@ -116,14 +112,12 @@ export class SubscribeStream implements ConsumerStream {
     this.#stream = stream;
     this.#openedMs = performance.now();
     stream.on('data', (bytes: Buffer) => {
-      if (stream !== this.#stream) return;
-      this.#failingSinceMs = undefined;
-      this.#listener.onResponse(bytes, this.#leases);
+      if (stream === this.#stream) this.#onResponse(bytes);
     });
     stream.on('drain', () => {
       if (stream !== this.#stream) return;
       this.#writable = true;
-      this.#flush();
+      this.flush();
     });
     // 'status' comes in any case and says the same; without a listener an error would end the process.
     stream.on('error', () => {});
@@ -134,11 +128,6 @@ export class SubscribeStream implements ConsumerStream {
       if (stream === this.#stream) this.#onStatus(status);
     });
     if (this.#isPaused) stream.pause();
-    // With the first request, before the broker can deliver anything: what was acked while there was no stream, and once more
-    // what was acked on one that may not have heard of it.
-    this.#recentAcks.add(this.#acks.drain());
-    this.#ackedBytes = 0;
-    const acks = this.#recentAcks.ranges();
     const first = encodeFirstRequest({
       subscription: this.subscription,
       clientId: this.#clientId,
@@ -148,10 +137,9 @@ export class SubscribeStream implements ConsumerStream {
       ownedOnly: this.owner !== undefined,
       resumes: this.#resumes,
     });
-    const firstAcks = encodeRanges(ACK_RANGES, acks.slice(0, MAX_RANGES));
-    this.#writable = stream.write(acks.length === 0 ? first : Buffer.concat([first, firstAcks]));
-    this.#writeRanges(ACK_RANGES, acks.slice(MAX_RANGES));
-    this.#flush();
+    const [settles, ...more] = this.#settles.takeAgain(this.#resumes);
+    this.#write([settles === undefined ? first : Buffer.concat([first, settles]), ...more]);
+    this.flush();
   }
 
   /** From now on, on this stream and those after it. */
@@ -162,9 +150,7 @@ export class SubscribeStream implements ConsumerStream {
     if (isSame) return;
     this.maxOutstandingMessages = maxOutstandingMessages;
     this.maxOutstandingBytes = maxOutstandingBytes;
-    if (this.#stream !== undefined) {
-      this.#writable = this.#stream.write(encodeLimits(maxOutstandingMessages, maxOutstandingBytes));
-    }
+    this.#write([encodeLimits(maxOutstandingMessages, maxOutstandingBytes)]);
   }
 
   limitMessages(maxOutstandingMessages: number): void {
@@ -175,11 +161,11 @@ export class SubscribeStream implements ConsumerStream {
     if (this.#takesNoMore) return;
     this.#takesNoMore = true;
     clearTimeout(this.#retryTimer);
-    if (this.#stream !== undefined) this.#writable = this.#stream.write(encodeTakesNoMore());
+    this.#write([encodeTakesNoMore()]);
   }
 
   ack(
-    _leases: Leases,
+    leases: Leases,
     logEpoch: number,
     partition: number,
     firstOffset: number,
@@ -187,25 +173,39 @@ export class SubscribeStream implements ConsumerStream {
     bytes: number,
   ): void {
     if (this.#closed) return;
-    this.#acks.add(logEpoch, partition, firstOffset, lastOffset);
-    this.#ackedBytes += bytes;
+    this.#settles.ack(leases, logEpoch, partition, firstOffset, lastOffset, bytes);
     const urgent =
-      this.#acks.messages * 2 >= this.maxOutstandingMessages ||
-      this.#ackedBytes * 2 >= this.maxOutstandingBytes;
-    if (urgent) this.#flush();
+      this.#settles.ackedMessages * 2 >= this.maxOutstandingMessages ||
+      this.#settles.ackedBytes * 2 >= this.maxOutstandingBytes;
+    if (urgent) this.flush();
     else this.#flushSoon();
   }
 
   nack(leases: Leases, range: MessageRange): void {
     if (this.#closed || leases.gone) return;
-    this.#nacks.add(range.logEpoch, range.partition, range.firstOffset, range.lastOffset);
+    this.#settles.nack(leases, range);
     this.#flushSoon();
+  }
+
+  wasAcked(place: MessagePlace): boolean {
+    return this.#settles.wasAcked(place);
   }
 
   extend(ranges: readonly MessageRange[], extendSeconds: number): boolean {
     if (!this.#writable || this.#closed) return false;
-    this.#writeRanges(EXTEND_RANGES, ranges, extendSeconds);
+    const { incarnation } = this.#settles;
+    this.#write(
+      pagesOf(ranges).map((page) => encodeRanges(EXTEND_RANGES, page, { extendSeconds, incarnation })),
+    );
     return true;
+  }
+
+  flush(): void {
+    if (this.#flushTimer !== undefined) {
+      clearTimeout(this.#flushTimer);
+      this.#flushTimer = undefined;
+    }
+    if (this.#writable && this.#stream !== undefined) this.#write(this.#settles.take());
   }
 
   pause(): void {
@@ -218,11 +218,16 @@ export class SubscribeStream implements ConsumerStream {
     this.#stream?.resume();
   }
 
-  async close(): Promise<void> {
-    if (this.#closed) return;
+  /** With leasesMoved another stream of the consumer goes on with them. */
+  close({ leasesMoved = false } = {}): Promise<void> {
+    this.#closing ??= this.#closed ? Promise.resolve() : this.#close(leasesMoved);
+    return this.#closing;
+  }
+
+  async #close(leasesMoved: boolean): Promise<void> {
     this.takeNoMore();
     this.#writable = true;
-    this.#flush();
+    this.flush();
     this.#closed = true;
     clearTimeout(this.#retryTimer);
     clearTimeout(this.#flushTimer);
@@ -230,23 +235,42 @@ export class SubscribeStream implements ConsumerStream {
     this.#stream = undefined;
     const isConfirmed = stream !== undefined && (await endOf(stream));
     if (!isConfirmed) await this.#acknowledgeRecent();
-    this.#leases.gone = true;
+    if (!leasesMoved) this.#leases.gone = true;
     this.#listener.onEnd(undefined);
   }
 
   /** There is no stream to say it on, or it broke when it was to end: so that nothing acknowledged is delivered again. */
   async #acknowledgeRecent(): Promise<void> {
-    const ranges = [...this.#recentAcks.ranges(), ...this.#acks.drain()];
-    for (let from = 0; from < ranges.length; from += MAX_RANGES) {
-      const request = encodeAcknowledge(this.subscription, ranges.slice(from, from + MAX_RANGES));
-      try {
-        await this.#connection.unary(ACKNOWLEDGE_PATH, request, { timeoutMs: CLOSE_GRACE_MS });
-      } catch (error) {
-        // Not known to be acknowledged: delivered again, as after any loss. Nobody can do more.
-        this.#options.onRetry?.(toFanfareError(error), 0);
-        return;
+    const untilMs = performance.now() + CLOSE_GRACE_MS;
+    try {
+      for (const request of this.#settles.acknowledgeRequests(this.subscription)) {
+        const timeoutMs = Math.max(1, untilMs - performance.now());
+        await this.#connection.unary(ACKNOWLEDGE_PATH, request, { timeoutMs });
       }
+    } catch (error) {
+      // Not known to be acknowledged: delivered again, as after any loss. Nobody can do more.
+      tell('onRetry', this.#options.onRetry, toFanfareError(error), 0);
     }
+  }
+
+  #onResponse(bytes: Buffer): void {
+    this.#failingSinceMs = undefined;
+    let properties: SubscriptionProperties | undefined;
+    try {
+      properties = decodeProperties(bytes);
+    } catch (error) {
+      this.#endFor(toFanfareError(error));
+      return;
+    }
+    if (properties === undefined) this.#listener.onResponse(bytes, this.#leases);
+    else this.#onProperties(properties);
+  }
+
+  #onProperties(properties: SubscriptionProperties): void {
+    // Whatever was leased to us was leased by a subscription that is gone.
+    if (this.#settles.belongsTo(properties.incarnation)) this.#endLeases();
+    this.#leases.incarnation = properties.incarnation;
+    this.#listener.onProperties(properties);
   }
 
   #onStatus(status: StatusObject): void {
@@ -254,10 +278,7 @@ export class SubscribeStream implements ConsumerStream {
     this.#stream = undefined;
     this.#writable = false;
     if (error !== undefined && FINAL_CODES.has(error.code)) {
-      this.#closed = true;
-      this.#leases.gone = true;
-      clearTimeout(this.#flushTimer);
-      this.#listener.onEnd(error);
+      this.#endFor(error);
       return;
     }
     if (status.metadata.get(LEASES_TRAILER).includes(LEASES_KEPT)) this.#resumes = true;
@@ -272,7 +293,18 @@ export class SubscribeStream implements ConsumerStream {
     if (this.#takesNoMore) return;
     const delayMs = this.#backoff.nextMs();
     this.#retryTimer = setTimeout(() => this.open(), delayMs);
-    this.#options.onRetry?.(error ?? new FanfareError('UNAVAILABLE', 'the broker ended the stream'), delayMs);
+    const reason = error ?? new FanfareError('UNAVAILABLE', 'the broker ended the stream');
+    tell('onRetry', this.#options.onRetry, reason, delayMs);
+  }
+
+  /** Trying again is of no use. */
+  #endFor(error: FanfareError): void {
+    this.#closed = true;
+    this.#stream?.cancel();
+    this.#stream = undefined;
+    clearTimeout(this.#flushTimer);
+    this.#endLeases();
+    this.#listener.onEnd(error);
   }
 
   #endLeases(): void {
@@ -280,41 +312,28 @@ export class SubscribeStream implements ConsumerStream {
     const leases = this.#leases;
     leases.gone = true;
     this.#leases = this.#newLeases();
-    this.#nacks.drain();
+    this.#settles.dropNacks();
     this.#listener.onInterrupted(leases);
   }
 
-  #newLeases(): { number: number; gone: boolean } {
+  #newLeases(): OwnLeases {
     this.#number = this.#options.nextNumber?.() ?? this.#number + 1;
-    return { number: this.#number, gone: false };
+    return { number: this.#number, gone: false, incarnation: 0 };
   }
 
   #flushSoon(): void {
-    this.#flushTimer ??= setTimeout(() => this.#flush(), ACK_DELAY_MS);
-  }
-
-  #flush(): void {
-    if (this.#flushTimer !== undefined) {
-      clearTimeout(this.#flushTimer);
-      this.#flushTimer = undefined;
-    }
-    if (!this.#writable || this.#stream === undefined) return;
-    if (!this.#acks.isEmpty) {
-      this.#ackedBytes = 0;
-      const ranges = this.#acks.drain();
-      this.#recentAcks.add(ranges);
-      this.#writeRanges(ACK_RANGES, ranges);
-    }
-    if (!this.#nacks.isEmpty) this.#writeRanges(NACK_RANGES, this.#nacks.drain());
+    this.#flushTimer ??= setTimeout(() => this.flush(), ACK_DELAY_MS);
   }
 
   /** A full buffer of the stream is left to grow by these few requests; the next flush waits for 'drain'. */
-  #writeRanges(field: number, ranges: readonly MessageRange[], extendSeconds?: number): void {
-    for (let from = 0; from < ranges.length; from += MAX_RANGES) {
-      const some = ranges.length > MAX_RANGES ? ranges.slice(from, from + MAX_RANGES) : ranges;
-      this.#writable = this.#stream?.write(encodeRanges(field, some, extendSeconds)) ?? false;
-    }
+  #write(requests: readonly Buffer[]): void {
+    for (const request of requests) this.#writable = this.#stream?.write(request) ?? false;
   }
+}
+
+interface OwnLeases extends Leases {
+  gone: boolean;
+  incarnation: number;
 }
 
 /** Ends the stream; resolves to whether the broker has confirmed the end. */

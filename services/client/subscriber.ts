@@ -1,12 +1,20 @@
-// Runs a handler for each message: so many at once, those of one ordering key one after the other; acks on success, gives
-// back on failure. Made by Client.subscriber().
+// Runs a handler for each message: so many at once, those of one ordering key one after the other; acks on success, gives back on
+// failure. After a failure nothing later of the key is handled before the failed message was, in a subscription with ordering.
 //
-// After a failure of a key nothing later of the key is handled before the failed message comes again: what is queued of
-// it is given back, and so is what was under way to us when the broker learned of it (a first delivery behind the failure).
+// A handler that runs has a slot, and so has a key with messages here: its handlers run in one slot, one after the other.
+import { tell } from './callbacks.ts';
+import type { Connection } from './connection.ts';
+import { MessageSource, type SubscribeOptions, type SubscriptionDefinition } from './message-source.ts';
+import { STOP } from './option-rules.ts';
+import { checkOptions } from './options.ts';
 import type { ReceivedMessage } from './received-message.ts';
-import type { SubscribeOptions, Subscription } from './subscription.ts';
 import { activeTracing, processInSpan } from './telemetry.ts';
 
+/**
+ * Handles a message; what it throws, or rejects with, gives the message back. While a handler keeps the event loop nothing of
+ * this process goes out: for longer than two thirds of the ack deadline in one go, and leases run out. What comes again because
+ * of that is recognised while the first handling lasts and for some seconds after it; another consumer may be given it.
+ */
 export type MessageHandler = (message: ReceivedMessage) => void | Promise<void>;
 
 export interface SubscriberOptions extends SubscribeOptions {
@@ -16,44 +24,67 @@ export interface SubscriberOptions extends SubscribeOptions {
   readonly onHandlerError?: (error: unknown, message: ReceivedMessage) => void;
 }
 
-interface Failure {
-  readonly generation: number;
-  readonly partition: number;
-  readonly offset: number;
+export interface StopOptions {
+  /** Handlers that still run after so long are waited for no longer. Default: no limit. */
+  readonly timeoutMs?: number;
+  /** Aborted: handlers that still run are waited for no longer. */
+  readonly signal?: AbortSignal;
 }
 
-/** Failed keys that never come again (another consumer has them now) are forgotten, oldest first, beyond this. */
-const MAX_FAILED_KEYS = 10_000;
+const NOTHING: ReceivedMessage[] = [];
 
 export class Subscriber implements AsyncDisposable {
   /** Resolves when it has stopped; rejects with the FanfareError that ended the subscription for good. */
   readonly closed: Promise<void>;
-  readonly #subscription: Subscription;
+  readonly #source: MessageSource;
   readonly #handler: MessageHandler;
   readonly #options: SubscriberOptions;
-  /** Of each key with a message in hand, those behind it. */
+  /** Of each key that has a slot, the messages that wait for it. */
   readonly #queues = new Map<string, ReceivedMessage[]>();
-  /** Keys that wait for a failed message to come again, and where it was. */
-  readonly #failedKeys = new Map<string, Failure>();
-  #running = 0;
-  #stopping = false;
+  #slots = 0;
+  #isStopping = false;
+  /** Nobody waits for handlers any more. */
+  #isAbandoned = false;
   #wake: (() => void) | undefined;
 
-  constructor(subscription: Subscription, handler: MessageHandler, options: SubscriberOptions) {
-    this.#subscription = subscription;
+  constructor(
+    connection: Connection,
+    subscription: string,
+    handler: MessageHandler,
+    options: SubscriberOptions,
+    definitionOf: (subscription: string) => Promise<SubscriptionDefinition>,
+  ) {
     this.#handler = handler;
     this.#options = options;
+    this.#source = new MessageSource(connection, subscription, options, definitionOf, {
+      onMessages: () => this.#wake?.(),
+      onEnd: () => this.#wake?.(),
+    });
     this.closed = this.#run();
     this.closed.catch(() => {});
   }
 
-  /** Begins no more handlers, waits for those that run, tells the broker what they did. Idempotent. */
-  async stop(): Promise<void> {
-    this.#stopping = true;
-    // Wakes the loop: in `next`, or waiting for a free handler.
+  /**
+   * Begins no more handlers, gives back what was not begun, waits for those that run, tells the broker what they did. Without a limit that takes as long as the
+   * handlers do, and up to 4 s more. Messages of handlers that were not waited for are delivered again. Idempotent.
+   */
+  async stop(how: StopOptions = {}): Promise<void> {
+    checkOptions('stop()', how, STOP);
+    const { timeoutMs, signal } = how;
+    this.#isStopping = true;
+    this.#source.end();
     this.#wake?.();
+    const abandon = () => {
+      this.#isAbandoned = true;
+      this.#wake?.();
+    };
+    const timer = timeoutMs === undefined ? undefined : setTimeout(abandon, timeoutMs);
+    signal?.addEventListener('abort', abandon, { once: true });
+    if (signal?.aborted) abandon();
     await this.#idle();
-    await this.#subscription.close();
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', abandon);
+    await this.#source.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -62,87 +93,53 @@ export class Subscriber implements AsyncDisposable {
 
   async #run(): Promise<void> {
     const concurrency = this.#options.concurrency ?? 16;
-    try {
-      for (;;) {
-        while (this.#running >= concurrency) await this.#change();
-        const { value: message, done } = await this.#subscription.next();
-        if (done) break;
-        // Not begun: its lease ends with the stream.
-        if (!this.#stopping) this.#accept(message);
+    while (!this.#isStopping && !this.#source.isOver) {
+      if (this.#slots >= concurrency) await this.#change();
+      else if (this.#source.isBreathless) await this.#source.breathe();
+      else {
+        const message = this.#source.take();
+        if (message !== undefined) this.#accept(message);
+        // A broker that sent nonsense ends it while we look.
+        else if (!this.#source.isOver) await this.#change();
       }
-    } finally {
-      this.#stopping = true;
-      await this.#idle();
-      await this.#subscription.close();
     }
+    this.#isStopping = true;
+    await this.#idle();
+    await this.#source.close();
+    if (this.#source.error !== undefined) throw this.#source.error;
   }
 
   #accept(message: ReceivedMessage): void {
-    const key = message.orderingKey;
-    if (key === '') {
-      void this.#handle(message);
-      return;
-    }
-    if (this.#isBehindFailure(key, message)) {
-      message.nack();
-      return;
-    }
-    const queue = this.#queues.get(key);
+    const queue = this.#queues.get(message.orderingKey);
     if (queue !== undefined) queue.push(message);
-    else {
-      this.#queues.set(key, []);
-      void this.#handleKey(key, message);
+    else void this.#work(message);
+  }
+
+  /** Has a slot for a message, or for the messages of a key. */
+  async #work(first: ReceivedMessage): Promise<void> {
+    const key = first.orderingKey;
+    const queue = key === '' ? NOTHING : [];
+    if (key !== '') this.#queues.set(key, queue);
+    this.#slots++;
+    let message: ReceivedMessage | undefined = first;
+    while (message !== undefined) {
+      if (this.#isStopping) message.nack();
+      else if (this.#source.begin(message)) await this.#handle(message);
+      message = queue.shift();
+      while (message !== undefined && this.#source.isBreathless) await this.#source.breathe();
     }
+    if (key !== '') this.#queues.delete(key);
+    this.#slots--;
+    this.#wake?.();
   }
 
-  #isBehindFailure(key: string, message: ReceivedMessage): boolean {
-    const failed = this.#failedKeys.get(key);
-    if (failed === undefined) return false;
-    const underWay =
-      message.deliveryAttempt === 1 &&
-      message.generation === failed.generation &&
-      message.partition === failed.partition &&
-      message.offset > failed.offset;
-    if (!underWay) this.#failedKeys.delete(key);
-    return underWay;
-  }
-
-  async #handleKey(key: string, first: ReceivedMessage): Promise<void> {
-    const queue = this.#queues.get(key)!;
-    for (let message: ReceivedMessage | undefined = first; message !== undefined; message = queue.shift()) {
-      // Of a stream that is gone: it comes again, in its place in the order.
-      if (message.isStale || this.#stopping) continue;
-      if (await this.#handle(message)) continue;
-      this.#rememberFailure(key, message);
-      for (const later of queue.splice(0)) later.nack();
-    }
-    this.#queues.delete(key);
-  }
-
-  #rememberFailure(key: string, { generation, partition, offset }: ReceivedMessage): void {
-    this.#failedKeys.set(key, { generation, partition, offset });
-    if (this.#failedKeys.size <= MAX_FAILED_KEYS) return;
-    for (const oldest of this.#failedKeys.keys()) {
-      this.#failedKeys.delete(oldest);
-      return;
-    }
-  }
-
-  async #handle(message: ReceivedMessage): Promise<boolean> {
-    this.#running++;
+  async #handle(message: ReceivedMessage): Promise<void> {
     try {
-      await processInSpan(activeTracing(), this.#subscription.name, message, async () =>
-        this.#handler(message),
-      );
+      await processInSpan(activeTracing(), this.#source.name, message, async () => this.#handler(message));
       message.ack();
-      return true;
     } catch (error) {
       message.nack();
-      this.#options.onHandlerError?.(error, message);
-      return false;
-    } finally {
-      this.#running--;
-      this.#wake?.();
+      tell('onHandlerError', this.#options.onHandlerError, error, message);
     }
   }
 
@@ -158,6 +155,6 @@ export class Subscriber implements AsyncDisposable {
   }
 
   async #idle(): Promise<void> {
-    while (this.#running > 0) await this.#change();
+    while (this.#slots > 0 && !this.#isAbandoned) await this.#change();
   }
 }

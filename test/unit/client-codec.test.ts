@@ -1,4 +1,4 @@
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
@@ -6,24 +6,31 @@ import { Batch } from '../../services/client/batch.ts';
 import { FanfareError } from '../../services/client/errors.ts';
 import { countFrames, firstAndLast, rangesOf } from '../../services/client/frames.ts';
 import { decodePublishAnswer, measure, type OutgoingMessage } from '../../services/client/message-codec.ts';
-import { ReceivedMessage } from '../../services/client/received-message.ts';
+import {
+  type HeldResponse,
+  type MessageHome,
+  ReceivedMessage,
+} from '../../services/client/received-message.ts';
 import { Settlements } from '../../services/client/settlements.ts';
 import {
   ACK_RANGES,
+  decodeProperties,
   EXTEND_RANGES,
+  encodeAcknowledge,
   encodeFirstRequest,
   encodeLimits,
   encodeRanges,
 } from '../../services/client/subscribe-codec.ts';
-import type { SubscribeStream } from '../../services/client/subscribe-stream.ts';
 import { varintSize, WireReader, writeVarint } from '../../services/client/wire.ts';
 import {
   PublishStreamRequestSchema,
   PublishStreamResponseSchema,
 } from '../../services/gen/fanfare/v1/publisher_pb.ts';
 import {
+  AcknowledgeRequestSchema,
   SubscribeRequestSchema,
   SubscribeResponseSchema,
+  type SubscriptionPropertiesSchema,
 } from '../../services/gen/fanfare/v1/subscriber_pb.ts';
 
 const TOPIC = 'projects/default/topics/orders';
@@ -168,8 +175,42 @@ test('subscribe requests are what protobuf-es reads', () => {
   const expected = { logEpoch: 9n, partition: 1023, firstOffset: 2n ** 50n, lastOffset: 2n ** 50n + 5n };
   const acks = fromBinary(SubscribeRequestSchema, encodeRanges(ACK_RANGES, [range, range]));
   expect(acks.ackRanges).toMatchObject([expected, expected]);
-  const extension = fromBinary(SubscribeRequestSchema, encodeRanges(EXTEND_RANGES, [range], 600));
-  expect(extension).toMatchObject({ extendRanges: [expected], extendSeconds: 600 });
+  const extension = fromBinary(
+    SubscribeRequestSchema,
+    encodeRanges(EXTEND_RANGES, [{ ...range, deliveryAttempt: 300 }], {
+      extendSeconds: 600,
+      incarnation: 2 ** 52,
+    }),
+  );
+  expect(extension).toMatchObject({
+    extendRanges: [{ ...expected, deliveryAttempt: 300 }],
+    extendSeconds: 600,
+    incarnation: 2n ** 52n,
+  });
+  expect(fromBinary(AcknowledgeRequestSchema, encodeAcknowledge('s', [range], 2 ** 52))).toMatchObject({
+    subscription: 's',
+    ackRanges: [expected],
+    incarnation: 2n ** 52n,
+  });
+});
+
+test('what a broker says of the subscription is told from messages', () => {
+  const properties = (init: MessageInitShape<typeof SubscriptionPropertiesSchema>): Buffer =>
+    Buffer.from(
+      toBinary(SubscribeResponseSchema, create(SubscribeResponseSchema, { subscriptionProperties: init })),
+    );
+  expect(
+    decodeProperties(
+      properties({ messageOrderingEnabled: true, ackDeadlineSeconds: 600, incarnation: 2n ** 52n }),
+    ),
+  ).toEqual({ ordering: true, ackDeadlineSeconds: 600, incarnation: 2 ** 52 });
+  expect(decodeProperties(properties({}))).toEqual({
+    ordering: false,
+    ackDeadlineSeconds: 0,
+    incarnation: 0,
+  });
+  expect(decodeProperties(response({ ackId: '1.0-5' }))).toBeUndefined();
+  expect(decodeProperties(Buffer.alloc(0))).toBeUndefined();
 });
 
 function response(...messages: { ackId: string; attempt?: number; data?: string }[]): Buffer {
@@ -194,12 +235,20 @@ function response(...messages: { ackId: string; attempt?: number; data?: string 
 
 test('a received message is read lazily from its frame', () => {
   const bytes = response({ ackId: '12.3-4567' }, { ackId: '12.3-4568-4', attempt: 4, data: 'zwei' });
-  const held = { bytes, leases: { number: 1, gone: false }, receivedMs: 0, unsettled: 2, release: () => {} };
+  const held: HeldResponse = {
+    bytes,
+    leases: { number: 1, gone: false, incarnation: 0 },
+    receivedMs: 0,
+    extendAtMs: 0,
+    leaseEndsMs: Number.POSITIVE_INFINITY,
+    unsettled: 2,
+    home: {} as MessageHome,
+  };
   const reader = new WireReader(bytes);
   const messages: ReceivedMessage[] = [];
   while (reader.next()) {
     const end = reader.lengthDelimitedEnd();
-    messages.push(new ReceivedMessage({} as SubscribeStream, held, reader.position, end));
+    messages.push(new ReceivedMessage(held, reader.position, end));
     reader.position = end;
   }
   expect(messages[0]).toMatchObject({ logEpoch: 12, partition: 3, offset: 4567, deliveryAttempt: 1 });

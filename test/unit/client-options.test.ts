@@ -32,11 +32,12 @@ import type { TlsOptions } from '../../services/client/certificates.ts';
 import { Client, connect } from '../../services/client/client.ts';
 import { Cluster } from '../../services/client/cluster.ts';
 import type { CallSettings, ConnectOptions } from '../../services/client/connection.ts';
+import type { SubscribeOptions } from '../../services/client/message-source.ts';
 import { Publisher, type PublisherOptions } from '../../services/client/publisher.ts';
 import { type RawSubscribeOptions, RawSubscriber } from '../../services/client/raw-subscriber.ts';
 import { ReceivedMessage } from '../../services/client/received-message.ts';
-import { Subscriber, type SubscriberOptions } from '../../services/client/subscriber.ts';
-import { type SubscribeOptions, Subscription } from '../../services/client/subscription.ts';
+import { type StopOptions, Subscriber, type SubscriberOptions } from '../../services/client/subscriber.ts';
+import { Subscription } from '../../services/client/subscription.ts';
 import { FakeBroker } from '../support/fake-broker.ts';
 import {
   type Case,
@@ -96,6 +97,7 @@ const subscriber: Cases<SubscriberOptions> = {
   concurrency: whole(1, 1_000_000, 'give 1 to 1,000,000'),
   onHandlerError: func,
 };
+const stop: Cases<StopOptions> = { timeoutMs: timerOrZeroMs, signal };
 const subscribeRaw: Cases<RawSubscribeOptions> = {
   ...consumer,
   onChunk: { taken: [() => {}], refused: [...func.refused, [undefined, 'missing: give a function']] },
@@ -197,6 +199,12 @@ const ROWS: readonly Row[] = [
     call: (client, options) => client.subscriber('audit', () => {}, options).stop(),
     cases: subscriber,
   },
+  {
+    of: 'stop()',
+    call: (client, options) => client.subscriber('audit', () => {}).stop(options),
+    cases: stop,
+  },
+  { of: 'close()', call: (_client, options) => connect(broker.connectOptions).close(options), cases: stop },
   {
     of: 'subscribeRaw()',
     call: (client, options) => client.subscribeRaw('audit', { onChunk: () => {}, ...options }).close(),
@@ -527,19 +535,20 @@ const WITHOUT_OPTIONS: readonly (readonly [
   of: { readonly prototype: object },
   methods: readonly string[],
 ])[] = [
-  [Client, ['close']],
+  [Client, []],
   [Admin, []],
   [Cluster, []],
   [Publisher, ['publish', 'ready', 'flush', 'resumeKey', 'close']],
   [Subscription, ['next', 'end', 'return', 'close']],
-  [Subscriber, ['stop']],
+  [Subscriber, []],
   [RawSubscriber, ['close']],
-  [ReceivedMessage, ['ack', 'nack']],
+  [ReceivedMessage, ['ack', 'nack', 'discard']],
 ];
 
 /** Those of which there are rows or tests above. */
 const CHECKED = new Set([
   ...['publisher', 'subscribe', 'subscriber', 'subscribeRaw', 'reach', 'extend', 'limitMessages'],
+  ...['stop', 'close'],
   ...['createTopic', 'getTopic', 'listTopics', 'updateTopic', 'deleteTopic'],
   ...[
     'createSubscription',

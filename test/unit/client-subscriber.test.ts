@@ -199,6 +199,7 @@ test('so many handlers run at once and no more; stop() waits for them and begins
 });
 
 test('messages of a key are handled one after the other, and none overtakes a failure', async () => {
+  broker.subscriptions.get('projects/default/subscriptions/audit')!.definition.enableMessageOrdering = true;
   await using publisher = client.publisher('orders');
   for (const n of range(30)) {
     void publisher.publish({ data: n, orderingKey: Number(n) % 3 === 0 ? 'a' : 'b' });
