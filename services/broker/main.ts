@@ -131,6 +131,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
     ...store,
     definitions,
     clock,
+    random: Math.random,
     limits: limits.engineLimits(config.cacheBytes, shared === undefined ? 0 : limits.RECENT_BYTES),
     logger: log,
     tracing: telemetry?.tracing,

@@ -5,7 +5,6 @@
 // The far end is the client, a network away.
 import type { SubscriptionDefinition } from '../../services/broker/core/definitions.ts';
 import type { BrokerError } from '../../services/broker/core/errors.ts';
-import { hashOfKey } from '../../services/broker/core/publish-batch.ts';
 import type { SettleOperation } from '../../services/broker/core/settle-request.ts';
 import {
   type Consumer,
@@ -52,18 +51,17 @@ export class Connection implements ConsumerSink {
 
   open(subscription: string): void {
     const { plan, world } = this.#owner;
-    const clientId = Buffer.from(plan.clientId);
     try {
       this.#definition = this.#life.broker.runtimeOf(subscription).definition;
       this.#consumer = this.#life.broker.subscribe(
         subscription,
-        hashOfKey(clientId, 0, clientId.length),
         this,
         {
           maxOutstandingMessages: plan.maxOutstandingMessages,
           maxOutstandingBytes: plan.maxOutstandingBytes,
           ackDeadlineMs: plan.ackDeadlineMs,
         },
+        { origin: { clientId: plan.clientId, peerAddress: '' } },
       );
     } catch (error) {
       this.#lose('refused');

@@ -10,6 +10,7 @@ import { Definitions } from '../../services/broker/engine/definitions.ts';
 import type { Clock } from '../../services/broker/ports/clock.ts';
 import type { CursorCommit } from '../../services/broker/ports/cursor-store.ts';
 import type { Stores } from '../support/memory-store.ts';
+import { seededRandom } from '../support/random.ts';
 import type { Scenario } from './scenario.ts';
 import type { Trace } from './trace.ts';
 
@@ -71,6 +72,7 @@ export class Life {
       ...stores,
       definitions: this.definitions,
       clock,
+      random: seededRandom(scenario.seed + this.number),
       limits: scenario.limits,
       logger: { info: say, warn: say, error: say },
       maxPullBytes: scenario.maxPullBytes,

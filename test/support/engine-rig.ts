@@ -61,6 +61,7 @@ export async function startEngine(options: EngineOptions = {}): Promise<EngineRi
     ...used,
     definitions,
     clock,
+    random: Math.random,
     limits: { ...engineLimits(1 << 20), ...options.limits },
     logger: { info: say('info'), warn: say('warn'), error: say('error') },
     maxPullBytes: 1 << 20,
@@ -117,7 +118,7 @@ export async function startEngine(options: EngineOptions = {}): Promise<EngineRi
         maxOutstandingBytes: 1 << 20,
         ackDeadlineMs: undefined,
       };
-      consumer = broker.subscribe(SUBSCRIPTION, 7, sink, credit);
+      consumer = broker.subscribe(SUBSCRIPTION, sink, credit);
       return received;
     },
   };

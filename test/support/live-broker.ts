@@ -92,6 +92,7 @@ export class LiveBroker implements AsyncDisposable {
       ...stores,
       definitions,
       clock,
+      random: Math.random,
       limits: engineLimits(64 * 1024 * 1024),
       logger: { info: say, warn: say, error: (fields) => unexpected.push(fields) },
       maxPullBytes: 3 * 1024 * 1024,

@@ -105,6 +105,7 @@ export class RelayNode {
       ...this.stores,
       definitions: this.definitions,
       clock,
+      random: Math.random,
       limits: engineLimits(64 * 1024 * 1024),
       logger: { info: say, warn: say, error: say },
       maxPullBytes: 3 * 1024 * 1024,
@@ -203,7 +204,6 @@ export class TestConsumer implements ConsumerSink {
     this.hash = client.length === 0 ? 0 : hashOfKey(client, 0, client.length);
     this.consumer = node.broker.subscribe(
       subscription,
-      this.hash,
       this,
       {
         maxOutstandingMessages: options.maxMessages ?? 1_000,

@@ -239,8 +239,6 @@ test('a direct consumer whose partition has moved: not known before it is back, 
   });
   const again = nodes[2]!.broker.subscribe(
     AUDIT,
-    // Of the same client id: as the broker hashes it.
-    direct.hash,
     { deliver: () => {}, writable: true, close: () => {} },
     { maxOutstandingMessages: 100, maxOutstandingBytes: 1e6, ackDeadlineMs: undefined },
     { ownedOnly: true, resumes: true, origin: { clientId: 'direct', peerAddress: '' } },

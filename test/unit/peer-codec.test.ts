@@ -11,6 +11,7 @@ import {
   encodeRequests,
   requestBytes,
 } from '../../services/broker/adapters/grpc/peer-requests.ts';
+import { PULLING } from '../../services/broker/core/consumer-client.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { PeerAnswer, PeerRequest } from '../../services/broker/ports/peer.ts';
 import { cases } from '../support/property.ts';
@@ -43,7 +44,11 @@ const request: fc.Arbitrary<PeerRequest> = fc.oneof(
     consumer: whole,
     subscription: text,
     incarnation: whole,
-    hash: fc.nat(0xffff_ffff),
+    client: fc.oneof(
+      fc.record({ kind: kind('stream'), id: text, hash: fc.nat(0xffff_ffff) }),
+      fc.constant(PULLING),
+    ),
+    resumes: fc.boolean(),
     fresh: fc.boolean(),
   }),
   fc.record({

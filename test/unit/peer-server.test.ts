@@ -67,7 +67,8 @@ function attach(consumer: number, incarnation: number): PeerRequest {
     consumer,
     subscription: `${PROJECT}/subscriptions/audit`,
     incarnation,
-    hash: 7,
+    client: { kind: 'stream', id: '', hash: 7 },
+    resumes: false,
     fresh: false,
   };
 }

@@ -4,6 +4,7 @@
 //                             │  │             └───────▶ SubscriptionRuntime ──▶ Dispatcher (one a partition owned here)
 //                             │  └─ loops: CursorCommitter, LeaseSweeper, RetentionSweeper
 //                             └─ Partitions: which of them are owned here;  Remote: the way to those that are not
+import { type ConsumerClient, consumerClient, PULLING } from '../core/consumer-client.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
 import { type ConsumerOrigin, UNKNOWN_ORIGIN } from '../core/draining.ts';
 import { BrokerError } from '../core/errors.ts';
@@ -11,7 +12,7 @@ import { parseSubscriptionName } from '../core/names.ts';
 import type { PartitionId } from '../core/partition.ts';
 import type { PublishBatch } from '../core/publish-batch.ts';
 import { isOfAnother, type SettleOperation, type UnarySettleRequest } from '../core/settle-request.ts';
-import type { Clock } from '../ports/clock.ts';
+import type { Clock, Random } from '../ports/clock.ts';
 import type { CursorStore } from '../ports/cursor-store.ts';
 import type { LogStore } from '../ports/log-store.ts';
 import type { OwnershipStore } from '../ports/ownership-store.ts';
@@ -32,7 +33,7 @@ import { Patience } from './patience.ts';
 import { pull } from './pull.ts';
 import type { Remote, SettledSubscription } from './remote.ts';
 import { RetentionSweeper } from './retention-sweeper.ts';
-import { PULL_HASH, Session, type SessionLimits } from './session.ts';
+import { Session, type SessionLimits } from './session.ts';
 import { createStats, type Stats } from './stats.ts';
 import { SubscriptionRuntime } from './subscription-runtime.ts';
 import { type PublishedRun, TopicRuntime } from './topic-runtime.ts';
@@ -43,6 +44,7 @@ export interface BrokerOptions {
   readonly ownership: OwnershipStore;
   readonly definitions: Definitions;
   readonly clock: Clock;
+  readonly random: Random;
   readonly limits: EngineLimits;
   readonly logger: EngineLogger;
   /** Undefined: tracing is off. */
@@ -65,9 +67,13 @@ export interface TopicSize {
   readonly storedBytes: number;
 }
 
+/** ackDeadlineMs undefined: as the subscription says. */
+type ConsumerLimits = Omit<SessionLimits, 'ackDeadlineMs'> & { readonly ackDeadlineMs: number | undefined };
+
 export interface SubscribeHow {
   /** Only the partitions that are owned here. */
   readonly ownedOnly?: boolean;
+  /** With its client id: see ConsumerClient. */
   readonly origin?: ConsumerOrigin;
   /** It still has what it was given on the stream before: see DeliveryEvent. */
   readonly resumes?: boolean;
@@ -275,10 +281,21 @@ export class Broker {
    */
   subscribe(
     subscription: string,
-    consumerHash: number,
     sink: ConsumerSink,
-    limits: Omit<SessionLimits, 'ackDeadlineMs'> & { ackDeadlineMs: number | undefined },
-    { ownedOnly = false, origin = UNKNOWN_ORIGIN, resumes = false }: SubscribeHow = {},
+    limits: ConsumerLimits,
+    how: SubscribeHow = {},
+  ): Consumer {
+    const { ownedOnly = false, origin = UNKNOWN_ORIGIN, resumes = false } = how;
+    const client = consumerClient(ownedOnly ? 'owned' : 'stream', origin.clientId, this.#options.random);
+    return this.#join(subscription, client, sink, limits, { origin, fresh: !resumes });
+  }
+
+  #join(
+    subscription: string,
+    client: ConsumerClient,
+    sink: ConsumerSink,
+    limits: ConsumerLimits,
+    { origin, fresh }: { origin: ConsumerOrigin; fresh: boolean },
   ): Consumer {
     if (this.#stopping) throw STOPPING;
     const runtime = this.#subscriptionRuntime(subscription);
@@ -289,18 +306,15 @@ export class Broker {
         `${subscription} has ${most} consumers already, which is the limit`,
       );
     const total = { ...limits, ackDeadlineMs: limits.ackDeadlineMs ?? runtime.definition.ackDeadlineMs };
-    const hash = consumerHash || this.#lastSessionId + 1;
     const draining = this.draining.isDraining(runtime.definition.name, origin);
-    // All who pull are one to us: what one has is not to be given back because another comes.
-    const isPull = consumerHash === PULL_HASH;
-    const opening = { origin, draining, fresh: !resumes && !isPull };
-    if (this.#remote !== undefined && !ownedOnly)
-      return this.#remote.consumer(runtime.definition, hash, sink, total, opening);
+    if (this.#remote !== undefined && client.kind !== 'owned')
+      return this.#remote.consumer(runtime.definition, client, sink, total, { origin, draining, fresh });
     this.#lastSessionId += 1;
-    const session = new Session(this.#lastSessionId, hash, sink, total);
+    const session = new Session(this.#lastSessionId, client, sink, total);
     session.origin = origin;
     session.draining = draining;
-    session.fresh = opening.fresh;
+    session.fresh = fresh;
+    session.resumes = !fresh;
     runtime.join(session);
     return new LocalConsumer(session, runtime);
   }
@@ -318,9 +332,9 @@ export class Broker {
       maxOutstandingBytes: this.#options.maxPullBytes,
       ackDeadlineMs: undefined,
     };
-    // Always the same hash: ordering keys stay with those who pull.
+    // What one who pulls has is not to be given back because another comes.
     const join = (sink: ConsumerSink): Consumer =>
-      this.subscribe(subscription, PULL_HASH, sink, limits, { origin });
+      this.#join(subscription, PULLING, sink, limits, { origin, fresh: false });
     return pull(join, waitMs, this.context.clock, onGone);
   }
 

@@ -263,7 +263,14 @@ class OwnerLink implements PeerLinkHandler {
     }
   }
 
-  #attach({ consumer, subscription, incarnation, hash, fresh }: PeerRequest & { kind: 'attach' }): void {
+  #attach({
+    consumer,
+    subscription,
+    incarnation,
+    client,
+    resumes,
+    fresh,
+  }: PeerRequest & { kind: 'attach' }): void {
     const refuse = (code: ErrorCode, message: string): void =>
       this.send({ kind: 'ended', consumer, code, message });
     if (this.#consumers.has(consumer)) return;
@@ -285,7 +292,7 @@ class OwnerLink implements PeerLinkHandler {
     const sink = new PeerSink(consumer, this, this.#window, () => this.#consumers.delete(consumer));
     const session: RelaySession = new RelaySession(
       this.#sessionIds.next(runtime),
-      hash,
+      client,
       sink,
       runtime.definition.ackDeadlineMs,
       runtime,
@@ -297,6 +304,7 @@ class OwnerLink implements PeerLinkHandler {
       },
     );
     session.fresh = fresh;
+    session.resumes = resumes;
     const attached: Attached = { session, sink, runtime, sequence: 0 };
     this.#consumers.set(consumer, attached);
     runtime.join(session);

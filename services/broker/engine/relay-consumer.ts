@@ -9,6 +9,7 @@
 // A leg stays for a while when its broker is to have no partition any more: until the hand-over it still delivers, and were
 // the consumer to leave, its leases would end.
 
+import type { ConsumerClient } from '../core/consumer-client.ts';
 import { CreditShares, type ShareOrder } from '../core/credit-shares.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
 import type { LeasesOnLeave } from '../core/delivery-events.ts';
@@ -31,7 +32,7 @@ import type { SubscriptionRuntime } from './subscription-runtime.ts';
 export interface RelayConsumerOptions {
   readonly definition: SubscriptionDefinition;
   readonly runtime: SubscriptionRuntime;
-  readonly hash: number;
+  readonly client: ConsumerClient;
   readonly sink: ConsumerSink;
   readonly limits: SessionLimits;
   readonly opening: OpeningConsumer;
@@ -59,7 +60,7 @@ const MAX_RETRY_MS = 250;
 export class RelayConsumer implements Consumer, DrainableConsumer, LegHost {
   readonly subscription: string;
   readonly incarnation: number;
-  readonly hash: number;
+  readonly client: ConsumerClient;
   readonly #options: RelayConsumerOptions;
   readonly #sink: ConsumerSink;
   readonly #shares: CreditShares<Leg>;
@@ -88,16 +89,20 @@ export class RelayConsumer implements Consumer, DrainableConsumer, LegHost {
   readonly #counts = new Set<OutstandingCount<Leg>>();
 
   constructor(options: RelayConsumerOptions) {
-    const { definition, runtime, hash, sink, limits, sessionIds, context } = options;
+    const { definition, runtime, client, sink, limits, sessionIds, context } = options;
     this.#options = options;
     this.subscription = definition.name;
     this.incarnation = definition.incarnation;
-    this.hash = hash;
+    this.client = client;
     this.#sink = sink;
     this.#limits = limits;
     this.#draining = options.opening.draining;
     this.#shares = new CreditShares(limits.maxOutstandingMessages, limits.maxOutstandingBytes);
     this.#local = new LocalLeg(this, runtime, this.#localSink(), sessionIds, context.clock);
+  }
+
+  get resumes(): boolean {
+    return !this.#options.opening.fresh;
   }
 
   get fresh(): boolean {

@@ -3,6 +3,7 @@
 //
 //   RemoteLeg:  down ─link is up→ attached ─link closed, ended for now→ down ─┐ (again, after a while)
 //                                    └─ended for good→ the consumer ends       └─ released → over
+import type { ConsumerClient } from '../core/consumer-client.ts';
 import type { LeasesOnLeave } from '../core/delivery-events.ts';
 import type { BrokerError } from '../core/errors.ts';
 import type { SettleOperation } from '../core/settle-request.ts';
@@ -19,7 +20,9 @@ import type { SubscriptionRuntime } from './subscription-runtime.ts';
 export interface LegHost {
   readonly subscription: string;
   readonly incarnation: number;
-  readonly hash: number;
+  readonly client: ConsumerClient;
+  /** Its client has everything that it was given on the stream before. */
+  readonly resumes: boolean;
   /** It has nothing of what its like had before, as far as legs that are made now are concerned. */
   readonly fresh: boolean;
   /** It can deliver now, or no longer. */
@@ -82,10 +85,10 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
     this.#taken = 0;
     this.#toldTaken = 0;
     this.#newest = undefined;
-    const { subscription, incarnation, hash } = this.#host;
+    const { subscription, incarnation, client, resumes } = this.#host;
     // What others have given it since may be here by now, by a note: that is not to be given back.
     const isFresh = this.#fresh && this.#host.fresh;
-    this.#number = link.attach(this, subscription, incarnation, hash, isFresh);
+    this.#number = link.attach(this, { subscription, incarnation, client, resumes, fresh: isFresh });
     this.#fresh = false;
     this.#host.joined(this);
   }
@@ -142,7 +145,7 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
     if (this.#over) return;
     this.#number = 0;
     this.#host.left(this);
-    const isFinal = error.code !== 'UNAVAILABLE' && error.code !== 'ABORTED';
+    const isFinal = error.code !== 'UNAVAILABLE';
     if (isFinal) this.#host.ended(error);
     if (this.#over) return;
     const link = this.#link!;
@@ -187,10 +190,11 @@ export class LocalLeg {
   ) {
     this.#runtime = runtime;
     const { ackDeadlineMs } = runtime.definition;
-    this.#session = new RelaySession(ids.next(runtime), host.hash, sink, ackDeadlineMs, runtime, clock, {
+    this.#session = new RelaySession(ids.next(runtime), host.client, sink, ackDeadlineMs, runtime, clock, {
       outstanding: (messages) => host.credited(this, this.#sequence, messages),
       wants: (more) => host.wants(this, more),
     });
+    this.#session.resumes = host.resumes;
     this.#session.fresh = host.fresh;
     runtime.join(this.#session);
   }

@@ -135,14 +135,11 @@ export class RelayLink implements PeerLinkEvents {
   /** Returns the consumer's number, which `tell` takes. */
   attach(
     consumer: AttachedConsumer,
-    subscription: string,
-    incarnation: number,
-    hash: number,
-    fresh: boolean,
+    how: Omit<PeerRequest & { readonly kind: 'attach' }, 'kind' | 'consumer'>,
   ): number {
     const number = this.#next();
     this.#consumers.set(number, consumer);
-    this.#send({ kind: 'attach', consumer: number, subscription, incarnation, hash, fresh });
+    this.#send({ kind: 'attach', consumer: number, ...how });
     return number;
   }
 

@@ -1,6 +1,7 @@
 // A session that has only a share of its consumer's credit, and says what the share is worth: whether more of it would be of
 // use, and when what was outstanding above a lowered limit has ended. Made by peer-server (for a relay's consumer) and for
 // the part of a relayed consumer that this broker owns itself.
+import type { ConsumerClient } from '../core/consumer-client.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { ConsumerSink } from './consumer.ts';
 import { Session, type SessionLimits } from './session.ts';
@@ -42,14 +43,14 @@ export class RelaySession extends Session {
 
   constructor(
     id: number,
-    hash: number,
+    client: ConsumerClient,
     sink: ConsumerSink,
     ackDeadlineMs: number,
     runtime: SubscriptionRuntime,
     clock: Clock,
     listener: ShareListener,
   ) {
-    super(id, hash, sink, { maxOutstandingMessages: 0, maxOutstandingBytes: 0, ackDeadlineMs });
+    super(id, client, sink, { maxOutstandingMessages: 0, maxOutstandingBytes: 0, ackDeadlineMs });
     this.#runtime = runtime;
     this.#clock = clock;
     this.#listener = listener;

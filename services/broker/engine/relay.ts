@@ -5,6 +5,7 @@
 //   consumer ─▶ RelayConsumer ──┼─▶ Peers ─▶ RelayLink ─▶ the owner, by Routes
 //   settle, backlog ────────────┘
 import type { BacklogReport, PartitionQuestion } from '../core/backlog-report.ts';
+import type { ConsumerClient } from '../core/consumer-client.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
 import type { DrainReport, DrainRequest, OpeningConsumer } from '../core/draining.ts';
 import { BrokerError } from '../core/errors.ts';
@@ -98,7 +99,7 @@ export class Relay implements Remote {
 
   consumer(
     definition: SubscriptionDefinition,
-    hash: number,
+    client: ConsumerClient,
     sink: ConsumerSink,
     limits: SessionLimits,
     opening: OpeningConsumer,
@@ -108,7 +109,7 @@ export class Relay implements Remote {
     const consumer: RelayConsumer = new RelayConsumer({
       definition,
       runtime: host.runtimeOf(definition.name),
-      hash,
+      client,
       sink,
       limits,
       opening,

@@ -2,6 +2,7 @@
 // alone has none and owns everything.
 
 import type { BacklogReport, PartitionQuestion } from '../core/backlog-report.ts';
+import type { ConsumerClient } from '../core/consumer-client.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
 import type { DrainReport, DrainRequest, OpeningConsumer } from '../core/draining.ts';
 import type { PartitionId } from '../core/partition.ts';
@@ -30,7 +31,7 @@ export interface Remote {
   /** A consumer that gets messages of all owners. */
   consumer(
     subscription: SubscriptionDefinition,
-    hash: number,
+    client: ConsumerClient,
     sink: ConsumerSink,
     limits: SessionLimits,
     opening: OpeningConsumer,

@@ -1,5 +1,5 @@
-// One consumer at the dispatchers of this broker, with what may be outstanding on it. Made by broker.ts and by
-// engine/peer-server; known to one SubscriptionRuntime.
+// One consumer at the dispatchers of this broker, with what may be outstanding on it. Known to one SubscriptionRuntime.
+import type { ConsumerClient } from '../core/consumer-client.ts';
 import type { ConsumerOrigin } from '../core/draining.ts';
 import type { ConsumerSink } from './consumer.ts';
 
@@ -11,14 +11,10 @@ export interface SessionLimits {
   readonly draining?: boolean | undefined;
 }
 
-/** The client id of all who pull. */
-export const PULL_HASH = 0x9e3779b1;
-
 export class Session {
   /** From 1 on, unique in this broker's life. */
   readonly id: number;
-  /** Of the client id: decides the share of ordering keys. */
-  readonly hash: number;
+  readonly client: ConsumerClient;
   readonly sink: ConsumerSink;
   outstandingMessages = 0;
   outstandingBytes = 0;
@@ -27,6 +23,8 @@ export class Session {
   draining = false;
   /** When it joins it has nothing of what its like had before: see DeliveryEvent. */
   fresh = false;
+  /** Its client has everything that it was given on the stream before, which it says only if that one was ended in good order. */
+  resumes = false;
   /** Undefined: the consumer's stream does not end here. */
   origin: ConsumerOrigin | undefined;
   #limits: SessionLimits;
@@ -37,9 +35,9 @@ export class Session {
   #goneMessages = 0;
   #goneBytes = 0;
 
-  constructor(id: number, hash: number, sink: ConsumerSink, limits: SessionLimits) {
+  constructor(id: number, client: ConsumerClient, sink: ConsumerSink, limits: SessionLimits) {
     this.id = id;
-    this.hash = hash;
+    this.client = client;
     this.sink = sink;
     this.#limits = limits;
   }
@@ -92,7 +90,7 @@ export class Session {
     this.outstandingMessages -= messages;
     // Parts of leases are counted in proportion: start from a whole number again whenever there is one.
     this.outstandingBytes = this.outstandingMessages === 0 ? 0 : this.outstandingBytes - bytes;
-    if (this.hash !== PULL_HASH) return;
+    if (this.client.kind !== 'pull') return;
     this.#goneMessages += messages;
     this.#goneBytes += bytes;
     const { maxOutstandingMessages, maxOutstandingBytes, ackDeadlineMs } = this.#limits;

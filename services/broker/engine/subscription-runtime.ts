@@ -5,11 +5,13 @@
 
 import type { SubscriptionDefinition } from '../core/definitions.ts';
 import type { LeasesOnLeave } from '../core/delivery-events.ts';
-import type { BrokerError } from '../core/errors.ts';
+import { BrokerError } from '../core/errors.ts';
 import type { SettleRequest } from '../core/settle-request.ts';
 import type { EngineContext } from './context.ts';
 import type { Dispatcher, DispatcherHost } from './dispatcher.ts';
 import type { Session } from './session.ts';
+
+const REPLACED = 'another stream was opened with the same client_id: give each consumer its own';
 
 export class SubscriptionRuntime implements DispatcherHost {
   #definition: SubscriptionDefinition;
@@ -22,6 +24,8 @@ export class SubscriptionRuntime implements DispatcherHost {
   readonly #sessions = new Map<number, Session>();
   /** The same in the order in which they are served; rotated so that nobody is always first. */
   #order: Session[] = [];
+  /** Of clients that have an id, by kind and id. */
+  readonly #named = new Map<string, Session>();
   #pumpsSoon = false;
   closed = false;
   readonly #onFirstMessage: (name: string) => void;
@@ -100,7 +104,9 @@ export class SubscriptionRuntime implements DispatcherHost {
       dispatcher.apply({ kind: 'leave', consumer: session.id, leases: 'stay' });
   }
 
+  /** Of a client that has a session of its kind already, that one ends: its stream may be dead, and nobody has noticed yet. */
   join(session: Session): void {
+    this.#takePlace(session);
     this.#sessions.set(session.id, session);
     this.#order.push(session);
     this.#context.stats.consumers += 1;
@@ -129,8 +135,23 @@ export class SubscriptionRuntime implements DispatcherHost {
     for (const dispatcher of this.dispatchers.values())
       dispatcher.apply({ kind: 'leave', consumer: session.id, leases });
     this.#sessions.delete(session.id);
+    if (this.#named.get(nameOf(session)) === session) this.#named.delete(nameOf(session));
     this.#order = this.#order.filter((other) => other !== session);
     this.#pumpSoon();
+  }
+
+  #takePlace(session: Session): void {
+    if (session.client.id === '') return;
+    const older = this.#named.get(nameOf(session));
+    this.#named.set(nameOf(session), session);
+    if (older === undefined || older === session) return;
+    this.#context.logger.info(
+      { subscription: this.definition.name, clientId: session.client.id },
+      'a newer stream of a client takes the place of an older one',
+    );
+    // Of a stream that ended in good order the end is still on its way here; of a dead one nobody knows what has arrived.
+    this.leave(older, session.resumes ? 'wait' : 'end');
+    older.sink.close(new BrokerError('ABORTED', REPLACED));
   }
 
   /** Ends all streams with this status: the subscription is deleted, or the broker stops. */
@@ -247,7 +268,11 @@ export class SubscriptionRuntime implements DispatcherHost {
   }
 }
 
-function joinAt(dispatcher: Dispatcher, { id, hash, fresh, draining }: Session): void {
-  dispatcher.apply({ kind: 'join', consumer: id, hash, fresh });
+function joinAt(dispatcher: Dispatcher, { id, client, fresh, draining }: Session): void {
+  dispatcher.apply({ kind: 'join', consumer: id, hash: client.hash, fresh });
   if (draining) dispatcher.apply({ kind: 'drain', consumer: id, draining });
+}
+
+function nameOf({ client: { kind, id } }: Session): string {
+  return `${kind} ${id}`;
 }

@@ -8,6 +8,7 @@
 // `deliver` names runs of it for each consumer. The owner decides when the relay forgets a chunk (`keepFrom`), so both
 // always know what the relay holds.
 import type { BacklogReport, PartitionQuestion } from '../core/backlog-report.ts';
+import type { ConsumerClient } from '../core/consumer-client.ts';
 import type { DeliveredRun, LeasesOnLeave } from '../core/delivery-events.ts';
 import type { DrainReport, DrainRequest } from '../core/draining.ts';
 import type { ErrorCode } from '../core/errors.ts';
@@ -32,8 +33,10 @@ export type PeerRequest =
       readonly consumer: number;
       readonly subscription: string;
       readonly incarnation: number;
-      /** Of the client id, so that ordering keys are shared out as with direct consumers; never 0. */
-      readonly hash: number;
+      /** Ordering keys are shared out as with direct consumers, and a newer stream of it takes an older one's place. */
+      readonly client: ConsumerClient;
+      /** Its client has everything that it was given on the stream before. */
+      readonly resumes: boolean;
       /** It has nothing of what its like had before; see DeliveryEvent. */
       readonly fresh: boolean;
     }

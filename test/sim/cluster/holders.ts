@@ -65,10 +65,10 @@ export class Holders {
       const handler = accept(watched, relay);
       return {
         request: (request) => {
-          if (request.kind === 'attach') hashes.set(request.consumer, request.hash);
+          if (request.kind === 'attach') hashes.set(request.consumer, request.client.hash);
           // It has nothing of what its like had there, it says: what has come there by a note since it said so is given back, too.
           if (request.kind === 'attach' && request.fresh)
-            this.holder(relay, losses, request.hash).departures += 1;
+            this.holder(relay, losses, request.client.hash).departures += 1;
           // What was given out meanwhile was given to nobody.
           if (request.kind === 'detach' && request.leases === 'end')
             this.holder(relay, losses, hashes.get(request.consumer)!).departures += 1;

@@ -21,6 +21,7 @@ import type { PeerConnector } from '../../../services/broker/ports/peer.ts';
 import type { DeliveryWrite } from '../../../services/broker/ports/telemetry.ts';
 import type { MemberConnection } from '../../support/memory-cluster.ts';
 import type { AcceptLink } from '../../support/memory-peers.ts';
+import { seededRandom } from '../../support/random.ts';
 import type { Trace } from '../trace.ts';
 import type { Holder } from './delivery-truth.ts';
 import { guardedStores } from './guarded-stores.ts';
@@ -120,6 +121,7 @@ export class Member {
       ...stores,
       definitions: this.definitions,
       clock,
+      random: seededRandom(scenario.seed),
       limits: scenario.limits,
       logger,
       tracing: { publishing: () => undefined, delivered: (write) => options.onDelivered(this, write) },

@@ -79,16 +79,21 @@ export class ConsumerStream implements ConsumerSink {
   }
 
   #join(): void {
-    const { world, plan, subscription, hash } = this.#owner;
+    const { world, plan, subscription } = this.#owner;
     if (!this.#open) return;
     try {
       this.#definition = this.#member.broker.runtimeOf(subscription).definition;
       this.#joined = true;
-      this.#consumer = this.#member.broker.subscribe(subscription, hash, this, {
-        maxOutstandingMessages: plan.maxOutstandingMessages,
-        maxOutstandingBytes: plan.maxOutstandingBytes,
-        ackDeadlineMs: plan.ackDeadlineMs,
-      });
+      this.#consumer = this.#member.broker.subscribe(
+        subscription,
+        this,
+        {
+          maxOutstandingMessages: plan.maxOutstandingMessages,
+          maxOutstandingBytes: plan.maxOutstandingBytes,
+          ackDeadlineMs: plan.ackDeadlineMs,
+        },
+        { origin: { clientId: plan.clientId, peerAddress: '' } },
+      );
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error;
       this.#joined = false;

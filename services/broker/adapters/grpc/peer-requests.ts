@@ -72,13 +72,16 @@ function requestKind(
 ): NonNullable<MessageInitShape<typeof RequestSchema>['kind']> {
   switch (request.kind) {
     case 'attach': {
-      const { consumer, subscription, incarnation, hash, fresh } = request;
+      const { consumer, subscription, incarnation, client, resumes, fresh } = request;
       const value = {
         consumer: BigInt(consumer),
         subscription,
         incarnation: BigInt(incarnation),
-        hash,
+        hash: client.hash,
+        resumes,
         fresh,
+        clientId: client.id,
+        pulls: client.kind === 'pull',
       };
       return { case: 'attach', value };
     }
@@ -150,13 +153,14 @@ function requestOf({ kind: { case: kind, value } }: Request): PeerRequest {
         messages: view(value.messages),
       };
     case 'attach': {
-      const { subscription, hash, fresh } = value;
+      const { subscription, hash, resumes, fresh, clientId: id, pulls } = value;
       return {
         kind,
         consumer: number(value.consumer),
         subscription,
         incarnation: number(value.incarnation),
-        hash,
+        client: { kind: pulls ? 'pull' : 'stream', id, hash },
+        resumes,
         fresh,
       };
     }

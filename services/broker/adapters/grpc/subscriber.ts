@@ -5,7 +5,6 @@ import { Metadata } from '@grpc/grpc-js';
 import { SubscribeResponseSchema, Subscriber } from '../../../gen/fanfare/v1/subscriber_pb.ts';
 import type { SubscriptionDefinition } from '../../core/definitions.ts';
 import { BrokerError } from '../../core/errors.ts';
-import { hashOfKey } from '../../core/publish-batch.ts';
 import {
   parseAcknowledge,
   parseModifyAckDeadline,
@@ -139,10 +138,8 @@ function open(
   const messages = settings.maxOutstandingMessages || limits.defaultOutstandingMessages;
   const bytes = settings.maxOutstandingBytes || limits.defaultOutstandingBytes;
   checkCredit(limits, messages, bytes);
-  const clientId = Buffer.from(settings.clientId ?? '');
   return broker.subscribe(
     settings.subscription ?? '',
-    clientId.length === 0 ? 0 : hashOfKey(clientId, 0, clientId.length),
     sink,
     {
       maxOutstandingMessages: messages,

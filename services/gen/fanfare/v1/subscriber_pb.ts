@@ -58,7 +58,8 @@ export type SubscribeRequest = Message<"fanfare.v1.SubscribeRequest"> & {
 
   /**
    * The same over reconnections of one consumer, different between consumers: ordering keys stay with it. At most 256
-   * bytes. First request only.
+   * bytes. First request only. A newer stream of a client_id takes the place of an older one, which ends with ABORTED: so a client
+   * whose connection has died goes on at once, and what it was given and had not acknowledged is delivered again.
    *
    * @generated from field: string client_id = 6;
    */
