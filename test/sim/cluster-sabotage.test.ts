@@ -1,8 +1,9 @@
 // The simulation of clusters can fail: with a bug planted between the parts the checker finds out within a few seeds. Each
 // stands for a line that somebody could forget.
 import { expect, test } from 'vitest';
+import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { MembershipKeeper } from '../../services/broker/engine/membership-keeper.ts';
-import type { SharedMemory } from '../support/memory-store.ts';
+import type { ClusterStores, SharedMemory } from '../support/memory-store.ts';
 import { type ClusterRunOptions, runClusterSeed } from './cluster/run.ts';
 import type { ClusterScenario } from './cluster/scenario.ts';
 
@@ -30,6 +31,13 @@ function stormy(
 const PAUSES = stormy({ pauses: 1 });
 const STORE_CUTS = stormy({ storeCuts: 1.5 });
 const DRAINS = stormy({ drains: 0.8 });
+const LATE_CONFIRMATIONS = stormy({
+  pauses: 1,
+  storeCuts: 0.8,
+  drains: 0.5,
+  confirmMs: 800,
+  failConfirms: 0,
+});
 const FAILOVERS = stormy({ failovers: 0.4 });
 
 /** Whatever a stale owner writes goes through under the newest claim. */
@@ -70,7 +78,7 @@ function neverFenced(keeper: MembershipKeeper): MembershipKeeper {
 }
 
 test('without a bug nothing is noticed in the same weather', { timeout: MINUTES_MS }, async () => {
-  for (const change of [PAUSES, STORE_CUTS, DRAINS, FAILOVERS])
+  for (const change of [PAUSES, STORE_CUTS, DRAINS, FAILOVERS, LATE_CONFIRMATIONS])
     expect(await firstFailure(() => ({ change }), CONTROL_SEEDS)).toBe(NOTHING);
 });
 
@@ -134,6 +142,36 @@ test('an owner that does not remember what it has appended', { timeout: MINUTES_
     }),
   }));
   expect(failure).toMatch(/its owner has appended|has not brought it back|has let go without bringing/);
+});
+
+/** The store does as its cause says: that nothing was written, of what is only not confirmed. */
+function withoutUnknown(stores: ClusterStores): ClusterStores {
+  const { log } = stores;
+  return {
+    ...stores,
+    log: {
+      bounds: (id) => log.bounds(id),
+      read: (id, fromOffset, maxBytes) => log.read(id, fromOffset, maxBytes),
+      describe: (id, fromOffset, maxChunks) => log.describe(id, fromOffset, maxChunks),
+      confirm: (...args) => log.confirm(...args),
+      trim: (...args) => log.trim(...args),
+      drop: (logEpoch) => log.drop(logEpoch),
+      append: (...args) =>
+        log.append(...args).catch((error: Error) => {
+          throw error.cause instanceof BrokerError ? error.cause : error;
+        }),
+    },
+  };
+}
+
+test('an append that was written, and is said not to have been because the claim went meanwhile', {
+  timeout: MINUTES_MS,
+}, async () => {
+  const failure = await firstFailure(() => ({
+    change: LATE_CONFIRMATIONS,
+    sabotage: { stores: (_id, stores) => withoutUnknown(stores) },
+  }));
+  expect(failure).toMatch(/and was sent \d times|follows/);
 });
 
 test('a new owner that throws the note of the former one away', { timeout: MINUTES_MS }, async () => {

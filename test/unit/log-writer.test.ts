@@ -63,7 +63,9 @@ async function claimed(recent: RecentRing, options: { checkStore?: () => Promise
   let { endOffset: end } = await made.open();
   const append = async (letters: string): Promise<string> => {
     const chunks = [...letters].map((letter, i) => chunk(end + i, letter));
-    const outcome = await made.append(end, chunks, WAITING);
+    const appending = made.append(end, chunks, WAITING);
+    await clock.advance(500);
+    const outcome = await appending;
     if (outcome.kind === 'appended') end += chunks.length;
     return outcome.kind;
   };
@@ -229,4 +231,102 @@ test('a stale claim is lost at once, and nothing was written', async () => {
   await memory.open('other').ownership.acquire(P);
   expect(await append('b')).toBe('lost');
   expect(await stored()).toBe('a');
+});
+
+describe('an append whose outcome is not what it seems', () => {
+  /** The store's answer to each append in turn; `append` writes. */
+  async function between(answer: (append: () => Promise<void>, nth: number) => Promise<void>) {
+    const { log } = mine;
+    let nth = 0;
+    const calls = { count: 0 };
+    const counted = <A extends unknown[], T>(call: (...args: A) => T): ((...args: A) => T) => {
+      return (...args) => {
+        calls.count += 1;
+        return call(...args);
+      };
+    };
+    mine = {
+      ...mine,
+      log: {
+        ...log,
+        bounds: counted(log.bounds),
+        confirm: counted(log.confirm),
+        append: counted((...args) => {
+          nth += 1;
+          return answer(() => log.append(...args), nth);
+        }),
+      },
+    };
+    return { ...(await writer()), calls };
+  }
+
+  for (const code of ['INTERNAL', 'UNAVAILABLE', 'RESOURCE_EXHAUSTED'] as const) {
+    test(`written, then ${code} of the confirmation: it is confirmed, and stored once`, async () => {
+      const confirmed: number[] = [];
+      const { append } = await between(async (write, nth) => {
+        await write();
+        // As adapters are to say it: of what they have written nothing but that.
+        if (nth === 1) throw new BrokerError(code === 'RESOURCE_EXHAUSTED' ? 'UNAVAILABLE' : code, 'odd');
+      });
+      const confirm = mine.log.confirm.bind(mine.log);
+      let refusals = code === 'RESOURCE_EXHAUSTED' ? 1 : 0;
+      Object.assign(mine.log, {
+        confirm: async (...args: Parameters<typeof confirm>) => {
+          if (refusals-- > 0) throw new BrokerError(code, 'odd');
+          await confirm(...args);
+          confirmed.push(args[2]);
+        },
+      });
+      const outcome = append('a');
+      await clock.advance(1_000);
+      expect(await outcome).toBe('appended');
+      expect(confirmed).toEqual([1]);
+      expect(await append('b')).toBe('appended');
+      expect(await stored()).toBe('ab');
+    });
+  }
+
+  test('another chunk as long, of the same moment, where it should be: it is not taken for it', async () => {
+    const { append } = await between(async (_write, nth) => {
+      if (nth > 1) throw new BrokerError('FAILED_PRECONDITION', 'ends elsewhere');
+      const { ownerEpoch } = (await mine.ownership.describe([P]))[0]!;
+      const { endOffset } = await mine.log.bounds(P);
+      const other = {
+        ...chunk(endOffset, 'a'),
+        count: 1,
+        bytes: Buffer.alloc(10, 'X'),
+      } as unknown as CachedChunk;
+      await memory.open('me').log.append(P, ownerEpoch, endOffset, [other]);
+      throw new BrokerError('UNAVAILABLE', 'no answer');
+    });
+    const outcome = append('a');
+    await clock.advance(10_000);
+    expect(await outcome).toBe('lost');
+    expect(errors).toEqual([expect.stringMatching(/another broker wrote in between/)]);
+    expect(await stored()).toBe('X');
+  });
+
+  test('a store that contradicts itself is asked with pauses, and no more once the owner is closed', async () => {
+    const { made, calls, stats } = await between(async () => {
+      throw new BrokerError('FAILED_PRECONDITION', 'it ends elsewhere');
+    });
+    const before = calls.count;
+    let gaveUp = 0;
+    let closed = false;
+    const outcome = made.append(0, [chunk(0, 'a')], {
+      giveUp: () => {
+        gaveUp += 1;
+      },
+      get closed() {
+        return closed;
+      },
+    });
+    await clock.advance(60_000);
+    expect(calls.count - before).toBeLessThan(100);
+    expect(gaveUp).toBe(1);
+    closed = true;
+    await clock.advance(2_000);
+    expect(await outcome).toEqual({ kind: 'lost', perhaps: false });
+    expect(stats.appendFailures).toBeGreaterThan(10);
+  });
 });

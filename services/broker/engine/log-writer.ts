@@ -1,10 +1,13 @@
-// Writes one partition's log for its owner: every append ends with a known outcome. Called by partition-owner only, one call
-// at a time.
+// Writes one partition's log for its owner: every append ends with a known outcome. One call at a time.
 //
 //   append ─▶ done                               the usual case
-//          ├▶ outcome unknown ─▶ look at the log's end ─▶ done, or append again
+//          ├▶ refused: nothing was written
+//          ├▶ outcome unknown ─▶ look whether the log's last chunk is this one ─▶ confirm it, or append again
 //          ├▶ the store went back ─▶ claim the partition again ─▶ append what it has forgotten ─▶ append again
 //          └▶ the claim is stale ─▶ lost: somebody else owns the partition
+//
+// Between two tries there is a pause, and a close ends them. Where a log ends says nothing of what is in it: what is taken for
+// ours has been compared.
 //
 // A store goes back when a failover loses writes that it had acknowledged (asynchronous replication): chunks, and perhaps the
 // claim. What the owner still holds is appended again with the same offsets and bytes, so nobody notices.
@@ -105,37 +108,33 @@ export class LogWriter {
     const newEnd = chunks.at(-1)!.endOffset;
     const giveUpMs = clock.monotonicMs() + limits.unknownOutcomeMs;
     let gaveUp = false;
+    // What the last try has sent may be in the log.
     let perhaps = false;
     for (let delayMs = FIRST_RETRY_MS; ; delayMs = Math.min(delayMs * 2, MAX_RETRY_MS)) {
       try {
-        if (perhaps && (await this.#lookFor(expectedEnd, newEnd))) {
-          await log.confirm(id, this.#ownerEpoch, newEnd, durability);
-          return this.#appended(chunks);
-        }
-        await log.append(id, this.#ownerEpoch, expectedEnd, chunks, durability);
+        if (perhaps) perhaps = await this.#lookFor(expectedEnd, chunks);
+        if (perhaps) await log.confirm(id, this.#ownerEpoch, newEnd, durability);
+        else await log.append(id, this.#ownerEpoch, expectedEnd, chunks, durability);
         return this.#appended(chunks);
       } catch (error) {
         if (error instanceof LostClaim) return { kind: 'lost', perhaps };
         const failure = asBrokerError(error);
         stats.appendFailures += 1;
         const fields = { partition: formatPartitionId(id), reason: failure.message };
-        if (failure.code === 'RESOURCE_EXHAUSTED') {
+        if (failure.code === 'ABORTED') return { kind: 'lost', perhaps };
+        if (failure.code === 'RESOURCE_EXHAUSTED' && !perhaps) {
           logger.warn(fields, 'the store refused an append: publishers are told to wait');
           return { kind: 'refused', error: failure };
         }
-        if (failure.code === 'ABORTED') return { kind: 'lost', perhaps };
-        if (failure.code === 'UNAVAILABLE') {
-          if (!perhaps) {
-            stats.unknownOutcomes += 1;
-            logger.warn(fields, 'the outcome of an append is unknown: asking the store');
-          }
-          perhaps = true;
-        } else if (failure.code !== 'FAILED_PRECONDITION') {
-          return { kind: 'refused', error: failure };
-        } else {
-          const restored = await this.#tryRestore(expectedEnd, newEnd);
+        if (failure.code === 'FAILED_PRECONDITION') {
+          const restored = await this.#tryRestore(expectedEnd, chunks);
           if (restored === 'lost') return { kind: 'lost', perhaps };
-          if (restored === 'restored') continue;
+          // It was written although the store has said that it was not, or said nothing yet.
+          if (restored === 'written') perhaps = true;
+        } else if (!perhaps) {
+          perhaps = true;
+          stats.unknownOutcomes += 1;
+          logger.warn(fields, 'the outcome of an append is unknown: asking the store');
         }
       }
       if (!gaveUp && clock.monotonicMs() >= giveUpMs) {
@@ -152,8 +151,8 @@ export class LogWriter {
    * does not answer.
    */
   async verify(end: number): Promise<'same' | 'lost' | 'later'> {
-    const outcome = await this.#tryRestore(end, end);
-    return outcome === 'restored' ? 'same' : outcome;
+    const outcome = await this.#tryRestore(end, []);
+    return outcome === 'lost' || outcome === 'later' ? outcome : 'same';
   }
 
   /** Whether the store had gone back since the last call: cursors may have, too. */
@@ -169,18 +168,19 @@ export class LogWriter {
     return { kind: 'appended' };
   }
 
-  /** Whether the log ends at newEnd. If it ends neither there nor at expectedEnd it is put right first. */
-  async #lookFor(expectedEnd: number, newEnd: number): Promise<boolean> {
+  /** Whether the log ends with these chunks. If it ends neither there nor at expectedEnd it is put right first. */
+  async #lookFor(expectedEnd: number, chunks: readonly CachedChunk[]): Promise<boolean> {
     const { endOffset } = await this.#options.log.bounds(this.#options.id);
-    if (endOffset === newEnd) return true;
-    if (endOffset !== expectedEnd) await this.#restore(expectedEnd, newEnd);
-    return false;
+    if (endOffset === expectedEnd) return false;
+    return (await this.#restore(expectedEnd, chunks)) === 'written';
   }
 
-  async #tryRestore(expectedEnd: number, newEnd: number): Promise<'restored' | 'lost' | 'later'> {
+  async #tryRestore(
+    expectedEnd: number,
+    chunks: readonly CachedChunk[],
+  ): Promise<'restored' | 'written' | 'lost' | 'later'> {
     try {
-      await this.#restore(expectedEnd, newEnd);
-      return 'restored';
+      return await this.#restore(expectedEnd, chunks);
     } catch (error) {
       if (error instanceof LostClaim) return 'lost';
       const { code, message } = asBrokerError(error);
@@ -194,30 +194,57 @@ export class LogWriter {
     }
   }
 
-  /** Claims the partition again if the store has forgotten that, and appends what it has forgotten below expectedEnd. */
-  async #restore(expectedEnd: number, newEnd: number): Promise<void> {
-    const { id, log, ownership, context } = this.#options;
-    const partition = formatPartitionId(id);
+  /**
+   * Claims the partition again if the store has forgotten that, and appends what it has forgotten below expectedEnd. `written`:
+   * the log ends with `chunks` already, which begin at expectedEnd. Throws LostClaim if somebody else has written.
+   */
+  async #restore(expectedEnd: number, chunks: readonly CachedChunk[]): Promise<'restored' | 'written'> {
+    const { id, log } = this.#options;
+    const claimedAgain = await this.#claimAgain();
+    const { endOffset } = await log.bounds(id);
+    const last = chunks.at(-1);
+    if (last !== undefined && endOffset === last.endOffset) {
+      if (await this.#endsWith(last)) return 'written';
+      throw this.#lostTail(endOffset, expectedEnd);
+    }
+    if (endOffset === expectedEnd) {
+      const isKept = claimedAgain && this.#recent.endingAt(endOffset) !== undefined;
+      if (!isKept || (await this.#isOurs(endOffset))) return 'restored';
+      throw this.#lostTail(endOffset, expectedEnd);
+    }
+    const missing = endOffset < expectedEnd ? await this.#missing(endOffset) : undefined;
+    if (missing === undefined) throw this.#lostTail(endOffset, expectedEnd);
+    await this.#appendAgain(endOffset, missing);
+    return 'restored';
+  }
+
+  /** Returns whether it had to. */
+  async #claimAgain(): Promise<boolean> {
+    const { id, ownership, context, checkStore } = this.#options;
     const [state] = await ownership.describe([id]);
     if (state!.ownerEpoch > this.#ownerEpoch) throw new LostClaim();
-    if (state!.ownerEpoch < this.#ownerEpoch) {
-      await this.#options.checkStore();
-      const before = this.#ownerEpoch;
-      this.#ownerEpoch = (await ownership.acquire(id, { above: before }).catch(lostIfDropped)).ownerEpoch;
-      this.#restored = true;
-      context.logger.warn(
-        { partition, before, ownerEpoch: this.#ownerEpoch },
-        'the store had forgotten who owns the partition: claimed again',
-      );
-    }
-    const { endOffset } = await log.bounds(id);
-    if (endOffset === expectedEnd || endOffset === newEnd) return;
-    const missing = endOffset < expectedEnd ? await this.#missing(endOffset) : undefined;
-    if (missing === undefined) {
-      context.logger.error({ partition, storeEnd: endOffset, expectedEnd }, LOST_TAIL);
-      throw new LostClaim();
-    }
-    await this.#appendAgain(endOffset, missing);
+    if (state!.ownerEpoch === this.#ownerEpoch) return false;
+    await checkStore();
+    const before = this.#ownerEpoch;
+    this.#ownerEpoch = (await ownership.acquire(id, { above: before }).catch(lostIfDropped)).ownerEpoch;
+    this.#restored = true;
+    context.logger.warn(
+      { partition: formatPartitionId(id), before, ownerEpoch: this.#ownerEpoch },
+      'the store had forgotten who owns the partition: claimed again',
+    );
+    return true;
+  }
+
+  #lostTail(storeEnd: number, expectedEnd: number): LostClaim {
+    const { id, context } = this.#options;
+    context.logger.error({ partition: formatPartitionId(id), storeEnd, expectedEnd }, LOST_TAIL);
+    return new LostClaim();
+  }
+
+  /** Whether the log's last chunk is this very one: another may be as long and from the same moment. */
+  async #endsWith(chunk: CachedChunk): Promise<boolean> {
+    const [found] = await this.#options.log.read(this.#options.id, chunk.endOffset - 1, 1);
+    return found !== undefined && found.firstOffset === chunk.firstOffset && found.bytes.equals(chunk.bytes);
   }
 
   async #appendAgain(fromOffset: number, missing: readonly CachedChunk[]): Promise<void> {

@@ -77,6 +77,9 @@ export interface ClusterWeather {
   /** One way, in milliseconds, at most: to the store and between brokers. */
   readonly storeMs: number;
   readonly linkMs: number;
+  /** From an append to its confirmation, at most; 0: at once. And how often that fails. */
+  readonly confirmMs: number;
+  readonly failConfirms: number;
 }
 
 export interface ClusterScenario {
@@ -213,6 +216,8 @@ const FAIR: ClusterWeather = {
   loseAnswers: 0,
   storeMs: 1,
   linkMs: 1,
+  confirmMs: 0,
+  failConfirms: 0,
 };
 
 function drawPlanned(chance: Chance): ClusterWeather {
@@ -226,6 +231,7 @@ function drawPlanned(chance: Chance): ClusterWeather {
     loseSignals: chance.pick([0, 0.3]),
     storeMs: chance.pick([1, 5, 20]),
     linkMs: chance.pick([1, 5, 40]),
+    confirmMs: chance.pick([0, 5, 50]),
   };
 }
 
@@ -250,5 +256,7 @@ function drawRough(chance: Chance): ClusterWeather {
     loseAnswers: chance.pick([0, 0, 0.02, 0.1]),
     storeMs: chance.pick([1, 5, 50]),
     linkMs: chance.pick([1, 10, 100]),
+    confirmMs: chance.pick([0, 0, 20, 900]),
+    failConfirms: chance.pick([0, 0.1, 0.5]),
   };
 }

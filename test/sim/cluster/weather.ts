@@ -59,8 +59,9 @@ export class ClusterWeatherman {
 
   /** No more faults. */
   async calm(): Promise<void> {
-    const { members, state } = this.#world;
+    const { members, state, confirmation } = this.#world;
     state.full = false;
+    confirmation.fails = 0;
     members.peers.heal();
     for (const member of members.all) {
       members.resume(member);

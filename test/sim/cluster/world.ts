@@ -8,6 +8,7 @@
 //   quiet   a broker is restarted in order: nothing is delivered again
 //   end     all stop in order, and nothing may be left pending
 import { BrokerError } from '../../../services/broker/core/errors.ts';
+import { type Confirmation, confirmedLate } from '../../support/late-confirmation.ts';
 import { MemoryCluster } from '../../support/memory-cluster.ts';
 import { type ClusterStores, createSharedMemory } from '../../support/memory-store.ts';
 import { VirtualClock } from '../../support/virtual-clock.ts';
@@ -58,6 +59,7 @@ export class ClusterWorld {
   readonly members: Members;
   /** Of somebody who has no faults. */
   readonly operatorStores: ClusterStores;
+  readonly confirmation: Confirmation;
   phase: Phase = 'chaos';
   readonly #publishers: ClusterPublisher[] = [];
   readonly #consumers: (ClusterConsumer | ClusterPuller)[] = [];
@@ -75,10 +77,22 @@ export class ClusterWorld {
     this.checker = new ClusterChecker(this.clock);
     this.calls = new Calls(this.clock);
     const memory = createSharedMemory({ clock: this.clock });
+    const confirmChance = new Chance(scenario.seed ^ 0xc0f1);
+    const { confirmMs, failConfirms } = scenario.weather;
+    this.confirmation = {
+      delayMs: () => (confirmMs === 0 ? 0 : confirmChance.int(1, confirmMs)),
+      fails: failConfirms,
+    };
     const { open, checkpoint } = sabotage.memory?.(memory) ?? memory;
     this.cluster = new MemoryCluster(this.clock, this.chance.fork().random, {
       checkpoint,
-      open: (id) => witnessed(open(id), this.checker.witness(id), this.state, (error) => this.fail(error)),
+      open: (id) => {
+        const stores = witnessed(open(id), this.checker.witness(id), this.state, (error) => this.fail(error));
+        return {
+          ...stores,
+          log: confirmedLate(stores.log, this.clock, confirmChance.random, this.confirmation),
+        };
+      },
     });
     this.operatorStores = memory.open('operator');
     this.members = new Members(this, this.cluster);

@@ -1,4 +1,4 @@
-// The log of each partition as a stream. Called through ports/log-store.ts, whose comments are the contract.
+// The log of each partition as a stream. The comments of ports/log-store.ts are the contract.
 //
 // Every append carries a number; once one has failed without a word on its outcome, bounds() forbids all numbers up to then
 // before it looks, so that what it answers stays true.
@@ -69,13 +69,18 @@ export class RedisLogStore implements LogStore {
     try {
       verdict = verdictOf(await connection.script('append', [meta, log, index], args));
     } catch (error) {
-      if (error instanceof BrokerError && error.code === 'UNAVAILABLE') {
-        this.#unsettled.add(formatPartitionId(partition));
-      }
-      throw error;
+      // Of all that Redis says only this comes certainly before the first write.
+      if (error instanceof BrokerError && error.code === 'RESOURCE_EXHAUSTED') throw error;
+      this.#unsettled.add(formatPartitionId(partition));
+      throw unknownOutcome(error);
     }
     if (verdict[0] !== 'OK') throw refusalError(partition, ownerEpoch, verdict);
-    await confirmer.confirm(partition, ownerEpoch, endOffset, durability);
+    try {
+      await confirmer.confirm(partition, ownerEpoch, endOffset, durability);
+    } catch (error) {
+      // It is written, whatever this says of the claim, which may be another's by now.
+      throw unknownOutcome(error);
+    }
   }
 
   async confirm(
@@ -162,6 +167,11 @@ export class RedisLogStore implements LogStore {
       if (entries.length < INDEX_STEP) return infos;
     }
   }
+}
+
+function unknownOutcome(error: unknown): unknown {
+  if (!(error instanceof BrokerError) || error.code === 'UNAVAILABLE') return error;
+  return new BrokerError('UNAVAILABLE', `written, perhaps not for good: ${error.message}`, { cause: error });
 }
 
 function endAfter(expectedEnd: number, chunks: readonly Chunk[]): { endOffset: number; endByte: number } {
