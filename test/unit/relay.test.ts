@@ -414,6 +414,26 @@ test('what a consumer settled while nobody was to own the partition is settled a
   expect(await run(nodes[0]!.backlog.report(PROJECT, []))).toMatchObject([{ messages: 0 }]);
 });
 
+test('what is settled while the new owner does not know the subscription yet is settled when it does', async () => {
+  const [id] = await cluster(1, () => 1);
+  await run(nodes[0]!.createSubscription('audit'));
+  await run(nodes[1]!.definitions.refresh());
+  const consumer = nodes[0]!.subscribe('audit', { manual: true });
+  await run(nodes[0]!.publish(numbers(50)));
+  await clock.runUntil(() => consumer.messages.length === 50);
+  const { ownerEpoch, note } = await run(nodes[1]!.broker.partitions.handOver(id!));
+  await run(nodes[1]!.stores.ownership.release(id!, ownerEpoch, note));
+  routes.set(id!, 'z');
+  await run(nodes[2]!.own(id!));
+  for (const message of consumer.messages) {
+    consumer.ack([message]);
+    await clock.advance(5);
+  }
+  await run(nodes[2]!.definitions.refresh());
+  await clock.advance(2_000);
+  expect(await run(nodes[0]!.backlog.report(PROJECT, []))).toMatchObject([{ messages: 0 }]);
+});
+
 test('nothing is left behind when all have gone', async () => {
   await cluster(3, (p) => p);
   await subscriptions('audit');

@@ -58,6 +58,8 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
   #taken = 0;
   #toldTaken = 0;
   #newest: { readonly sequence: number; readonly limits: SessionLimits } | undefined;
+  /** Said since it attached, and the owner has not answered yet: it may refuse, and hears none of it then. */
+  #unheard: SettleOperation[] | undefined;
   #over = false;
   #fresh: boolean;
 
@@ -85,6 +87,7 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
     this.#taken = 0;
     this.#toldTaken = 0;
     this.#newest = undefined;
+    this.#unheard = [];
     const { subscription, incarnation, client, resumes } = this.#host;
     // What others have given it since may be here by now, by a note: that is not to be given back.
     const isFresh = this.#fresh && this.#host.fresh;
@@ -103,6 +106,7 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
   }
 
   settle(operations: readonly SettleOperation[]): void {
+    this.#unheard?.push(...operations);
     this.#tell({ kind: 'settle', operations });
   }
 
@@ -126,14 +130,17 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
 
   deliver(messages: DeliveredMessages): void {
     this.#backoffMs = FIRST_BACKOFF_MS;
+    this.#unheard = undefined;
     this.#host.delivered(this, messages);
   }
 
   credited(sequence: number, outstandingMessages: number): void {
+    this.#unheard = undefined;
     this.#host.credited(this, sequence, outstandingMessages);
   }
 
   wants(more: boolean): void {
+    this.#unheard = undefined;
     this.#host.wants(this, more);
   }
 
@@ -145,6 +152,9 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
     if (this.#over) return;
     this.#number = 0;
     this.#host.left(this);
+    const unheard = this.#unheard ?? [];
+    this.#unheard = undefined;
+    if (unheard.length > 0) this.#host.bounced(unheard);
     const isFinal = error.code !== 'UNAVAILABLE';
     if (isFinal) this.#host.ended(error);
     if (this.#over) return;
