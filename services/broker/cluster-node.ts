@@ -155,7 +155,6 @@ export class ClusterNode {
     this.draining = new ClusterDrain(broker.draining, this.#relay);
     this.#watcher = new DefinitionWatcher({
       definitions,
-      store: store.definitions,
       signals: store.signals,
       clock,
       logger: log,

@@ -1,6 +1,13 @@
 // The contract of ports/definition-store.ts as tests. Every adapter runs them.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { expectCode, type OpenHarness, type StoreHarness } from './harness.ts';
+import { MAX_REMEMBERED } from '../../services/broker/ports/definition-store.ts';
+import {
+  expectCode,
+  type OpenHarness,
+  type OpenSharedHarness,
+  type SharedHarness,
+  type StoreHarness,
+} from './harness.ts';
 
 const ORDERS = 'projects/p/topics/orders';
 
@@ -91,6 +98,16 @@ export function definitionStoreConformance(name: string, open: OpenHarness): voi
       expect(updates.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
     });
 
+    test('a put may give a greater revision than the next one', async () => {
+      expect(await definitions().put('topic', ORDERS, 'a', 0, 7)).toBe(7);
+      await expectCode(definitions().put('topic', ORDERS, 'b', 1, 9), 'ABORTED');
+      expect(await definitions().put('topic', ORDERS, 'b', 7, 9)).toBe(9);
+      expect(await listed()).toMatchObject([{ body: 'b', revision: 9 }]);
+      expect(await definitions().put('topic', ORDERS, 'c', 9)).toBe(10);
+      await h.reopen();
+      expect(await listed()).toMatchObject([{ body: 'c', revision: 10 }]);
+    });
+
     test('what was removed is gone, and may be created again', async () => {
       await definitions().put('topic', ORDERS, 'a', 0);
       await definitions().remove('topic', ORDERS, 1);
@@ -109,6 +126,78 @@ export function definitionStoreConformance(name: string, open: OpenHarness): voi
       expect(Math.min(...given)).toBeGreaterThanOrEqual(1);
       expect(new Set(given).size).toBe(given.length);
       expect(Math.max(...given)).toBe(given.at(-1));
+    });
+
+    test('an incarnation is above what is known to have been given', async () => {
+      const first = await definitions().nextIncarnation();
+      expect(await definitions().nextIncarnation(first + 500)).toBeGreaterThan(first + 500);
+      const given = await definitions().nextIncarnation(first);
+      expect(given).toBeGreaterThan(first + 501);
+      await h.reopen();
+      expect(await definitions().nextIncarnation()).toBeGreaterThan(given);
+    });
+
+    test('what is there was not removed', async () => {
+      await definitions().put('topic', ORDERS, 'a', 0);
+      await definitions().put('topic', ORDERS, 'b', 1);
+      expect(await definitions().removals()).toEqual({ removed: [], forgottenTo: 0 });
+    });
+  });
+}
+
+export function sharedDefinitionConformance(name: string, open: OpenSharedHarness): void {
+  describe(`definition store shared by members: ${name}`, () => {
+    let h: SharedHarness;
+    beforeEach(async () => {
+      h = await open();
+    });
+    afterEach(() => h.close());
+    const a = async () => (await h.member('member-a')).definitions;
+    const b = async () => (await h.member('member-b')).definitions;
+
+    test('one sees what another has put, and its version', async () => {
+      const before = await (await b()).version();
+      await (await a()).put('topic', ORDERS, 'a', 0);
+      expect(await (await b()).get('topic', ORDERS)).toMatchObject({ body: 'a', revision: 1 });
+      expect(await (await b()).version()).toBeGreaterThan(before);
+      await expectCode((await b()).put('topic', ORDERS, 'b', 0), 'ALREADY_EXISTS');
+    });
+
+    test('what one removed is remembered as it was, also when there is another of that name', async () => {
+      const store = await a();
+      await store.put('topic', ORDERS, 'first\nü', 0);
+      await store.put('subscription', ORDERS, 'other', 0);
+      await store.remove('topic', ORDERS, 1);
+      await store.put('topic', ORDERS, 'second', 0, 5);
+      await store.remove('topic', ORDERS, 5);
+      await store.put('topic', ORDERS, 'third', 0);
+      await expectCode(store.remove('topic', ORDERS, 7), 'ABORTED');
+      const { removed, forgottenTo } = await (await b()).removals();
+      expect(forgottenTo).toBe(0);
+      expect([...removed].sort((one, other) => one.revision - other.revision)).toEqual([
+        { kind: 'topic', name: ORDERS, revision: 1, body: 'first\nü' },
+        { kind: 'topic', name: ORDERS, revision: 5, body: 'second' },
+      ]);
+    });
+
+    test('so many are remembered, and it is known of which times some are not', async () => {
+      const store = await a();
+      const remove = async (nth: number) => {
+        await store.put('topic', `${ORDERS}-${nth}`, `${nth}`, 0);
+        await store.remove('topic', `${ORDERS}-${nth}`, 1);
+      };
+      const excess = 150;
+      const versions: number[] = [];
+      for (let nth = 0; nth < excess; nth += 1) {
+        await remove(nth);
+        versions.push(await store.version());
+      }
+      const rest = Array.from({ length: MAX_REMEMBERED }, (_, nth) => excess + nth);
+      await Promise.all(rest.map(remove));
+      const { removed, forgottenTo } = await (await b()).removals();
+      const numbers = removed.map(({ body }) => Number(body)).sort((one, other) => one - other);
+      expect(numbers).toEqual(rest);
+      expect(forgottenTo).toBe(versions.at(-1));
     });
   });
 }

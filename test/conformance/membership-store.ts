@@ -99,6 +99,15 @@ export function membershipStoreConformance(name: string, open: OpenSharedHarness
       expect(members.map(({ id }) => id)).toEqual(['a1', 'b1', 'c1']);
     });
 
+    test('nor is a name kept for a former process of it', async () => {
+      await initialize();
+      await beat(memberOf('a1', 'a'), SHORT_MS);
+      // As after a failover that has forgotten that a1 came after a0.
+      await vi.waitFor(() => beat(memberOf('a0', 'a'), SHORT_MS), { timeout: 10_000, interval: 20 });
+      await vi.waitFor(() => beat(memberOf('a1', 'a')), { timeout: 10 * SHORT_MS, interval: 20 });
+      expect((await beat(memberOf('b1', 'b'))).members.map(({ id }) => id)).toEqual(['a1', 'b1']);
+    });
+
     test('one coordinates, while its lease holds', async () => {
       await initialize();
       const first = await beat(memberOf('a1', 'a'));

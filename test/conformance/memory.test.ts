@@ -1,7 +1,7 @@
 // The memory store of the simulations against every port's contract: what they test the engine with must be true to it.
 import { createMemoryStore, createSharedMemory } from '../support/memory-store.ts';
 import { cursorStoreConformance } from './cursor-store.ts';
-import { definitionStoreConformance } from './definition-store.ts';
+import { definitionStoreConformance, sharedDefinitionConformance } from './definition-store.ts';
 import type { SharedHarness, StoreHarness } from './harness.ts';
 import { logStoreConformance } from './log-store.ts';
 import { membershipStoreConformance } from './membership-store.ts';
@@ -11,6 +11,7 @@ import { signalsConformance } from './signals.ts';
 logStoreConformance('memory', openHarness);
 cursorStoreConformance('memory', openHarness);
 definitionStoreConformance('memory', openHarness);
+sharedDefinitionConformance('memory', openShared);
 ownershipStoreConformance('memory', openHarness);
 sharedOwnershipConformance('memory', openShared);
 membershipStoreConformance('memory', openShared);

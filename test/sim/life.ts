@@ -63,10 +63,7 @@ export class Life {
       durability: { supported: ['fsync'], default: 'fsync' },
       currentEnds: (topic) => this.broker.currentEnds(topic),
       audit: ({ verb, resource, result }) => say({ verb, resource, result }, 'audit'),
-      onWarning: (message, { error }) => {
-        if (!(error instanceof BrokerError)) options.onBug(error);
-        say({}, message);
-      },
+      onWarning: (message, fields) => say(fields, message),
     });
     this.broker = new Broker({
       ...stores,
@@ -164,12 +161,15 @@ export class Life {
         }),
       },
       definitions: {
-        list: this.#mortal(definitions.list),
-        version: this.#mortal(definitions.version),
-        get: this.#mortal(definitions.get),
-        put: this.#mortal(this.#unfenced(definitions.put)),
-        remove: this.#mortal(this.#unfenced(definitions.remove)),
-        nextIncarnation: this.#mortal(definitions.nextIncarnation),
+        list: this.#mortal(() => definitions.list()),
+        version: this.#mortal(() => definitions.version()),
+        get: this.#mortal((kind, name) => definitions.get(kind, name)),
+        put: this.#mortal(this.#unfenced((...args) => definitions.put(...args))),
+        remove: this.#mortal(
+          this.#unfenced((kind, name, revision) => definitions.remove(kind, name, revision)),
+        ),
+        removals: this.#mortal(() => definitions.removals()),
+        nextIncarnation: this.#mortal((above) => definitions.nextIncarnation(above)),
       },
       ownership: {
         acquire: this.#mortal(this.#unfenced(ownership.acquire)),

@@ -26,6 +26,11 @@ export const SAYS = {
   appendedAgain: 'the store had lost the end of the log: appended again from memory',
   lostTail:
     'the store lost messages that were acknowledged and that no broker holds any more, or another broker wrote in between: see the page for operators, "lost tail"',
+  // Of definitions.
+  definedAgain: 'the store had lost topics or subscriptions: written again from memory',
+  deletedAgain: 'the store had lost deletions of topics or subscriptions: deleted again',
+  letGo:
+    'what this broker knew under a name is not what the store has, and was not deleted as far as it knows: its data stays in the store',
   // Of other brokers.
   linkClosed: 'a link to a broker closed',
   linked: 'linked to a broker',

@@ -23,9 +23,6 @@ export interface EngineOptions {
   readonly durability?: DurabilityLevel;
   readonly ordering?: boolean;
   readonly limits?: Partial<EngineLimits>;
-  readonly retentionMs?: number;
-  /** One that was stopped: the new one goes on with its store, and its time. */
-  readonly after?: EngineRig;
   /** Puts something between the engine and the store with its faults. */
   readonly between?: (stores: Stores) => Stores;
 }
@@ -47,8 +44,8 @@ export interface EngineRig {
 
 /** With one topic and one subscription. */
 export async function startEngine(options: EngineOptions = {}): Promise<EngineRig> {
-  const clock = options.after?.clock ?? new VirtualClock();
-  const stores = options.after?.stores ?? withFaults(createMemoryStore(), seededRandom(1), clock);
+  const clock = new VirtualClock();
+  const stores = withFaults(createMemoryStore(), seededRandom(1), clock);
   const used = options.between?.(stores) ?? stores;
   const said: string[] = [];
   const say = (level: string) => (_fields: object, message: string) => void said.push(`${level}: ${message}`);
@@ -72,7 +69,14 @@ export async function startEngine(options: EngineOptions = {}): Promise<EngineRi
   });
   await definitions.load();
   await broker.start();
-  if (options.after === undefined) await define(definitions, options);
+  const { partitions = 1, durability, ordering = false } = options;
+  await definitions.createTopic('tester', { name: TOPIC, partitions, ...(durability && { durability }) });
+  await definitions.createSubscription('tester', {
+    name: SUBSCRIPTION,
+    topic: TOPIC,
+    ordering,
+    start: 'earliest',
+  });
   return {
     clock,
     stores,
@@ -118,20 +122,4 @@ export async function startEngine(options: EngineOptions = {}): Promise<EngineRi
       return received;
     },
   };
-}
-
-async function define(definitions: Definitions, options: EngineOptions): Promise<void> {
-  const { partitions = 1, durability, ordering = false, retentionMs } = options;
-  await definitions.createTopic('tester', {
-    name: TOPIC,
-    partitions,
-    ...(durability && { durability }),
-    ...(retentionMs && { retentionMs }),
-  });
-  await definitions.createSubscription('tester', {
-    name: SUBSCRIPTION,
-    topic: TOPIC,
-    ordering,
-    start: 'earliest',
-  });
 }

@@ -89,10 +89,14 @@ export function withFaults(
       list: () => read(() => definitions.list()),
       version: () => read(() => definitions.version()),
       get: (kind, name) => read(() => definitions.get(kind, name)),
-      put: (kind, name, body, revision) =>
-        write(() => definitions.put(kind, name, body, revision), revision === 0),
+      put: (kind, name, body, expected, revision) =>
+        write(
+          () => definitions.put(kind, name, body, expected, revision),
+          expected === 0 && revision === undefined,
+        ),
       remove: (kind, name, revision) => write(() => definitions.remove(kind, name, revision)),
-      nextIncarnation: () => write(() => definitions.nextIncarnation(), true),
+      removals: () => read(() => definitions.removals()),
+      nextIncarnation: (above) => write(() => definitions.nextIncarnation(above), true),
     },
     ownership: {
       acquire: (id, how) => write(() => ownership.acquire(id, how)),

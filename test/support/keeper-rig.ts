@@ -102,6 +102,8 @@ export class FakeHost implements PartitionHost {
   readonly #forced: () => number;
   #forcedBefore = 0;
   #stale: (id: PartitionId) => void = () => {};
+  #topicsChanged: () => void = () => {};
+  readonly #topics: Topics;
 
   constructor(
     memberId: string,
@@ -109,7 +111,13 @@ export class FakeHost implements PartitionHost {
     connection: MemberConnection,
     membership: () => MembershipKeeper,
     forced: () => number,
+    topics: Topics,
   ) {
+    this.#topics = topics;
+    topics.source().onChange(() => {
+      for (const { id } of this.owned.values()) if (!this.knows(id)) this.#end(formatPartitionId(id));
+      this.#topicsChanged();
+    });
     this.memberId = memberId;
     this.#ledger = ledger;
     this.#connection = connection;
@@ -157,6 +165,14 @@ export class FakeHost implements PartitionHost {
 
   onStale(listener: (id: PartitionId) => void): void {
     this.#stale = listener;
+  }
+
+  knows({ logEpoch }: PartitionId): boolean {
+    return this.#topics.list.some((topic) => topic.logEpoch === logEpoch);
+  }
+
+  onTopics(listener: () => void): void {
+    this.#topicsChanged = listener;
   }
 
   /** One fenced write to everything it serves. */
@@ -258,6 +274,7 @@ export class KeeperRig {
       connection,
       () => membership,
       () => ownership.counts.forcedAcquisitions,
+      this.topics,
     );
     const ownership: OwnershipKeeper = new OwnershipKeeper({
       store: stores.ownership,

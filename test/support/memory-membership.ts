@@ -13,6 +13,8 @@ interface Lease {
   readonly untilMs: number;
 }
 
+/** Those that a store has forgotten may be among them. */
+const SKIPPED_VERSIONS = 1_000;
 const NOBODY = { id: '', term: 0, untilMs: 0 };
 
 export class MemoryMembership implements MembershipStore {
@@ -23,6 +25,9 @@ export class MemoryMembership implements MembershipStore {
   readonly #leases = new Map<string, Lease>();
   #coordinator = NOBODY;
   #assignment: StoredAssignment = { version: 0, body: '' };
+  /** To the next version. */
+  #step = 1;
+  #returns = 0;
   readonly #drained = new Set<string>();
   /** Ids of those who have had a lease. */
   readonly #joined = new Set<string>();
@@ -54,7 +59,7 @@ export class MemoryMembership implements MembershipStore {
       const held = own?.member.id === member.id && own.untilMs > nowMs;
       for (const [name, { member: former, untilMs }] of this.#leases) {
         if (untilMs > nowMs) continue;
-        if (held || !this.#joined.has(member.id)) this.#leases.delete(name);
+        if (held || !this.#joined.has(member.id) || name === member.name) this.#leases.delete(name);
         else this.#leases.set(name, { member: former, untilMs: nowMs + leaseMs });
       }
       const namesake = this.#leases.get(member.name);
@@ -93,8 +98,9 @@ export class MemoryMembership implements MembershipStore {
       if (version !== expectedVersion) {
         throw new BrokerError('ABORTED', `the assignment is at version ${version}, not ${expectedVersion}`);
       }
-      this.#assignment = { version: version + 1, body };
-      return version + 1;
+      this.#assignment = { version: version + this.#step, body };
+      this.#step = 1;
+      return this.#assignment.version;
     });
   }
 
@@ -103,6 +109,21 @@ export class MemoryMembership implements MembershipStore {
       if (drained) this.#drained.add(name);
       else this.#drained.delete(name);
     });
+  }
+
+  /** Calling the result brings leases, coordinator and assignment back as they are now. */
+  checkpoint(): () => void {
+    const leases = new Map(this.#leases);
+    const coordinator = this.#coordinator;
+    const assignment = this.#assignment;
+    return () => {
+      this.#leases.clear();
+      for (const [name, lease] of leases) this.#leases.set(name, lease);
+      this.#coordinator = coordinator;
+      this.#assignment = assignment;
+      this.#returns += 1;
+      this.#step = SKIPPED_VERSIONS * this.#returns;
+    };
   }
 
   #coordinate(member: Member, nowMs: number, leaseMs: number): void {

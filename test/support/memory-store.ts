@@ -7,15 +7,12 @@ import { assert, BrokerError } from '../../services/broker/core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../services/broker/core/partition.ts';
 import type { Clock } from '../../services/broker/ports/clock.ts';
 import type { CursorCommit, CursorStore } from '../../services/broker/ports/cursor-store.ts';
-import type {
-  Definition,
-  DefinitionKind,
-  DefinitionStore,
-} from '../../services/broker/ports/definition-store.ts';
+import type { DefinitionStore } from '../../services/broker/ports/definition-store.ts';
 import type { Chunk, ChunkInfo, LogBounds, LogStore } from '../../services/broker/ports/log-store.ts';
 import type { MembershipStore } from '../../services/broker/ports/membership-store.ts';
 import { type OwnershipStore, takenError } from '../../services/broker/ports/ownership-store.ts';
 import type { Signals } from '../../services/broker/ports/signals.ts';
+import { MemoryDefinitions } from './memory-definitions.ts';
 import { MemoryMembership } from './memory-membership.ts';
 import { createMemorySignals } from './memory-signals.ts';
 
@@ -25,6 +22,8 @@ export interface MemoryStoreOptions {
   readonly latencyMs?: () => number;
   /** Bytes of frames in all logs together; default: no bound. A store that is full stays so until something is trimmed or dropped. */
   readonly capacityBytes?: number;
+  /** Of definitions that were removed: default as the port says. */
+  readonly rememberedRemovals?: number;
 }
 
 export interface Stores {
@@ -42,9 +41,16 @@ export interface ClusterStores extends Stores {
 export interface SharedMemory {
   /** The same data for every member; what it acquires is held by it. */
   open(memberId: string): ClusterStores;
-  /** Remembers logs, claims and cursors as they are now; calling the result brings them back: a failover that lost what came after. */
-  checkpoint(): () => void;
+  /**
+   * Remembers everything as it is now; calling the result brings it back: a failover that lost what came after. `fails`: of which
+   * slots; all if absent. What operators have asked for (members to be drained) stays.
+   */
+  checkpoint(fails?: (slot: Slot) => boolean): () => void;
 }
+
+/** As Redis' keys fall into them: a partition's ("5.3"), "t5" for whether topic 5 was dropped, and one for everything else. */
+export type Slot = string;
+export const CLUSTER_SLOT: Slot = 'cluster';
 
 interface Partition {
   readonly id: PartitionId;
@@ -68,17 +74,16 @@ export function createSharedMemory(options: MemoryStoreOptions = {}): SharedMemo
   const take = takeEffect(options);
   const partitions = new Partitions(options.capacityBytes ?? Number.POSITIVE_INFINITY);
   const records: CursorRecords = new Map();
-  const definitions = memoryDefinitions(take);
-  const membership = new MemoryMembership(take, () => options.clock?.monotonicMs() ?? performance.now());
+  const nowMs = (): number => options.clock?.monotonicMs() ?? performance.now();
+  const definitions = new MemoryDefinitions(take, nowMs, options.rememberedRemovals);
+  const membership = new MemoryMembership(take, nowMs);
   const signals = createMemorySignals(take);
   return {
-    checkpoint: () => {
-      const bringBack = partitions.checkpoint();
-      const saved = [...records].map(([key, own]) => [key, new Map(own)] as const);
+    checkpoint: (fails = () => true) => {
+      const goBack = [partitions.checkpoint(fails), checkpointOf(records, fails)];
+      if (fails(CLUSTER_SLOT)) goBack.push(definitions.checkpoint(), membership.checkpoint());
       return () => {
-        bringBack();
-        records.clear();
-        for (const [key, own] of saved) records.set(key, new Map(own));
+        for (const each of goBack) each();
       };
     },
     open: (memberId) => ({
@@ -124,15 +129,17 @@ class Partitions {
     for (const [name, { id }] of this.#byName) if (id.logEpoch === logEpoch) this.#byName.delete(name);
   }
 
-  checkpoint(): () => void {
-    const saved = [...this.#byName].map(
-      ([name, partition]) => [name, { ...partition, chunks: [...partition.chunks] }] as const,
+  checkpoint(fails: (slot: Slot) => boolean): () => void {
+    const saved = new Map(
+      [...this.#byName].map(([name, partition]) => [name, { ...partition, chunks: [...partition.chunks] }]),
     );
+    const dropped = new Set(this.#dropped);
     return () => {
-      this.#byName.clear();
+      for (const name of this.#byName.keys()) if (fails(name)) this.#byName.delete(name);
       for (const [name, partition] of saved)
-        if (!this.isDropped(partition.id))
-          this.#byName.set(name, { ...partition, chunks: [...partition.chunks] });
+        if (fails(name)) this.#byName.set(name, { ...partition, chunks: [...partition.chunks] });
+      for (const logEpoch of this.#dropped)
+        if (fails(`t${logEpoch}`) && !dropped.has(logEpoch)) this.#dropped.delete(logEpoch);
     };
   }
 
@@ -281,6 +288,19 @@ function memoryLog(take: Take, partitions: Partitions, memberId: string): LogSto
 /** By subscription, then by partition. */
 type CursorRecords = Map<number, Map<string, Uint8Array>>;
 
+/** A cursor is in its partition's slot. */
+function checkpointOf(records: CursorRecords, fails: (slot: Slot) => boolean): () => void {
+  const saved = [...records].map(([subscription, own]) => [subscription, new Map(own)] as const);
+  return () => {
+    for (const own of records.values()) for (const name of own.keys()) if (fails(name)) own.delete(name);
+    for (const [subscription, before] of saved) {
+      const own = records.get(subscription) ?? new Map<string, Uint8Array>();
+      for (const [name, record] of before) if (fails(name)) own.set(name, record);
+      if (own.size > 0) records.set(subscription, own);
+    }
+  };
+}
+
 function memoryCursors(
   take: Take,
   partitions: Partitions,
@@ -307,41 +327,6 @@ function memoryCursors(
         return stale;
       }),
     drop: (subscription) => take(() => void records.delete(subscription)),
-  };
-}
-
-function memoryDefinitions(take: Take): DefinitionStore {
-  const definitions = new Map<string, Definition>();
-  let lastIncarnation = 0;
-  let version = 0;
-  const keyOf = (kind: DefinitionKind, name: string): string => `${kind} ${name}`;
-  const refuseChanged = (current: number, expected: number): void => {
-    if (current !== expected) throw new BrokerError('ABORTED', `at revision ${current}, not ${expected}`);
-  };
-  return {
-    list: () => take(() => [...definitions.values()]),
-    version: () => take(() => version),
-    get: (kind, name) => take(() => definitions.get(keyOf(kind, name))),
-    put: (kind, name, body, expectedRevision) =>
-      take(() => {
-        const current = definitions.get(keyOf(kind, name))?.revision ?? 0;
-        if (expectedRevision === 0 && current > 0) {
-          throw new BrokerError('ALREADY_EXISTS', `${name} exists already`);
-        }
-        refuseChanged(current, expectedRevision);
-        version += 1;
-        definitions.set(keyOf(kind, name), { kind, name, body, revision: current + 1 });
-        return current + 1;
-      }),
-    remove: (kind, name, expectedRevision) =>
-      take(() => {
-        const current = definitions.get(keyOf(kind, name))?.revision ?? 0;
-        refuseChanged(current, expectedRevision);
-        if (current === 0) throw new BrokerError('ABORTED', `${name} does not exist`);
-        version += 1;
-        definitions.delete(keyOf(kind, name));
-      }),
-    nextIncarnation: () => take(() => ++lastIncarnation),
   };
 }
 

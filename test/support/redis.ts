@@ -117,7 +117,16 @@ export class TestRedis implements AsyncDisposable {
   }
 
   /** Sends one command on a connection of its own. */
-  async command(...args: readonly [string, ...(string | number)[]]): Promise<unknown> {
+  command(...args: readonly [string, ...(string | number)[]]): Promise<unknown> {
+    return this.#send((client) => client.call(...args));
+  }
+
+  /** A field of a hash, as bytes. */
+  bytes(key: string, field: string): Promise<Buffer | null> {
+    return this.#send((client) => client.hgetBuffer(key, field));
+  }
+
+  async #send<T>(send: (client: Redis) => Promise<T>): Promise<T> {
     const { tls, password } = this.#options;
     const client = new Redis({
       host: TEST_HOST,
@@ -141,7 +150,7 @@ export class TestRedis implements AsyncDisposable {
     });
     try {
       await client.connect();
-      return await client.call(...args);
+      return await send(client);
     } catch (error) {
       throw failure ?? error;
     } finally {

@@ -1,11 +1,11 @@
 // engine/definitions.ts with its catalog, over the memory store with faults that strike when the test says so.
 import { describe, expect, test } from 'vitest';
 import type { SubscriptionDefinition, TopicDefinition } from '../../services/broker/core/definitions.ts';
-import { BrokerError } from '../../services/broker/core/errors.ts';
+import { AssertionError, BrokerError } from '../../services/broker/core/errors.ts';
 import type { DefinitionChange } from '../../services/broker/engine/definition-catalog.ts';
 import { type AuditRecord, Definitions } from '../../services/broker/engine/definitions.ts';
 import type { DefinitionStore } from '../../services/broker/ports/definition-store.ts';
-import { createMemoryStore } from '../support/memory-store.ts';
+import { createSharedMemory } from '../support/memory-store.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 
 const ORDERS = 'projects/p/topics/orders';
@@ -31,16 +31,19 @@ function scripted(inner: DefinitionStore) {
     get: (...args) => call('get', () => inner.get(...args)),
     put: (...args) => call('put', () => inner.put(...args)),
     remove: (...args) => call('remove', () => inner.remove(...args)),
-    nextIncarnation: () => call('nextIncarnation', () => inner.nextIncarnation()),
+    removals: () => call('removals', () => inner.removals()),
+    nextIncarnation: (above) => call('nextIncarnation', () => inner.nextIncarnation(above)),
   };
   return { store, faults };
 }
 
 function rig() {
-  const inner = createMemoryStore().definitions;
+  const memory = createSharedMemory({ rememberedRemovals: 3 });
+  const inner = memory.open('this-broker').definitions;
   const { store, faults } = scripted(inner);
   const audit: AuditRecord[] = [];
   const warnings: string[] = [];
+  const said: object[] = [];
   let ends: number[] = [3, 0, 0, 8];
   const another = { store: false };
   const open = async () => {
@@ -50,7 +53,10 @@ function rig() {
       durability: { supported: ['memory', 'stored', 'fsync'], default: 'fsync' },
       currentEnds: async () => ends,
       audit: (record) => audit.push(record),
-      onWarning: (message) => warnings.push(message),
+      onWarning: (message, fields) => {
+        warnings.push(message);
+        said.push(fields);
+      },
       checkStore: async () => {
         if (another.store) throw new BrokerError('UNAVAILABLE', 'another cluster');
       },
@@ -65,7 +71,10 @@ function rig() {
     });
     return { definitions, changes, drop };
   };
-  return { open, inner, store, faults, audit, warnings, another, setEnds: (next: number[]) => (ends = next) };
+  const setEnds = (next: number[]) => {
+    ends = next;
+  };
+  return { open, memory, inner, store, faults, audit, warnings, said, another, setEnds };
 }
 
 async function withTopic() {
@@ -283,6 +292,224 @@ describe('what other brokers write', () => {
     expect(changes).toEqual([]);
     expect(await inner.list()).toEqual([]);
   });
+});
+
+const WRITTEN_AGAIN = 'the store had lost topics or subscriptions: written again from memory';
+const DELETED_AGAIN = 'the store had lost deletions of topics or subscriptions: deleted again';
+const NOT_THE_STORES =
+  'what this broker knew under a name is not what the store has, and was not deleted as far as it knows: its data stays in the store';
+
+describe('a store that went back', () => {
+  test('gets what was created and changed again, is told so once, and drops nothing', async () => {
+    const { definitions, memory, inner, warnings, said, changes } = await withTopic();
+    const failOver = memory.checkpoint();
+    const input = { name: ORDERS, partitions: 9 };
+    const orders = await definitions.updateTopic('me', input, ['partitions']);
+    await definitions.createTopic('me', { name: `${ORDERS}-2` });
+    await definitions.createSubscription('me', { name: BILLING, topic: `${ORDERS}-2` });
+    changes.length = 0;
+    failOver();
+    expect(await inner.list()).toHaveLength(2);
+    await definitions.refresh();
+    expect(await inner.list()).toHaveLength(4);
+    expect(await inner.get('topic', ORDERS)).toMatchObject({ revision: 2 });
+    expect(definitions.topic(ORDERS)).toEqual(orders);
+    expect(changes).toEqual([]);
+    expect(warnings).toEqual([WRITTEN_AGAIN]);
+    expect(said).toEqual([{ topics: 2, subscriptions: 1, names: [ORDERS, `${ORDERS}-2`, BILLING] }]);
+    await definitions.refresh();
+    expect(warnings).toHaveLength(1);
+  });
+
+  test('is noticed whichever of its versions it goes back to', async () => {
+    const one = await withTopic();
+    const two = await one.open();
+    await one.definitions.refresh();
+    const failOver = one.memory.checkpoint();
+    // Nothing is looked at between what is written and the failover: the version is the one that was seen last.
+    await one.definitions.createTopic('me', { name: `${ORDERS}-2` });
+    failOver();
+    await one.definitions.refresh();
+    expect(await one.inner.list()).toHaveLength(3);
+    await two.definitions.refresh();
+
+    // Nor while another one lists: what it learns came after the version that it had asked for.
+    await one.inner.put('topic', `${ORDERS}-4`, (await one.inner.get('topic', ORDERS))!.body, 0);
+    const again = one.memory.checkpoint();
+    const { list } = one.store;
+    one.store.list = async () => {
+      one.store.list = list;
+      await one.definitions.createTopic('me', { name: `${ORDERS}-3` });
+      return list();
+    };
+    await two.definitions.refresh();
+    again();
+    await two.definitions.refresh();
+    expect(await one.inner.get('topic', `${ORDERS}-3`)).toBeDefined();
+  });
+
+  test('nothing is listed while nothing changes', async () => {
+    const { definitions, store } = await withTopic();
+    const { list } = store;
+    let lists = 0;
+    store.list = () => {
+      lists += 1;
+      return list();
+    };
+    for (let nth = 0; nth < 5; nth += 1) await definitions.refresh();
+    expect(lists).toBe(1);
+  });
+
+  test('gives no number again that a broker remembers', async () => {
+    const { definitions, memory, inner } = await withTopic();
+    const failOver = memory.checkpoint();
+    const { logEpoch } = await definitions.createTopic('me', { name: `${ORDERS}-2` });
+    failOver();
+    // As one that does not leave out enough.
+    inner.nextIncarnation = async (above = 0) => above + 1;
+    await definitions.refresh();
+    expect((await definitions.createTopic('me', { name: `${ORDERS}-3` })).logEpoch).toBeGreaterThan(logEpoch);
+  });
+
+  test('is told of by a change, too, before that is made', async () => {
+    const { definitions, memory, inner, warnings } = await withTopic();
+    const failOver = memory.checkpoint();
+    await definitions.createTopic('me', { name: `${ORDERS}-2` });
+    failOver();
+    const input = { name: `${ORDERS}-2`, labels: { a: 'b' } };
+    expect(await definitions.updateTopic('me', input, ['labels'])).toMatchObject({ revision: 2 });
+    expect(await inner.get('topic', `${ORDERS}-2`)).toMatchObject({ revision: 2 });
+    expect(warnings).toEqual([WRITTEN_AGAIN]);
+  });
+
+  test('has deletions done again, also of what another broker has deleted', async () => {
+    const one = await withTopic();
+    const two = await one.open();
+    const failOver = one.memory.checkpoint();
+    await one.definitions.deleteTopic('me', ORDERS, { force: true });
+    await two.definitions.refresh();
+    two.changes.length = 0;
+    failOver();
+    await two.definitions.refresh();
+    expect(two.changes).toEqual(['deleted orders', 'deleted audit']);
+    expect(await one.inner.list()).toEqual([]);
+    expect(one.warnings).toEqual([DELETED_AGAIN]);
+    await one.definitions.refresh();
+    expect(one.definitions.topic(ORDERS)).toBeUndefined();
+    expect(one.warnings).toHaveLength(1);
+  });
+
+  test('gets a topic back that was deleted and created again, and not its predecessor', async () => {
+    const one = await withTopic();
+    const two = await one.open();
+    const failOver = one.memory.checkpoint();
+    await one.definitions.deleteTopic('me', ORDERS, { force: true });
+    const { logEpoch } = await one.definitions.createTopic('me', { name: ORDERS });
+    failOver();
+    // One broker hears of it before the other has put it right, one after.
+    await two.definitions.refresh();
+    expect(two.definitions.topic(ORDERS)).toMatchObject({ logEpoch: one.topic.logEpoch });
+    one.changes.length = 0;
+    await one.definitions.refresh();
+    expect(one.changes).toEqual(['deleted orders', 'deleted audit']);
+    await two.definitions.refresh();
+    for (const { definitions } of [one, two]) {
+      expect(definitions.topic(ORDERS)).toMatchObject({ logEpoch });
+      expect(definitions.subscription(AUDIT)).toBeUndefined();
+    }
+    expect(two.changes.slice(-3).sort()).toEqual(['created orders', 'deleted audit', 'deleted orders']);
+  });
+
+  test('is given a subscription only after its topic', async () => {
+    const { definitions, memory, inner, faults, open } = await withTopic();
+    const failOver = memory.checkpoint();
+    await definitions.createTopic('me', { name: `${ORDERS}-2` });
+    await definitions.createSubscription('me', { name: BILLING, topic: `${ORDERS}-2` });
+    failOver();
+    faults.put = ['before'];
+    await expect(definitions.refresh()).rejects.toEqual(code('UNAVAILABLE'));
+    expect(await inner.list()).toHaveLength(2);
+    // A broker that starts at this moment would take it for one whose topic was deleted.
+    const { definitions: other, changes } = await open();
+    await definitions.refresh();
+    expect(await inner.list()).toHaveLength(4);
+    await other.refresh();
+    expect(other.subscription(BILLING)).toBeDefined();
+    expect(changes).toEqual(['created orders-2', 'created billing']);
+  });
+
+  test('and got another topic of that name through a broker that did not know it keeps that one, and the data of both', async () => {
+    const one = await withTopic();
+    const two = await one.open();
+    const failOver = one.memory.checkpoint();
+    await one.definitions.createTopic('me', { name: `${ORDERS}-2` });
+    await one.definitions.createSubscription('me', { name: BILLING, topic: `${ORDERS}-2` });
+    failOver();
+    const { logEpoch } = await two.definitions.createTopic('me', { name: `${ORDERS}-2` });
+    one.changes.length = 0;
+    await one.definitions.refresh();
+    expect(one.changes).toEqual(['forgotten billing', 'forgotten orders-2', 'created orders-2']);
+    expect(one.definitions.topic(`${ORDERS}-2`)).toMatchObject({ logEpoch });
+    expect(one.warnings).toEqual([NOT_THE_STORES, NOT_THE_STORES]);
+    expect(await one.inner.list()).toHaveLength(3);
+  });
+
+  test('a broker that was away for longer than deletions are remembered takes nothing missing for lost', async () => {
+    const one = await withTopic();
+    const two = await one.open();
+    await one.definitions.deleteTopic('me', ORDERS, { force: true });
+    for (let nth = 0; nth < 3; nth += 1) {
+      await one.definitions.createTopic('me', { name: ORDERS });
+      await one.definitions.deleteTopic('me', ORDERS, { force: true });
+    }
+    await two.definitions.refresh();
+    expect(two.changes).toEqual(['forgotten audit', 'forgotten orders']);
+    expect(await one.inner.list()).toEqual([]);
+    // From now on it has seen everything again.
+    await two.definitions.createTopic('me', { name: ORDERS });
+    await one.definitions.refresh();
+    const failOver = one.memory.checkpoint();
+    await one.definitions.createTopic('me', { name: `${ORDERS}-2` });
+    await two.definitions.refresh();
+    failOver();
+    await two.definitions.refresh();
+    expect(await one.inner.list()).toHaveLength(2);
+  });
+
+  test('subscriptions that were created while their topic was deleted elsewhere go with it', async () => {
+    const { open, inner, definitions, topic } = await withTopic();
+    const other = await open();
+    await definitions.deleteTopic('me', ORDERS, { force: true });
+    const { name: _name, revision: _revision, ...rest } = (await other).definitions.subscription(AUDIT)!;
+    const body = JSON.stringify({ format: 1, ...rest, incarnation: 99, topicEpoch: topic.logEpoch });
+    await inner.put('subscription', BILLING, body, 0);
+    await definitions.refresh();
+    expect(await inner.list()).toEqual([]);
+    expect(definitions.subscription(BILLING)).toBeUndefined();
+  });
+});
+
+test('what must not happen is not taken for a store that fails: it ends the process', async () => {
+  const impossible = new AssertionError('impossible');
+  for (const of of ['get', 'put', 'remove', 'list'] as const) {
+    const { definitions, store, inner } = await withTopic();
+    await inner.put('topic', `${ORDERS}-2`, (await inner.get('topic', ORDERS))!.body, 0);
+    const right = store[of];
+    store[of] = (async () => {
+      throw impossible;
+    }) as never;
+    if (of === 'get' || of === 'list') await expect(definitions.refresh()).rejects.toBe(impossible);
+    if (of === 'list') continue;
+    const deleted = definitions.deleteTopic('me', ORDERS, { force: true });
+    await expect(deleted).rejects.toBe(impossible);
+    store[of] = right as never;
+  }
+  const { definitions } = await withTopic();
+  definitions.onChange(async (change) => {
+    if (change.kind === 'deleted') throw impossible;
+  });
+  await expect(definitions.deleteTopic('me', ORDERS, { force: true })).rejects.toBe(impossible);
+  await expect(definitions.finishDeletions()).rejects.toBe(impossible);
 });
 
 describe('deleting', () => {

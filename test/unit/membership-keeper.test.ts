@@ -7,6 +7,7 @@ import { eligibleMembers } from '../../services/broker/engine/coordinator.ts';
 import { MemberLease } from '../../services/broker/engine/member-lease.ts';
 import type { Member } from '../../services/broker/ports/membership-store.ts';
 import { KeeperRig, LEASE_MS } from '../support/keeper-rig.ts';
+import { CLUSTER_SLOT } from '../support/memory-store.ts';
 
 const TOPICS = [{ logEpoch: 1, partitions: 12 }];
 
@@ -235,6 +236,41 @@ describe('the coordinator', () => {
     await rig.clock.advance(2_000);
     expect([...a.membership.known.assignment.topics.keys()]).toEqual([2]);
     await rig.converge();
+  });
+
+  test('writes again what it has assigned, if the store has forgotten that', async () => {
+    const { rig, a, b } = await openRig('a', 'b');
+    const failOver = rig.cluster.memory.checkpoint((slot) => slot === CLUSTER_SLOT);
+    rig.topics.change([...TOPICS, { logEpoch: 2, partitions: 7 }]);
+    await rig.converge();
+    const before = a.membership.known;
+    failOver();
+    await rig.clock.runUntil(() => a.membership.known !== before, 1_000);
+    await rig.converge();
+    await rig.clock.advance(LEASE_MS);
+    for (const { membership } of [a, b]) {
+      expect(membership.known.assignment.topics).toEqual(before.assignment.topics);
+      expect(membership.known.storedVersion).toBeGreaterThan(before.storedVersion);
+    }
+    expect(rig.sum('abandons')).toBe(0);
+  });
+
+  test('is believed after a lease, though it does not know what the store has forgotten', async () => {
+    const { rig, a, b } = await openRig('a', 'b');
+    const failOver = rig.cluster.memory.checkpoint();
+    for (const partitions of [13, 14, 15, 16]) {
+      rig.topics.change([{ logEpoch: 1, partitions }]);
+      await rig.converge();
+    }
+    // Who drains does not coordinate.
+    await rig.resolved(b.membership.drain());
+    rig.crash(a);
+    failOver();
+    const [c] = await rig.join('c');
+    await rig.clock.advance(3 * LEASE_MS);
+    expect(c!.membership.view?.coordinator.id).toBe(c!.id);
+    expect(b.membership.known).toEqual(c!.membership.known);
+    expect(c!.ownership.owned).toBe(16);
   });
 
   test('what it stores can be read by those who come later', async () => {

@@ -5,6 +5,7 @@ import { loadsOf } from '../../services/broker/core/assignment.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
 import { KeeperRig } from '../support/keeper-rig.ts';
+import { CLUSTER_SLOT } from '../support/memory-store.ts';
 
 const TOPICS = [
   { logEpoch: 1, partitions: 16 },
@@ -118,6 +119,55 @@ describe('in order', () => {
     expect([...rig.members.values()].reduce((sum, { ownership }) => sum + ownership.owned, 0)).toBe(25);
     expect(a!.host.owned.has('2.0')).toBe(false);
   });
+});
+
+test('partitions of a topic that has gone are nobody’s, without a word; if it is known again they are taken again', async () => {
+  const [a, b] = await openRig('a', 'b');
+  const logged = [a!, b!].map((member) => member.logged);
+  for (const lines of logged) lines.length = 0;
+  rig.topics.change([{ logEpoch: 1, partitions: 16 }]);
+  await rig.clock.advance(1_000);
+  // Assigned for a while yet: the coordinator does not forget a topic at once.
+  expect(rig.assignment.topics.has(2)).toBe(true);
+  expect(a!.ownership.owned + b!.ownership.owned).toBe(16);
+  rig.topics.change(TOPICS);
+  expect(await rig.converge()).toBeLessThan(20);
+  expect(a!.ownership.owned + b!.ownership.owned).toBe(24);
+  expect(logged.flat()).toEqual([]);
+  expect(rig.sum('abandons')).toBe(0);
+});
+
+test('what an owner has stays its own when the store has forgotten to whom it was assigned', async () => {
+  const [a, b] = await openRig('a', 'b');
+  const failOver = rig.cluster.memory.checkpoint((slot) => slot === CLUSTER_SLOT);
+  rig.topics.change([...TOPICS, { logEpoch: 3, partitions: 8 }]);
+  await rig.converge();
+  const { acquisitions } = a!.ownership.counts;
+  const assigned = [...rig.assignment.topics.get(3)!.members];
+  failOver();
+  await rig.clock.advance(3_000);
+  await rig.converge();
+  expect(rig.assignment.topics.get(3)!.members).toEqual(assigned);
+  expect(a!.ownership.counts.acquisitions).toBe(acquisitions);
+  expect(a!.ownership.owned + b!.ownership.owned).toBe(32);
+  expect(rig.sum('abandons')).toBe(0);
+});
+
+test('a store that has gone back gives a member no claim a second time', async () => {
+  const [a, b] = await openRig('a', 'b');
+  const drain = async (drained: boolean) => {
+    await rig.resolved(a!.membership.setDrained('b', drained));
+    await rig.clock.runUntil(() => (b!.ownership.owned === 0) === drained, 10_000);
+    await rig.converge();
+  };
+  const failOver = rig.cluster.memory.checkpoint((slot) => slot !== CLUSTER_SLOT);
+  await drain(true);
+  const before = new Map([...a!.host.owned].map(([name, { epoch }]) => [name, epoch]));
+  await drain(false);
+  const moved = [...b!.host.owned.keys()];
+  failOver();
+  await drain(true);
+  for (const name of moved) expect(a!.host.owned.get(name)!.epoch).toBeGreaterThan(before.get(name)!);
 });
 
 describe('out of order', () => {

@@ -1,8 +1,7 @@
-// Definitions as JSON text, which is what a DefinitionStore keeps. Called by engine/definitions.ts.
+// Definitions as JSON text, which is what a DefinitionStore keeps.
 //
 // Every document says its format; one of a newer format is refused rather than misread. A *tombstone* is the document of
 // something deleted whose data may still be there: it stays until the data is gone, so that a crash leaks nothing.
-
 import { DURABILITY_LEVELS, type SubscriptionDefinition, type TopicDefinition } from './definitions.ts';
 import { BrokerError } from './errors.ts';
 
@@ -13,14 +12,17 @@ export interface Stored<T> {
   readonly deleted: boolean;
 }
 
-/** `deleted` makes it a tombstone. */
-export function encodeDefinition(
-  definition: TopicDefinition | SubscriptionDefinition,
-  deleted = false,
-): string {
+export function encodeDefinition(definition: TopicDefinition | SubscriptionDefinition): string {
   // Name and revision are the store's own columns.
   const { name: _name, revision: _revision, ...rest } = definition;
-  return JSON.stringify({ format: DEFINITION_FORMAT, ...(deleted && { deleted }), ...rest });
+  return JSON.stringify({ format: DEFINITION_FORMAT, ...rest });
+}
+
+/** Without what nobody asks of something deleted and that can be long. */
+export function encodeTombstone(definition: TopicDefinition | SubscriptionDefinition): string {
+  const { name: _name, revision: _revision, ...rest } = definition;
+  const shorter = { ...rest, labels: {}, startOffsets: undefined };
+  return JSON.stringify({ format: DEFINITION_FORMAT, deleted: true, ...shorter });
 }
 
 /** FAILED_PRECONDITION: of a newer format. INTERNAL: not a topic's document. */

@@ -22,7 +22,7 @@ import { ChunkCache } from './chunk-cache.ts';
 import { type Consumer, type ConsumerSink, LocalConsumer } from './consumer.ts';
 import type { EngineContext, EngineLimits, EngineLogger } from './context.ts';
 import { CursorCommitter } from './cursor-committer.ts';
-import type { DefinitionChange } from './definition-catalog.ts';
+import type { ChangeKind, DefinitionChange } from './definition-catalog.ts';
 import type { Definitions } from './definitions.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import { type DrainableConsumer, DrainingConsumers } from './draining-consumers.ts';
@@ -35,7 +35,6 @@ import type { Remote, SettledSubscription } from './remote.ts';
 import { RetentionSweeper } from './retention-sweeper.ts';
 import { Session, type SessionLimits } from './session.ts';
 import { createStats, type Stats } from './stats.ts';
-import { SteadyClock } from './steady-clock.ts';
 import { SubscriptionRuntime } from './subscription-runtime.ts';
 import { type PublishedRun, TopicRuntime } from './topic-runtime.ts';
 
@@ -109,8 +108,7 @@ export class Broker {
   constructor(options: BrokerOptions) {
     this.#options = options;
     const { clock, limits, logger, tracing } = options;
-    const steady = new SteadyClock(clock, logger);
-    this.context = { clock, steady, limits, logger, stats: this.stats, tracing, mayServe: options.mayServe };
+    this.context = { clock, limits, logger, stats: this.stats, tracing, mayServe: options.mayServe };
     this.#cache = new ChunkCache(options.log, limits.cacheBytes, limits.readBytes);
     this.#committer = new CursorCommitter(options.cursors, this.context);
     this.#leases = new LeaseSweeper(this.context);
@@ -427,11 +425,19 @@ export class Broker {
   }
 
   async #onChange(change: DefinitionChange): Promise<void> {
+    const { log, cursors } = this.#options;
+    const ends = change.kind === 'deleted' || change.kind === 'forgotten';
     if ('topic' in change) {
-      if (change.kind === 'deleted') await this.#dropTopic(change.topic);
-      else await this.#openTopic(change.topic);
-    } else if (change.kind === 'deleted') await this.#dropSubscription(change.subscription);
-    else await this.#openSubscription(change.subscription);
+      const { topic } = change;
+      if (!ends) await this.#openTopic(topic);
+      else await this.#closeTopic(topic, reasonOfEnd(change.kind, topic));
+      if (change.kind === 'deleted') await log.drop(topic.logEpoch);
+    } else {
+      const { subscription } = change;
+      if (!ends) await this.#openSubscription(subscription);
+      else await this.#closeSubscription(subscription, reasonOfEnd(change.kind, subscription));
+      if (change.kind === 'deleted') await cursors.drop(subscription.incarnation);
+    }
   }
 
   /** Creates the runtime, or brings it up to a changed definition: partitions can only have been added. */
@@ -447,6 +453,7 @@ export class Broker {
     this.#topicsByEpoch.set(definition.logEpoch, topic);
     if (this.#remote === undefined) await this.#ownAll(topic);
     this.#topics.set(definition.name, topic);
+    this.partitions.topicsChanged();
   }
 
   async #ownAll({ definition, owners }: TopicRuntime): Promise<void> {
@@ -487,34 +494,37 @@ export class Broker {
     this.#subscriptions.set(definition.name, runtime);
   }
 
-  async #dropTopic({ name, logEpoch }: TopicDefinition): Promise<void> {
+  async #closeTopic({ name, logEpoch }: TopicDefinition, reason: BrokerError): Promise<void> {
     const topic = this.#topicsByEpoch.get(logEpoch);
-    if (topic !== undefined) {
-      this.#topicsByEpoch.delete(logEpoch);
-      if (this.#topics.get(name) === topic) this.#topics.delete(name);
-      const owners = [...topic.owners.values()];
-      for (const owner of owners) owner.close(new BrokerError('NOT_FOUND', `${name} was deleted`));
-      this.#remote?.topicDropped(topic.definition);
-      await Promise.all(owners.map((owner) => owner.flushed()));
-    }
-    await this.#options.log.drop(logEpoch);
+    if (topic === undefined) return;
+    this.#topicsByEpoch.delete(logEpoch);
+    if (this.#topics.get(name) === topic) this.#topics.delete(name);
+    const owners = [...topic.owners.values()];
+    for (const owner of owners) owner.close(reason);
+    this.partitions.topicsChanged();
+    this.#remote?.topicEnded(topic.definition, reason);
+    await Promise.all(owners.map((owner) => owner.flushed()));
   }
 
-  async #dropSubscription(definition: SubscriptionDefinition): Promise<void> {
+  async #closeSubscription(definition: SubscriptionDefinition, reason: BrokerError): Promise<void> {
     const { name, incarnation } = definition;
     const runtime = this.#subscriptions.get(name);
-    if (runtime?.definition.incarnation === incarnation) {
-      this.#subscriptions.delete(name);
-      this.draining.forget(name);
-      this.#topics.get(runtime.definition.topic)?.subscriptions.delete(name);
-      runtime.close(new BrokerError('NOT_FOUND', `${name} was deleted`));
-      for (const dispatcher of [...runtime.dispatchers.values()]) runtime.removeDispatcher(dispatcher);
-      this.#remote?.dropped(definition);
-      // A commit under way could write a cursor after it was dropped.
-      await this.#committer.flushed();
-    }
-    await this.#options.cursors.drop(incarnation);
+    if (runtime?.definition.incarnation !== incarnation) return;
+    this.#subscriptions.delete(name);
+    this.draining.forget(name);
+    this.#topics.get(runtime.definition.topic)?.subscriptions.delete(name);
+    runtime.close(reason);
+    for (const dispatcher of [...runtime.dispatchers.values()]) runtime.removeDispatcher(dispatcher);
+    this.#remote?.subscriptionEnded(definition, reason);
+    // A commit under way could write a cursor after it was dropped.
+    await this.#committer.flushed();
   }
+}
+
+function reasonOfEnd(kind: ChangeKind, { name }: { readonly name: string }): BrokerError {
+  return kind === 'deleted'
+    ? new BrokerError('NOT_FOUND', `${name} was deleted`)
+    : new BrokerError('UNAVAILABLE', `${name} is not known here any more: try again`);
 }
 
 /** An owner of the topic whose partition the subscription does not follow yet; undefined if there is none. */

@@ -35,6 +35,8 @@ export interface TopicSource {
 export interface KnownAssignment {
   readonly storedVersion: number;
   readonly assignment: Assignment;
+  /** The store went back, and has an older one under that version. */
+  readonly isLost?: boolean;
 }
 
 export interface CoordinatorOptions {
@@ -135,8 +137,11 @@ export class Coordinator {
       previous: known.assignment,
       version: this.#highestVersion + 1,
     });
-    if (next === known.assignment) this.#settled = { known, members: names };
-    else void this.#write(view, known, next);
+    // Written again, what the store has lost comes back as it was: partitions stay where they are.
+    if (next !== known.assignment) void this.#write(view, known, next);
+    else if (known.isLost === true)
+      void this.#write(view, known, { ...next, version: this.#highestVersion + 1 });
+    else this.#settled = { known, members: names };
   }
 
   /** Those that exist, and those that are not known here but may. A topic never has fewer partitions than it had. */

@@ -1,22 +1,38 @@
-// What engine/definitions.ts stands on: definitions in memory and in the DefinitionStore, kept equal, and the deletions
-// that are not finished. Knows nothing of rules and quotas.
+// What engine/definitions.ts stands on: definitions in memory and in the DefinitionStore, kept in agreement, and the deletions that
+// are not finished. Knows nothing of rules and quotas; core/definition-merge.ts decides which of the two is right.
 //
 // State of a name:       put                      put of a tombstone            data dropped, tombstone removed
 //             absent ──────────────▶ live ──────────────────────────▶ tombstone ──────────────────────────▶ absent
 //                                     └─ its topic becomes a tombstone ─▶ doomed ─ put of a tombstone ─▶ tombstone
-// Doomed and tombstoned names don't exist for users. A crash or a failing store leaves them as they are; bury goes on
-// from there: at start, before the name is used again, and from finishDeletions.
+// Doomed (a tombstone here, and still live in the store) and tombstoned names don't exist for users. A crash or a failing store
+// leaves them as they are; reconcile goes on from there: at start, before the name is used again, and from finishDeletions.
+//
+// What the store lacks, and was not deleted, a store that went back has forgotten: it is written again. So nobody drops data
+// because a definition is missing.
 //
 // Changes of one name run one after another (exclusively); a topic's turn is taken before its subscriptions', never the
 // other way round.
-import { decodeSubscription, decodeTopic, encodeDefinition } from '../core/definition-codec.ts';
+import { decodeSubscription, decodeTopic } from '../core/definition-codec.ts';
+import {
+  type DefinitionEntry,
+  type DefinitionState,
+  incarnationOf,
+  liveState,
+  type MergeStep,
+  merge,
+  type Past,
+  tombstoneOf,
+} from '../core/definition-merge.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
-import { BrokerError } from '../core/errors.ts';
+import { assertNever, BrokerError } from '../core/errors.ts';
 import type { Definition, DefinitionKind, DefinitionStore } from '../ports/definition-store.ts';
-import { DefinitionIndex } from './definition-index.ts';
+import type { DefinitionIndex } from './definition-index.ts';
+import { KnownDefinitions, keyOf, topicsFirst } from './known-definitions.ts';
+import { RemovalMemory } from './removal-memory.ts';
 import { SerialByKey } from './serial-by-key.ts';
 
-export type ChangeKind = 'created' | 'updated' | 'deleted';
+/** `forgotten`: it does not exist here any more, but what it has stored stays. */
+export type ChangeKind = 'created' | 'updated' | 'deleted' | 'forgotten';
 
 export type DefinitionChange =
   | { readonly kind: ChangeKind; readonly topic: TopicDefinition }
@@ -30,35 +46,40 @@ export type DefinitionChange =
  */
 export type ChangeListener = (change: DefinitionChange) => void | Promise<void>;
 
-/** The error is the cause; `name` the resource's. */
-export type WarningSink = (
-  message: string,
-  fields: { readonly error: unknown; readonly name: string },
-) => void;
+/** Something went wrong, or was put right: for the log. */
+export type WarningSink = (message: string, fields: object) => void;
 
-export type Entry =
-  | { readonly kind: 'topic'; readonly definition: TopicDefinition }
-  | { readonly kind: 'subscription'; readonly definition: SubscriptionDefinition };
+interface Name {
+  readonly kind: DefinitionKind;
+  readonly name: string;
+}
 
-/** `doomed`: the store still has it as live. */
-type Tombstone = Entry & { readonly doomed: boolean };
+/** Of one name: others may write it at the same time. */
+const MAX_STEPS = 20;
+/** In one line of the log. */
+const MAX_NAMES_SAID = 20;
 
 export class DefinitionCatalog {
-  readonly topics = new DefinitionIndex<TopicDefinition>();
-  readonly subscriptions = new DefinitionIndex<SubscriptionDefinition>();
   readonly #store: DefinitionStore;
   readonly #warn: WarningSink;
-  readonly #ofTopic = new Map<string, Set<string>>();
-  readonly #tombstones = new Map<string, Tombstone>();
-  /** Created or changed, but a listener failed: it hears of them again. */
-  readonly #unheard = new Map<string, Entry>();
-  /** A put had no known outcome: what the store has is looked up again. */
-  readonly #unsure = new Map<string, { readonly kind: DefinitionKind; readonly name: string }>();
   readonly #onWritten: (kind: DefinitionKind, name: string) => void;
   readonly #checkStore: () => Promise<void>;
+  readonly #known = new KnownDefinitions();
+  readonly #removals = new RemovalMemory();
+  readonly #past: Past;
+  /** Created or changed, but a listener failed: it hears of them again. */
+  readonly #unheard = new Map<string, DefinitionEntry>();
+  /** What is known and what the store has may differ: they are to be brought together. */
+  readonly #unsettled = new Map<string, Name>();
   readonly #serial = new SerialByKey();
   readonly #listeners = new Set<ChangeListener>();
-  #partitions = 0;
+  /** Of the store when everything was in agreement with it; undefined: not known. */
+  #agreedVersion: number | undefined;
+  /** Something was written, or learned of one name, since: a store that goes back to that version has forgotten it. */
+  #isTouched = false;
+  /** Put right since it was last said. */
+  #writtenAgain: Name[] = [];
+  #deletedAgain: Name[] = [];
 
   constructor(
     store: DefinitionStore,
@@ -70,15 +91,30 @@ export class DefinitionCatalog {
     this.#warn = warn;
     this.#onWritten = onWritten;
     this.#checkStore = checkStore;
+    const removals = this.#removals;
+    this.#past = {
+      wasRemoved: (entry) => this.#wasRemoved(entry),
+      get isComplete() {
+        return removals.isComplete;
+      },
+    };
+  }
+
+  get topics(): DefinitionIndex<TopicDefinition> {
+    return this.#known.topics;
+  }
+
+  get subscriptions(): DefinitionIndex<SubscriptionDefinition> {
+    return this.#known.subscriptions;
   }
 
   /** Of all live topics. */
   get partitions(): number {
-    return this.#partitions;
+    return this.#known.partitions;
   }
 
   subscriptionsOf(topic: string): readonly SubscriptionDefinition[] {
-    return [...(this.#ofTopic.get(topic) ?? [])].map((name) => this.subscriptions.get(name)!);
+    return this.#known.subscriptionsOf(topic);
   }
 
   /** Returns a function that ends it. */
@@ -89,65 +125,62 @@ export class DefinitionCatalog {
 
   /** Reads everything from the store. Once, before anything else; listeners hear nothing of it. */
   async load(): Promise<void> {
-    for (const stored of await this.#store.list()) {
-      const { entry, deleted } = decode(stored);
-      if (deleted) this.#tombstones.set(keyOf(entry), { ...entry, doomed: false });
-      else this.#remember(entry);
-    }
-    for (const definition of [...this.subscriptions.values()]) {
+    const version = await this.#store.version();
+    for (const stored of await this.#store.list()) this.#known.set(decode(stored));
+    await this.#learnRemovals();
+    this.#removals.sawAll(version);
+    // A subscription is never written without its topic: that was deleted.
+    for (const definition of [...this.subscriptions.values()])
       if (this.topics.get(definition.topic)?.logEpoch !== definition.topicEpoch) this.#doom(definition);
-    }
   }
 
-  /** Takes up what other brokers have written since. Rejects if the store does not answer, or if a change is not in effect yet. */
+  /**
+   * Takes up what other brokers have written since, and writes again what the store has forgotten; costs one question if nothing
+   * has changed. Rejects if the store does not answer, or if a change is not in effect yet.
+   */
   async refresh(): Promise<void> {
+    const version = await this.#store.version();
+    if (version === this.#agreedVersion && !this.#isTouched) return;
+    this.#agreedVersion = undefined;
+    this.#isTouched = false;
+    await this.#bringTogether();
+    this.#removals.sawAll(version);
+    // What was written in between is looked at again rather than missed.
+    if ((await this.#store.version()) === version) this.#agreedVersion = version;
+  }
+
+  async #bringTogether(): Promise<void> {
+    const stored = await this.#store.list();
+    await this.#learnRemovals();
+    const differing = new Map<string, Name>();
+    const listed = new Set<string>();
+    for (const each of stored) {
+      const key = keyOf(each.kind, each.name);
+      listed.add(key);
+      if (!this.#agrees(each)) differing.set(key, each);
+    }
+    for (const [key, { entry }] of this.#known.entries())
+      if (!listed.has(key)) differing.set(key, { kind: entry.kind, name: entry.definition.name });
     let failure: BrokerError | undefined;
-    const stored = new Map((await this.#store.list()).map((each) => [`${each.kind} ${each.name}`, each]));
-    const changed = new Map<string, { kind: DefinitionKind; name: string }>();
-    for (const [key, each] of stored) {
-      const { kind, name, revision } = each;
-      const known = this.#tombstones.get(key) ?? this.#live(kind, name);
-      // Deleted and created again since the last look, it may be at the same revision.
-      if (known?.definition.revision !== revision || !isSame(known, decode(each).entry))
-        changed.set(key, { kind, name });
-    }
-    for (const { definition: topic } of this.#allLive('topic')) {
-      if (!stored.has(`topic ${topic.name}`))
-        changed.set(`topic ${topic.name}`, { kind: 'topic', name: topic.name });
-    }
-    for (const { definition } of this.#allLive('subscription')) {
-      const key = `subscription ${definition.name}`;
-      if (!stored.has(key)) changed.set(key, { kind: 'subscription', name: definition.name });
-    }
-    for (const [key, { kind, definition }] of this.#tombstones) {
-      if (!stored.has(key)) changed.set(key, { kind, name: definition.name });
-    }
     // Topics first: their subscriptions need them.
-    for (const [key, { kind, name }] of [...changed].sort(([, a], [, b]) => topicsFirst(a, b))) {
-      await this.#serial.run(key, async () => {
-        try {
-          await this.#take(kind, name);
-          await this.#bury(kind, name);
-        } catch (error) {
-          this.#warn('a change by another broker is not in effect yet and will be tried again', {
-            error,
-            name,
-          });
-          if (error instanceof BrokerError) failure ??= error;
-        }
-      });
+    for (const [key, { kind, name }] of [...differing].sort(([, a], [, b]) => topicsFirst(a, b))) {
+      const error = await this.#expected(() => this.#serial.run(key, () => this.#reconcile(kind, name)));
+      if (error === undefined) continue;
+      failure ??= error;
+      this.#warn('a change by another broker is not in effect yet and will be tried again', { error, name });
     }
+    this.#sayWhatWasPutRight();
     if (failure !== undefined) throw failure;
   }
 
-  *#allLive(kind: DefinitionKind): IterableIterator<Entry> {
-    if (kind === 'topic') for (const definition of this.topics.values()) yield { kind, definition };
-    else for (const definition of this.subscriptions.values()) yield { kind, definition };
+  /** A number that no topic or subscription has had. */
+  nextIncarnation(): Promise<number> {
+    return this.#store.nextIncarnation(this.#known.highestIncarnation);
   }
 
   /** Runs a change of one name after all earlier ones of it, as the store has it now, with no deletion left over. */
   exclusively<T>(kind: DefinitionKind, name: string, change: () => Promise<T>): Promise<T> {
-    return this.#serial.run(`${kind} ${name}`, async () => {
+    return this.#serial.run(keyOf(kind, name), async () => {
       await this.#checkStore();
       await this.#settle(kind, name);
       return change();
@@ -155,238 +188,336 @@ export class DefinitionCatalog {
   }
 
   /** Writes a draft in place of its revision (0: a new one), tells the listeners, and returns it with its new revision. */
-  async write<E extends Entry>(draft: E): Promise<E['definition']> {
-    const kind = draft.definition.revision === 0 ? 'created' : 'updated';
-    const entry = withRevision(draft, await this.#put(draft, false));
-    this.#remember(entry);
-    await this.#emit(kind, entry);
-    return entry.definition;
+  async write<E extends DefinitionEntry>(draft: E): Promise<E['definition']> {
+    const { revision } = draft.definition;
+    const state = liveState(draft, revision + 1);
+    await this.#put(state, revision);
+    this.#setUnlessDoomed(state);
+    await this.#emit(revision === 0 ? 'created' : 'updated', state.entry);
+    return state.entry.definition;
   }
 
   /**
    * Deletes: resolves once it is durable that it is gone, with its subscriptions if it is a topic. Their data is dropped
    * by then too, unless that failed; then finishDeletions has to.
    */
-  async delete(live: Entry): Promise<void> {
-    const entry = withRevision(live, await this.#put(live, true));
-    this.#forget(entry);
-    this.#tombstones.set(keyOf(entry), { ...entry, doomed: false });
-    if (entry.kind === 'topic')
-      this.subscriptionsOf(entry.definition.name).forEach((each) => void this.#doom(each));
-    await this.#tryToBury(entry);
+  async delete(live: DefinitionEntry): Promise<void> {
+    const { name, revision } = live.definition;
+    const tombstone = tombstoneOf(live, revision + 1);
+    await this.#put(tombstone, revision);
+    this.#bury(tombstone);
+    await this.#tryToFinish({ kind: live.kind, name });
   }
 
   /** Looks up what became of puts without a known outcome, and tells listeners again what they failed to take up. */
   async finishChanges(): Promise<void> {
-    const left = new Map(this.#unsure);
+    const left = new Map(this.#unsettled);
     for (const [key, { kind, definition }] of this.#unheard) left.set(key, { kind, name: definition.name });
     // Topics first: their subscriptions need them.
     for (const [key, { kind, name }] of [...left].sort(([, a], [, b]) => topicsFirst(a, b))) {
-      try {
-        await this.#serial.run(key, () => this.#settle(kind, name));
-      } catch (error) {
+      const error = await this.#expected(() => this.#serial.run(key, () => this.#settle(kind, name)));
+      if (error !== undefined)
         this.#warn('a change is not in effect yet and will be tried again', { error, name });
-      }
     }
   }
 
   /** Goes on with all unfinished deletions; returns how many are left. */
   async finishDeletions(): Promise<number> {
-    // Topics first: they bury their subscriptions.
-    const left = [...this.#tombstones.values()].sort(topicsFirst);
-    for (const tombstone of left) {
-      await this.#serial.run(keyOf(tombstone), () => this.#tryToBury(tombstone));
+    for (const { entry } of this.#known.deleted()) {
+      const name = { kind: entry.kind, name: entry.definition.name };
+      await this.#serial.run(keyOf(name.kind, name.name), () => this.#tryToFinish(name));
     }
-    return this.#tombstones.size;
+    return this.#known.deleted().length;
   }
 
   /** Within the name's turn: nothing of earlier changes is left open. */
   async #settle(kind: DefinitionKind, name: string): Promise<void> {
-    const key = `${kind} ${name}`;
-    await this.#take(kind, name);
-    this.#unsure.delete(key);
-    await this.#bury(kind, name);
-    await this.#tellAgain(key);
+    this.#isTouched = true;
+    await this.#reconcile(kind, name);
+    this.#sayWhatWasPutRight();
+    const entry = this.#unheard.get(keyOf(kind, name));
+    if (entry !== undefined) await this.#emit('updated', entry);
   }
 
-  async #tryToBury({ kind, definition: { name } }: Entry): Promise<void> {
-    try {
-      await this.#bury(kind, name);
-    } catch (error) {
+  async #tryToFinish({ kind, name }: Name): Promise<void> {
+    const error = await this.#expected(() => this.#reconcile(kind, name));
+    if (error !== undefined)
       this.#warn('a deletion could not be finished and will be tried again', { error, name });
+  }
+
+  /** Within the name's turn: brings what is known and what the store has into agreement, step by step. */
+  async #reconcile(kind: DefinitionKind, name: string): Promise<void> {
+    const key = keyOf(kind, name);
+    this.#unsettled.set(key, { kind, name });
+    let isInformed = false;
+    for (let steps = 0; steps < MAX_STEPS; steps += 1) {
+      const stored = await this.#store.get(kind, name);
+      const found = stored && decode(stored);
+      const known = this.#known.get(kind, name);
+      let step = merge(known, found, this.#past);
+      if (step.kind === 'none') {
+        this.#unsettled.delete(key);
+        return;
+      }
+      // Asked after the name was looked up: nothing may be concluded of a store that was out of sight for a moment.
+      if (steps === 0) await this.#checkStore();
+      // As is what was removed: the name may have gone a moment ago.
+      if (!isInformed && dependsOnRemovals(step)) {
+        await this.#learnRemovals();
+        isInformed = true;
+        step = merge(known, found, this.#past);
+      }
+      await this.#perform(step, known, found);
+    }
+    throw new BrokerError('ABORTED', `${name} is being changed by others: try again`);
+  }
+
+  async #perform(
+    step: MergeStep,
+    known: DefinitionState | undefined,
+    found: DefinitionState | undefined,
+  ): Promise<void> {
+    switch (step.kind) {
+      case 'none':
+        return;
+      case 'take':
+        return this.#take(found!, known === undefined);
+      case 'write':
+        return this.#writeAgain(step.state, known, found);
+      case 'finish':
+        return this.#finish(found!);
+      case 'drop':
+        if (!known!.deleted) this.#bury(tombstoneOf(known!.entry));
+        await this.#buryData(known!.entry);
+        return this.#forget(known!.entry);
+      case 'letGo':
+        return this.#letGo(known!.entry);
+      default:
+        assertNever(step);
     }
   }
 
-  /** Within the name's turn. */
-  async #bury(kind: DefinitionKind, name: string): Promise<void> {
-    const key = `${kind} ${name}`;
-    let tombstone = this.#tombstones.get(key);
-    if (tombstone === undefined) return;
-    if (tombstone.doomed) {
-      tombstone = { ...withRevision(tombstone, await this.#put(tombstone, true)), doomed: false };
-      this.#tombstones.set(key, tombstone);
+  async #take(found: DefinitionState, isNew: boolean): Promise<void> {
+    // Who deleted a topic deletes its subscriptions, too, unless that broker has gone.
+    if (found.deleted) this.#bury(found);
+    else {
+      this.#setUnlessDoomed(found);
+      await this.#emit(isNew ? 'created' : 'updated', found.entry);
     }
-    if (tombstone.kind === 'topic') await this.#burySubscriptionsOf(tombstone.definition);
-    await this.#emit('deleted', tombstone);
-    await this.#remove(tombstone);
-    this.#tombstones.delete(key);
   }
 
-  async #burySubscriptionsOf(topic: TopicDefinition): Promise<void> {
-    for (const { kind, definition } of [...this.#tombstones.values()]) {
-      if (kind !== 'subscription' || definition.topicEpoch !== topic.logEpoch) continue;
-      await this.#serial.run(`${kind} ${definition.name}`, () => this.#bury(kind, definition.name));
+  async #writeAgain(
+    state: DefinitionState,
+    known: DefinitionState | undefined,
+    found: DefinitionState | undefined,
+  ): Promise<void> {
+    const { kind, definition } = state.entry;
+    if (!state.deleted) {
+      if (kind === 'subscription') await this.#checkTopicOf(definition);
+      // A number that the store has forgotten, too, is not given a second time.
+      await this.nextIncarnation();
     }
+    try {
+      await this.#put(state, found?.entry.definition.revision ?? 0, 'again');
+    } catch (error) {
+      if (!(error instanceof BrokerError) || !/^(ABORTED|ALREADY_EXISTS)$/.test(error.code)) throw error;
+      // Another broker was quicker: there is something else to bring together.
+      return;
+    }
+    const name = { kind, name: definition.name };
+    if (!state.deleted) this.#writtenAgain.push(name);
+    else if (this.#removals.has(incarnationOf(state.entry))) this.#deletedAgain.push(name);
+    if (known === undefined || incarnationOf(known.entry) !== incarnationOf(state.entry)) return;
+    if (state.deleted) return known.deleted ? this.#known.set(state) : this.#bury(state);
+    this.#setUnlessDoomed(state);
+    if (state.body !== known.body) await this.#emit('updated', state.entry);
+  }
+
+  /** A subscription without its topic counts as deleted with it. */
+  async #checkTopicOf({ name, topic, topicEpoch }: SubscriptionDefinition): Promise<void> {
+    const stored = await this.#store.get('topic', topic);
+    const found = stored && decode(stored);
+    if (found !== undefined && !found.deleted && incarnationOf(found.entry) === topicEpoch) return;
+    throw new BrokerError('UNAVAILABLE', `the topic of ${name} is not in the store yet: try again`);
+  }
+
+  /** The store has the tombstone. */
+  async #finish({ entry }: DefinitionState): Promise<void> {
+    await this.#buryData(entry);
+    await this.#remove(entry);
+    const known = this.#known.get(entry.kind, entry.definition.name);
+    if (known !== undefined && incarnationOf(known.entry) === incarnationOf(entry)) this.#forget(entry);
+    else this.#removals.add(incarnationOf(entry));
+  }
+
+  /** Idempotent. */
+  async #buryData(entry: DefinitionEntry): Promise<void> {
+    if (entry.kind === 'topic') {
+      const { logEpoch } = entry.definition;
+      for (const { entry: each } of this.#known.deleted()) {
+        if (each.kind !== 'subscription' || each.definition.topicEpoch !== logEpoch) continue;
+        const { name } = each.definition;
+        await this.#serial.run(keyOf(each.kind, name), () => this.#reconcile(each.kind, name));
+      }
+    }
+    await this.#emit('deleted', entry);
+  }
+
+  /** Deleted, its data included. */
+  #forget({ kind, definition }: DefinitionEntry): void {
+    const { entry } = this.#known.get(kind, definition.name)!;
+    this.#removals.add(incarnationOf(entry));
+    this.#known.delete(kind, definition.name);
+    this.#unheard.delete(keyOf(kind, definition.name));
+  }
+
+  async #letGo(entry: DefinitionEntry): Promise<void> {
+    const { kind, definition } = entry;
+    if (kind === 'topic') {
+      for (const subscription of this.subscriptionsOf(definition.name))
+        await this.#serial.run(keyOf('subscription', subscription.name), async () => {
+          const now = this.subscriptions.get(subscription.name);
+          if (now?.incarnation === subscription.incarnation)
+            await this.#letGo({ kind: 'subscription', definition: now });
+        });
+    }
+    this.#known.delete(kind, definition.name);
+    this.#unheard.delete(keyOf(kind, definition.name));
+    this.#warn(
+      'what this broker knew under a name is not what the store has, and was not deleted as far as it knows: its data stays in the store',
+      { name: definition.name, incarnation: incarnationOf(entry) },
+    );
+    await this.#emit('forgotten', entry);
+  }
+
+  #wasRemoved(entry: DefinitionEntry): boolean {
+    if (this.#removals.has(incarnationOf(entry))) return true;
+    if (entry.kind === 'topic') return false;
+    const { topic, topicEpoch } = entry.definition;
+    const present = this.topics.get(topic)?.logEpoch ?? 0;
+    return present > topicEpoch || this.#removals.has(topicEpoch);
+  }
+
+  #agrees({ kind, name, revision, body }: Definition): boolean {
+    const known = this.#known.get(kind, name);
+    if (known === undefined || known.deleted) return false;
+    const { entry } = known;
+    return entry.definition.revision === revision && known.body === body && !this.#wasRemoved(entry);
+  }
+
+  async #learnRemovals(): Promise<void> {
+    const removals = await this.#store.removals();
+    const incarnations = removals.removed.map((removed) => incarnationOf(decode(removed).entry));
+    this.#removals.learn(removals, incarnations);
+  }
+
+  #setUnlessDoomed(state: DefinitionState): void {
+    const { kind, definition } = state.entry;
+    const known = this.#known.get(kind, definition.name);
+    const isDoomed = known?.deleted === true && incarnationOf(known.entry) === incarnationOf(state.entry);
+    // Its topic was deleted while it was being updated: it stays doomed, at the revision that the store has now.
+    this.#known.set(isDoomed ? tombstoneOf(state.entry) : state);
+  }
+
+  /** It does not exist for users from now on, and neither do its subscriptions. */
+  #bury(tombstone: DefinitionState): void {
+    const { kind, definition } = tombstone.entry;
+    this.#known.set(tombstone);
+    this.#unheard.delete(keyOf(kind, definition.name));
+    if (kind !== 'topic') return;
+    for (const each of this.subscriptionsOf(definition.name))
+      if (each.topicEpoch <= definition.logEpoch) this.#doom(each);
   }
 
   #doom(definition: SubscriptionDefinition): void {
-    const entry: Entry = { kind: 'subscription', definition };
-    this.#forget(entry);
-    this.#tombstones.set(keyOf(entry), { ...entry, doomed: true });
+    this.#bury(tombstoneOf({ kind: 'subscription', definition }));
   }
 
-  async #put(entry: Entry, deleted: boolean): Promise<number> {
-    const { kind, definition } = entry;
+  /** `again`: the store had it once, at that revision. */
+  async #put(
+    { entry: { kind, definition }, body }: DefinitionState,
+    expectedRevision: number,
+    how?: 'again',
+  ): Promise<void> {
     const { name, revision } = definition;
-    const body = encodeDefinition(definition, deleted);
+    this.#isTouched = true;
     try {
-      return await this.#store.put(kind, name, body, revision);
+      await this.#store.put(kind, name, body, expectedRevision, how && revision);
     } catch (error) {
-      if (error instanceof BrokerError && error.code === 'RESOURCE_EXHAUSTED') throw error;
+      if (!(error instanceof BrokerError) || error.code === 'RESOURCE_EXHAUSTED') throw error;
       // Unknown, or someone else wrote. If ours is there it was written; otherwise finishChanges and the next change of the
       // name look again, since a write that timed out may still arrive.
-      const found = await this.#store.get(kind, name).catch(() => undefined);
-      if (found?.revision !== revision + 1 || found.body !== body) {
-        this.#unsure.set(`${kind} ${name}`, { kind, name });
-        throw error;
-      }
-      return found.revision;
+      this.#unsettled.set(keyOf(kind, name), { kind, name });
+      let found: Definition | undefined;
+      const failure = await this.#expected(async () => {
+        found = await this.#store.get(kind, name);
+      });
+      if (failure !== undefined || found?.revision !== revision || found.body !== body) throw error;
     } finally {
       this.#onWritten(kind, name);
     }
   }
 
-  async #remove({ kind, definition: { name, revision } }: Entry): Promise<void> {
+  async #remove({ kind, definition: { name, revision } }: DefinitionEntry): Promise<void> {
+    this.#isTouched = true;
     try {
       await this.#store.remove(kind, name, revision);
     } catch (error) {
-      // An earlier try may have removed it without our hearing so.
-      if ((await this.#store.get(kind, name)) !== undefined) throw error;
+      // An earlier try, or another broker, may have removed it without our hearing so.
+      if (!(error instanceof BrokerError) || (await this.#store.get(kind, name)) !== undefined) throw error;
+    } finally {
+      this.#onWritten(kind, name);
     }
   }
 
-  /** Takes up what the store has under a name: another broker may have changed it, or a put of ours had no known outcome. */
-  async #take(kind: DefinitionKind, name: string): Promise<void> {
-    const found = await this.#store.get(kind, name);
-    const key = `${kind} ${name}`;
-    const known = this.#live(kind, name);
-    const next = found === undefined ? undefined : decode(found);
-    if (next?.deleted === true) {
-      const before = this.#tombstones.get(key);
-      if (known !== undefined) this.#forget(known);
-      // Who deleted a topic deletes its subscriptions, too, unless that broker has gone.
-      if (known?.kind === 'topic') this.subscriptionsOf(name).forEach((each) => void this.#doom(each));
-      if (known !== undefined || before === undefined || before.doomed)
-        this.#tombstones.set(key, { ...next.entry, doomed: false });
-      return;
-    }
-    const same = next !== undefined && known !== undefined && isSame(known, next.entry);
-    if (same && known.definition.revision === next.entry.definition.revision) return;
-    const gone = same ? undefined : (known ?? this.#tombstones.get(key));
-    if (gone !== undefined && !(next !== undefined && isSame(gone, next.entry))) {
-      // Deleted by another broker, and perhaps created again since; or is this another store, or an emptied one? Asked after it
-      // was found missing: data must not be dropped because a store was out of sight for a moment.
-      await this.#checkStore();
-      this.#forget(gone);
-      this.#tombstones.delete(key);
-      await this.#emit('deleted', gone);
-    }
-    if (next === undefined || this.#tombstones.has(key)) return;
-    this.#remember(next.entry);
-    await this.#emit(same ? 'updated' : 'created', next.entry);
-  }
-
-  #live(kind: DefinitionKind, name: string): Entry | undefined {
-    if (kind === 'topic') {
-      const definition = this.topics.get(name);
-      return definition && { kind, definition };
-    }
-    const definition = this.subscriptions.get(name);
-    return definition && { kind, definition };
-  }
-
-  #remember(entry: Entry): void {
-    const key = keyOf(entry);
-    if (this.#tombstones.get(key)?.doomed === true) {
-      // Its topic was deleted while it was being updated: it stays doomed, at the revision that the store has now.
-      this.#tombstones.set(key, { ...entry, doomed: true });
-    } else if (entry.kind === 'topic') {
-      const { definition } = entry;
-      this.#partitions += definition.partitions - (this.topics.get(definition.name)?.partitions ?? 0);
-      this.topics.set(definition);
-    } else {
-      const { definition } = entry;
-      const names = this.#ofTopic.get(definition.topic) ?? new Set();
-      this.#ofTopic.set(definition.topic, names.add(definition.name));
-      this.subscriptions.set(definition);
-    }
-  }
-
-  #forget(entry: Entry): void {
-    const { kind, definition } = entry;
-    this.#unheard.delete(keyOf(entry));
-    if (kind === 'topic') {
-      this.#partitions -= this.topics.get(definition.name)?.partitions ?? 0;
-      this.topics.delete(definition.name);
-    } else {
-      const names = this.#ofTopic.get(definition.topic);
-      names?.delete(definition.name);
-      if (names?.size === 0) this.#ofTopic.delete(definition.topic);
-      this.subscriptions.delete(definition.name);
-    }
-  }
-
-  async #emit(kind: ChangeKind, entry: Entry): Promise<void> {
+  async #emit(kind: ChangeKind, entry: DefinitionEntry): Promise<void> {
+    const key = keyOf(entry.kind, entry.definition.name);
     const change: DefinitionChange =
       entry.kind === 'topic' ? { kind, topic: entry.definition } : { kind, subscription: entry.definition };
-    if (kind !== 'deleted') this.#unheard.set(keyOf(entry), entry);
+    if (kind === 'created' || kind === 'updated') this.#unheard.set(key, entry);
     for (const listener of this.#listeners) await listener(change);
-    if (this.#unheard.get(keyOf(entry)) === entry) this.#unheard.delete(keyOf(entry));
+    if (this.#unheard.get(key) === entry) this.#unheard.delete(key);
   }
 
-  /** Within the name's turn. */
-  async #tellAgain(key: string): Promise<void> {
-    const entry = this.#unheard.get(key);
-    if (entry !== undefined) await this.#emit('updated', entry);
+  /** Why it failed; undefined if it did not. What is not expected is thrown. */
+  async #expected(work: () => Promise<void>): Promise<BrokerError | undefined> {
+    try {
+      await work();
+      return undefined;
+    } catch (error) {
+      if (error instanceof BrokerError) return error;
+      throw error;
+    }
+  }
+
+  #sayWhatWasPutRight(): void {
+    const say = (names: readonly Name[], message: string): void => {
+      if (names.length === 0) return;
+      const topics = names.filter(({ kind }) => kind === 'topic').length;
+      const some = names.slice(0, MAX_NAMES_SAID).map(({ name }) => name);
+      this.#warn(message, { topics, subscriptions: names.length - topics, names: some });
+    };
+    say(
+      this.#writtenAgain.splice(0),
+      'the store had lost topics or subscriptions: written again from memory',
+    );
+    say(
+      this.#deletedAgain.splice(0),
+      'the store had lost deletions of topics or subscriptions: deleted again',
+    );
   }
 }
 
-function topicsFirst(a: { kind: DefinitionKind }, b: { kind: DefinitionKind }): number {
-  return a.kind === b.kind ? 0 : a.kind === 'topic' ? -1 : 1;
+/** Whether it would be another one if it were known that the incarnation was removed. */
+function dependsOnRemovals(step: MergeStep): boolean {
+  return step.kind === 'letGo' || (step.kind === 'write' && !step.state.deleted);
 }
 
-/** Of the same incarnation. */
-function isSame(a: Entry, b: Entry): boolean {
-  return incarnationOf(a) === incarnationOf(b);
-}
-
-function incarnationOf(entry: Entry): number {
-  return entry.kind === 'topic' ? entry.definition.logEpoch : entry.definition.incarnation;
-}
-
-function keyOf({ kind, definition }: Entry): string {
-  return `${kind} ${definition.name}`;
-}
-
-function withRevision<E extends Entry>(entry: E, revision: number): E {
-  return { ...entry, definition: { ...entry.definition, revision } };
-}
-
-function decode({ kind, name, revision, body }: Definition): { entry: Entry; deleted: boolean } {
+function decode({ kind, name, revision, body }: Definition): DefinitionState {
   if (kind === 'topic') {
     const { definition, deleted } = decodeTopic(name, revision, body);
-    return { entry: { kind, definition }, deleted };
+    return { entry: { kind, definition }, deleted, body };
   }
   const { definition, deleted } = decodeSubscription(name, revision, body);
-  return { entry: { kind, definition }, deleted };
+  return { entry: { kind, definition }, deleted, body };
 }

@@ -1,5 +1,4 @@
-// All live definitions in memory: by name, by project in the order of names, by topic. Owned by engine/definitions.ts, the
-// only writer; everything here is synchronous.
+// Live definitions of one kind in memory: by name, and by project in the order of names. Everything here is synchronous.
 //
 // Invariant: a name is in #byName exactly if it is in its project's count.
 import { definitionBytes, type SubscriptionDefinition, type TopicDefinition } from '../core/definitions.ts';

@@ -1,8 +1,7 @@
-// Has definitions take up what other brokers write: at once when they signal it, and at a poll in case the signal is lost.
-// Started by main.ts where brokers share a store.
+// Has definitions take up what other brokers write, and put right what the store has forgotten: at once when something is
+// signalled, and at a poll in case the signal is lost.
 import { BrokerError } from '../core/errors.ts';
 import type { Clock } from '../ports/clock.ts';
-import type { DefinitionStore } from '../ports/definition-store.ts';
 import type { Signals } from '../ports/signals.ts';
 import type { EngineLogger } from './context.ts';
 import type { Definitions } from './definitions.ts';
@@ -12,7 +11,6 @@ const POLL_MS = 400;
 
 export interface DefinitionWatcherOptions {
   readonly definitions: Pick<Definitions, 'refresh'>;
-  readonly store: Pick<DefinitionStore, 'version'>;
   readonly signals: Signals;
   readonly clock: Clock;
   readonly logger: EngineLogger;
@@ -20,8 +18,6 @@ export interface DefinitionWatcherOptions {
 
 export class DefinitionWatcher {
   readonly #options: DefinitionWatcherOptions;
-  /** What the store had when it was last taken up; undefined: not known. */
-  #version: number | undefined;
   #looking: Promise<void> | undefined;
   #lookAgain = false;
   #failing = false;
@@ -68,17 +64,13 @@ export class DefinitionWatcher {
   }
 
   async #look(): Promise<void> {
-    const { definitions, store, logger } = this.#options;
+    const { definitions, logger } = this.#options;
     try {
-      // Before the list: what is written in between is looked at again rather than missed.
-      const version = await store.version();
-      if (version === this.#version || this.#stopped) return;
       await definitions.refresh();
-      this.#version = version;
       this.#failing = false;
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error;
-      this.#version = undefined;
+      // The next poll tries again.
       if (!this.#failing)
         logger.warn(
           { reason: error.message },

@@ -1,5 +1,5 @@
-// Topics and subscriptions: the rules of changing them, and everyone's source for what exists. Called by the gRPC adapter
-// (admin, routing) and by the engine, which listens to changes and builds and tears down what serves them.
+// Topics and subscriptions: the rules of changing them, and everyone's source for what exists. The engine listens to changes, and
+// builds and tears down what serves them.
 //
 // A change is: check → put (durable, compare-and-set) → index → listeners → answer; definition-catalog.ts does all but the
 // first and keeps crashes and failing stores from leaking anything. Every change that was asked for is audited, whatever
@@ -101,7 +101,10 @@ export class Definitions {
     return this.#catalog.finishChanges();
   }
 
-  /** Takes up what other brokers have written since. Rejects if not all of it is in effect: call it again. */
+  /**
+   * Takes up what other brokers have written since, and writes again what the store has forgotten. Rejects if not all of it is in
+   * effect: call it again.
+   */
   refresh(): Promise<void> {
     return this.#catalog.refresh();
   }
@@ -165,7 +168,7 @@ export class Definitions {
           throw new BrokerError('ALREADY_EXISTS', `there is a topic ${spec.name} already`);
         using _partitions = this.#reservePartitions(spec.partitions);
         using _name = this.#reserveName('topics', spec.name, MAX_TOPICS_PER_PROJECT);
-        const logEpoch = await this.#options.store.nextIncarnation();
+        const logEpoch = await this.#catalog.nextIncarnation();
         const definition = { ...spec, logEpoch, createTimeMs: this.#options.clock.nowMs(), revision: 0 };
         return this.#catalog.write({ kind: 'topic', definition });
       });
@@ -216,7 +219,7 @@ export class Definitions {
             ...spec,
             ...(spec.start === 'latest' && { startOffsets: await this.#options.currentEnds(topic) }),
             topicEpoch: topic.logEpoch,
-            incarnation: await this.#options.store.nextIncarnation(),
+            incarnation: await this.#catalog.nextIncarnation(),
             createTimeMs: this.#options.clock.nowMs(),
             revision: 0,
           };

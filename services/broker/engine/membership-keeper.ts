@@ -4,7 +4,7 @@
 //   heartbeat ─▶ view ─▶ lease (member-lease): fenced, regained
 //                   ├──▶ assignment, if there is a newer one ─┬─▶ listeners: changed
 //                   └──▶ coordinator, if this member is it ───┘
-import { decodeAssignment, EMPTY_ASSIGNMENT } from '../core/assignment.ts';
+import { type Assignment, decodeAssignment, EMPTY_ASSIGNMENT } from '../core/assignment.ts';
 import { BrokerError } from '../core/errors.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { ClusterView, Member, MemberLoad, MembershipStore } from '../ports/membership-store.ts';
@@ -72,6 +72,8 @@ export class MembershipKeeper {
   readonly #unanswered = new Set<Promise<unknown>>();
   #beatAgain = false;
   #loading: Promise<void> | undefined;
+  /** When an assignment older than the known one was first found in the store. */
+  #wentBackMs: number | undefined;
   #problem: string | undefined;
   #cancelBeat: () => void = () => {};
   #unlisten: () => void = () => {};
@@ -293,7 +295,10 @@ export class MembershipKeeper {
         const { version, body } = await this.#options.store.assignment();
         // This member may have written a newer one meanwhile.
         if (this.#stopped || this.#known !== before) return;
-        this.#learn({ storedVersion: version, assignment: decodeAssignment(body) });
+        const found = decodeAssignment(body);
+        if (found.version >= before.assignment.version)
+          this.#learn({ storedVersion: version, assignment: found });
+        else this.#wentBack(version, found);
       } catch (error) {
         if (!(error instanceof BrokerError)) throw error;
         this.#options.logger.warn({ reason: error.message }, 'the assignment can not be read: trying again');
@@ -303,8 +308,23 @@ export class MembershipKeeper {
     })();
   }
 
+  /**
+   * The store has an older assignment than this member knows: what has moved since would move back and forth, away from those who
+   * still have what the store has lost of it. Whoever coordinates writes the newest again, if it knows it; the others wait so long.
+   */
+  #wentBack(version: number, found: Assignment): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    this.#wentBackMs ??= nowMs;
+    const { assignment } = this.#known;
+    if (this.#view?.coordinator.id === this.self.id)
+      this.#learn({ storedVersion: version, assignment, isLost: true });
+    else if (nowMs - this.#wentBackMs >= this.#leaseMs)
+      this.#learn({ storedVersion: version, assignment: found });
+  }
+
   #learn(known: KnownAssignment): void {
     const before = this.#known;
+    this.#wentBackMs = undefined;
     this.#known = known;
     const view = this.#view;
     if (view !== undefined) {

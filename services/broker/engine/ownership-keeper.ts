@@ -1,10 +1,10 @@
 // Drives what this broker owns towards what the assignment says: takes partitions from members that have gone or have let go,
-// hands over those that are another's now. Made by main.ts beside membership-keeper; the host (engine/broker) does the work
-// on a partition. Level-triggered: after every event and every step the difference is looked at anew.
+// hands over those that are another's now. The host (engine/partitions) does the work on a partition, and closes by itself those
+// of topics that have gone. Level-triggered: after every event and every step the difference is looked at anew.
 //
-//   membership (assignment, lease) ─┐              ┌─▶ step-queue ─▶ ownership-steps ─▶ store, host
-//   signal `released`, host.onStale ┴▶ this keeper ┴─▶ holder-watch ─▶ store
-import { isAssigned, partitionsOf, targetOf } from '../core/assignment.ts';
+//   membership (assignment, lease) ────────┐              ┌─▶ step-queue ─▶ ownership-steps ─▶ store, host
+//   signal `released`, host: stale, topics ┴▶ this keeper ┴─▶ holder-watch ─▶ store
+import { partitionsOf, targetOf } from '../core/assignment.ts';
 import { assertNever } from '../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../core/partition.ts';
 import type { Clock } from '../ports/clock.ts';
@@ -92,6 +92,7 @@ export class OwnershipKeeper {
   start(): void {
     const { membership, signals, host } = this.#options;
     host.onStale((id) => this.#stale(id));
+    host.onTopics(() => this.#topicsChanged());
     this.#unlisten = [
       membership.listen({
         changed: () => this.#reconcile(),
@@ -223,11 +224,8 @@ export class OwnershipKeeper {
         }
         break;
       case 'owned':
+        // Not assigned to anybody: the coordinator has not heard of the topic, or the store has forgotten what it assigned.
         if (this.#shouldGo(id)) this.#queue.enqueue(tended, () => this.#steps.handOver(tended));
-        else if (!isAssigned(membership.known.assignment, id)) {
-          host.abandon(id, 'the topic was deleted');
-          this.#forget(tended);
-        }
         break;
       case 'letGo':
         this.#queue.enqueue(tended, () => this.#steps.release(tended, state));
@@ -248,6 +246,10 @@ export class OwnershipKeeper {
     const { kind } = tended.state;
     if (kind === 'owned') this.counts.abandons += 1;
     if (kind !== 'seeking' && kind !== 'free') this.#options.host.abandon(tended.id, reason);
+    this.#seekAgain(tended);
+  }
+
+  #seekAgain(tended: Tended): void {
     tended.life += 1;
     tended.state = { kind: 'seeking', sinceMs: this.#options.clock.monotonicMs() };
   }
@@ -259,6 +261,20 @@ export class OwnershipKeeper {
     }
   }
 
+  /** The host has closed what belongs to topics that have gone, and has come to know others. */
+  #topicsChanged(): void {
+    const { host } = this.#options;
+    if (this.#stopped) return;
+    for (const tended of [...this.#tended.values()]) {
+      const { kind } = tended.state;
+      if (host.knows(tended.id) || kind === 'seeking' || kind === 'letGo') continue;
+      this.#seekAgain(tended);
+      this.#next(tended);
+    }
+    this.#steps.forgetUnless((id) => host.knows(id));
+    this.#watch.lookAtAll();
+  }
+
   #stale(id: PartitionId): void {
     const tended = this.#tended.get(formatPartitionId(id));
     this.counts.staleClaims += 1;
@@ -267,8 +283,7 @@ export class OwnershipKeeper {
       'another broker has taken the partition: a write of this one was refused',
     );
     if (tended === undefined) return;
-    tended.life += 1;
-    tended.state = { kind: 'seeking', sinceMs: this.#options.clock.monotonicMs() };
+    this.#seekAgain(tended);
     this.#next(tended);
     this.#watch.lookAt(tended);
   }
@@ -281,9 +296,11 @@ export class OwnershipKeeper {
   }
 
   #judge(tended: Tended, { holder, ownerEpoch }: OwnershipState): void {
-    const { membership, clock } = this.#options;
+    const { membership, clock, host } = this.#options;
     const { state, busy, name } = tended;
     if (busy || state.kind !== 'seeking') return;
+    // Assigned here, and not heard of yet, or deleted a moment ago.
+    if (!host.knows(tended.id)) return;
     const lives = membership.view?.members.some(({ id }) => id === holder) === true;
     const waited = clock.monotonicMs() - state.sinceMs;
     if (lives && holder !== membership.self.id) {

@@ -1,6 +1,7 @@
 // What can be done to one partition: take it, open it, hand it over, tell the store. Run by ownership-keeper's queue, one at a
 // time for a partition. Each step leaves the partition in a state from which the keeper can go on, whatever fails.
 import { BrokerError, type ErrorCode } from '../core/errors.ts';
+import type { PartitionId } from '../core/partition.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Claim, OwnershipStore } from '../ports/ownership-store.ts';
 import type { Signals } from '../ports/signals.ts';
@@ -23,9 +24,16 @@ export interface OwnershipStepsOptions {
 
 export class OwnershipSteps {
   readonly #options: OwnershipStepsOptions;
+  /** The newest claim that this broker has had of a partition, by name: a store that went back is not to give it again. */
+  readonly #newest = new Map<string, { readonly id: PartitionId; readonly ownerEpoch: number }>();
 
   constructor(options: OwnershipStepsOptions) {
     this.#options = options;
+  }
+
+  /** Forgets claims of partitions that are gone. */
+  forgetUnless(isKnown: (id: PartitionId) => boolean): void {
+    for (const [name, { id }] of this.#newest) if (!isKnown(id)) this.#newest.delete(name);
   }
 
   /** free → claimed → owned, or seeking: someone was quicker. `wanted` is asked between claimed and owned. */
@@ -34,7 +42,9 @@ export class OwnershipSteps {
     const { life } = tended;
     let claim: Claim;
     try {
-      claim = await store.acquire(tended.id, { ifEpoch: ownerEpoch });
+      const above = this.#newest.get(tended.name)?.ownerEpoch;
+      claim = await store.acquire(tended.id, { ifEpoch: ownerEpoch, ...(above !== undefined && { above }) });
+      this.#claimed(tended, claim.ownerEpoch);
     } catch (error) {
       const code = codeOf(error);
       if (code !== 'ABORTED') this.#failed(tended, life, error, 'acquired');
@@ -55,6 +65,11 @@ export class OwnershipSteps {
     const { host } = this.#options;
     const { life } = tended;
     try {
+      // It may have been taken by force since it was tried last.
+      if (tended.failures > 0 && (await this.#isTaken(tended, claim))) {
+        if (tended.life === life) this.#seek(tended);
+        return;
+      }
       await host.own(tended.id, claim);
     } catch (error) {
       this.#failed(tended, life, error, 'opened');
@@ -98,6 +113,7 @@ export class OwnershipSteps {
     const { life } = tended;
     try {
       const confirmedEpoch = await confirm?.();
+      this.#claimed(tended, confirmedEpoch ?? ownerEpoch);
       if (tended.life !== life) return;
       await store.release(tended.id, confirmedEpoch ?? ownerEpoch, note);
       counts.handOvers += 1;
@@ -134,6 +150,19 @@ export class OwnershipSteps {
       this.#failed(tended, life, error, 'looked at');
       return undefined;
     }
+  }
+
+  async #isTaken({ id }: Tended, { ownerEpoch }: Claim): Promise<boolean> {
+    const { store, selfId } = this.#options;
+    const [state] = await store.describe([id]);
+    return state!.ownerEpoch > ownerEpoch || (state!.ownerEpoch === ownerEpoch && state!.holder !== selfId);
+  }
+
+  #claimed({ id, name }: Tended, ownerEpoch: number): void {
+    this.#newest.set(name, {
+      id,
+      ownerEpoch: Math.max(ownerEpoch, this.#newest.get(name)?.ownerEpoch ?? 0),
+    });
   }
 
   #seek(tended: Tended): void {

@@ -1,5 +1,5 @@
-// What engine/ownership-keeper asks of the engine: open a partition, hand it over in order, or drop it at once. broker.ts
-// implements it. The keeper calls at most one of own and handOver at a time for a partition; abandon may come at any time.
+// What engine/ownership-keeper asks of the engine: open a partition, hand it over in order, or drop it at once. The keeper calls
+// at most one of own and handOver at a time for a partition; abandon may come at any time.
 import type { PartitionId } from '../core/partition.ts';
 import type { Claim } from '../ports/ownership-store.ts';
 
@@ -38,4 +38,10 @@ export interface PartitionHost {
 
   /** Calls back when a write was refused because the claim is stale, after the host has abandoned the partition by itself. */
   onStale(listener: (id: PartitionId) => void): void;
+
+  /** Whether the partition's topic is known here; one that was deleted is not. */
+  knows(id: PartitionId): boolean;
+
+  /** Calls back when topics came to be known or have gone. The partitions of those that have gone were closed before. */
+  onTopics(listener: () => void): void;
 }

@@ -1,5 +1,5 @@
 // The partitions that this broker owns: opens them for publishes and deliveries, hands them over in order, drops them at
-// once. Made by broker.ts; engine/ownership-keeper decides which and when (on one node broker.ts: all of them).
+// once. Which and when is engine/ownership-keeper's to say (on one node: all of them, at once).
 //
 //   own:       log's bounds ─▶ PartitionOwner ─▶ a dispatcher for each subscription, with the former owner's leases ─▶ open
 //   handOver:  publishes go elsewhere ─▶ appends end ─▶ deliveries end ─▶ cursors are committed ─▶ note for the next owner
@@ -55,6 +55,7 @@ export class Partitions implements PartitionHost {
   /** What was outstanding at the former owner, of subscriptions that are not at work here yet: they may not be known here yet. */
   readonly #former = new WeakMap<PartitionOwner, Map<number, readonly FormerLease[]>>();
   readonly #staleListeners: ((id: PartitionId) => void)[] = [];
+  readonly #topicListeners: (() => void)[] = [];
   #cancelVerify: () => void = () => undefined;
 
   constructor(options: PartitionsOptions) {
@@ -182,6 +183,19 @@ export class Partitions implements PartitionHost {
 
   onStale(listener: (id: PartitionId) => void): void {
     this.#staleListeners.push(listener);
+  }
+
+  knows({ logEpoch }: PartitionId): boolean {
+    return this.#options.topics.has(logEpoch);
+  }
+
+  onTopics(listener: () => void): void {
+    this.#topicListeners.push(listener);
+  }
+
+  /** A topic came to be known, or has gone with its owners closed. */
+  topicsChanged(): void {
+    for (const listener of this.#topicListeners) listener();
   }
 
   /** Begins delivery to a subscription; nothing if it was closed meanwhile. */

@@ -163,19 +163,16 @@ export class Relay implements Remote {
     return drainRemotely({ peers: this.#peers, routes, clock: context.clock }, request);
   }
 
-  dropped({ name, incarnation }: SubscriptionDefinition): void {
-    for (const consumer of [...this.#consumers]) {
-      if (consumer.incarnation === incarnation)
-        consumer.ended(new BrokerError('NOT_FOUND', `${name} was deleted`));
-    }
+  subscriptionEnded({ incarnation }: SubscriptionDefinition, reason: BrokerError): void {
+    for (const consumer of [...this.#consumers])
+      if (consumer.incarnation === incarnation) consumer.ended(reason);
   }
 
-  /** The topic was deleted: what waits for its partitions fails. */
-  topicDropped({ name, logEpoch }: TopicDefinition): void {
+  topicEnded({ logEpoch }: TopicDefinition, reason: BrokerError): void {
     for (const [key, partition] of [...this.#partitions]) {
       if (partition.publishes.id.logEpoch !== logEpoch) continue;
       this.#partitions.delete(key);
-      partition.close(new BrokerError('NOT_FOUND', `${name} was deleted`));
+      partition.close(reason);
     }
   }
 

@@ -102,8 +102,20 @@ export class RemotePartition {
       owner.publish(publish);
       return;
     }
-    const expiresMs = this.#context.clock.monotonicMs() + WAIT_FOR_OWNER_MS;
-    this.#waiting.push({ publish, bytes: sliceBytes(publish.slice), expiresMs });
+    const { stats, limits, clock } = this.#context;
+    const bytes = sliceBytes(publish.slice);
+    if (stats.uncommittedBytes + bytes > limits.maxUncommittedBytes) {
+      stats.refusedPublishes += 1;
+      publish.failed(
+        new BrokerError(
+          'RESOURCE_EXHAUSTED',
+          `the broker holds ${stats.uncommittedBytes} bytes that are not stored yet, at most ${limits.maxUncommittedBytes} are allowed: publish again a little later`,
+        ),
+      );
+      return;
+    }
+    stats.uncommittedBytes += bytes;
+    this.#waiting.push({ publish, bytes, expiresMs: clock.monotonicMs() + WAIT_FOR_OWNER_MS });
     this.#watchExpiry();
     this.pump();
   }
@@ -173,16 +185,19 @@ export class RemotePartition {
     const relayed = this.#waiting.filter(({ publish }) => isRelayed(publish));
     if (relayed.length === 0) return;
     this.#waiting = this.#waiting.filter(({ publish }) => !isRelayed(publish));
-    for (const { publish } of relayed) if (isRelayed(publish)) publish.moved();
+    for (const { publish, bytes } of relayed) {
+      this.#context.stats.uncommittedBytes -= bytes;
+      if (isRelayed(publish) && !publish.gone) publish.moved();
+    }
     this.#watchExpiry();
     this.#tellIfEmpty();
   }
 
   /** To the owner here. */
   #flow(owner: { publish(publish: PendingPublish): void }): void {
-    for (const { publish } of this.#waiting.splice(0)) {
-      if (isRelayed(publish) && publish.gone) publish.failed(GONE);
-      else owner.publish(publish);
+    for (const { publish, bytes } of this.#waiting.splice(0)) {
+      this.#context.stats.uncommittedBytes -= bytes;
+      if (!isRelayed(publish) || !publish.gone) owner.publish(publish);
     }
     this.#watchExpiry();
     this.#tellIfEmpty();
@@ -225,7 +240,8 @@ export class RemotePartition {
     }
     this.#backoffMs = FIRST_BACKOFF_MS;
     let { firstOffset } = outcome;
-    for (const { publish } of group) {
+    for (const { publish, bytes } of group) {
+      this.#context.stats.uncommittedBytes -= bytes;
       publish.done(firstOffset);
       firstOffset += sliceLength(publish.slice);
     }
@@ -280,7 +296,8 @@ export class RemotePartition {
   }
 
   #fail(group: readonly Waiting[], error: BrokerError): void {
-    for (const { publish } of group) {
+    for (const { publish, bytes } of group) {
+      this.#context.stats.uncommittedBytes -= bytes;
       this.#context.stats.refusedPublishes += 1;
       publish.failed(error);
     }
@@ -291,7 +308,6 @@ const UNKNOWN = new BrokerError(
   'UNAVAILABLE',
   "the link to the partition's owner has closed: the messages may have been stored",
 );
-const GONE = new BrokerError('UNAVAILABLE', 'the link to the relay has closed: nothing was stored');
 const NO_OWNER = new BrokerError(
   'UNAVAILABLE',
   `no broker has owned the partition for ${WAIT_FOR_OWNER_MS / 1000} s: nothing was stored, try again`,

@@ -1,10 +1,10 @@
 // What broker.ts needs for partitions that other brokers own. engine/relay implements it over the peers; a broker that is
 // alone has none and owns everything.
-
 import type { BacklogReport, PartitionQuestion } from '../core/backlog-report.ts';
 import type { ConsumerClient } from '../core/consumer-client.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
 import type { DrainReport, DrainRequest, OpeningConsumer } from '../core/draining.ts';
+import type { BrokerError } from '../core/errors.ts';
 import type { PartitionId } from '../core/partition.ts';
 import type { SettleOperation } from '../core/settle-request.ts';
 import type { Consumer, ConsumerSink } from './consumer.ts';
@@ -55,11 +55,11 @@ export interface Remote {
   /** Calls the listener with a subscription that was idle and got its first message at another broker. */
   onFirstMessage(listener: (subscription: string) => void): () => void;
 
-  /** The subscription was deleted: its consumers have ended already. */
-  dropped(subscription: SubscriptionDefinition): void;
+  /** The subscription is not known any more: its consumers end. */
+  subscriptionEnded(subscription: SubscriptionDefinition, reason: BrokerError): void;
 
-  /** The topic was deleted: what waits for its partitions fails. */
-  topicDropped(topic: TopicDefinition): void;
+  /** The topic is not known any more: what waits for its partitions fails. */
+  topicEnded(topic: TopicDefinition, reason: BrokerError): void;
 
   /** Fails what waits to be published; resolves when what was sent is answered, or when that has taken too long. */
   settled(): Promise<void>;

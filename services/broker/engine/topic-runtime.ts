@@ -1,11 +1,10 @@
 // One topic at work on this broker: the owners of its partitions that are here, its subscriptions, and the way of a batch to
-// the owners.
+// the owners. Made by broker.ts.
 import { type Slice, sliceBytes } from '../core/chunk.ts';
 import type { TopicDefinition } from '../core/definitions.ts';
-import { BrokerError } from '../core/errors.ts';
+import type { BrokerError } from '../core/errors.ts';
 import { type PartitionId, partitionOfKey } from '../core/partition.ts';
 import type { PublishBatch } from '../core/publish-batch.ts';
-import { admit } from './admission.ts';
 import type { EngineContext } from './context.ts';
 import type { PartitionOwner, PendingPublish } from './partition-owner.ts';
 import type { SubscriptionRuntime } from './subscription-runtime.ts';
@@ -46,9 +45,9 @@ export class TopicRuntime {
   }
 
   /**
-   * Hands the batch to the owners; `done` or `failed` is called once. RESOURCE_EXHAUSTED: nothing of it was stored. A batch
-   * that is spread over partitions may fail in one and succeed in another, or nobody knows: UNAVAILABLE, and messages that were
-   * stored will be stored again when it is published again.
+   * Hands the batch to the owners; `done` or `failed` is called once. A batch that is spread over partitions can fail in
+   * one and succeed in another: it is then reported as failed, and messages that were stored will be stored again when it
+   * is published again.
    */
   publish(
     batch: PublishBatch,
@@ -56,14 +55,6 @@ export class TopicRuntime {
     failed: (error: BrokerError) => void,
   ): void {
     this.#context.stats.publishRequests += 1;
-    let release: () => void;
-    try {
-      release = admit(this.#context, batch);
-    } catch (error) {
-      if (!(error instanceof BrokerError)) throw error;
-      failed(error);
-      return;
-    }
     const { partitions } = this.definition;
     const keyless = this.#stickyPartition();
     if (!batch.keyed || partitions === 1) {
@@ -71,14 +62,8 @@ export class TopicRuntime {
       this.#stickyBytes += sliceBytes(slice);
       this.#give(keyless, {
         slice,
-        done: (firstOffset) => {
-          release();
-          done([{ partition: keyless, firstOffset, count: batch.count }]);
-        },
-        failed: (error) => {
-          release();
-          failed(error);
-        },
+        done: (firstOffset) => done([{ partition: keyless, firstOffset, count: batch.count }]),
+        failed,
       });
       return;
     }
@@ -93,12 +78,11 @@ export class TopicRuntime {
     const slices = sliceByPartition(batch, partitionOf, counts);
     const firstOffsets = new Float64Array(partitions);
     let waiting = slices.length;
-    const failures: BrokerError[] = [];
+    let failure: BrokerError | undefined;
     const arrived = (): void => {
       waiting -= 1;
       if (waiting > 0) return;
-      release();
-      if (failures.length > 0) failed(failureOf(failures, slices.length));
+      if (failure !== undefined) failed(failure);
       else done(runsOf(partitionOf, firstOffsets));
     };
     for (const { partition, slice } of slices) {
@@ -109,7 +93,7 @@ export class TopicRuntime {
           arrived();
         },
         failed: (error) => {
-          failures.push(error);
+          failure = error;
           arrived();
         },
       });
@@ -133,19 +117,6 @@ export class TopicRuntime {
     }
     return this.#sticky;
   }
-}
-
-const PARTLY_STORED = new BrokerError(
-  'UNAVAILABLE',
-  'part of the batch may have been stored, the rest was refused: publish it again a little later',
-);
-
-/** What is said of a batch of which not all slices were stored. */
-function failureOf(failures: readonly BrokerError[], slices: number): BrokerError {
-  const gone = failures.find(({ code }) => code === 'NOT_FOUND');
-  const unknown = gone ?? failures.find(({ code }) => code === 'UNAVAILABLE');
-  if (unknown !== undefined) return unknown;
-  return failures.length === slices ? failures[0]! : PARTLY_STORED;
 }
 
 function sliceByPartition(

@@ -51,8 +51,8 @@ export interface MembershipStore {
 
   /**
    * Registers the member or renews its lease, and takes or renews the coordinator's lease if that is free or its own (never
-   * while `draining`). Atomic. A member that finds the lease gone that it has had before gives one more lease to all whose
-   * leases have ended and that nobody has missed yet: after a store was away, or went back, all are alike. FAILED_PRECONDITION: the store does not hold the cluster `identity`. ABORTED: a living
+   * while `draining`). Atomic. A member that finds the lease gone that it has had before gives one more lease to all others
+   * whose leases have ended and that nobody has missed yet: after a store was away, or went back, all are alike. FAILED_PRECONDITION: the store does not hold the cluster `identity`. ABORTED: a living
    * member with another id has this name.
    */
   heartbeat(identity: string, member: Member, leaseMs: number): Promise<ClusterView>;
@@ -63,7 +63,7 @@ export interface MembershipStore {
   assignment(): Promise<StoredAssignment>;
 
   /**
-   * Replaces the assignment and returns its new version. ABORTED: the member does not coordinate in this term any more,
+   * Replaces the assignment and returns its new version: one that no other assignment has had. ABORTED: the member does not coordinate in this term any more,
    * or the assignment is not at expectedVersion.
    */
   assign(memberId: string, term: number, expectedVersion: number, body: string): Promise<number>;

@@ -91,6 +91,8 @@ export class ClusterChecker {
         this.#deliveries.get(name)?.committed(record, truth.ownerId === memberId);
       },
       created: ({ incarnation, topicEpoch }) => {
+        // Written again by somebody: the store had lost it.
+        if (this.#toldAtCreation.has(incarnation)) return;
         const ends = this.partitionsOf(topicEpoch).map(
           (truth) => [truth.id.partition, truth.toldEnd] as const,
         );

@@ -111,9 +111,9 @@ export class Member {
       durability: { supported: ['stored'], default: 'stored' },
       currentEnds: (topic) => this.broker.currentEnds(topic),
       audit: ({ verb, resource, result }) => say({ verb, resource, result }, 'audit'),
-      onWarning: (message, { error, name: resource }) => {
-        if (!(error instanceof BrokerError)) options.onBug(error);
-        say({ resource, reason: error instanceof Error ? error.message : '' }, message);
+      onWarning: (message, fields) => {
+        const reason = 'error' in fields && fields.error instanceof Error ? fields.error.message : undefined;
+        say({ ...fields, error: reason }, message);
       },
       onWritten: (kind, written) => signals.send('definitions', `${kind} ${written}`),
     });
@@ -187,7 +187,6 @@ export class Member {
     this.backlog = new ClusterBacklog(this.broker.backlog, this.#relay);
     this.#watcher = new DefinitionWatcher({
       definitions: this.definitions,
-      store: stores.definitions,
       signals,
       clock,
       logger,
@@ -278,6 +277,8 @@ export class Member {
         partitions.abandon(id, reason);
       },
       onStale: (listener) => partitions.onStale(listener),
+      knows: (id) => partitions.knows(id),
+      onTopics: (listener) => partitions.onTopics(listener),
     };
   }
 

@@ -272,6 +272,7 @@ export class PartitionTruth {
       if (earlier === message) copies += 1;
       if (
         message.key !== '' &&
+        !sent.isGivenUp(message) &&
         other < offset &&
         earlier.nth > message.nth &&
         publisherOf(earlier) === publisher &&

@@ -150,7 +150,6 @@ export class ClusterPublisher {
   #arrive(member: Member, batch: Batch, stream: number, answer: (then: () => void) => void): void {
     const world = this.#world;
     const refuse = (error: BrokerError): void => {
-      if (error.code === 'RESOURCE_EXHAUSTED') world.checker.sent.refused(batch.messages);
       if (world.trace.on)
         world.say(this.name, `batch ${batch.id} is refused by ${member.id}: ${error.code} ${error.message}`);
       answer(() => this.#refused(stream, batch, error));
@@ -199,8 +198,10 @@ export class ClusterPublisher {
       if (error.code === 'UNAVAILABLE' && this.#chance.bool(0.5)) this.#breakOff('tries another broker');
     }
     // Its topic was deleted: it is given up, as a client would.
-    else if (error.code === 'NOT_FOUND') this.#pump();
-    else this.#world.fail(error);
+    else if (error.code === 'NOT_FOUND') {
+      this.#world.checker.sent.givesUp(batch.messages);
+      this.#pump();
+    } else this.#world.fail(error);
   }
 
   /** Nothing more comes back on the stream: all that was under way is sent again, perhaps elsewhere. */

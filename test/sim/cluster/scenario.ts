@@ -96,8 +96,7 @@ export interface ClusterScenario {
   readonly weather: ClusterWeather;
 }
 
-/** Longer than any simulation. */
-export const DAY_MS = 86_400_000;
+const DAY_MS = 86_400_000;
 
 /** `planned`: brokers join, leave and drain, and nothing fails. `rough`: everything, a few kinds at a time. */
 export function drawClusterScenario(seed: number): ClusterScenario {
@@ -121,7 +120,7 @@ function drawLimits(chance: Chance): EngineLimits {
   return {
     maxChunkBytes: chance.scale(150, 5_000),
     maxAppendBytes: chance.scale(300, 20_000),
-    maxUncommittedBytes: chance.scale(9_000, 60_000),
+    maxUncommittedBytes: chance.scale(6_000, 60_000),
     cacheBytes: chance.scale(1_500, 100_000),
     recentBytes: 10_000_000,
     readBytes: chance.scale(300, 10_000),

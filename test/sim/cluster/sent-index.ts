@@ -21,6 +21,7 @@ export function* byRun(
 export class SentIndex {
   readonly #messages = new Map<string, SentMessage>();
   readonly #times = new Map<SentMessage, number>();
+  readonly #givenUp = new Set<SentMessage>();
 
   get(identity: string): SentMessage | undefined {
     return this.#messages.get(identity);
@@ -30,9 +31,13 @@ export class SentIndex {
     return this.#times.get(message) ?? 0;
   }
 
-  /** The publisher has heard that nothing of it was stored. */
-  refused(messages: readonly SentMessage[]): void {
-    for (const message of messages) this.#times.set(message, this.timesSent(message) - 1);
+  /** What was sent of them may still arrive, after what is sent from now on. */
+  givesUp(messages: readonly SentMessage[]): void {
+    for (const message of messages) this.#givenUp.add(message);
+  }
+
+  isGivenUp(message: SentMessage): boolean {
+    return this.#givenUp.has(message);
   }
 
   sending(messages: readonly SentMessage[]): void {

@@ -96,13 +96,14 @@ export function witnessed(
       version: () => definitions.version(),
       get: (kind, name) => definitions.get(kind, name),
       remove: (kind, name, expectedRevision) => definitions.remove(kind, name, expectedRevision),
-      async nextIncarnation() {
+      removals: () => definitions.removals(),
+      async nextIncarnation(above) {
         room();
-        return definitions.nextIncarnation();
+        return definitions.nextIncarnation(above);
       },
-      async put(kind, name, body, expectedRevision) {
-        if (expectedRevision === 0) room();
-        const revision = await definitions.put(kind, name, body, expectedRevision);
+      async put(kind, name, body, expectedRevision, given) {
+        if (expectedRevision === 0 && given === undefined) room();
+        const revision = await definitions.put(kind, name, body, expectedRevision, given);
         if (kind === 'topic')
           see(() => {
             const { definition, deleted } = decodeTopic(name, revision, body);
@@ -121,7 +122,8 @@ export function witnessed(
       describe: (ids) => ownership.describe(ids),
       async acquire(id, how) {
         const claim = await ownership.acquire(id, how);
-        see(() => witness.acquired(id, how?.above, claim));
+        // The keeper of a partition expects an epoch; its owner, of whom the store has forgotten, none.
+        see(() => witness.acquired(id, how?.ifEpoch === undefined ? how?.above : undefined, claim));
         return claim;
       },
       async release(id, ownerEpoch, handOver) {

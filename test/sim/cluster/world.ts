@@ -47,6 +47,14 @@ export interface ClusterWorldOptions {
   readonly sabotage?: Sabotage;
 }
 
+/** Everything that is defined, as the member knows it. */
+function knownTo({ definitions }: Member): string {
+  return [...definitions.topics(), ...definitions.subscriptions()]
+    .map((definition) => JSON.stringify(Object.entries(definition).sort()))
+    .sort()
+    .join('\n');
+}
+
 export class ClusterWorld {
   readonly scenario: ClusterScenario;
   readonly clock = new VirtualClock();
@@ -210,13 +218,11 @@ export class ClusterWorld {
     if (unsettled !== undefined) return unsettled;
     const [first, ...others] = this.members.ready;
     if (first === undefined) return 'there is no broker';
-    const known = (member: Member): string =>
-      [...member.definitions.subscriptions()]
-        .map(({ name, incarnation }) => `${name} ${incarnation}`)
-        .sort()
-        .join();
-    for (const other of others)
-      if (known(other) !== known(first)) return `${other.id} has other definitions than ${first.id}`;
+    for (const other of others) {
+      if (knownTo(other) !== knownTo(first)) return `${other.id} has other definitions than ${first.id}`;
+      if (other.membership.known.storedVersion !== first.membership.known.storedVersion)
+        return `${other.id} has another assignment than ${first.id}`;
+    }
     for (const definition of first.definitions.subscriptions()) {
       const left = this.checker.unsettled(
         definition,

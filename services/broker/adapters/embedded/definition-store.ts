@@ -1,7 +1,7 @@
 // Definitions and incarnation numbers on DurableKv. The comments of ports/definition-store.ts are the contract. On a full disk
 // nothing new is defined, but what is there can be changed and deleted. A record is the revision (u64) and the body in UTF-8.
 import { assert, BrokerError } from '../../core/errors.ts';
-import type { Definition, DefinitionKind, DefinitionStore } from '../../ports/definition-store.ts';
+import type { Definition, DefinitionKind, DefinitionStore, Removals } from '../../ports/definition-store.ts';
 import type { DurableKv } from './durable-kv.ts';
 import { INCARNATION_KEY, prefixRange, readU64, writeU64 } from './keys.ts';
 import { DEFINITIONS, META, type Op } from './tables.ts';
@@ -52,18 +52,26 @@ export class EmbeddedDefinitionStore implements DefinitionStore {
     return { kind, name, revision: readU64(stored, 0), body: stored.toString('utf8', REVISION_BYTES) };
   }
 
-  put(kind: DefinitionKind, name: string, body: string, expectedRevision: number): Promise<number> {
+  put(
+    kind: DefinitionKind,
+    name: string,
+    body: string,
+    expectedRevision: number,
+    given?: number,
+  ): Promise<number> {
+    const next = given ?? expectedRevision + 1;
+    const isNew = expectedRevision === 0 && given === undefined;
     const key = definitionKey(kind, name);
     const text = Buffer.from(body);
-    return this.#change(key, text.length, expectedRevision === 0, (current) => {
+    return this.#change(key, text.length, isNew, (current) => {
       if (expectedRevision === 0 && current > 0) {
         throw new BrokerError('ALREADY_EXISTS', `${name} exists already`);
       }
       refuseChanged(name, current, expectedRevision);
       const revision = Buffer.allocUnsafe(REVISION_BYTES);
-      writeU64(revision, current + 1, 0);
+      writeU64(revision, next, 0);
       const op: Op = { table: DEFINITIONS, key, value: Buffer.concat([revision, text]) };
-      return { op, revision: current + 1 };
+      return { op, revision: next };
     });
   }
 
@@ -77,12 +85,16 @@ export class EmbeddedDefinitionStore implements DefinitionStore {
     });
   }
 
-  nextIncarnation(): Promise<number> {
+  async removals(): Promise<Removals> {
+    return { removed: [], forgottenTo: 0 };
+  }
+
+  nextIncarnation(above = 0): Promise<number> {
     return this.#kv.commit<number>({
       bytes: REVISION_BYTES,
       needsRoom: true,
       plan: () => {
-        this.#lastIncarnation++;
+        this.#lastIncarnation = Math.max(this.#lastIncarnation, above) + 1;
         const value = Buffer.allocUnsafe(REVISION_BYTES);
         writeU64(value, this.#lastIncarnation, 0);
         return { ops: [{ table: META, key: INCARNATION_KEY, value }], result: this.#lastIncarnation };

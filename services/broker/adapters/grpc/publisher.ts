@@ -83,12 +83,10 @@ function publishStream(options: PublisherOptions): RawBidiStream {
       if (ending !== undefined) end(ending);
     };
     const accept = (request: Buffer): void => {
-      // Not the request itself: what waits for its answer below must not hold it beside the batch.
-      const requestBytes = request.length;
       const refuse = (error: BrokerError, requestId: number): void =>
-        answer(encodePublishStreamError(requestId, statusCodeOf(error.code), error.message), requestBytes);
+        answer(encodePublishStreamError(requestId, statusCodeOf(error.code), error.message), request.length);
       unanswered += 1;
-      unansweredBytes += requestBytes;
+      unansweredBytes += request.length;
       try {
         const batch = parseRequest(options, request);
         if (batch.topic !== '' && batch.topic !== topic) {
@@ -100,7 +98,7 @@ function publishStream(options: PublisherOptions): RawBidiStream {
         const done = (runs: PublishedRun[]): void =>
           answer(
             encodePublishStreamResponse(requestId, logEpoch, runs, DURABILITY[durability]),
-            requestBytes,
+            request.length,
           );
         options.broker.publish(topic, batch, done, (error) => refuse(error, requestId));
       } catch (error) {
@@ -111,7 +109,7 @@ function publishStream(options: PublisherOptions): RawBidiStream {
         }
         // Bytes that are no request have no request_id to answer to.
         unanswered -= 1;
-        unansweredBytes -= requestBytes;
+        unansweredBytes -= request.length;
         if (error instanceof BrokerError) end(error);
         else border.fail(call, error);
       }

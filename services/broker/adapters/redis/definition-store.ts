@@ -1,18 +1,23 @@
-// Definitions as fields of one hash, "<revision> <body>" each, and incarnation numbers beside them. Called through
-// ports/definition-store.ts, whose comments are the contract.
+// Definitions as fields of one hash, "<revision> <body>" each, with what was removed and incarnation numbers beside them. The
+// contract is in ports/definition-store.ts.
 //
-// Both are in one slot, so a failover that forgets an incarnation number has also forgotten every definition made with it.
+// All are in one slot, so a failover that forgets an incarnation number has also forgotten every definition made with it.
 // Logs under that number may live on in other slots: so a server that did not give the last number itself leaves many out.
 import { BrokerError } from '../../core/errors.ts';
-import type { Definition, DefinitionKind, DefinitionStore } from '../../ports/definition-store.ts';
+import {
+  type Definition,
+  type DefinitionKind,
+  type DefinitionStore,
+  MAX_REMEMBERED,
+  REMEMBERED_MS,
+  type Removals,
+} from '../../ports/definition-store.ts';
 import type { RedisConnection } from './connection.ts';
 import type { RedisKeys } from './keys.ts';
 import { verdictOf } from './replies.ts';
 
 /** Fields looked at in one step. */
 const SCAN_COUNT = 500;
-/** More than are given between two writes to a replica. */
-const SKIPPED_INCARNATIONS = 1_000;
 
 export class RedisDefinitionStore implements DefinitionStore {
   readonly #connection: RedisConnection;
@@ -50,33 +55,55 @@ export class RedisDefinitionStore implements DefinitionStore {
     return value === null ? undefined : definitionOf(field, value);
   }
 
-  async put(kind: DefinitionKind, name: string, body: string, expectedRevision: number): Promise<number> {
-    const [word, revision] = verdictOf(
+  async put(
+    kind: DefinitionKind,
+    name: string,
+    body: string,
+    expectedRevision: number,
+    given?: number,
+  ): Promise<number> {
+    const revision = given ?? expectedRevision + 1;
+    const isNew = expectedRevision === 0 && given === undefined;
+    const [word, current] = verdictOf(
       await this.#connection.script(
-        expectedRevision === 0 ? 'put_definition' : 'replace_definition',
+        isNew ? 'put_definition' : 'replace_definition',
         [this.#keys.definitions, this.#keys.definitionsVersion],
-        [fieldOf(kind, name), expectedRevision, body],
+        [fieldOf(kind, name), expectedRevision, body, revision],
       ),
     );
-    if (word === 'OK') return Number(revision);
+    if (word === 'OK') return revision;
     if (expectedRevision === 0) throw new BrokerError('ALREADY_EXISTS', `${name} exists already`);
-    throw changed(name, Number(revision), expectedRevision);
+    throw changed(name, Number(current), expectedRevision);
   }
 
   async remove(kind: DefinitionKind, name: string, expectedRevision: number): Promise<void> {
-    const [word, revision] = verdictOf(
+    const { definitions, definitionsVersion, removed, removedForgotten } = this.#keys;
+    const [word, current] = verdictOf(
       await this.#connection.script(
         'remove_definition',
-        [this.#keys.definitions, this.#keys.definitionsVersion],
-        [fieldOf(kind, name), expectedRevision],
+        [definitions, definitionsVersion, removed, removedForgotten],
+        [fieldOf(kind, name), expectedRevision, REMEMBERED_MS * 1_000, MAX_REMEMBERED],
       ),
     );
-    if (word !== 'OK') throw changed(name, Number(revision), expectedRevision);
+    if (word !== 'OK') throw changed(name, Number(current), expectedRevision);
   }
 
-  async nextIncarnation(): Promise<number> {
+  async removals(): Promise<Removals> {
+    const { removed, removedForgotten } = this.#keys;
+    const reply = await this.#connection.script('removals', [removed, removedForgotten], []);
+    const [forgottenTo, found] = reply as [string, string[]];
+    return {
+      forgottenTo: Number(forgottenTo),
+      removed: found.map((each) => {
+        const end = each.indexOf('\n');
+        return definitionOf(each.slice(0, end), each.slice(end + 1));
+      }),
+    };
+  }
+
+  async nextIncarnation(above = 0): Promise<number> {
     const { incarnation } = this.#keys;
-    return Number(await this.#connection.script('next_incarnation', [incarnation], [SKIPPED_INCARNATIONS]));
+    return Number(await this.#connection.script('next_incarnation', [incarnation], [above]));
   }
 }
 

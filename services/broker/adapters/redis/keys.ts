@@ -9,7 +9,7 @@
 //   {t5}:partitions, {t5}:dropped    set of the partitions of logEpoch 5; there for a day once it was dropped
 //   {s7}:partitions                  set of the partitions in which subscription 7 has a cursor, as "5.3"
 //   {cluster}:identity, members, ids, leases, coordinator, assignment, drained, definitions,
-//   {cluster}:definitions-version, incarnation
+//   {cluster}:definitions-version, removed-definitions, removed-forgotten, incarnation
 //   signals      channel
 //
 // An entry's id is the chunk's *end* offset (that of the next message), not its last one: the first chunk of one message
@@ -35,6 +35,8 @@ export class RedisKeys {
   readonly drained: string;
   readonly definitions: string;
   readonly definitionsVersion: string;
+  readonly removed: string;
+  readonly removedForgotten: string;
   readonly incarnation: string;
   readonly signals: string;
 
@@ -51,6 +53,8 @@ export class RedisKeys {
     this.drained = own('drained');
     this.definitions = own('definitions');
     this.definitionsVersion = own('definitions-version');
+    this.removed = own('removed-definitions');
+    this.removedForgotten = own('removed-forgotten');
     this.incarnation = own('incarnation');
     this.signals = `${prefix}:signals`;
   }

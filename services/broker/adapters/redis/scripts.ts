@@ -11,30 +11,31 @@ interface ScriptDefinition {
   /** Of the lua folder, where it is not called as the script. */
   readonly file?: string;
   /** Put before it. */
-  readonly library?: 'partition' | 'membership' | 'definitions';
+  readonly libraries?: readonly ('partition' | 'membership' | 'definitions' | 'server')[];
 }
 
 const SCRIPTS = {
-  append: { keys: 3, flags: '', library: 'partition' },
-  bounds: { keys: 2, flags: 'no-writes', library: 'partition' },
-  settle: { keys: 2, flags: 'allow-oom', library: 'partition' },
-  trim: { keys: 3, flags: 'allow-oom', library: 'partition' },
-  touch: { keys: 1, flags: 'allow-oom', library: 'partition' },
+  append: { keys: 3, flags: '', libraries: ['partition'] },
+  bounds: { keys: 2, flags: 'no-writes', libraries: ['partition'] },
+  settle: { keys: 2, flags: 'allow-oom', libraries: ['partition'] },
+  trim: { keys: 3, flags: 'allow-oom', libraries: ['partition'] },
+  touch: { keys: 1, flags: 'allow-oom', libraries: ['partition'] },
   drop: { keys: 4, flags: 'allow-oom' },
   enlist: { keys: 2, flags: 'allow-oom' },
   enlist_cursors: { keys: 1, flags: 'allow-oom' },
   drop_topic: { keys: 1, flags: 'allow-oom' },
   acquire: { keys: 2, flags: 'allow-oom' },
-  release: { keys: 2, flags: 'allow-oom', library: 'partition' },
-  commit: { keys: 2, flags: 'allow-oom', library: 'partition' },
-  put_definition: { keys: 2, flags: '', library: 'definitions' },
+  release: { keys: 2, flags: 'allow-oom', libraries: ['partition'] },
+  commit: { keys: 2, flags: 'allow-oom', libraries: ['partition'] },
+  put_definition: { keys: 2, flags: '', libraries: ['definitions'] },
   /** Shorter retention and tombstones come this way: what makes room must not need any. */
-  replace_definition: { keys: 2, flags: 'allow-oom', library: 'definitions', file: 'put_definition' },
-  remove_definition: { keys: 2, flags: 'allow-oom', library: 'definitions' },
-  next_incarnation: { keys: 1, flags: 'allow-oom' },
-  heartbeat: { keys: 7, flags: 'allow-oom', library: 'membership' },
-  leave: { keys: 4, flags: 'allow-oom', library: 'membership' },
-  assign: { keys: 2, flags: 'allow-oom', library: 'membership' },
+  replace_definition: { keys: 2, flags: 'allow-oom', libraries: ['definitions'], file: 'put_definition' },
+  remove_definition: { keys: 4, flags: 'allow-oom', libraries: ['definitions'] },
+  removals: { keys: 2, flags: 'no-writes' },
+  next_incarnation: { keys: 1, flags: 'allow-oom', libraries: ['server'] },
+  heartbeat: { keys: 7, flags: 'allow-oom', libraries: ['membership'] },
+  leave: { keys: 4, flags: 'allow-oom', libraries: ['membership'] },
+  assign: { keys: 2, flags: 'allow-oom', libraries: ['membership', 'server'] },
 } as const satisfies Record<string, ScriptDefinition>;
 
 export type ScriptName = keyof typeof SCRIPTS;
@@ -63,8 +64,8 @@ function readScripts(): ReadonlyMap<ScriptName, Script> {
   const scripts = new Map<ScriptName, Script>();
   for (const [key, definition] of Object.entries<ScriptDefinition>(SCRIPTS)) {
     const name = key as ScriptName;
-    const { keys, flags, library, file = name } = definition;
-    const body = `${library === undefined ? '' : read(library)}${read(file)}`;
+    const { keys, flags, libraries = [], file = name } = definition;
+    const body = [...libraries, file].map(read).join('');
     const lua = `#!lua flags=${flags}\n${withoutComments(body)}`;
     scripts.set(name, { name, keys, lua, readOnly: flags === 'no-writes' });
   }

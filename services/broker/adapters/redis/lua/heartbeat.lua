@@ -11,8 +11,9 @@ local held = redis.call('HGET', KEYS[3], ARGV[3]) == ARGV[2]
   and tonumber(redis.call('ZSCORE', KEYS[4], ARGV[3]) or 0) > at
 if ARGV[7] == '1' and not held then
   -- Nobody could reach this server, or it took over without knowing the last heartbeats: the others may live, too.
+  -- Not a former process of its own name: that it has ended is why this one got the name.
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', at)) do
-    redis.call('ZADD', KEYS[4], till, name)
+    if name ~= ARGV[3] then redis.call('ZADD', KEYS[4], till, name) end
   end
 end
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', at)) do

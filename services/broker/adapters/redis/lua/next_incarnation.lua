@@ -1,12 +1,7 @@
--- Gives a number that was never given before. A server that took over, or came back, may have forgotten the last ones: then
--- many are left out.
--- KEYS  incarnation: {last, by}
--- ARGV  how many
--- A server that keeps INFO from us can't be told apart from the one before.
-local info = redis.pcall('INFO', 'server')
-local by = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
-local last, before = unpack(redis.call('HMGET', KEYS[1], 'last', 'by'))
-local step = (before and before ~= by) and tonumber(ARGV[1]) or 1
-local number = string.format('%.0f', tonumber(last or 0) + step)
-redis.call('HSET', KEYS[1], 'last', number, 'by', by)
+-- Gives a number that was never given before.
+-- KEYS  incarnation: {last, by: the server that gave it}
+-- ARGV  a number that is known to have been given
+local last, by = unpack(redis.call('HMGET', KEYS[1], 'last', 'by'))
+local number = string.format('%.0f', math.max(tonumber(last or 0) + step(by), tonumber(ARGV[1]) + 1))
+redis.call('HSET', KEYS[1], 'last', number, 'by', server())
 return number

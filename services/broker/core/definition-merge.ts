@@ -1,0 +1,111 @@
+// What a broker knows of a name and what the store has of it, brought together. Either may be behind: the broker may not have
+// heard yet what others wrote, and the store may have gone back (a failover lost its last writes).
+//
+// Invariant: nothing is dropped because it is missing. An incarnation ends by its deletion alone, and stays deleted: a tombstone
+// in the store, or the note of one that was finished, outweighs everything else that is known of the incarnation. Otherwise the
+// greater (incarnation, revision) wins, partitions never become fewer, and what the store lacks is written again. States of a name
+// only rise in this order, whoever writes them, so brokers that know different things come to agree.
+import { encodeDefinition, encodeTombstone } from './definition-codec.ts';
+import type { SubscriptionDefinition, TopicDefinition } from './definitions.ts';
+
+export type DefinitionEntry =
+  | { readonly kind: 'topic'; readonly definition: TopicDefinition }
+  | { readonly kind: 'subscription'; readonly definition: SubscriptionDefinition };
+
+/** Live, or a tombstone: deleted, and its data may still be there. */
+export interface DefinitionState {
+  readonly entry: DefinitionEntry;
+  readonly deleted: boolean;
+  /** As it is stored. */
+  readonly body: string;
+}
+
+export interface Past {
+  /** Whether the deletion of that incarnation was finished. */
+  wasRemoved(entry: DefinitionEntry): boolean;
+  /** Whether every deletion since this broker last saw all definitions is known. */
+  readonly isComplete: boolean;
+}
+
+export type MergeStep =
+  | { readonly kind: 'none' }
+  /** What the store has is newer: it is what is known from now on. */
+  | { readonly kind: 'take' }
+  /** Put over what the store has, if anything, at the revision that the state has. */
+  | { readonly kind: 'write'; readonly state: DefinitionState }
+  /** What the store has is a tombstone whose deletion is to be finished: drop the data, remove it. */
+  | { readonly kind: 'finish' }
+  /** What is known was deleted: forget it, and drop its data. */
+  | { readonly kind: 'drop' }
+  /** What is known is not what goes by that name, or may have been deleted long ago: forget it, and leave its data. */
+  | { readonly kind: 'letGo' };
+
+/** The next step of one of the two towards the other; none is left once they agree. */
+export function merge(
+  known: DefinitionState | undefined,
+  found: DefinitionState | undefined,
+  past: Past,
+): MergeStep {
+  if (found !== undefined && (found.deleted || past.wasRemoved(found.entry)))
+    return endOf(known, found, past);
+  if (known === undefined) return { kind: found === undefined ? 'none' : 'take' };
+  const order = found === undefined ? 1 : incarnationOf(known.entry) - incarnationOf(found.entry);
+  if (order < 0) return { kind: known.deleted || past.wasRemoved(known.entry) ? 'drop' : 'letGo' };
+  if (found !== undefined && order === 0) return sameIncarnation(known, found);
+  // The store lacks it.
+  if (past.wasRemoved(known.entry)) return { kind: 'drop' };
+  if (found === undefined && !past.isComplete) return { kind: known.deleted ? 'drop' : 'letGo' };
+  return writeOver(found, known);
+}
+
+export function incarnationOf({ kind, definition }: DefinitionEntry): number {
+  return kind === 'topic' ? definition.logEpoch : definition.incarnation;
+}
+
+/** At that revision of the store. */
+export function liveState(entry: DefinitionEntry, revision = entry.definition.revision): DefinitionState {
+  return { entry: at(entry, revision), deleted: false, body: encodeDefinition(entry.definition) };
+}
+
+export function tombstoneOf(entry: DefinitionEntry, revision = entry.definition.revision): DefinitionState {
+  return { entry: at(entry, revision), deleted: true, body: encodeTombstone(entry.definition) };
+}
+
+/** The store has a deletion, or something that was deleted once and has come back. */
+function endOf(known: DefinitionState | undefined, found: DefinitionState, past: Past): MergeStep {
+  if (!found.deleted) return { kind: 'write', state: tombstoneOf(found.entry, revisionOf(found) + 1) };
+  if (known === undefined) return { kind: 'take' };
+  const order = incarnationOf(known.entry) - incarnationOf(found.entry);
+  if (order < 0) return { kind: known.deleted || past.wasRemoved(known.entry) ? 'drop' : 'letGo' };
+  const isNews = order === 0 && (!known.deleted || revisionOf(known) !== revisionOf(found));
+  return { kind: isNews ? 'take' : 'finish' };
+}
+
+function sameIncarnation(known: DefinitionState, found: DefinitionState): MergeStep {
+  if (known.deleted || revisionOf(found) < revisionOf(known)) return writeOver(found, known);
+  if (revisionOf(found) === revisionOf(known) && found.body === known.body) return { kind: 'none' };
+  // Two brokers have changed it, one of them without knowing of a change that the store had forgotten.
+  if (known.entry.kind === 'topic' && found.entry.kind === 'topic') {
+    const { partitions } = known.entry.definition;
+    if (found.entry.definition.partitions < partitions) {
+      const definition = { ...found.entry.definition, partitions };
+      return { kind: 'write', state: liveState({ kind: 'topic', definition }, revisionOf(found) + 1) };
+    }
+  }
+  return { kind: 'take' };
+}
+
+function writeOver(found: DefinitionState | undefined, known: DefinitionState): MergeStep {
+  const revision =
+    found === undefined ? revisionOf(known) : Math.max(revisionOf(known), revisionOf(found) + 1);
+  return { kind: 'write', state: { ...known, entry: at(known.entry, revision) } };
+}
+
+function revisionOf({ entry }: DefinitionState): number {
+  return entry.definition.revision;
+}
+
+function at(entry: DefinitionEntry, revision: number): DefinitionEntry {
+  if (entry.kind === 'topic') return { kind: 'topic', definition: { ...entry.definition, revision } };
+  return { kind: 'subscription', definition: { ...entry.definition, revision } };
+}

@@ -1,0 +1,98 @@
+// Clusters of brokers whose Redis fails over and loses its last writes: one server whose replica is promoted by hand,
+// Sentinels, a Redis Cluster. The replica stops hearing of its master's writes with fallBehind(), and takes over with failOver().
+//
+//   await using redis = await startPromotable();
+//   await redis.fallBehind();
+//   …what is written now is acknowledged, and lost…
+//   await redis.failOver();
+import { type Cluster, type ClusterOptions, startCluster } from './cluster.ts';
+import { startFaultProxy } from './fault-proxy.ts';
+import { startRedis, TEST_HOST, type TestRedis, until } from './redis.ts';
+import { startRedisCluster, type TestRedisCluster } from './redis-cluster.ts';
+import { startRedisWithSentinels } from './redis-sentinel.ts';
+
+export interface LossyFailover extends AsyncDisposable {
+  readonly cluster: Cluster;
+  /** From now on writes are on the master alone. */
+  fallBehind(): Promise<void>;
+  /** kill -9 of the master. `meanwhile`: before the replica takes over. Resolves once it has. */
+  failOver(meanwhile?: () => Promise<void>): Promise<void>;
+  /** The server that has the key now. */
+  serverOf(key: string): Promise<TestRedis>;
+}
+
+type BrokerOptions = Pick<ClusterOptions, 'brokers' | 'args'>;
+
+/** One server with a replica; brokers reach whichever is the master by way of their store proxies. */
+export async function startPromotable(options: BrokerOptions = {}): Promise<LossyFailover> {
+  await using opened = new AsyncDisposableStack();
+  const master = opened.use(await startRedis());
+  const replica = opened.use(await startRedis());
+  const replication = opened.use(await startFaultProxy(master.address));
+  await replica.command('REPLICAOF', TEST_HOST, replication.port);
+  await until('the replica follows', async () => (await replica.info('master_link_status')) === 'up');
+  const cluster = opened.use(await startCluster({ ...options, redis: master.address, proxies: true }));
+  const parts = opened.move();
+  return {
+    cluster,
+    async fallBehind() {
+      replication.set('toClient', { holds: true });
+    },
+    async failOver(meanwhile) {
+      await master.kill();
+      await meanwhile?.();
+      replication.cut();
+      await replica.promote();
+      for (const { storeProxy } of cluster.brokers) {
+        storeProxy!.target = replica.address;
+        storeProxy!.heal();
+        storeProxy!.cut();
+      }
+    },
+    serverOf: async () => (master.running ? master : replica),
+    [Symbol.asyncDispose]: () => parts.disposeAsync(),
+  };
+}
+
+export async function startSentinels(options: BrokerOptions = {}): Promise<LossyFailover> {
+  await using opened = new AsyncDisposableStack();
+  const group = opened.use(await startRedisWithSentinels());
+  const cluster = opened.use(await startCluster({ ...options, store: group.url }));
+  const parts = opened.move();
+  const master = await group.master();
+  const replica = group.servers.find((server) => server !== master)!;
+  return {
+    cluster,
+    fallBehind: () => replica.pauseReplication(master),
+    async failOver(meanwhile) {
+      await master.kill();
+      await meanwhile?.();
+      replica.cont();
+      await group.failedOver(master);
+    },
+    serverOf: () => group.master(),
+    [Symbol.asyncDispose]: () => parts.disposeAsync(),
+  };
+}
+
+/** The master that fails over is the one with the slot of the given key. */
+export async function startSlots(key: string, options: BrokerOptions = {}): Promise<LossyFailover> {
+  await using opened = new AsyncDisposableStack();
+  const redis: TestRedisCluster = opened.use(await startRedisCluster());
+  const cluster = opened.use(await startCluster({ ...options, store: redis.url }));
+  const { master, replicas } = await redis.nodesOf(key);
+  const replica = replicas[0]!;
+  const parts = opened.move();
+  return {
+    cluster,
+    fallBehind: () => replica.pauseReplication(master),
+    async failOver(meanwhile) {
+      await master.kill();
+      await meanwhile?.();
+      replica.cont();
+      await until('the replica is the master', async () => (await replica.info('role')) === 'master');
+    },
+    serverOf: async (key) => (await redis.nodesOf(key)).master,
+    [Symbol.asyncDispose]: () => parts.disposeAsync(),
+  };
+}
