@@ -45,14 +45,20 @@ export interface RunningBroker {
   stop(): Promise<void>;
 }
 
-/** Starts a broker, and stops it on SIGTERM and SIGINT. Resolves to the exit code when it has stopped. */
-export async function serve(argv: readonly string[]): Promise<number> {
+/**
+ * Starts a broker, and stops it on SIGTERM and SIGINT. Resolves to the exit code when it has stopped. `print` is for what is asked
+ * for on standard output: the help.
+ */
+export async function serve(
+  argv: readonly string[],
+  print: (text: string) => void = (text) => process.stdout.write(text),
+): Promise<number> {
   let config: Config;
   let settings: TelemetrySettings | undefined;
   try {
     const parsed = parseConfig({ argv, env: process.env, terminal: process.stderr.isTTY === true });
     if ('help' in parsed) {
-      process.stdout.write(parsed.help);
+      print(parsed.help);
       return 0;
     }
     config = parsed.config;

@@ -1,99 +1,171 @@
-// Standard output for messages: each is acknowledged once its bytes are written. Called by commands/sub.ts. What comes in
-// one turn of the event loop is written at once.
-import type { Writable } from 'node:stream';
+// Messages to standard output: each is acknowledged once it is printed. In a file or on a terminal it is when the system has taken it.
+// In a pipe it may then lie unread, and be lost with a reader that goes away: pipe-rounds.ts says how much is written at a time,
+// pipe-lag.ts what counts as read.
 import type { ReceivedMessage } from '../client/received-message.ts';
+import { PipeLag } from './pipe-lag.ts';
+import { PipeRounds } from './pipe-rounds.ts';
+import type { Output } from './standard-output.ts';
 
-const MAX_WRITE_BYTES = 64 * 1024;
+export interface AckingOutputOptions {
+  readonly output: Output;
+  /** The system has taken them. */
+  readonly onWritten: (messages: readonly ReceivedMessage[]) => void;
+  /** They count as read, and are acknowledged right after the call. */
+  readonly onRead: (messages: readonly ReceivedMessage[]) => void;
+  /** Nothing more can be printed. */
+  readonly onFailed: () => void;
+}
+
+interface Waiting {
+  readonly message: ReceivedMessage;
+  readonly parts: readonly Uint8Array[];
+  readonly bytes: number;
+}
+
+/** Handed in and not written: at more than this whoever brings messages should wait. */
+const FULL_BYTES = 64 * 1024;
+/** What a pipe of Linux holds; it can be made larger, by who is not root up to what /proc/sys/fs/pipe-max-size says. */
+const USUAL_PIPE_BYTES = 64 * 1024;
+const LARGE_PIPE_BYTES = 1024 * 1024;
+const REST_MS = 1_000;
 
 export class AckingOutput {
-  readonly #stream: Writable;
-  readonly #onClosed: () => void;
-  #parts: (Buffer | string)[] = [];
-  #messages: ReceivedMessage[] = [];
-  #bytes = 0;
-  #scheduled = false;
-  /** Handed in, not written. */
-  #pending = 0;
-  #isClosed = false;
+  readonly #options: AckingOutputOptions;
+  readonly #rounds: PipeRounds | undefined;
+  readonly #lag: PipeLag<ReceivedMessage>;
+  #waiting: Waiting[] = [];
+  #waitingBytes = 0;
+  #written: readonly Waiting[] = [];
+  #isScheduled = false;
   #isAbandoned = false;
-  #wake: (() => void) | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #wake: () => void = () => {};
 
-  /** onClosed: the reader is gone (EPIPE); what was not written is not acked. */
-  constructor(stream: Writable, onClosed: () => void) {
-    this.#stream = stream;
-    this.#onClosed = onClosed;
-    stream.on('drain', () => this.#wake?.());
-    stream.on('error', (error: NodeJS.ErrnoException) => {
-      this.#close();
-      if (error.code !== 'EPIPE') console.error(`fanfare: the output can't be written: ${error.message}`);
+  constructor(options: AckingOutputOptions) {
+    this.#options = options;
+    const { isPipe } = options.output;
+    if (isPipe) this.#rounds = new PipeRounds();
+    this.#lag = new PipeLag({
+      capacityBytes: isPipe ? LARGE_PIPE_BYTES : 0,
+      leastBytes: USUAL_PIPE_BYTES,
+      restMs: REST_MS,
     });
   }
 
-  get pending(): number {
-    return this.#pending;
+  /** Written, and not acknowledged: it may lie in a pipe. */
+  get unread(): number {
+    return this.#lag.size;
   }
 
-  add(message: ReceivedMessage, ...parts: (Buffer | string)[]): void {
-    if (this.#isClosed) return;
-    this.#pending++;
-    this.#messages.push(message);
-    for (const part of parts) {
-      this.#parts.push(part);
-      this.#bytes += part.length;
-    }
-    if (this.#bytes >= MAX_WRITE_BYTES) this.#flush();
-    else if (!this.#scheduled) {
-      this.#scheduled = true;
-      setImmediate(() => {
-        this.#scheduled = false;
-        this.#flush();
-      });
-    }
+  /** How many messages it makes sense to have at hand: to a pipe few are given at first. */
+  get appetite(): number {
+    return this.#rounds === undefined ? Number.POSITIVE_INFINITY : 4 * this.#rounds.size;
   }
 
-  /** Resolves when the stream takes more. */
-  drained(): Promise<void> {
-    if (!this.#stream.writableNeedDrain || this.#isClosed || this.#isAbandoned) return Promise.resolve();
+  add(message: ReceivedMessage, ...parts: Uint8Array[]): void {
+    if (this.#isOver()) return;
+    const bytes = parts.reduce((sum, { length }) => sum + length, 0);
+    this.#waiting.push({ message, parts, bytes });
+    this.#waitingBytes += bytes;
+    if (this.#isScheduled) return;
+    // What comes in one turn of the event loop is written at once.
+    this.#isScheduled = true;
+    setImmediate(() => {
+      this.#isScheduled = false;
+      this.#pump();
+    });
+  }
+
+  /** Resolves when there is room for more, or never will be. */
+  async room(): Promise<void> {
+    while (this.#waitingBytes >= FULL_BYTES && !this.#isOver()) await this.#changed();
+  }
+
+  /** Resolves when everything handed in is written and acknowledged, or never will be. */
+  async finish(): Promise<void> {
+    while ((this.#waiting.length > 0 || this.#written.length > 0) && !this.#isOver()) await this.#changed();
+    clearTimeout(this.#timer);
+    // Nothing comes behind the last of it that could show that it was read; up to it the reader was there.
+    if (!this.#isOver()) this.#ack(this.#lag.takeAll());
+  }
+
+  /** Writes no more, and acknowledges only what counts as read by now. */
+  abandon(): void {
+    if (this.#isAbandoned) return;
+    if (!this.#isOver()) this.#ack(this.#lag.read(performance.now()));
+    this.#isAbandoned = true;
+    clearTimeout(this.#timer);
+    this.#wake();
+  }
+
+  #isOver(): boolean {
+    return this.#isAbandoned || this.#options.output.failure !== undefined;
+  }
+
+  #changed(): Promise<void> {
     return new Promise((resolve) => {
       this.#wake = resolve;
     });
   }
 
-  /** Whoever waits here, or will, goes on at once: the command was interrupted. */
-  stopWaiting(): void {
-    this.#isAbandoned = true;
-    this.#wake?.();
+  /** Writes and acknowledges what it is time for, and sees to being called when it is time for more. */
+  #pump(): void {
+    clearTimeout(this.#timer);
+    if (this.#isOver()) return;
+    const nowMs = performance.now();
+    this.#ack(this.#lag.read(nowMs));
+    if (this.#lag.size === 0 && this.#written.length === 0) this.#rounds?.rest();
+    const roundMs = this.#nextRoundMs();
+    if (roundMs <= nowMs) {
+      this.#writeRound(nowMs);
+      return;
+    }
+    const nextMs = Math.min(roundMs, this.#lag.nextMs);
+    if (nextMs !== Number.POSITIVE_INFINITY)
+      this.#timer = setTimeout(() => this.#pump(), Math.ceil(nextMs - nowMs));
   }
 
-  /** Resolves when everything handed in is written and acked, or the reader is gone. */
-  async finish(): Promise<void> {
-    this.#flush();
-    if (this.#pending === 0 || this.#isClosed) return;
-    await new Promise<void>((resolve) => {
-      this.#stream.write('', () => resolve());
-    });
+  #nextRoundMs(): number {
+    if (this.#waiting.length === 0 || this.#written.length > 0) return Number.POSITIVE_INFINITY;
+    return this.#rounds?.nextMs(this.#waiting.length) ?? 0;
   }
 
-  #flush(): void {
-    if (this.#messages.length === 0 || this.#isClosed) return;
-    const messages = this.#messages;
-    const bytes = Buffer.concat(
-      this.#parts.map((part) => (typeof part === 'string' ? Buffer.from(part) : part)),
+  #writeRound(nowMs: number): void {
+    const waiting = this.#waiting;
+    const count = this.#rounds?.begin(waiting.length, (at) => waiting[at]!.bytes, nowMs) ?? waiting.length;
+    this.#written = waiting.slice(0, count);
+    this.#waiting = waiting.slice(count);
+    const bytes = Buffer.concat(this.#written.flatMap(({ parts }) => parts));
+    this.#waitingBytes -= bytes.length;
+    const isTakenAtOnce = this.#options.output.write(
+      bytes,
+      () => this.#onWritten(),
+      () => this.#onFailed(),
     );
-    this.#messages = [];
-    this.#parts = [];
-    this.#bytes = 0;
-    this.#stream.write(bytes, (error) => {
-      this.#pending -= messages.length;
-      if (error) this.#close();
-      else for (const message of messages) message.ack();
-    });
+    this.#lag.writes(bytes.length, isTakenAtOnce, nowMs);
   }
 
-  #close(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    this.#wake?.();
-    this.#onClosed();
+  #onWritten(): void {
+    const written = this.#written;
+    this.#written = [];
+    this.#lag.wrote(
+      written.map(({ message, bytes }) => [message, bytes]),
+      performance.now(),
+    );
+    this.#options.onWritten(written.map(({ message }) => message));
+    this.#pump();
+    this.#wake();
+  }
+
+  #onFailed(): void {
+    clearTimeout(this.#timer);
+    this.#wake();
+    this.#options.onFailed();
+  }
+
+  #ack(messages: readonly ReceivedMessage[]): void {
+    if (messages.length === 0) return;
+    this.#options.onRead(messages);
+    for (const message of messages) message.ack();
   }
 }

@@ -1,5 +1,6 @@
-// What a command can fail with, and what the shell is told then. Used by every command; main.ts prints.
+// What a command can fail with, and what the shell is told then.
 import type { FanfareError } from '../client/errors.ts';
+import { OutputError } from './standard-output.ts';
 
 /** README's exit codes. */
 export const EXIT = {
@@ -10,6 +11,8 @@ export const EXIT = {
   denied: 4,
   unavailable: 5,
   timeout: 6,
+  /** What a shell says of a command that SIGPIPE has ended. */
+  closedOutput: 128 + 13,
   interrupted: 130,
 } as const;
 
@@ -31,7 +34,6 @@ const BY_CODE: Readonly<Record<string, { exitCode: number; hint?: string }>> = {
   INVALID_ARGUMENT: { exitCode: EXIT.usage },
   UNAVAILABLE: { exitCode: EXIT.unavailable },
   DEADLINE_EXCEEDED: { exitCode: EXIT.timeout, hint: 'try again, or give more time with --timeout' },
-  CANCELLED: { exitCode: EXIT.interrupted },
 };
 
 const NOBODY_LISTENS = 'is the broker running there? "fanfare serve" starts one';
@@ -39,9 +41,14 @@ const NOBODY_LISTENS = 'is the broker running there? "fanfare serve" starts one'
 /** The line and the exit code for whatever a command threw. */
 export function describeFailure(error: unknown): { text: string; exitCode: number } {
   if (error instanceof CliError) return { text: error.message, exitCode: error.exitCode };
+  // As of any command behind `| head`: nothing is to be said, but not everything was printed.
+  if (error instanceof OutputError && error.isClosed) return { text: '', exitCode: EXIT.closedOutput };
   const { name, code, message, unreachable } = error as { name?: string } & Partial<
     Omit<FanfareError, 'name'>
   >;
+  // The only one who cancels is the user.
+  if (name === 'AbortError' || code === 'CANCELLED')
+    return { text: 'interrupted', exitCode: EXIT.interrupted };
   if (name === 'CertificateError') return { text: message ?? '', exitCode: EXIT.failed };
   if (name === 'FanfareError') {
     const known = BY_CODE[code ?? ''];

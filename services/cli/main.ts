@@ -1,39 +1,42 @@
-// The `fanfare` command: parses, runs, and turns whatever happened into a line on stderr and an exit code.
+// The `fanfare` command: parses, runs, and turns whatever happened into a line on stderr and an exit code. The code is 0 only if
+// everything was done and everything that was to be printed is.
 import { type Command, CommanderError } from 'commander';
 import { describeFailure, EXIT } from './failure.ts';
+import { interrupted, listenToSignals } from './interruption.ts';
 import { createProgram } from './program.ts';
+import { standardOutput } from './standard-output.ts';
 
 const argv = process.argv.slice(2);
-const interruption = new AbortController();
-
-function onSignal(): void {
-  // The second one is meant.
-  if (interruption.signal.aborted) process.exit(EXIT.interrupted);
-  interruption.abort();
-}
 
 if (argv[0] === 'serve') {
   // A broker looks after signals by itself, and every flag behind "serve" is its own.
   const { serve } = await import('./commands/serve.ts');
-  process.exitCode = await serve(argv.slice(1));
+  process.exitCode = await printed(await serve(argv.slice(1)));
 } else {
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
-  // A reader that went away, as `head` does, ends the output and is no failure.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(process.exitCode ?? EXIT.ok);
-  });
-  process.exitCode = await run();
+  listenToSignals();
+  // Nobody reads what went wrong: there is nobody to tell that.
+  process.stderr.on('error', () => {});
+  const exitCode = await printed(await run());
+  await new Promise((resolve) => process.stderr.write('', resolve));
   // The client is closed by now; what else may hold the process, such as a read of standard input, is of no use.
-  if (process.stdout.writableLength === 0) process.exit();
-  else process.stdout.end(() => process.exit());
+  process.exit(exitCode);
+}
+
+/** Resolves to the exit code when everything is printed, or will not be. */
+async function printed(exitCode: number): Promise<number> {
+  const output = standardOutput();
+  await output.flushed(interrupted);
+  if (exitCode !== EXIT.ok) return exitCode;
+  if (output.failure !== undefined) return say(output.failure);
+  return output.isFlushed ? EXIT.ok : EXIT.interrupted;
 }
 
 async function run(): Promise<number> {
-  const program = createProgram({ signal: interruption.signal });
+  const program = createProgram({ signal: interrupted });
   forAll(program, (command) => {
     command.exitOverride();
     command.configureOutput({
+      writeOut: (text) => standardOutput().write(text),
       outputError: (text, write) => write(text.replace(/^error: /, 'fanfare: ')),
     });
   });
@@ -42,10 +45,15 @@ async function run(): Promise<number> {
     return EXIT.ok;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-    const { text, exitCode } = describeFailure(error);
-    if (text !== '') console.error(`fanfare: ${text}`);
-    return exitCode;
+    return say(error);
   }
+}
+
+/** On stderr, if there is anything to say. Returns the exit code. */
+function say(error: unknown): number {
+  const { text, exitCode } = describeFailure(error);
+  if (text !== '') console.error(`fanfare: ${text}`);
+  return exitCode;
 }
 
 function forAll(command: Command, visit: (command: Command) => void): void {

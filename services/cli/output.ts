@@ -1,24 +1,53 @@
 // What commands print on standard output: tables for people, JSON for programs. Lists are JSON arrays, single things
 // JSON objects; streams (pub, sub, top) are one JSON object a line.
+import { CliError, EXIT } from './failure.ts';
+import { OutputError, standardOutput } from './standard-output.ts';
 
 export type OutputFormat = 'table' | 'json';
 
 /** A column's heading and the cell of a row. Numbers are aligned to the right. */
 export type Columns<Row> = Readonly<Record<string, (row: Row) => string | number>>;
 
-export function printList<Row>(format: OutputFormat, rows: readonly Row[], columns: Columns<Row>): void {
-  console.log(format === 'json' ? JSON.stringify(rows, null, 2) : formatTable(rows, columns));
+/** Rejects, as all that print, with an OutputError if it could not be printed. */
+export function printList<Row>(
+  format: OutputFormat,
+  rows: readonly Row[],
+  columns: Columns<Row>,
+): Promise<void> {
+  return printText(format === 'json' ? JSON.stringify(rows, null, 2) : formatTable(rows, columns));
 }
 
 /** Under each other: name and value. */
-export function printOne<Row>(format: OutputFormat, row: Row, columns: Columns<Row>): void {
-  if (format === 'json') {
-    console.log(JSON.stringify(row, null, 2));
-    return;
-  }
+export function printOne<Row>(format: OutputFormat, row: Row, columns: Columns<Row>): Promise<void> {
+  if (format === 'json') return printText(JSON.stringify(row, null, 2));
   const names = Object.keys(columns);
   const width = Math.max(...names.map((name) => name.length)) + 2;
-  for (const name of names) console.log(`${`${name}:`.padEnd(width)}${columns[name]!(row)}`);
+  return printText(names.map((name) => `${`${name}:`.padEnd(width)}${columns[name]!(row)}`).join('\n'));
+}
+
+/** As printOne, of what has just been done: who can't be shown it is told at least that it was. `done`: "the topic was created". */
+export async function printDone<Row>(
+  done: string,
+  format: OutputFormat,
+  row: Row,
+  columns: Columns<Row>,
+): Promise<void> {
+  try {
+    await printOne(format, row, columns);
+  } catch (error) {
+    if (!(error instanceof OutputError)) throw error;
+    throw new CliError(`${done}, but ${error.message}`, EXIT.failed, { cause: error });
+  }
+}
+
+/** Lines. */
+export function printText(text: string): Promise<void> {
+  return standardOutput().print(`${text}\n`);
+}
+
+/** Over what stands on the terminal: the text with each line cleared behind it, and everything below. */
+export function printOver(text: string): Promise<void> {
+  return standardOutput().print(`\x1b[H${text.replaceAll('\n', '\x1b[K\n')}\x1b[K\n\x1b[J`);
 }
 
 export function formatTable<Row>(rows: readonly Row[], columns: Columns<Row>): string {

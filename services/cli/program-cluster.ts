@@ -51,10 +51,10 @@ export function addDevCluster(program: Command, signal: AbortSignal): void {
           'holds the context, and dev-cluster with certificates and the data of Redis',
         ).default('.fanfare'),
       )
-      .addOption(new Option('--brokers <count>', '1 to 16').argParser(parseCount(1)).default(3))
+      .addOption(new Option('--brokers <count>', '1 to 16').argParser(parseCount(1, 16)).default(3))
       .addOption(
         new Option('--port <port>', 'of the first broker; the others get the next ones')
-          .argParser(parseCount(1))
+          .argParser(parseCount(1, 65_535))
           .default(7443),
       )
       .action(async (flags) => (await import('./commands/dev-cluster.ts')).devCluster(flags, signal)),

@@ -1,6 +1,6 @@
 // The options and help of `fanfare explain`. Called by program.ts.
 import { type Command, Option } from 'commander';
-import { examples, withOutput } from './program-options.ts';
+import { examples, WAITING, withOutput } from './program-options.ts';
 import { parseDuration } from './units.ts';
 
 export function addExplain(program: Command, signal: AbortSignal): void {
@@ -20,7 +20,7 @@ export function addExplain(program: Command, signal: AbortSignal): void {
       .option('--kubeconfig <file>', 'default: KUBECONFIG, or ~/.kube/config')
       .addOption(
         new Option('--timeout <duration>', 'how long the API server may take')
-          .argParser(parseDuration)
+          .argParser(parseDuration(WAITING))
           .default(10_000, '10s'),
       )
       .action(async (name, flags) =>

@@ -1,6 +1,11 @@
 // Options and help that many commands share. Used by the program-….ts files.
 import { type Command, Option } from 'commander';
-import { parseDuration } from './units.ts';
+import { type Bounds, parseDuration } from './units.ts';
+
+/** How long somebody may want to wait: what a timer of Node can. */
+export const WAITING: Bounds = { min: 1, max: 24 * 24 * 3_600_000 };
+/** admin.proto's limits. */
+export const PARTITIONS: Bounds = { min: 1, max: 1_024 };
 
 /** The options of every command that talks to a broker. */
 export function withBroker(command: Command): Command {
@@ -14,7 +19,7 @@ export function withBroker(command: Command): Command {
     .option('--insecure', 'plaintext, for a broker that runs with it')
     .addOption(
       new Option('--timeout <duration>', 'how long to connect, and how long a call may take')
-        .argParser(parseDuration)
+        .argParser(parseDuration(WAITING))
         .default(10_000, '10s'),
     );
 }

@@ -1,20 +1,37 @@
 // The options and help of `fanfare topic` and `fanfare subscription`. Called by program.ts.
 import { type Command, Option } from 'commander';
-import { examples, withBroker } from './program-options.ts';
+import { examples, PARTITIONS, withBroker } from './program-options.ts';
 import { parseCount, parseDuration, parsePair, parseSize } from './units.ts';
+
+/** admin.proto's limits. */
+const RETENTION = { min: 60_000, max: 366 * 24 * 3_600_000 };
+const RETENTION_BYTES = { min: 1024 ** 2, max: 1024 ** 5, orZero: true };
+const ACK_DEADLINE = { min: 1_000, max: 600_000 };
 
 export function addTopic(program: Command, signal: AbortSignal): void {
   const topic = program.command('topic').description('Create, show, change and delete topics.');
   const run = () => import('./commands/topic.ts');
   const withSettings = (command: Command) =>
     withBroker(command)
-      .option('--retention <duration>', 'how long messages are kept, 1m to 366d (default: 7d)', parseDuration)
-      .option('--retention-bytes <size>', 'how much a partition keeps at most (default: no limit)', parseSize)
+      .option(
+        '--retention <duration>',
+        'how long messages are kept, 1m to 366d (default: 7d)',
+        parseDuration(RETENTION),
+      )
+      .option(
+        '--retention-bytes <size>',
+        'how much a partition keeps at most, from 1 MiB on; 0: no limit (default)',
+        parseSize(RETENTION_BYTES),
+      )
       .option('--label <key=value>', 'a label; may be repeated', parsePair);
 
   examples(
     withSettings(topic.command('create').description('Create a topic.').argument('<name>'))
-      .option('--partitions <count>', '1 to 1,024; can only grow (default: 4)', parseCount(1))
+      .option(
+        '--partitions <count>',
+        '1 to 1,024; can only grow (default: 4)',
+        parseCount(PARTITIONS.min, PARTITIONS.max),
+      )
       .addOption(
         new Option(
           '--durability <level>',
@@ -24,7 +41,7 @@ export function addTopic(program: Command, signal: AbortSignal): void {
       .option(
         '--min-replicas <count>',
         'with --durability replicated: how many replicas have confirmed it, 1 to 5 (default: 1)',
-        parseCount(1),
+        parseCount(1, 5),
       )
       .action(async (name, flags) => (await run()).createTopic(name, flags)),
     `$ fanfare topic create orders --partitions 8
@@ -51,7 +68,11 @@ $ fanfare topic list -o json | jq -r '.[].name'`,
         .description('Change a topic: what is given, and nothing else.')
         .argument('<name>'),
     )
-      .option('--partitions <count>', 'more than there are; keys may then move', parseCount(1))
+      .option(
+        '--partitions <count>',
+        'more than there are; keys may then move',
+        parseCount(PARTITIONS.min, PARTITIONS.max),
+      )
       .action(async (name, flags) => (await run()).updateTopic(name, flags)),
     '$ fanfare topic update orders --partitions 16 --retention 30d',
   );
@@ -71,7 +92,11 @@ export function addSubscription(program: Command, signal: AbortSignal): void {
   const run = () => import('./commands/subscription.ts');
   const withSettings = (command: Command) =>
     withBroker(command)
-      .option('--ack-deadline <duration>', 'length of a lease, 1s to 600s (default: 10s)', parseDuration)
+      .option(
+        '--ack-deadline <duration>',
+        'length of a lease, 1s to 600s (default: 10s)',
+        parseDuration(ACK_DEADLINE),
+      )
       .option('--label <key=value>', 'a label; may be repeated', parsePair);
 
   examples(

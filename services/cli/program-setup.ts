@@ -34,7 +34,7 @@ export function addCerts(program: Command): void {
       .option('--server', 'a server certificate')
       .option('--broker <name>', 'with --server: of a broker of a cluster, spiffe://fanfare/broker/{name}')
       .option('--host <name>', 'with --server: a name or address besides localhost; may be repeated', gather)
-      .option('--days <count>', 'how long it is in force (default: 397)', parseCount(1))
+      .option('--days <count>', 'how long it is in force, 1 to 36,500 (default: 397)', parseCount(1, 36_500))
       .option('--ca <file>', 'another CA')
       .option('--ca-key <file>', "the other CA's key")
       .option('--out <path>', 'where to write {path}.crt and {path}.key')

@@ -12,8 +12,8 @@ export interface ProgramOptions {
   readonly signal: AbortSignal;
 }
 
-const EXIT_CODES =
-  'Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 denied, 5 unavailable, 6 timeout, 130 interrupted.';
+const EXIT_CODES = `Exit codes: 0 everything is done and printed, 1 failed, 2 usage, 3 not found, 4 denied, 5 unavailable, 6 timeout,
+130 interrupted, 141 nobody reads the output any more, as behind "| head".`;
 
 export function createProgram({ signal }: ProgramOptions): Command {
   const program = new Command('fanfare')

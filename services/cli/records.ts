@@ -1,32 +1,82 @@
-// Cuts a stream of bytes into records that end with a given byte. Called by commands/pub.ts. Bytes are bytes: nothing is
-// decoded, and a last record without its end counts.
+// Cuts a stream of bytes into records that end with a given byte. Bytes are bytes: nothing is decoded, and a last record without
+// its end counts.
 
-/** Records longer than this can't be messages: they are cut off there instead of filling the memory. */
-export const MAX_RECORD_BYTES = 4 * 1024 * 1024;
+/**
+ * message.proto's 2 MiB and what is taken off a record: one that is longer can't be a message, so that its bytes are only counted.
+ */
+const MAX_RECORD_BYTES = 2 * 1024 * 1024 + 4;
 
-/** Yields each record without the byte that ends it. Views of the chunks where possible: use them before the next turn. */
+export interface TooLong {
+  /** How long it is. */
+  readonly bytes: number;
+}
+
+/** A record without the byte that ends it. A view of the chunk where possible: use it before the next turn. */
+export type LineRecord = Buffer | TooLong;
+
+export function isTooLong(record: LineRecord): record is TooLong {
+  return !Buffer.isBuffer(record);
+}
+
+export interface RecordOptions {
+  /** The byte that ends a record. */
+  readonly end: number;
+  /**
+   * As text of any system has it: a carriage return before the end is part of the end, and a byte order mark at the beginning is
+   * nobody's.
+   */
+  readonly isText: boolean;
+}
+
+const CARRIAGE_RETURN = 0x0d;
+const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
+
 export async function* splitRecords(
   chunks: AsyncIterable<Buffer | string>,
-  end: number,
-): AsyncGenerator<Buffer, void, undefined> {
-  let rest: Buffer[] = [];
-  let restBytes = 0;
+  { end, isText }: RecordOptions,
+): AsyncGenerator<LineRecord, void, undefined> {
+  const begun = new BegunRecord();
+  let isFirst = true;
+  /** A whole record, ended or the last one. */
+  const finished = (record: LineRecord, isEnded: boolean): LineRecord => {
+    const mark = isFirst;
+    isFirst = false;
+    if (!isText || isTooLong(record)) return record;
+    const from = mark && record.subarray(0, 3).equals(BYTE_ORDER_MARK) ? 3 : 0;
+    return record.subarray(from, record.length - (isEnded && record.at(-1) === CARRIAGE_RETURN ? 1 : 0));
+  };
   for await (const part of chunks) {
     const chunk = Buffer.isBuffer(part) ? part : Buffer.from(part);
     let from = 0;
     for (let at = chunk.indexOf(end); at !== -1; at = chunk.indexOf(end, from)) {
-      const tail = chunk.subarray(from, at);
-      yield restBytes === 0 ? tail : Buffer.concat([...rest, tail]);
-      rest = [];
-      restBytes = 0;
+      yield finished(begun.takeWith(chunk.subarray(from, at)), true);
       from = at + 1;
     }
-    if (from < chunk.length) {
-      const tail = chunk.subarray(from);
-      // What is beyond the limit is dropped; the record is refused for its size either way.
-      if (restBytes <= MAX_RECORD_BYTES) rest.push(tail);
-      restBytes += tail.length;
-    }
+    if (from < chunk.length) begun.add(chunk.subarray(from));
   }
-  if (restBytes > 0) yield Buffer.concat(rest);
+  if (begun.bytes === 0) return;
+  const last = finished(begun.takeWith(Buffer.alloc(0)), false);
+  if (isTooLong(last) || last.length > 0) yield last;
+}
+
+/** What has come of a record so far. It holds no more than a message may have. */
+class BegunRecord {
+  bytes = 0;
+  #parts: Buffer[] = [];
+
+  add(part: Buffer): void {
+    this.bytes += part.length;
+    if (this.bytes <= MAX_RECORD_BYTES) this.#parts.push(part);
+    else this.#parts = [];
+  }
+
+  /** The whole record with its last part. */
+  takeWith(last: Buffer): LineRecord {
+    const bytes = this.bytes + last.length;
+    const parts = this.#parts;
+    this.bytes = 0;
+    this.#parts = [];
+    if (bytes > MAX_RECORD_BYTES) return { bytes };
+    return parts.length === 0 ? last : Buffer.concat([...parts, last]);
+  }
 }

@@ -1,52 +1,92 @@
-// Numbers with units as people type and read them. Used by program.ts (options) and the commands (tables).
+// Numbers with units as people type and read them. What is typed is taken as it is or refused with what it may be: no value is
+// rounded, wrapped or replaced by a default.
 import { InvalidArgumentError } from 'commander';
 
 const MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 const BYTES: Readonly<Record<string, number>> = {
   '': 1,
-  B: 1,
-  KiB: 1024,
-  MiB: 1024 ** 2,
-  GiB: 1024 ** 3,
-  TiB: 1024 ** 4,
-  KB: 1e3,
-  MB: 1e6,
-  GB: 1e9,
-  TB: 1e12,
+  b: 1,
+  kib: 1024,
+  mib: 1024 ** 2,
+  gib: 1024 ** 3,
+  tib: 1024 ** 4,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  tb: 1e12,
 };
 
-/** "1500ms", "30s", "5m", "2h", "7d" → milliseconds. */
-export function parseDuration(text: string): number {
-  const [, number, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text) ?? [];
-  if (number === undefined)
-    throw new InvalidArgumentError('give a number with ms, s, m, h or d, such as 30s or 7d.');
-  return Number(number) * MS[unit!]!;
+/** From and to which value, both included. */
+export interface Bounds {
+  readonly min: number;
+  readonly max: number;
 }
 
-/** "65536", "64KiB", "1GiB", "1GB" → bytes. */
-export function parseSize(text: string): number {
-  const [, number, unit] = /^(\d+(?:\.\d+)?)(B|[KMGT]i?B)?$/.exec(text) ?? [];
-  if (number === undefined)
-    throw new InvalidArgumentError('give bytes, or a number with KiB, MiB, GiB, TiB.');
-  return Math.round(Number(number) * BYTES[unit ?? '']!);
+/** "1500ms", "30s", "1.5h", "1h30m", "7d" → whole milliseconds. */
+export function parseDuration({ min, max }: Bounds): (text: string) => number {
+  return (text) => {
+    if (!/^(\d+(\.\d+)?(ms|s|m|h|d))+$/.test(text)) {
+      throw new InvalidArgumentError('Give a number with ms, s, m, h or d, such as 30s, 1h30m or 7d.');
+    }
+    let ms = 0;
+    for (const [, number, unit] of text.matchAll(/([\d.]+)(ms|s|m|h|d)/g)) ms += times(number!, MS[unit!]!);
+    if (ms < min || ms > max) {
+      throw new InvalidArgumentError(`It has to be from ${exactDuration(min)} to ${exactDuration(max)}.`);
+    }
+    if (!Number.isInteger(ms)) throw new InvalidArgumentError('Give whole milliseconds.');
+    return ms;
+  };
 }
 
-/** A whole number of at least min. */
-export function parseCount(min: number): (text: string) => number {
+/** "65536", "64KiB", "1GiB", "1GB" → whole bytes. Upper and lower case are the same. `orZero`: 0 as well. */
+export function parseSize({ min, max, orZero = false }: Bounds & { readonly orZero?: boolean }) {
+  return (text: string): number => {
+    const [, number, unit] = /^(\d+(?:\.\d+)?)\s*(b|[kmgt]i?b)?$/i.exec(text) ?? [];
+    if (number === undefined) {
+      throw new InvalidArgumentError('Give bytes, or a number with KiB, MiB, GiB or TiB, such as 64KiB.');
+    }
+    const bytes = times(number, BYTES[(unit ?? '').toLowerCase()]!);
+    if (orZero && bytes === 0) return 0;
+    if (bytes < min || bytes > max) {
+      const zero = orZero ? ', or 0' : '';
+      throw new InvalidArgumentError(`It has to be from ${exactSize(min)} to ${exactSize(max)}${zero}.`);
+    }
+    if (!Number.isInteger(bytes)) {
+      throw new InvalidArgumentError(`That is ${bytes} bytes: give a whole number of bytes.`);
+    }
+    return bytes;
+  };
+}
+
+/** A whole number, in decimal digits. */
+export function parseCount(min: number, max: number = Number.MAX_SAFE_INTEGER): (text: string) => number {
   return (text) => {
     const count = Number(text);
-    if (!/^\d+$/.test(text) || count < min || !Number.isSafeInteger(count)) {
-      throw new InvalidArgumentError(`give a whole number, at least ${min}.`);
-    }
-    return count;
+    if (/^\d+$/.test(text) && count >= min && count <= max) return count;
+    const range =
+      max === Number.MAX_SAFE_INTEGER
+        ? `of at least ${formatCount(min)}`
+        : `from ${formatCount(min)} to ${formatCount(max)}`;
+    throw new InvalidArgumentError(`Give a whole number ${range}, in digits.`);
   };
 }
 
 /** "key=value", gathered over repeated options. */
 export function parsePair(text: string, earlier: Record<string, string> = {}): Record<string, string> {
   const at = text.indexOf('=');
-  if (at < 1) throw new InvalidArgumentError('give key=value.');
-  return { ...earlier, [text.slice(0, at)]: text.slice(at + 1) };
+  if (at < 1) throw new InvalidArgumentError('Give key=value.');
+  const key = text.slice(0, at);
+  if (Object.hasOwn(earlier, key)) throw new InvalidArgumentError(`${key} is given twice.`);
+  return { ...earlier, [key]: text.slice(at + 1) };
+}
+
+/** A text that is not empty. */
+export function parseText(maxBytes: number): (text: string) => string {
+  return (text) => {
+    const bytes = Buffer.byteLength(text);
+    if (bytes >= 1 && bytes <= maxBytes) return text;
+    throw new InvalidArgumentError(`It has ${formatCount(bytes)} bytes: give 1 to ${formatCount(maxBytes)}.`);
+  };
 }
 
 /** "150ms", "12s", "3m 5s", "2h 10m", "7d". */
@@ -78,4 +118,26 @@ export function formatSize(bytes: number): string {
 /** "1,234,567". */
 export function formatCount(count: number): string {
   return Math.round(count).toLocaleString('en-US');
+}
+
+/** "1 message", "1,234 messages". */
+export function formatMessages(count: number): string {
+  return `${formatCount(count)} ${count === 1 ? 'message' : 'messages'}`;
+}
+
+/** 1.5 × 3,600,000, without the errors of binary fractions: "0.1" × 1,000 is 100. */
+function times(decimal: string, factor: number): number {
+  const [whole = '', fraction = ''] = decimal.split('.');
+  return Number(whole) * factor + (Number(fraction || 0) * factor) / 10 ** fraction.length;
+}
+
+/** As a limit is written: in the largest unit in which it is a whole number. */
+function exactDuration(ms: number): string {
+  const unit = Object.keys(MS).findLast((each) => ms % MS[each]! === 0) ?? 'ms';
+  return `${formatCount(ms / MS[unit]!)}${unit}`;
+}
+
+function exactSize(bytes: number): string {
+  const unit = ['B', 'KiB', 'MiB', 'GiB', 'TiB'].findLast((each) => bytes % BYTES[each.toLowerCase()]! === 0);
+  return `${formatCount(bytes / BYTES[(unit ?? 'B').toLowerCase()]!)} ${unit ?? 'B'}`;
 }

@@ -50,3 +50,36 @@ export function runCli(
   child.stdin.end(options.input ?? '');
   return finished;
 }
+
+export interface PipelineResult extends CliResult {
+  /** Of each command of the last pipeline. */
+  readonly codes: readonly number[];
+}
+
+/** Runs a script of bash, in which `fanfare` is the command, with real pipes between commands. */
+export function runPipeline(script: string, { cwd, env = {} }: CliOptions): Promise<PipelineResult> {
+  const whole = `fanfare() { "$NODE" "$FANFARE" "$@"; }\n${script}\necho "\${PIPESTATUS[*]}" >&3`;
+  const child = spawn('/bin/bash', ['-c', whole], {
+    cwd,
+    env: {
+      ...{ PATH: process.env.PATH ?? '', HOME: cwd, XDG_CONFIG_HOME: `${cwd}/config` },
+      ...{ NODE: process.execPath, FANFARE: BIN, ...env },
+    },
+    stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+  });
+  const [, stdout, stderr, codes] = [0, 1, 2, 3].map((fd) => {
+    const parts: Buffer[] = [];
+    child.stdio[fd]?.on('data', (bytes: Buffer) => parts.push(bytes));
+    return parts;
+  });
+  return new Promise((resolve) => {
+    child.on('close', (code) => {
+      resolve({
+        code,
+        stdout: Buffer.concat(stdout!),
+        stderr: Buffer.concat(stderr!).toString(),
+        codes: Buffer.concat(codes!).toString().trim().split(' ').map(Number),
+      });
+    });
+  });
+}

@@ -1,38 +1,9 @@
-import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { rowsOf } from '../../services/cli/commands/top.ts';
 import { keyExtractor } from '../../services/cli/ordering-key.ts';
 import { formatTable } from '../../services/cli/output.ts';
-import { splitRecords } from '../../services/cli/records.ts';
-import {
-  formatCount,
-  formatDuration,
-  formatSize,
-  parseCount,
-  parseDuration,
-  parsePair,
-  parseSize,
-} from '../../services/cli/units.ts';
+import { formatCount, formatDuration, formatMessages, formatSize } from '../../services/cli/units.ts';
 import type { Backlog } from '../../services/client/admin-types.ts';
-
-async function* chunksOf(bytes: Uint8Array, cuts: readonly number[]): AsyncGenerator<Buffer> {
-  const at = [0, ...cuts.map((cut) => cut % (bytes.length + 1)).sort((a, b) => a - b), bytes.length];
-  for (let n = 1; n < at.length; n++) yield Buffer.from(bytes.subarray(at[n - 1]!, at[n]!));
-}
-
-test('records are the same however the input is cut', async () => {
-  const bytes = fc.uint8Array({ maxLength: 100 }).map((all) => all.map((byte) => (byte < 60 ? 0x0a : byte)));
-  await fc.assert(
-    fc.asyncProperty(bytes, fc.array(fc.nat(100), { maxLength: 10 }), async (input, cuts) => {
-      const records: string[] = [];
-      for await (const record of splitRecords(chunksOf(input, cuts), 0x0a))
-        records.push(record.toString('latin1'));
-      const expected = Buffer.from(input).toString('latin1').split('\n');
-      if (expected.at(-1) === '') expected.pop();
-      expect(records).toEqual(expected);
-    }),
-  );
-});
 
 test.each([
   [{}, 'a b', {}],
@@ -55,15 +26,7 @@ test('a record without its key says so; ways to a key exclude each other', () =>
   expect(() => keyExtractor({ keyMatch: '(' })).toThrow(/--key-match/);
 });
 
-test('units as people write them', () => {
-  expect([parseDuration('1500ms'), parseDuration('1.5h'), parseDuration('7d')]).toEqual([
-    1_500, 5_400_000, 604_800_000,
-  ]);
-  expect([parseSize('10'), parseSize('64KiB'), parseSize('1.5GB')]).toEqual([10, 65_536, 1_500_000_000]);
-  expect(parsePair('a=b=c', { x: 'y' })).toEqual({ x: 'y', a: 'b=c' });
-  for (const wrong of ['', '5', '-1s', '1 s', '1w']) expect(() => parseDuration(wrong)).toThrow(/30s/);
-  for (const wrong of ['', 'x', '1KB/s', '-1']) expect(() => parseSize(wrong)).toThrow(/KiB/);
-  for (const wrong of ['0', '1.5', '-1', 'x', '']) expect(() => parseCount(1)(wrong)).toThrow(/at least 1/);
+test('durations, sizes and counts as people read them', () => {
   expect([42, 12_000, 185_000, 7_800_000, 604_800_000].map(formatDuration)).toEqual([
     '42ms',
     '12s',
@@ -73,6 +36,7 @@ test('units as people write them', () => {
   ]);
   expect([0, 512, 1536, 20 * 1024 ** 2].map(formatSize)).toEqual(['0 B', '512 B', '1.5 KiB', '20 MiB']);
   expect(formatCount(1_234_567.4)).toBe('1,234,567');
+  expect([0, 1, 2].map(formatMessages)).toEqual(['0 messages', '1 message', '2 messages']);
 });
 
 test('tables align numbers to the right', () => {

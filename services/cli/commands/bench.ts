@@ -4,6 +4,8 @@ import { randomUUID } from 'node:crypto';
 import type { Client } from '../../client/client.ts';
 import type { Subscription } from '../../client/subscription.ts';
 import type { CommonFlags } from '../config.ts';
+import { CliError, EXIT } from '../failure.ts';
+import { sayWhenCutOff } from '../interruption.ts';
 import { printOne } from '../output.ts';
 import { withClient } from '../session.ts';
 import { formatCount, formatSize } from '../units.ts';
@@ -28,12 +30,19 @@ interface BenchResult {
   readonly p999Ms: number;
 }
 
-/** At the beginning of each payload: when it was published. */
-const STAMP_BYTES = 8;
+/** Of each delivery the latency is kept. */
+const MAX_DELIVERIES = 100_000_000;
 
 export async function bench(flags: BenchFlags, signal: AbortSignal): Promise<void> {
+  if (flags.messages * flags.subscriptions > MAX_DELIVERIES) {
+    throw new CliError(
+      `--messages × --subscriptions is ${formatCount(flags.messages * flags.subscriptions)}: give at most ${formatCount(MAX_DELIVERIES)} deliveries in all`,
+      EXIT.usage,
+    );
+  }
   const result = await withClient(flags, async (client) => {
     const topic = `bench-${randomUUID().slice(0, 8)}`;
+    sayWhenCutOff(() => `the topic ${topic} may be left: topic delete --force ${topic}`);
     await client.admin.createTopic(topic, { partitions: flags.partitions });
     try {
       return await measure(client, topic, flags, signal);
@@ -41,7 +50,8 @@ export async function bench(flags: BenchFlags, signal: AbortSignal): Promise<voi
       await client.admin.deleteTopic(topic, { force: true });
     }
   });
-  printOne(flags.output, result, {
+  if (signal.aborted) throw new CliError('interrupted: nothing was measured', EXIT.interrupted);
+  await printOne(flags.output, result, {
     published: (r) =>
       `${formatCount(r.messages)} of ${formatSize(flags.size)}, ${formatCount(r.publishedPerS)}/s`,
     delivered: (r) => `${formatCount(r.deliveries)}, ${formatCount(r.deliveredPerS)}/s`,
@@ -97,7 +107,7 @@ async function publishAll(
   for (let n = 0; n < flags.messages && failures.length === 0; n++) {
     if (flags.rate !== undefined) await until(startMs + (n * 1_000) / flags.rate);
     if (publisher.isFull) await publisher.ready();
-    const data = Buffer.alloc(Math.max(flags.size, STAMP_BYTES), 'x');
+    const data = Buffer.alloc(flags.size, 'x');
     data.writeDoubleLE(performance.now());
     publisher.publish({ data }).catch((error) => failures.push(error));
     // Reading and answering happen between turns, not within this loop.

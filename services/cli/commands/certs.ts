@@ -4,7 +4,7 @@ import { ensureDevelopmentCertificates } from '../../certs/development.ts';
 import { inspectCertificate } from '../../certs/inspect.ts';
 import { readPem, writePair } from '../../certs/pem-files.ts';
 import { CliError, EXIT } from '../failure.ts';
-import { type OutputFormat, printOne } from '../output.ts';
+import { type OutputFormat, printDone, printOne } from '../output.ts';
 
 interface IssueFlags {
   readonly dataDir: string;
@@ -27,11 +27,16 @@ export async function initCertificates(flags: {
   const paths = await ensureDevelopmentCertificates(flags.dataDir, { hosts: flags.host ?? [] });
   if (flags.output === 'table')
     console.error(paths.created ? 'made certificates' : 'all certificates are good');
-  printOne(flags.output, paths, {
-    CA: ({ ca }) => ca,
-    server: ({ serverCert, serverKey }) => `${serverCert}, ${serverKey}`,
-    client: ({ clientCert, clientKey }) => `${clientCert}, ${clientKey}`,
-  });
+  await printDone(
+    paths.created ? 'certificates were made' : 'all certificates are good',
+    flags.output,
+    paths,
+    {
+      CA: ({ ca }) => ca,
+      server: ({ serverCert, serverKey }) => `${serverCert}, ${serverKey}`,
+      client: ({ clientCert, clientKey }) => `${clientCert}, ${clientKey}`,
+    },
+  );
 }
 
 export async function issueCertificate(flags: IssueFlags): Promise<void> {
@@ -62,7 +67,10 @@ export async function issueCertificate(flags: IssueFlags): Promise<void> {
     throw new CliError(`${base}.crt or .key is there already: delete them or give another --out`);
   }
   await writePair(paths.cert, paths.key, pair);
-  printOne(flags.output, paths, { certificate: ({ cert }) => cert, key: ({ key }) => key });
+  await printDone('the certificate was issued', flags.output, paths, {
+    certificate: ({ cert }) => cert,
+    key: ({ key }) => key,
+  });
 }
 
 export async function inspectFile(
@@ -73,7 +81,7 @@ export async function inspectFile(
     ...(flags.ca !== undefined && { ca: await required(flags.ca) }),
     ...(flags.key !== undefined && { key: await required(flags.key) }),
   });
-  printOne(flags.output, info, {
+  await printOne(flags.output, info, {
     subject: ({ subject }) => subject,
     issuer: ({ issuer }) => issuer,
     names: ({ names }) => names.join(', ') || '-',

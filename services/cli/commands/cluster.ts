@@ -10,8 +10,9 @@ import type {
 import { FanfareError } from '../../client/errors.ts';
 import type { CommonFlags } from '../config.ts';
 import { CliError, EXIT } from '../failure.ts';
-import { type Columns, formatTable } from '../output.ts';
+import { type Columns, formatTable, printOver, printText } from '../output.ts';
 import { withClient } from '../session.ts';
+import { standardOutput } from '../standard-output.ts';
 import { formatCount } from '../units.ts';
 
 export interface ClusterFlags extends CommonFlags {
@@ -62,11 +63,11 @@ export async function showCluster(flags: ClusterFlags, signal: AbortSignal): Pro
   const options = { partitions: flags.partitions ?? false, signal };
   await withClient(flags, async (client) => {
     if (!flags.watch) {
-      print(await client.cluster.get(options), flags);
+      await print(await client.cluster.get(options), flags);
       return;
     }
     while (!signal.aborted) {
-      print(await client.cluster.get(options), flags);
+      await print(await client.cluster.get(options), flags);
       await pause(WATCH_MS, signal);
     }
   });
@@ -117,15 +118,12 @@ async function waitForDrain(
   }
 }
 
-function print(cluster: ClusterInfo, flags: ClusterFlags): void {
+function print(cluster: ClusterInfo, flags: ClusterFlags): Promise<void> {
   if (flags.output === 'json') {
-    console.log(flags.watch ? JSON.stringify(cluster) : JSON.stringify(cluster, null, 2));
-    return;
+    return printText(flags.watch ? JSON.stringify(cluster) : JSON.stringify(cluster, null, 2));
   }
   const text = describe(cluster, flags.partitions ?? false);
-  if (!flags.watch || !process.stdout.isTTY) console.log(text);
-  // Home, the text with each line cleared behind it, and everything below cleared.
-  else process.stdout.write(`\x1b[H${text.replaceAll('\n', '\x1b[K\n')}\x1b[K\n\x1b[J`);
+  return flags.watch && standardOutput().isTerminal ? printOver(text) : printText(text);
 }
 
 /** What people see. */

@@ -38,7 +38,7 @@ export async function list(flags: { readonly output: OutputFormat }): Promise<vo
   if (contexts.length === 0 && flags.output === 'table')
     console.error('no contexts yet: "fanfare context add NAME"');
   else {
-    printList(flags.output, contexts, {
+    await printList(flags.output, contexts, {
       ' ': (context) => (context.selected ? '*' : ' '),
       name: (context) => context.name,
       address: (context) => context.address,
@@ -50,7 +50,7 @@ export async function list(flags: { readonly output: OutputFormat }): Promise<vo
 
 /** The context in force and where it comes from. */
 export async function show(flags: CommonFlags): Promise<void> {
-  printOne(flags.output, await resolveContext(flags), {
+  await printOne(flags.output, await resolveContext(flags), {
     source: (context) => context.source,
     address: (context) => context.address,
     project: (context) => context.project,

@@ -1,7 +1,7 @@
 // fanfare explain scale: why a Subscription's consumers on Kubernetes are as many as they are, and since when.
 import { CliError } from '../failure.ts';
 import { getResource, type KubeFlags } from '../kubectl.ts';
-import type { OutputFormat } from '../output.ts';
+import { type OutputFormat, printText } from '../output.ts';
 import { type ScaledSubscription, explainScale as textOf, whyUndecided } from '../scale-text.ts';
 
 export interface ExplainFlags extends KubeFlags {
@@ -18,6 +18,6 @@ export async function explainScale(name: string, flags: ExplainFlags, signal: Ab
     const { metadata, status } = resource;
     const { autoscaling, conditions } = status ?? {};
     const { namespace } = metadata;
-    console.log(JSON.stringify({ name: metadata.name, namespace, conditions, ...autoscaling }, null, 2));
-  } else console.log(textOf(resource, Date.now()));
+    await printText(JSON.stringify({ name: metadata.name, namespace, conditions, ...autoscaling }, null, 2));
+  } else await printText(textOf(resource, Date.now()));
 }

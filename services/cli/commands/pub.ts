@@ -1,192 +1,187 @@
 // fanfare pub: standard input (or a file) to a topic, a record a message. Reads no faster than the broker takes.
-import { createReadStream } from 'node:fs';
-import type { FanfareError } from '../../client/errors.ts';
+import { open } from 'node:fs/promises';
+import type { Readable } from 'node:stream';
+import { getSystemErrorMessage } from 'node:util';
+import type { Client } from '../../client/client.ts';
+import { FanfareError } from '../../client/errors.ts';
 import { measure, type OutgoingMessage } from '../../client/message-codec.ts';
 import type { Publisher } from '../../client/publisher.ts';
 import type { CommonFlags } from '../config.ts';
-import { CliError, describeFailure, EXIT } from '../failure.ts';
-import { type ExtractedKey, type KeyFlags, keyExtractor } from '../ordering-key.ts';
-import { splitRecords } from '../records.ts';
+import { CliError, EXIT } from '../failure.ts';
+import { sayWhenCutOff } from '../interruption.ts';
+import { type KeyFlags, keyExtractor } from '../ordering-key.ts';
+import { PubReport } from '../pub-report.ts';
+import { isTooLong, type LineRecord, splitRecords } from '../records.ts';
 import { outageReporter, withClient } from '../session.ts';
-import { formatCount } from '../units.ts';
+import { standardOutput } from '../standard-output.ts';
+import { formatCount, formatMessages } from '../units.ts';
 
 export interface PubFlags extends CommonFlags, KeyFlags {
   readonly attr?: Readonly<Record<string, string>>;
   readonly file?: string;
   readonly null?: boolean;
+  readonly raw?: boolean;
   /** Milliseconds. */
   readonly retry: number;
 }
 
-const PROGRESS_MS = 200;
-
-/** After one of these, the records behind it would fare no better. */
-const HOPELESS: ReadonlySet<string> = new Set([
-  'INVALID_ARGUMENT',
-  'NOT_FOUND',
-  'PERMISSION_DENIED',
-  'UNAUTHENTICATED',
-  'UNAVAILABLE',
-  'DEADLINE_EXCEEDED',
-  'RESOURCE_EXHAUSTED',
-]);
+/** Of both: those of a topic that this command may publish to, but not look at. */
+const NOT_TO_BE_SEEN: ReadonlySet<string> = new Set(['PERMISSION_DENIED', 'UNIMPLEMENTED']);
 
 export async function pub(topic: string, flags: PubFlags, signal: AbortSignal): Promise<void> {
-  const report = new PubReport(flags.output === 'json');
+  const toMessage = messageMaker(flags);
+  const input = await openInput(flags);
+  // A terminal or pipe that says nothing more must not hold us up.
+  signal.addEventListener('abort', () => input.destroy(), { once: true });
+  const isTyped = input === process.stdin && process.stdin.isTTY;
+  const report = new PubReport(flags.output === 'json' ? standardOutput() : undefined, isTyped);
+  sayWhenCutOff(() => interruptedText(report));
   const outage = outageReporter();
-  await withClient(flags, async (client) => {
-    await client.reach({ timeoutMs: flags.timeout, signal });
-    const publisher = client.publisher(topic, { retryDeadlineMs: flags.retry, onRetry: outage.onRetry });
-    const progress = process.stderr.isTTY
-      ? setInterval(() => report.printProgress(), PROGRESS_MS)
-      : undefined;
-    try {
-      await publishAll(publisher, flags, report, signal);
+  try {
+    await withClient(flags, async (client) => {
+      await client.reach({ timeoutMs: flags.timeout, signal });
+      await checkTopic(client, topic, signal);
+      if (isTyped) console.error('a line is a message; Ctrl-D ends');
+      const publisher = client.publisher(topic, { retryDeadlineMs: flags.retry, onRetry: outage.onRetry });
+      await publishAll(publisher, splitInput(input, flags), toMessage, report, signal);
       await publisher.close();
-    } finally {
-      clearInterval(progress);
-      report.finish();
-    }
-  });
-  if (signal.aborted) {
-    throw new CliError(`interrupted after ${report.published} messages`, EXIT.interrupted);
+    });
+  } finally {
+    report.finish();
   }
-  if (report.failed > 0) {
+  await standardOutput().flushed(signal);
+  if (signal.aborted) throw new CliError(interruptedText(report), EXIT.interrupted);
+  conclude(report);
+}
+
+/** Before anything is read: lines would fail one after the other. */
+async function checkTopic(client: Client, topic: string, signal: AbortSignal): Promise<void> {
+  try {
+    await client.admin.getTopic(topic, { signal });
+  } catch (error) {
+    if (!(error instanceof FanfareError) || !NOT_TO_BE_SEEN.has(error.code)) throw error;
+  }
+}
+
+async function openInput({ file }: PubFlags): Promise<Readable> {
+  if (file === undefined || file === '-') return process.stdin;
+  try {
+    return (await open(file)).createReadStream();
+  } catch (error) {
+    const { code, errno } = error as NodeJS.ErrnoException;
     throw new CliError(
-      `${formatCount(report.failed)} of ${formatCount(report.published + report.failed)} messages were not published`,
-      report.exitCode,
+      `${file} can't be read: ${errno === undefined ? code : getSystemErrorMessage(errno)}`,
+      code === 'ENOENT' ? EXIT.notFound : EXIT.failed,
+      { cause: error },
     );
   }
 }
 
+function splitInput(input: Readable, flags: PubFlags): AsyncIterable<LineRecord> {
+  const isText = !flags.null && !flags.raw;
+  return splitRecords(input, { end: flags.null ? 0 : 0x0a, isText });
+}
+
+/** The message that a record is; a text: why it can't be one; undefined: it is empty, and nothing is to come of it. */
+type MessageMaker = (record: LineRecord) => OutgoingMessage | string | undefined;
+
+/** INVALID_ARGUMENT if no record could become a message, whatever it is. */
+function messageMaker(flags: PubFlags): MessageMaker {
+  const keyOf = keyExtractor(flags);
+  const attributes = flags.attr && { attributes: flags.attr };
+  measure({ data: 'x', ...attributes, ...(flags.key !== undefined && { orderingKey: flags.key }) });
+  return (record) => {
+    if (isTooLong(record))
+      return `it has ${formatCount(record.bytes)} bytes: a message has at most 2,097,152 (2 MiB)`;
+    if (record.length === 0 && !flags.raw) return undefined;
+    const { value: orderingKey, error } = keyOf(record);
+    if (error !== undefined) return error;
+    const message = { data: record, ...attributes, ...(orderingKey !== undefined && { orderingKey }) };
+    try {
+      measure(message);
+      return message;
+    } catch (failure) {
+      return (failure as Error).message;
+    }
+  };
+}
+
 async function publishAll(
   publisher: Publisher,
-  flags: PubFlags,
+  records: AsyncIterable<LineRecord>,
+  toMessage: MessageMaker,
   report: PubReport,
   signal: AbortSignal,
 ): Promise<void> {
-  const keyOf = keyExtractor(flags);
-  const input = flags.file === undefined ? process.stdin : createReadStream(flags.file);
-  // A terminal or pipe that says nothing more must not hold us up.
-  signal.addEventListener('abort', () => input.destroy(), { once: true });
+  const output = standardOutput();
   let line = 0;
-  let hasRest = false;
+  let empty = 0;
+  let isCutShort = false;
+  let inputError: Error | undefined;
   try {
-    for await (const record of splitRecords(input, flags.null ? 0 : 0x0a)) {
-      if (signal.aborted || report.isHopeless) {
-        hasRest = true;
-        break;
+    for await (const record of records) {
+      isCutShort = signal.aborted || report.isHopeless;
+      if (isCutShort) break;
+      line += 1;
+      const message = toMessage(record);
+      if (message === undefined) empty += 1;
+      else if (typeof message === 'string') report.onBad(line, message);
+      else {
+        if (publisher.isFull) await publisher.ready({ signal });
+        if (output.isFull) await output.room();
+        publish(publisher, message, line, report);
       }
-      const at = ++line;
-      const message = messageOf(record, keyOf(record), flags);
-      if (message instanceof Error) {
-        report.onFailed(at, message);
-        continue;
-      }
-      if (publisher.isFull) await publisher.ready();
-      if (!report.hasRoom) await report.drained();
-      publisher.publish(message).then(
-        ({ messageId }) => report.onPublished(at, messageId),
-        (error) => report.onRefused(at, error),
-      );
     }
   } catch (error) {
-    if (!signal.aborted) throw new CliError(`the input can't be read: ${(error as Error).message}`);
+    if (!signal.aborted) inputError = error as Error;
   }
-  input.destroy();
   await publisher.flush();
-  report.finish();
-  if (hasRest) console.error(`fanfare: line ${line + 1} and those behind it were not published`);
-}
-
-/** The message, or why this record can't be one: then others can. */
-function messageOf(record: Buffer, key: ExtractedKey, flags: PubFlags): OutgoingMessage | Error {
-  if (key.error !== undefined) return new CliError(key.error);
-  const message = {
-    data: record,
-    ...(flags.attr && { attributes: flags.attr }),
-    ...(key.value !== undefined && { orderingKey: key.value }),
-  };
-  try {
-    measure(message);
-    return message;
-  } catch (error) {
-    return error as Error;
+  if (empty > 0) {
+    report.tell(`${formatCount(empty)} empty ${empty === 1 ? 'line' : 'lines'} left out (see --raw)`);
+  }
+  if (line === 0 && inputError === undefined && !signal.aborted)
+    report.tell('the input is empty: nothing was published');
+  if (isCutShort && !signal.aborted)
+    report.tell(`line ${line + 1} and those behind it were not read, and not published`);
+  if (inputError !== undefined) {
+    throw new CliError(
+      `the input can't be read: ${inputError.message}; ${formatMessages(report.published)} published, up to line ${line}`,
+      EXIT.failed,
+      { cause: inputError },
+    );
   }
 }
 
-/** Counts, and tells what came of each line. */
-class PubReport {
-  published = 0;
-  failed = 0;
-  exitCode: number = EXIT.failed;
-  /** Whether what comes behind a failure would fail too. */
-  isHopeless = false;
-  readonly #json: boolean;
-  readonly #startMs = performance.now();
-  /** Consecutive lines that failed for one reason are one line on stderr. */
-  #run: { first: number; last: number; text: string } | undefined;
-  #hasProgress = false;
+function publish(publisher: Publisher, message: OutgoingMessage, line: number, report: PubReport): void {
+  publisher.publish(message).then(
+    ({ messageId }) => report.onPublished(line, messageId),
+    (error: FanfareError) => {
+      report.onRefused(line, error);
+      // Nothing can be made of this line, now or later: no need for the others of its key to wait for it.
+      if (error.code === 'INVALID_ARGUMENT' && message.orderingKey) publisher.resumeKey(message.orderingKey);
+    },
+  );
+}
 
-  constructor(json: boolean) {
-    this.#json = json;
+function conclude({ published, failed, unprinted, exitCode }: PubReport): void {
+  if (failed > 0) {
+    const of = formatMessages(published + failed);
+    throw new CliError(
+      `${formatCount(failed)} of ${of} ${failed === 1 ? 'was' : 'were'} not published`,
+      exitCode,
+    );
   }
+  if (unprinted > 0) {
+    const { failure } = standardOutput();
+    throw new CliError(
+      `${formatMessages(published)} published, but ${formatCount(unprinted)} of the lines that say so could not be printed: ${failure?.message}`,
+      EXIT.failed,
+      { cause: failure },
+    );
+  }
+}
 
-  /** False while standard output is slower than we are. */
-  get hasRoom(): boolean {
-    return !process.stdout.writableNeedDrain;
-  }
-
-  async drained(): Promise<void> {
-    await new Promise<void>((resolve) => process.stdout.once('drain', resolve));
-  }
-
-  onPublished(line: number, messageId: string): void {
-    this.published++;
-    if (this.#json) process.stdout.write(`{"line":${line},"messageId":"${messageId}"}\n`);
-  }
-
-  /** By the broker. */
-  onRefused(line: number, error: FanfareError): void {
-    if (HOPELESS.has(error.code)) {
-      this.isHopeless = true;
-      this.exitCode = describeFailure(error).exitCode;
-    }
-    this.onFailed(line, error);
-  }
-
-  onFailed(line: number, error: Error): void {
-    this.failed++;
-    const text = error.message;
-    if (this.#run?.text === text && this.#run.last + 1 === line) this.#run.last = line;
-    else {
-      this.#printRun();
-      this.#run = { first: line, last: line, text };
-    }
-  }
-
-  printProgress(): void {
-    const seconds = (performance.now() - this.#startMs) / 1_000;
-    const rate = formatCount(this.published / seconds);
-    process.stderr.write(`\r\x1b[K${formatCount(this.published)} published, ${rate}/s`);
-    this.#hasProgress = true;
-  }
-
-  finish(): void {
-    if (this.#hasProgress) {
-      this.printProgress();
-      process.stderr.write('\n');
-      this.#hasProgress = false;
-    }
-    this.#printRun();
-  }
-
-  #printRun(): void {
-    if (this.#run === undefined) return;
-    const { first, last, text } = this.#run;
-    const lines = first === last ? `line ${first}` : `lines ${first} to ${last}`;
-    if (this.#hasProgress) process.stderr.write('\r\x1b[K');
-    console.error(`fanfare: ${lines}: ${text}`);
-    this.#run = undefined;
-  }
+function interruptedText({ published, failed }: PubReport): string {
+  const unpublished = failed === 0 ? '' : `, ${formatCount(failed)} were not`;
+  return `interrupted: ${formatMessages(published)} published${unpublished}`;
 }

@@ -1,93 +1,183 @@
-// fanfare sub: a subscription to standard output. A message is acknowledged after it is written.
+// fanfare sub: a subscription to standard output. A message is acknowledged after it is printed; what was not comes again.
 import { isUtf8 } from 'node:buffer';
+import { randomUUID } from 'node:crypto';
 import type { Client } from '../../client/client.ts';
 import type { ReceivedMessage } from '../../client/received-message.ts';
 import type { Subscription } from '../../client/subscription.ts';
 import { AckingOutput } from '../acking-output.ts';
 import type { CommonFlags } from '../config.ts';
+import { EndWatch } from '../end-watch.ts';
 import { CliError, EXIT } from '../failure.ts';
+import { sayWhenCutOff } from '../interruption.ts';
 import { outageReporter, withClient } from '../session.ts';
+import { standardOutput } from '../standard-output.ts';
+import { formatCount, formatMessages } from '../units.ts';
 
 export interface SubFlags extends CommonFlags {
   readonly count?: number;
   readonly exitAtEnd?: boolean;
+  readonly exitWhenEmpty?: boolean;
   readonly null?: boolean;
   readonly maxOutstanding: number;
   readonly clientId?: string;
 }
 
-/** How often the backlog is asked for with --exit-at-end. */
-const END_CHECK_MS = 100;
+/** subscriber.proto's limit of a credit. */
+const MAX_CREDIT = 1_000_000;
 
 export async function sub(subscription: string, flags: SubFlags, signal: AbortSignal): Promise<void> {
+  if (flags.exitAtEnd && flags.exitWhenEmpty) {
+    throw new CliError('give only one of --exit-at-end and --exit-when-empty', EXIT.usage);
+  }
   await withClient(flags, async (client) => {
     await client.reach({ timeoutMs: flags.timeout, signal });
-    await print(client, subscription, flags, signal);
+    await new Sub(client, subscription, flags).run(signal);
   });
-  if (signal.aborted) throw new CliError('interrupted', EXIT.interrupted);
 }
 
-async function print(client: Client, name: string, flags: SubFlags, signal: AbortSignal): Promise<void> {
-  const outage = outageReporter();
-  const subscription = client.subscribe(name, {
-    // With --count, no more than asked for is taken from other consumers.
-    maxOutstandingMessages: Math.min(flags.count ?? flags.maxOutstanding, flags.maxOutstanding),
-    ...(flags.clientId !== undefined && { clientId: flags.clientId }),
-    onRetry: outage.onRetry,
-  });
-  // The iteration ends first, the stream once everything printed is acked.
-  const output = new AckingOutput(process.stdout, () => subscription.end());
-  const onAbort = () => {
-    subscription.end();
-    output.stopWaiting();
-  };
-  signal.addEventListener('abort', onAbort, { once: true });
-  if (signal.aborted) onAbort();
-  let received = 0;
-  const atEnd = flags.exitAtEnd ? watchForEnd(client, subscription, () => received, output) : undefined;
-  const terminator = flags.null ? '\0' : '\n';
-  try {
-    while (received < (flags.count ?? Number.POSITIVE_INFINITY)) {
+class Sub {
+  readonly #client: Client;
+  readonly #name: string;
+  readonly #flags: SubFlags;
+  readonly #clientId: string;
+  readonly #output: AckingOutput;
+  readonly #over = new AbortController();
+  #subscription: Subscription | undefined;
+  #watch: EndWatch | undefined;
+  #printed = 0;
+  #acknowledged = 0;
+  #credit = 0;
+
+  constructor(client: Client, name: string, flags: SubFlags) {
+    this.#client = client;
+    this.#name = name;
+    this.#flags = flags;
+    this.#clientId = flags.clientId ?? randomUUID();
+    this.#output = new AckingOutput({
+      output: standardOutput(),
+      onWritten: (written) => {
+        this.#printed += written.length;
+        this.#watch?.printed(written);
+        this.#adjustCredit();
+      },
+      onRead: (read) => {
+        this.#acknowledged += read.length;
+        this.#watch?.acknowledged(read);
+        // Before the acknowledgements give credit back, or more would be taken than is asked for.
+        this.#adjustCredit();
+      },
+      onFailed: () => this.#subscription?.end(),
+    });
+    sayWhenCutOff(() => this.#interruptedText());
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { exitAtEnd, exitWhenEmpty } = this.#flags;
+    if (exitAtEnd || exitWhenEmpty) {
+      this.#watch = await EndWatch.begin(exitAtEnd ? 'at end' : 'when empty', {
+        client: this.#client,
+        subscription: this.#name,
+        clientId: this.#clientId,
+      });
+    }
+    await this.#print(signal);
+    const { failure } = standardOutput();
+    if (failure !== undefined && !failure.isClosed) {
+      throw new CliError(`${failure.message}: ${this.#printedText()}`, EXIT.failed, { cause: failure });
+    }
+    if (failure !== undefined) throw failure;
+    if (signal.aborted) throw new CliError(this.#interruptedText(), EXIT.interrupted);
+    const elsewhere = (await this.#watch?.elsewhere()) ?? 0;
+    if (elsewhere > 0) {
+      const are = elsewhere === 1 ? 'is' : 'are';
+      console.error(
+        `fanfare: ${formatMessages(elsewhere)} before the end ${are} not printed here: other consumers have them, or are to have them`,
+      );
+    }
+  }
+
+  async #print(signal: AbortSignal): Promise<void> {
+    const outage = outageReporter();
+    this.#credit = this.#wantedCredit();
+    const subscription = this.#client.subscribe(this.#name, {
+      clientId: this.#clientId,
+      maxOutstandingMessages: this.#credit,
+      onRetry: outage.onRetry,
+    });
+    this.#subscription = subscription;
+    const onAbort = () => {
+      subscription.end();
+      this.#output.abandon();
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    const atEnd = this.#watch
+      ?.reached(this.#over.signal)
+      // The iteration ends; the stream once everything printed is acknowledged.
+      .finally(() => subscription.end());
+    // It is awaited below; until then nobody hears of a failure.
+    atEnd?.catch(() => {});
+    try {
+      await this.#printAll(subscription, outage.onAlive);
+      this.#over.abort();
+      await atEnd;
+    } finally {
+      this.#over.abort();
+      await subscription.close();
+    }
+  }
+
+  async #printAll(subscription: Subscription, onAlive: () => void): Promise<void> {
+    const { count = Number.POSITIVE_INFINITY, output, null: endsWithNul } = this.#flags;
+    const terminator = Buffer.from(endsWithNul ? '\0' : '\n');
+    for (let received = 0; received < count; ) {
       const { value: message, done } = await subscription.next();
       if (done) break;
-      outage.onAlive();
-      received++;
-      if (flags.output === 'json') output.add(message, toJson(message), terminator);
-      else output.add(message, message.data, terminator);
-      if (process.stdout.writableNeedDrain) await output.drained();
+      onAlive();
+      received += 1;
+      this.#watch?.received(message);
+      this.#output.add(message, output === 'json' ? Buffer.from(toJson(message)) : message.data, terminator);
+      // Nothing is wanted for the credit that comes back from now on.
+      if (received === count) subscription.end();
+      await this.#output.room();
     }
-    await output.finish();
-  } finally {
-    clearInterval(atEnd);
-    await subscription.close();
+    await this.#output.finish();
   }
-}
 
-/** Ends the iteration once the backlog is empty and nothing arrived or waited here since the last look. */
-function watchForEnd(
-  client: Client,
-  subscription: Subscription,
-  received: () => number,
-  output: AckingOutput,
-): NodeJS.Timeout {
-  let seen = -1;
-  let isAsking = false;
-  return setInterval(async () => {
-    const isQuiet = seen === received() && output.pending === 0;
-    seen = received();
-    if (!isQuiet || isAsking) return;
-    isAsking = true;
-    try {
-      const [backlog] = await client.admin.getBacklog([subscription.name]);
-      if (backlog?.messages === 0 && seen === received()) subscription.end();
-    } catch (error) {
-      // The broker may be away for a moment; the consumer's own stream tells what is final.
-      if (!(error as { retriable?: boolean }).retriable)
-        console.error(`fanfare: ${(error as Error).message}`);
-    } finally {
-      isAsking = false;
-    }
-  }, END_CHECK_MS);
+  /** What is taken ahead of printing, and what may lie in the pipe unread; with --count no more than is missing. */
+  #wantedCredit(): number {
+    const { count = Number.POSITIVE_INFINITY } = this.#flags;
+    const wanted = Math.min(this.#ahead + this.#output.unread, count - this.#acknowledged);
+    return Math.min(Math.max(1, wanted), MAX_CREDIT);
+  }
+
+  /** How many messages are taken ahead of printing. */
+  get #ahead(): number {
+    return Math.min(this.#flags.maxOutstanding, this.#output.appetite);
+  }
+
+  #adjustCredit(): void {
+    const wanted = this.#wantedCredit();
+    const { count = Number.POSITIVE_INFINITY } = this.#flags;
+    const mustNotExceed = count - this.#acknowledged;
+    // Not for each message in a long row.
+    const isFar = Math.abs(wanted - this.#credit) >= Math.max(1, this.#ahead / 4);
+    if (!isFar && this.#credit <= mustNotExceed) return;
+    this.#credit = wanted;
+    this.#subscription?.limitMessages(wanted);
+  }
+
+  #printedText(): string {
+    const printed = `${formatMessages(this.#printed)} printed`;
+    const again = this.#output.unread;
+    if (again === 0) return printed;
+    const last = again === 1 ? 'the last one comes' : `the last ${formatCount(again)} come`;
+    return `${printed}; ${last} again, as nothing tells whether the reader of the pipe has it`;
+  }
+
+  #interruptedText(): string {
+    return `interrupted: ${this.#printedText()}`;
+  }
 }
 
 function toJson(message: ReceivedMessage): string {

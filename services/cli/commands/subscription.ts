@@ -3,7 +3,7 @@ import type { Backlog, SubscriptionInfo } from '../../client/admin-types.ts';
 import type { CommonFlags } from '../config.ts';
 import { confirm } from '../confirm.ts';
 import { CliError, EXIT } from '../failure.ts';
-import { type Columns, formatLabels, printList, printOne } from '../output.ts';
+import { type Columns, formatLabels, printDone, printList, printOne } from '../output.ts';
 import { withClient } from '../session.ts';
 import { formatCount, formatDuration } from '../units.ts';
 
@@ -51,7 +51,7 @@ export async function createSubscription(name: string, flags: SubscriptionFlags)
       ...(flags.label !== undefined && { labels: flags.label }),
     }),
   );
-  printOne(flags.output, subscription, DETAILS);
+  await printDone('the subscription was created', flags.output, subscription, DETAILS);
 }
 
 export async function listSubscriptions(flags: CommonFlags & { readonly topic?: string }): Promise<void> {
@@ -60,7 +60,7 @@ export async function listSubscriptions(flags: CommonFlags & { readonly topic?: 
   );
   if (subscriptions.length === 0 && flags.output === 'table') {
     console.error('no subscriptions yet: "fanfare subscription create NAME --topic TOPIC"');
-  } else printList(flags.output, subscriptions, COLUMNS);
+  } else await printList(flags.output, subscriptions, COLUMNS);
 }
 
 export async function describeSubscription(name: string, flags: CommonFlags): Promise<void> {
@@ -69,7 +69,7 @@ export async function describeSubscription(name: string, flags: CommonFlags): Pr
     const [backlog] = await client.admin.getBacklog([name]);
     return backlog === undefined ? subscription : { ...subscription, backlog };
   });
-  printOne(flags.output, described, WITH_BACKLOG);
+  await printOne(flags.output, described, WITH_BACKLOG);
 }
 
 export async function updateSubscription(
@@ -81,7 +81,7 @@ export async function updateSubscription(
     throw new CliError('nothing to change: give --ack-deadline or --label', EXIT.usage);
   }
   const subscription = await withClient(flags, (client) => client.admin.updateSubscription(name, settings));
-  printOne(flags.output, subscription, DETAILS);
+  await printDone('the subscription was changed', flags.output, subscription, DETAILS);
 }
 
 export async function deleteSubscription(

@@ -2,8 +2,9 @@
 import type { Backlog } from '../../client/admin-types.ts';
 import type { CommonFlags } from '../config.ts';
 import { CliError, EXIT } from '../failure.ts';
-import { type Columns, formatTable } from '../output.ts';
+import { type Columns, formatTable, printOver, printText } from '../output.ts';
 import { withClient } from '../session.ts';
+import { standardOutput } from '../standard-output.ts';
 import { formatCount, formatDuration, formatSize } from '../units.ts';
 
 export interface TopFlags extends CommonFlags {
@@ -49,7 +50,7 @@ export async function top(
     })) {
       answers++;
       // Rates need two answers; --once shows the first that has them.
-      if (!flags.once || answers > 1 || backlogs.length === 0) print(rowsOf(backlogs, before), flags);
+      if (!flags.once || answers > 1 || backlogs.length === 0) await print(rowsOf(backlogs, before), flags);
       if (flags.once && (answers > 1 || backlogs.length === 0)) return;
       before = backlogs;
     }
@@ -76,13 +77,11 @@ export function rowsOf(now: readonly Backlog[], before: readonly Backlog[]): Row
   });
 }
 
-function print(rows: readonly Row[], flags: TopFlags): void {
+function print(rows: readonly Row[], flags: TopFlags): Promise<void> {
   if (flags.output === 'json') {
-    for (const row of rows) console.log(JSON.stringify(row));
-    return;
+    if (rows.length === 0) return Promise.resolve();
+    return printText(rows.map((row) => JSON.stringify(row)).join('\n'));
   }
   const text = rows.length === 0 ? 'no subscriptions' : formatTable(rows, COLUMNS);
-  if (!process.stdout.isTTY || flags.once) console.log(text);
-  // Home, the table with each line cleared behind it, and everything below cleared.
-  else process.stdout.write(`\x1b[H${text.replaceAll('\n', '\x1b[K\n')}\x1b[K\n\x1b[J`);
+  return standardOutput().isTerminal && !flags.once ? printOver(text) : printText(text);
 }

@@ -3,7 +3,7 @@ import type { TopicInfo, TopicSettings } from '../../client/admin-types.ts';
 import type { CommonFlags } from '../config.ts';
 import { confirm } from '../confirm.ts';
 import { CliError, EXIT } from '../failure.ts';
-import { type Columns, formatLabels, printList, printOne } from '../output.ts';
+import { type Columns, formatLabels, printDone, printList, printOne } from '../output.ts';
 import { withClient } from '../session.ts';
 import { formatDuration, formatSize } from '../units.ts';
 
@@ -41,19 +41,19 @@ export async function createTopic(name: string, flags: TopicFlags): Promise<void
     throw new CliError('--min-replicas goes with --durability replicated: add it', EXIT.usage);
   }
   const topic = await withClient(flags, (client) => client.admin.createTopic(name, settingsOf(flags)));
-  printOne(flags.output, topic, DETAILS);
+  await printDone('the topic was created', flags.output, topic, DETAILS);
 }
 
 export async function listTopics(flags: CommonFlags): Promise<void> {
   const topics = await withClient(flags, (client) => client.admin.listTopics());
   if (topics.length === 0 && flags.output === 'table')
     console.error('no topics yet: "fanfare topic create NAME"');
-  else printList(flags.output, topics, COLUMNS);
+  else await printList(flags.output, topics, COLUMNS);
 }
 
 export async function describeTopic(name: string, flags: CommonFlags): Promise<void> {
   const topic = await withClient(flags, (client) => client.admin.getTopic(name));
-  printOne(flags.output, topic, DETAILS);
+  await printOne(flags.output, topic, DETAILS);
 }
 
 export async function updateTopic(name: string, flags: TopicFlags): Promise<void> {
@@ -65,7 +65,7 @@ export async function updateTopic(name: string, flags: TopicFlags): Promise<void
     );
   }
   const topic = await withClient(flags, (client) => client.admin.updateTopic(name, settings));
-  printOne(flags.output, topic, DETAILS);
+  await printDone('the topic was changed', flags.output, topic, DETAILS);
 }
 
 export async function deleteTopic(
