@@ -84,7 +84,8 @@ export interface Scenario {
 }
 
 export const PROJECT = 'projects/sim';
-const DAY_MS = 86_400_000;
+/** Longer than any simulation. */
+export const DAY_MS = 86_400_000;
 /** A batch of the largest messages, with room: an idle broker must take any batch. */
 const LARGEST_BATCH_BYTES = 8 * 700;
 

@@ -1,6 +1,7 @@
 // Makes the weather: crashes, restarts, outages, full and flaky stores, jumping clocks. Started by world.ts; rests when the
 // chaos is over.
 import type { Chance } from './prng.ts';
+import { DAY_MS } from './scenario.ts';
 import type { World } from './world.ts';
 
 interface Kind {
@@ -69,7 +70,9 @@ export class Weatherman {
     if (this.#world.trace.on) this.#world.say('store', `faults are now ${JSON.stringify(faults)}`);
   }
 
+  /** By seconds, days or years, in either direction. */
   #jumpMs(): number {
-    return this.#chance.int(-20_000, 20_000);
+    const most = this.#chance.pick([20_000, 20_000, 30 * DAY_MS, 20 * 365 * DAY_MS]);
+    return this.#chance.int(-most, most);
   }
 }

@@ -6,6 +6,7 @@
 //   drain   no more faults: everybody becomes well-behaved, and everything published must be settled in bounded time
 //   end     a graceful stop, another life that must have nothing to deliver, and nothing may be left pending
 import { BrokerError } from '../../services/broker/core/errors.ts';
+import type { PartitionId } from '../../services/broker/core/partition.ts';
 import { type FaultyStores, withFaults } from '../support/faulty-store.ts';
 import { createMemoryStore, type Stores } from '../support/memory-store.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
@@ -18,7 +19,7 @@ import { Operator } from './operator.ts';
 import { Chance } from './prng.ts';
 import { SimPublisher } from './publisher.ts';
 import { SimPuller } from './puller.ts';
-import type { Scenario, SubscriptionPlan } from './scenario.ts';
+import { DAY_MS, type Scenario, type SubscriptionPlan } from './scenario.ts';
 import { Supervisor } from './supervisor.ts';
 import { Trace } from './trace.ts';
 import { Violation } from './violation.ts';
@@ -146,9 +147,18 @@ export class World {
       committed: (commits, stale) => checker.committed(commits, stale),
       trimmed: (id, bounds) => {
         if (trace.on) this.say('store', `${id.logEpoch}.${id.partition} begins at ${bounds.headOffset}`);
+        this.#checkAge(id);
         checker.trimmed(id, bounds);
       },
     };
+  }
+
+  /** Whatever the clock was set to, nothing is a day old. */
+  #checkAge({ logEpoch, partition }: PartitionId): void {
+    const topics = [...(this.supervisor.life?.definitions.topics() ?? [])];
+    const topic = topics.find((each) => each.logEpoch === logEpoch);
+    if (topic?.retentionMs === DAY_MS && topic.retentionBytesPerPartition === 0)
+      this.fail(new Violation(`${topic.name}: retention deletes from partition ${partition} what is young`));
   }
 
   async #begin(): Promise<void> {

@@ -23,6 +23,9 @@ export interface EngineOptions {
   readonly durability?: DurabilityLevel;
   readonly ordering?: boolean;
   readonly limits?: Partial<EngineLimits>;
+  readonly retentionMs?: number;
+  /** One that was stopped: the new one goes on with its store, and its time. */
+  readonly after?: EngineRig;
   /** Puts something between the engine and the store with its faults. */
   readonly between?: (stores: Stores) => Stores;
 }
@@ -44,8 +47,8 @@ export interface EngineRig {
 
 /** With one topic and one subscription. */
 export async function startEngine(options: EngineOptions = {}): Promise<EngineRig> {
-  const clock = new VirtualClock();
-  const stores = withFaults(createMemoryStore(), seededRandom(1), clock);
+  const clock = options.after?.clock ?? new VirtualClock();
+  const stores = options.after?.stores ?? withFaults(createMemoryStore(), seededRandom(1), clock);
   const used = options.between?.(stores) ?? stores;
   const said: string[] = [];
   const say = (level: string) => (_fields: object, message: string) => void said.push(`${level}: ${message}`);
@@ -69,14 +72,7 @@ export async function startEngine(options: EngineOptions = {}): Promise<EngineRi
   });
   await definitions.load();
   await broker.start();
-  const { partitions = 1, durability, ordering = false } = options;
-  await definitions.createTopic('tester', { name: TOPIC, partitions, ...(durability && { durability }) });
-  await definitions.createSubscription('tester', {
-    name: SUBSCRIPTION,
-    topic: TOPIC,
-    ordering,
-    start: 'earliest',
-  });
+  if (options.after === undefined) await define(definitions, options);
   return {
     clock,
     stores,
@@ -122,4 +118,20 @@ export async function startEngine(options: EngineOptions = {}): Promise<EngineRi
       return received;
     },
   };
+}
+
+async function define(definitions: Definitions, options: EngineOptions): Promise<void> {
+  const { partitions = 1, durability, ordering = false, retentionMs } = options;
+  await definitions.createTopic('tester', {
+    name: TOPIC,
+    partitions,
+    ...(durability && { durability }),
+    ...(retentionMs && { retentionMs }),
+  });
+  await definitions.createSubscription('tester', {
+    name: SUBSCRIPTION,
+    topic: TOPIC,
+    ordering,
+    start: 'earliest',
+  });
 }

@@ -5,9 +5,12 @@ import { CachedChunk } from '../../services/broker/engine/chunk-cache.ts';
 import { LogWriter } from '../../services/broker/engine/log-writer.ts';
 import { RecentRing } from '../../services/broker/engine/recent-chunks.ts';
 import { createStats } from '../../services/broker/engine/stats.ts';
+import { SteadyClock } from '../../services/broker/engine/steady-clock.ts';
 import type { OwnershipStore } from '../../services/broker/ports/ownership-store.ts';
 import { createSharedMemory } from '../support/memory-store.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
+
+const SILENT = { info: () => {}, warn: () => {}, error: () => {} };
 
 const P = { logEpoch: 1, partition: 0 };
 const WAITING = { giveUp: () => undefined, closed: false };
@@ -54,6 +57,7 @@ async function claimed(recent: RecentRing, options: { checkStore?: () => Promise
     checkStore: options.checkStore ?? (async () => undefined),
     context: {
       clock,
+      steady: new SteadyClock(clock, SILENT),
       limits: { unknownOutcomeMs: 1_000 } as never,
       stats,
       logger: { info: () => {}, warn: () => {}, error: (_fields, message) => errors.push(message) },

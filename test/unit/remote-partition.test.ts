@@ -11,9 +11,12 @@ import {
   WAIT_FOR_OWNER_MS,
 } from '../../services/broker/engine/remote-partition.ts';
 import { createStats } from '../../services/broker/engine/stats.ts';
+import { SteadyClock } from '../../services/broker/engine/steady-clock.ts';
 import { engineLimits, PUBLISH_LIMITS } from '../../services/broker/limits.ts';
 import { cases, TIMEOUT_MS } from '../support/property.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
+
+const SILENT = { info: () => {}, warn: () => {}, error: () => {} };
 
 const ID = { logEpoch: 1, partition: 0 };
 const MEMBERS = ['here', 'a', 'b'] as const;
@@ -83,6 +86,7 @@ class World {
       id: ID,
       context: {
         clock: this.clock,
+        steady: new SteadyClock(this.clock, SILENT),
         limits: engineLimits(1 << 23),
         stats: this.stats,
         logger: { info: () => {}, warn: () => {}, error: () => {} },

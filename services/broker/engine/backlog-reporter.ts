@@ -53,7 +53,7 @@ export class EngineBacklogReporter implements BacklogReporter {
     runtime: SubscriptionRuntime,
     question: PartitionQuestion | undefined,
   ): Promise<BacklogReport> {
-    const nowMs = this.#context.clock.nowMs();
+    const nowMs = this.#context.steady.datedMs();
     const sums = {
       messages: 0,
       bytes: 0,

@@ -35,6 +35,7 @@ import type { Remote, SettledSubscription } from './remote.ts';
 import { RetentionSweeper } from './retention-sweeper.ts';
 import { Session, type SessionLimits } from './session.ts';
 import { createStats, type Stats } from './stats.ts';
+import { SteadyClock } from './steady-clock.ts';
 import { SubscriptionRuntime } from './subscription-runtime.ts';
 import { type PublishedRun, TopicRuntime } from './topic-runtime.ts';
 
@@ -108,7 +109,8 @@ export class Broker {
   constructor(options: BrokerOptions) {
     this.#options = options;
     const { clock, limits, logger, tracing } = options;
-    this.context = { clock, limits, logger, stats: this.stats, tracing, mayServe: options.mayServe };
+    const steady = new SteadyClock(clock, logger);
+    this.context = { clock, steady, limits, logger, stats: this.stats, tracing, mayServe: options.mayServe };
     this.#cache = new ChunkCache(options.log, limits.cacheBytes, limits.readBytes);
     this.#committer = new CursorCommitter(options.cursors, this.context);
     this.#leases = new LeaseSweeper(this.context);

@@ -1,7 +1,8 @@
-// What every moving part of the engine needs: time, limits, counters, a voice. Made once by broker.ts.
+// What every moving part of the engine needs: time, limits, counters, a voice.
 import type { Clock } from '../ports/clock.ts';
 import type { MessageTracing } from '../ports/telemetry.ts';
 import type { Stats } from './stats.ts';
+import type { SteadyClock } from './steady-clock.ts';
 
 /** What the engine tells people. The log format and destination are somebody else's. */
 export interface EngineLogger {
@@ -37,6 +38,8 @@ export interface EngineLimits {
 
 export interface EngineContext {
   readonly clock: Clock;
+  /** Dates messages and tells their age. */
+  readonly steady: SteadyClock;
   readonly limits: EngineLimits;
   readonly stats: Stats;
   readonly logger: EngineLogger;

@@ -62,6 +62,9 @@ const UNKNOWN = new BrokerError(
   'the store does not answer: the messages may have been stored',
 );
 
+/** By so much clocks of brokers may differ, or be put back little by little, without dates in a partition going back. */
+const MAX_AHEAD_MS = 5_000;
+
 export class PartitionOwner {
   readonly id: PartitionId;
   readonly chunks: PartitionChunks;
@@ -70,8 +73,11 @@ export class PartitionOwner {
   readonly #log: LogStore;
   readonly #context: EngineContext;
   #bounds: LogBounds;
-  /** The next chunk's time is not smaller than this, also when the clock was set back. */
   #lastPublishTimeMs: number;
+  /** What was appended from each offset on is dated later than elapsed time by so much: a line for each shift of the clock. */
+  readonly #shifts: { readonly fromOffset: number; readonly shiftMs: number }[] = [];
+  /** What lies below was dated before this broker had the partition, perhaps by another clock. */
+  readonly #ownFrom: number;
   #pending: Waiting[] = [];
   #working = false;
   #verify = false;
@@ -85,6 +91,7 @@ export class PartitionOwner {
     this.chunks = new PartitionChunks(options.id, options.cache);
     this.#log = options.cache.log;
     this.#bounds = options.bounds;
+    this.#ownFrom = options.bounds.endOffset;
     this.#context = options.context;
   }
 
@@ -99,6 +106,21 @@ export class PartitionOwner {
 
   get bounds(): LogBounds {
     return this.#bounds;
+  }
+
+  /**
+   * For how long the message of that offset and date has been in the log. Steps of this machine's clock count for nothing. Of what
+   * was dated before this broker had the partition: undefined for the first `doubtedMs` of its life, in which a clock that was wrong
+   * at the start is mostly put right, and then the least that it can be.
+   */
+  ageMs({ firstOffset, publishTimeMs }: ChunkInfo, doubtedMs: number): number | undefined {
+    const { steady } = this.#context;
+    if (firstOffset < this.#ownFrom) {
+      if (steady.runningMs < doubtedMs) return undefined;
+      return steady.elapsedMs() - (publishTimeMs - steady.lowestShiftMs);
+    }
+    const dated = this.#shifts.findLast(({ fromOffset }) => fromOffset <= firstOffset);
+    return steady.elapsedMs() - (publishTimeMs - (dated?.shiftMs ?? 0));
   }
 
   /** Takes messages into the next append. Never throws: `failed` says why not. */
@@ -273,8 +295,8 @@ export class PartitionOwner {
 
   /** Cuts chunks of at most maxChunkBytes, as far as the slices' bounds allow. */
   #cut(group: readonly Waiting[]): CachedChunk[] {
-    const { clock, limits } = this.#context;
-    this.#lastPublishTimeMs = Math.max(this.#lastPublishTimeMs, Math.floor(clock.nowMs()));
+    const { steady, limits } = this.#context;
+    this.#date(Math.floor(steady.datedMs()), steady.shiftMs);
     const chunks: CachedChunk[] = [];
     let firstOffset = this.#bounds.endOffset;
     let startByte = this.#bounds.endByte;
@@ -306,6 +328,15 @@ export class PartitionOwner {
     }
     cut();
     return chunks;
+  }
+
+  /** Dates in a partition rise, but for a clock that was set back for good. */
+  #date(nowMs: number, shiftMs: number): void {
+    const ahead = this.#lastPublishTimeMs - nowMs;
+    if (ahead <= 0 || ahead > MAX_AHEAD_MS) this.#lastPublishTimeMs = nowMs;
+    const { endOffset } = this.#bounds;
+    if ((this.#shifts.at(-1)?.shiftMs ?? 0) !== shiftMs)
+      this.#shifts.push({ fromOffset: endOffset, shiftMs });
   }
 
   /** A write was refused because the claim is stale. */

@@ -1,10 +1,17 @@
-// Deletes what is older or more than a topic keeps, whatever the acks, and goes on with changes of topics and
+// Deletes what is older or more than a topic keeps, whatever the acks and whatever the clock is set to, and goes on with changes of topics and
 // subscriptions that a failing store interrupted: one loop for the broker, a bounded step for one partition at a time.
 import { BrokerError } from '../core/errors.ts';
 import type { LogStore } from '../ports/log-store.ts';
 import type { EngineContext } from './context.ts';
 import type { PartitionOwner } from './partition-owner.ts';
 import type { TopicRuntime } from './topic-runtime.ts';
+
+/**
+ * For the first part of a broker's life, of the retention and at most so long, nothing is deleted for its age that was dated before:
+ * the clock may not have been put right yet.
+ */
+const DOUBTED_PART = 0.1;
+const MAX_DOUBTED_MS = 600_000;
 
 /** Chunks looked at, and deleted, in one step. */
 const STEP_CHUNKS = 256;
@@ -48,6 +55,7 @@ export class RetentionSweeper {
 
   /** One round over all partitions. */
   async sweep(): Promise<void> {
+    this.#context.steady.look();
     for (const topic of [...this.#topics()]) {
       for (const owner of [...topic.owners.values()]) {
         try {
@@ -70,7 +78,7 @@ export class RetentionSweeper {
     const { headOffset, endOffset, endByte } = owner.bounds;
     if (headOffset === endOffset) return false;
     const { retentionMs, retentionBytesPerPartition } = topic.definition;
-    const oldestMs = this.#context.clock.nowMs() - retentionMs;
+    const doubtedMs = Math.min(MAX_DOUBTED_MS, retentionMs * DOUBTED_PART);
     const infos = await this.#log.describe(owner.id, headOffset, STEP_CHUNKS);
     if ((infos[0]?.firstOffset ?? endOffset) > headOffset) {
       // An earlier trim happened without our hearing so.
@@ -81,7 +89,8 @@ export class RetentionSweeper {
     let due = 0;
     for (const info of infos) {
       const excess = retentionBytesPerPartition > 0 && endByte - info.startByte > retentionBytesPerPartition;
-      if (info.publishTimeMs >= oldestMs && !excess) break;
+      const isOld = (owner.ageMs(info, doubtedMs) ?? 0) > retentionMs;
+      if (!isOld && !excess) break;
       before = info.firstOffset + info.count;
       due += 1;
     }

@@ -29,6 +29,12 @@ export class Holders {
     return holder;
   }
 
+  /** A client's stream takes the place of those it has elsewhere, if nobody has noticed their end yet. */
+  supersede(newest: Holder): void {
+    for (const holder of this.#holders.values())
+      if (holder.hash === newest.hash && holder !== newest) holder.departures += 1;
+  }
+
   /** A client of that hash asks for that deadline. */
   knows(hash: number, ackDeadlineMs: number | undefined): void {
     this.#ackDeadlines.set(hash, ackDeadlineMs);
@@ -65,7 +71,11 @@ export class Holders {
       const handler = accept(watched, relay);
       return {
         request: (request) => {
-          if (request.kind === 'attach') hashes.set(request.consumer, request.client.hash);
+          if (request.kind === 'attach') {
+            hashes.set(request.consumer, request.client.hash);
+            if (request.client.kind === 'stream')
+              this.supersede(this.holder(relay, losses, request.client.hash));
+          }
           // It has nothing of what its like had there, it says: what has come there by a note since it said so is given back, too.
           if (request.kind === 'attach' && request.fresh)
             this.holder(relay, losses, request.client.hash).departures += 1;

@@ -96,7 +96,8 @@ export interface ClusterScenario {
   readonly weather: ClusterWeather;
 }
 
-const DAY_MS = 86_400_000;
+/** Longer than any simulation. */
+export const DAY_MS = 86_400_000;
 
 /** `planned`: brokers join, leave and drain, and nothing fails. `rough`: everything, a few kinds at a time. */
 export function drawClusterScenario(seed: number): ClusterScenario {

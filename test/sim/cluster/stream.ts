@@ -84,6 +84,7 @@ export class ConsumerStream implements ConsumerSink {
     try {
       this.#definition = this.#member.broker.runtimeOf(subscription).definition;
       this.#joined = true;
+      world.members.holders.supersede(this.#holder);
       this.#consumer = this.#member.broker.subscribe(
         subscription,
         this,

@@ -2,6 +2,7 @@
 // that lose the last writes. Started by world.ts; when the chaos is over it puts everything right again.
 import type { Chance } from '../prng.ts';
 import type { Member } from './member.ts';
+import { DAY_MS } from './scenario.ts';
 import type { ClusterWorld } from './world.ts';
 
 interface Kind {
@@ -205,7 +206,8 @@ export class ClusterWeatherman {
   }
 
   #jump(member: Member): void {
-    member.skewMs += this.#chance.int(-20_000, 20_000);
+    const most = this.#chance.pick([20_000, 20_000, 30 * DAY_MS, 20 * 365 * DAY_MS]);
+    member.skewMs += this.#chance.int(-most, most);
     if (this.#world.trace.on) this.#world.say(member.id, 'has its wall clock set');
   }
 }
