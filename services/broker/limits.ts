@@ -81,7 +81,7 @@ export const MAX_APPEND_BYTES = 4 * MIB;
 export const RECENT_BYTES = 128 * MIB;
 /** Read from the store at once for subscriptions behind the tail. */
 export const READ_BYTES = MIB;
-/** Published and not yet committed, in the whole broker. Full: publishers wait, then RESOURCE_EXHAUSTED. */
+/** Publish requests received and not done with, as they are held, in the whole broker. Full: publishers wait, then RESOURCE_EXHAUSTED. */
 export const MAX_UNCOMMITTED_BYTES = 64 * MIB;
 /** Chunks kept in memory behind the ends of the logs, in the whole broker. config.ts can change it. */
 export const DEFAULT_CACHE_BYTES = 256 * MIB;

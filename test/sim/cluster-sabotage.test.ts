@@ -31,12 +31,10 @@ function stormy(
 const PAUSES = stormy({ pauses: 1 });
 const STORE_CUTS = stormy({ storeCuts: 1.5 });
 const DRAINS = stormy({ drains: 0.8 });
-const LATE_CONFIRMATIONS = stormy({
-  pauses: 1,
-  storeCuts: 0.8,
-  drains: 0.5,
-  confirmMs: 800,
-  failConfirms: 0,
+/** Hand-overs are not waited for: a claim goes while its owner waits for a confirmation. */
+const LATE_CONFIRMATIONS = (scenario: ClusterScenario): ClusterScenario => ({
+  ...stormy({ pauses: 0.5, drains: 2, confirmMs: 900, failConfirms: 0 })(scenario),
+  handOverMs: 800,
 });
 const FAILOVERS = stormy({ failovers: 0.4 });
 

@@ -5,6 +5,7 @@
 //   ordered      the batches of a publisher that share a key lie in the order of publishing; a batch may be there again,
 //                as a whole, as long as no later one is
 //   told         a publisher is told the place where its message is, and only once it is there
+//   whole        what a publisher was told was not stored is not there: it is there no more often than it was sent otherwise
 import type { PartitionId } from '../../services/broker/core/partition.ts';
 import type { PublishedRun } from '../../services/broker/engine/topic-runtime.ts';
 import type { Chunk, LogBounds } from '../../services/broker/ports/log-store.ts';
@@ -50,6 +51,7 @@ export class PartitionHistory {
 export class LogHistory {
   readonly #partitions = new Map<string, PartitionHistory>();
   readonly #sent = new Map<string, SentMessage>();
+  readonly #counts = new Map<string, { sent: number; copies: number }>();
 
   partition(id: PartitionId): PartitionHistory {
     const name = `${id.logEpoch}.${id.partition}`;
@@ -68,8 +70,38 @@ export class LogHistory {
       .sort((a, b) => a.id.partition - b.id.partition);
   }
 
-  sending(messages: readonly SentMessage[]): void {
+  made(messages: readonly SentMessage[]): void {
     for (const message of messages) this.#sent.set(message.identity, message);
+  }
+
+  /** They reach the broker: from now on they may come to be in a log once more. */
+  sending(messages: readonly SentMessage[]): void {
+    for (const { identity } of messages) this.#countOf(identity).sent += 1;
+  }
+
+  /** The publisher hears that nothing of it was stored. */
+  refused(messages: readonly SentMessage[]): void {
+    for (const { identity } of messages) {
+      this.#countOf(identity).sent -= 1;
+      this.#checkCopies(identity);
+    }
+  }
+
+  #countOf(identity: string): { sent: number; copies: number } {
+    let count = this.#counts.get(identity);
+    if (count === undefined) {
+      count = { sent: 0, copies: 0 };
+      this.#counts.set(identity, count);
+    }
+    return count;
+  }
+
+  #checkCopies(identity: string): void {
+    const { sent, copies } = this.#countOf(identity);
+    if (copies > sent)
+      throw new Violation(
+        `${identity} was stored ${copies} times, and sent ${sent} times without "nothing was stored"`,
+      );
   }
 
   appended(id: PartitionId, chunks: readonly Chunk[], nowMs: number): void {
@@ -97,6 +129,8 @@ export class LogHistory {
         if (ofKey === undefined) log.byKey.set(sent.key, [offset]);
         else ofKey.push(offset);
         log.messages.push({ sent, appendedMs: nowMs });
+        this.#countOf(sent.identity).copies += 1;
+        this.#checkCopies(sent.identity);
       }
     }
   }

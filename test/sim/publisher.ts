@@ -83,7 +83,7 @@ export class SimPublisher {
       bodies.push({ data, attributes, orderingKey: key });
       return { identity, key, content: contentOf(data, attributes, key), batch: id, nth, batchFirst };
     });
-    this.#world.checker.logs.sending(messages);
+    this.#world.checker.logs.made(messages);
     const request = parsePublish(requestBytes(this.#topic, bodies), LIMITS);
     return { id, messages, request, keys: new Set([...firstOfKey.keys()].filter((key) => key !== '')) };
   }
@@ -138,6 +138,11 @@ export class SimPublisher {
     const world = this.#world;
     const refuse = (error: BrokerError): void => {
       if (world.trace.on) world.say(this.name, `batch ${batch.id} is refused: ${error.code}`);
+      try {
+        if (error.code === 'RESOURCE_EXHAUSTED') world.checker.logs.refused(batch.messages);
+      } catch (violation) {
+        world.fail(violation);
+      }
       answer(() => this.#refused(stream, batch, error));
     };
     if (world.trace.on) {
@@ -146,6 +151,7 @@ export class SimPublisher {
     }
     try {
       const { logEpoch } = life.broker.topicDefinition(this.#topic);
+      world.checker.logs.sending(batch.messages);
       life.broker.publish(
         this.#topic,
         batch.request,

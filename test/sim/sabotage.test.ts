@@ -1,11 +1,14 @@
 // The simulation can fail: with a store that lies to the engine, the checker finds out within a few seeds. Each lie stands
 // for a kind of bug that would break the same promise. The last ones are no lies: the broker must live with them.
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { Chunk } from '../../services/broker/ports/log-store.ts';
 import type { Stores } from '../support/memory-store.ts';
 import { runSeed } from './run.ts';
 import type { Scenario } from './scenario.ts';
+
+// All seeds where nothing is to be found.
+vi.setConfig({ testTimeout: 60_000 });
 
 const MOST_SEEDS = 60;
 const NOTHING = 'nothing was noticed';
@@ -131,6 +134,24 @@ test('a definition that is confirmed and never kept', async () => {
     };
   });
   expect(failure).toMatch(/should have the incarnation/);
+});
+
+test('an append that has happened, and is said to have been refused', async () => {
+  const failure = await firstFailure((stores) => {
+    const lies = everyNth(5);
+    const { log } = stores;
+    return {
+      ...stores,
+      log: {
+        ...log,
+        async append(...args) {
+          await log.append(...args);
+          if (lies()) throw new BrokerError('RESOURCE_EXHAUSTED', 'the store is full');
+        },
+      },
+    };
+  });
+  expect(failure).toMatch(/sent \d times without "nothing was stored"/);
 });
 
 test('a full store that does not trim while it is full', async () => {

@@ -87,7 +87,7 @@ export const PROJECT = 'projects/sim';
 /** Longer than any simulation. */
 export const DAY_MS = 86_400_000;
 /** A batch of the largest messages, with room: an idle broker must take any batch. */
-const LARGEST_BATCH_BYTES = 8 * 700;
+const LARGEST_BATCH_BYTES = 8 * 700 + 2_000;
 
 export function drawScenario(seed: number): Scenario {
   const chance = new Chance(seed);

@@ -13,6 +13,7 @@ import { CachedChunk, type ChunkCache, PartitionChunks } from './chunk-cache.ts'
 import type { EngineContext } from './context.ts';
 import type { LogWriter } from './log-writer.ts';
 
+/** Exactly one of its functions is called, once. */
 export interface PendingPublish {
   readonly slice: Slice;
   /** The slice's messages have consecutive offsets from firstOffset on and are as durable as the topic asks. */
@@ -52,6 +53,7 @@ export const MOVED = new BrokerError('UNAVAILABLE', 'the partition has moved to 
 /** A publish on its way through the append. */
 interface Waiting {
   readonly publish: PendingPublish;
+  /** Of its messages. */
   readonly bytes: number;
   /** It has heard: of two reasons to answer the first one counts. */
   answered: boolean;
@@ -125,25 +127,12 @@ export class PartitionOwner {
 
   /** Takes messages into the next append. Never throws: `failed` says why not. */
   publish(publish: PendingPublish): void {
-    const { stats, limits } = this.#context;
-    const bytes = sliceBytes(publish.slice);
     if (this.#closed !== undefined) {
       if (this.#closed === MOVED) this.#options.onMoved(publish);
       else publish.failed(this.#closed);
       return;
     }
-    if (stats.uncommittedBytes + bytes > limits.maxUncommittedBytes) {
-      stats.refusedPublishes += 1;
-      publish.failed(
-        new BrokerError(
-          'RESOURCE_EXHAUSTED',
-          `the broker holds ${stats.uncommittedBytes} bytes that are not stored yet, at most ${limits.maxUncommittedBytes} are allowed: publish again a little later`,
-        ),
-      );
-      return;
-    }
-    stats.uncommittedBytes += bytes;
-    this.#pending.push({ publish, bytes, answered: false });
+    this.#pending.push({ publish, bytes: sliceBytes(publish.slice), answered: false });
     this.#work();
   }
 
@@ -377,7 +366,6 @@ export class PartitionOwner {
   #settle(waiting: Waiting): boolean {
     if (waiting.answered) return false;
     waiting.answered = true;
-    this.#context.stats.uncommittedBytes -= waiting.bytes;
     return true;
   }
 }

@@ -14,6 +14,7 @@ import { parsePublish } from '../core/publish-batch.ts';
 import type { SettleOperation } from '../core/settle-request.ts';
 import { PUBLISH_LIMITS } from '../limits.ts';
 import type { PeerAnswer, PeerLinkHandler, PeerLinkServer, PeerRequest } from '../ports/peer.ts';
+import { admit } from './admission.ts';
 import type { BacklogReporter } from './backlog-types.ts';
 import type { EngineContext } from './context.ts';
 import type { ConsumerDrain } from './draining-consumers.ts';
@@ -243,6 +244,7 @@ class OwnerLink implements PeerLinkHandler {
     }
     try {
       const batch = parsePublish(messages, PUBLISH_LIMITS);
+      const release = admit(this.#context, batch);
       const isGone = (): boolean => this.closedAlready;
       const publish: RelayedPublish = {
         slice: { batch, indexes: undefined },
@@ -250,11 +252,18 @@ class OwnerLink implements PeerLinkHandler {
           return isGone();
         },
         moved: () => {
+          release();
           this.#refused.set(key, Math.max(attempt, this.#refused.get(key) ?? 0));
           refuse('NOT_OWNER', 'the partition has moved');
         },
-        done: (firstOffset) => this.send({ kind: 'published', call, firstOffset, count: batch.count }),
-        failed: ({ code, message }) => refuse(code, message),
+        done: (firstOffset) => {
+          release();
+          this.send({ kind: 'published', call, firstOffset, count: batch.count });
+        },
+        failed: ({ code, message }) => {
+          release();
+          refuse(code, message);
+        },
       };
       remote.publish(topic, id, publish);
     } catch (error) {

@@ -102,20 +102,8 @@ export class RemotePartition {
       owner.publish(publish);
       return;
     }
-    const { stats, limits, clock } = this.#context;
-    const bytes = sliceBytes(publish.slice);
-    if (stats.uncommittedBytes + bytes > limits.maxUncommittedBytes) {
-      stats.refusedPublishes += 1;
-      publish.failed(
-        new BrokerError(
-          'RESOURCE_EXHAUSTED',
-          `the broker holds ${stats.uncommittedBytes} bytes that are not stored yet, at most ${limits.maxUncommittedBytes} are allowed: publish again a little later`,
-        ),
-      );
-      return;
-    }
-    stats.uncommittedBytes += bytes;
-    this.#waiting.push({ publish, bytes, expiresMs: clock.monotonicMs() + WAIT_FOR_OWNER_MS });
+    const expiresMs = this.#context.clock.monotonicMs() + WAIT_FOR_OWNER_MS;
+    this.#waiting.push({ publish, bytes: sliceBytes(publish.slice), expiresMs });
     this.#watchExpiry();
     this.pump();
   }
@@ -185,19 +173,16 @@ export class RemotePartition {
     const relayed = this.#waiting.filter(({ publish }) => isRelayed(publish));
     if (relayed.length === 0) return;
     this.#waiting = this.#waiting.filter(({ publish }) => !isRelayed(publish));
-    for (const { publish, bytes } of relayed) {
-      this.#context.stats.uncommittedBytes -= bytes;
-      if (isRelayed(publish) && !publish.gone) publish.moved();
-    }
+    for (const { publish } of relayed) if (isRelayed(publish)) publish.moved();
     this.#watchExpiry();
     this.#tellIfEmpty();
   }
 
   /** To the owner here. */
   #flow(owner: { publish(publish: PendingPublish): void }): void {
-    for (const { publish, bytes } of this.#waiting.splice(0)) {
-      this.#context.stats.uncommittedBytes -= bytes;
-      if (!isRelayed(publish) || !publish.gone) owner.publish(publish);
+    for (const { publish } of this.#waiting.splice(0)) {
+      if (isRelayed(publish) && publish.gone) publish.failed(GONE);
+      else owner.publish(publish);
     }
     this.#watchExpiry();
     this.#tellIfEmpty();
@@ -240,8 +225,7 @@ export class RemotePartition {
     }
     this.#backoffMs = FIRST_BACKOFF_MS;
     let { firstOffset } = outcome;
-    for (const { publish, bytes } of group) {
-      this.#context.stats.uncommittedBytes -= bytes;
+    for (const { publish } of group) {
       publish.done(firstOffset);
       firstOffset += sliceLength(publish.slice);
     }
@@ -296,8 +280,7 @@ export class RemotePartition {
   }
 
   #fail(group: readonly Waiting[], error: BrokerError): void {
-    for (const { publish, bytes } of group) {
-      this.#context.stats.uncommittedBytes -= bytes;
+    for (const { publish } of group) {
       this.#context.stats.refusedPublishes += 1;
       publish.failed(error);
     }
@@ -308,6 +291,7 @@ const UNKNOWN = new BrokerError(
   'UNAVAILABLE',
   "the link to the partition's owner has closed: the messages may have been stored",
 );
+const GONE = new BrokerError('UNAVAILABLE', 'the link to the relay has closed: nothing was stored');
 const NO_OWNER = new BrokerError(
   'UNAVAILABLE',
   `no broker has owned the partition for ${WAIT_FOR_OWNER_MS / 1000} s: nothing was stored, try again`,

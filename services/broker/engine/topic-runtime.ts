@@ -1,10 +1,11 @@
 // One topic at work on this broker: the owners of its partitions that are here, its subscriptions, and the way of a batch to
-// the owners. Made by broker.ts.
+// the owners.
 import { type Slice, sliceBytes } from '../core/chunk.ts';
 import type { TopicDefinition } from '../core/definitions.ts';
-import type { BrokerError } from '../core/errors.ts';
+import { BrokerError } from '../core/errors.ts';
 import { type PartitionId, partitionOfKey } from '../core/partition.ts';
 import type { PublishBatch } from '../core/publish-batch.ts';
+import { admit } from './admission.ts';
 import type { EngineContext } from './context.ts';
 import type { PartitionOwner, PendingPublish } from './partition-owner.ts';
 import type { SubscriptionRuntime } from './subscription-runtime.ts';
@@ -45,9 +46,9 @@ export class TopicRuntime {
   }
 
   /**
-   * Hands the batch to the owners; `done` or `failed` is called once. A batch that is spread over partitions can fail in
-   * one and succeed in another: it is then reported as failed, and messages that were stored will be stored again when it
-   * is published again.
+   * Hands the batch to the owners; `done` or `failed` is called once. RESOURCE_EXHAUSTED: nothing of it was stored. A batch
+   * that is spread over partitions may fail in one and succeed in another, or nobody knows: UNAVAILABLE, and messages that were
+   * stored will be stored again when it is published again.
    */
   publish(
     batch: PublishBatch,
@@ -55,6 +56,14 @@ export class TopicRuntime {
     failed: (error: BrokerError) => void,
   ): void {
     this.#context.stats.publishRequests += 1;
+    let release: () => void;
+    try {
+      release = admit(this.#context, batch);
+    } catch (error) {
+      if (!(error instanceof BrokerError)) throw error;
+      failed(error);
+      return;
+    }
     const { partitions } = this.definition;
     const keyless = this.#stickyPartition();
     if (!batch.keyed || partitions === 1) {
@@ -62,8 +71,14 @@ export class TopicRuntime {
       this.#stickyBytes += sliceBytes(slice);
       this.#give(keyless, {
         slice,
-        done: (firstOffset) => done([{ partition: keyless, firstOffset, count: batch.count }]),
-        failed,
+        done: (firstOffset) => {
+          release();
+          done([{ partition: keyless, firstOffset, count: batch.count }]);
+        },
+        failed: (error) => {
+          release();
+          failed(error);
+        },
       });
       return;
     }
@@ -78,11 +93,12 @@ export class TopicRuntime {
     const slices = sliceByPartition(batch, partitionOf, counts);
     const firstOffsets = new Float64Array(partitions);
     let waiting = slices.length;
-    let failure: BrokerError | undefined;
+    const failures: BrokerError[] = [];
     const arrived = (): void => {
       waiting -= 1;
       if (waiting > 0) return;
-      if (failure !== undefined) failed(failure);
+      release();
+      if (failures.length > 0) failed(failureOf(failures, slices.length));
       else done(runsOf(partitionOf, firstOffsets));
     };
     for (const { partition, slice } of slices) {
@@ -93,7 +109,7 @@ export class TopicRuntime {
           arrived();
         },
         failed: (error) => {
-          failure = error;
+          failures.push(error);
           arrived();
         },
       });
@@ -117,6 +133,19 @@ export class TopicRuntime {
     }
     return this.#sticky;
   }
+}
+
+const PARTLY_STORED = new BrokerError(
+  'UNAVAILABLE',
+  'part of the batch may have been stored, the rest was refused: publish it again a little later',
+);
+
+/** What is said of a batch of which not all slices were stored. */
+function failureOf(failures: readonly BrokerError[], slices: number): BrokerError {
+  const gone = failures.find(({ code }) => code === 'NOT_FOUND');
+  const unknown = gone ?? failures.find(({ code }) => code === 'UNAVAILABLE');
+  if (unknown !== undefined) return unknown;
+  return failures.length === slices ? failures[0]! : PARTLY_STORED;
 }
 
 function sliceByPartition(

@@ -150,6 +150,7 @@ export class ClusterPublisher {
   #arrive(member: Member, batch: Batch, stream: number, answer: (then: () => void) => void): void {
     const world = this.#world;
     const refuse = (error: BrokerError): void => {
+      if (error.code === 'RESOURCE_EXHAUSTED') world.checker.sent.refused(batch.messages);
       if (world.trace.on)
         world.say(this.name, `batch ${batch.id} is refused by ${member.id}: ${error.code} ${error.message}`);
       answer(() => this.#refused(stream, batch, error));

@@ -121,7 +121,7 @@ function drawLimits(chance: Chance): EngineLimits {
   return {
     maxChunkBytes: chance.scale(150, 5_000),
     maxAppendBytes: chance.scale(300, 20_000),
-    maxUncommittedBytes: chance.scale(6_000, 60_000),
+    maxUncommittedBytes: chance.scale(9_000, 60_000),
     cacheBytes: chance.scale(1_500, 100_000),
     recentBytes: 10_000_000,
     readBytes: chance.scale(300, 10_000),

@@ -40,6 +40,11 @@ export class SentIndex {
     return this.#givenUp.has(message);
   }
 
+  /** The publisher has heard that nothing of it was stored. */
+  refused(messages: readonly SentMessage[]): void {
+    for (const message of messages) this.#times.set(message, this.timesSent(message) - 1);
+  }
+
   sending(messages: readonly SentMessage[]): void {
     for (const message of messages) {
       this.#messages.set(message.identity, message);

@@ -83,10 +83,12 @@ function publishStream(options: PublisherOptions): RawBidiStream {
       if (ending !== undefined) end(ending);
     };
     const accept = (request: Buffer): void => {
+      // Not the request itself: what waits for its answer below must not hold it beside the batch.
+      const requestBytes = request.length;
       const refuse = (error: BrokerError, requestId: number): void =>
-        answer(encodePublishStreamError(requestId, statusCodeOf(error.code), error.message), request.length);
+        answer(encodePublishStreamError(requestId, statusCodeOf(error.code), error.message), requestBytes);
       unanswered += 1;
-      unansweredBytes += request.length;
+      unansweredBytes += requestBytes;
       try {
         const batch = parseRequest(options, request);
         if (batch.topic !== '' && batch.topic !== topic) {
@@ -98,7 +100,7 @@ function publishStream(options: PublisherOptions): RawBidiStream {
         const done = (runs: PublishedRun[]): void =>
           answer(
             encodePublishStreamResponse(requestId, logEpoch, runs, DURABILITY[durability]),
-            request.length,
+            requestBytes,
           );
         options.broker.publish(topic, batch, done, (error) => refuse(error, requestId));
       } catch (error) {
@@ -109,7 +111,7 @@ function publishStream(options: PublisherOptions): RawBidiStream {
         }
         // Bytes that are no request have no request_id to answer to.
         unanswered -= 1;
-        unansweredBytes -= request.length;
+        unansweredBytes -= requestBytes;
         if (error instanceof BrokerError) end(error);
         else border.fail(call, error);
       }

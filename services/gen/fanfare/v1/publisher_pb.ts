@@ -130,7 +130,7 @@ export type PublishStreamResponse = Message<"fanfare.v1.PublishStreamResponse"> 
   durability: Durability;
 
   /**
-   * Set if nothing of the batch was accepted.
+   * Set if the batch was not stored, or with UNAVAILABLE if nobody knows, or if part of it was not: as in Publish.
    *
    * @generated from field: fanfare.v1.PublishError error = 5;
    */
@@ -211,12 +211,13 @@ export const PublishErrorSchema: GenMessage<PublishError> = /*@__PURE__*/
  */
 export const Publisher: GenService<{
   /**
-   * Publishes a batch: all of it is accepted or none.
+   * Publishes a batch: all of it is accepted or none. Once it is accepted, a failing store can let a part of it be stored
+   * where the batch is spread over partitions; the answer is UNAVAILABLE then.
    *
    * INVALID_ARGUMENT: a bad field, named with its limit; nothing was stored.
    * NOT_FOUND: no such topic.
    * RESOURCE_EXHAUSTED: the store or the broker's buffers are full; nothing was stored; try again later.
-   * UNAVAILABLE: the broker is stopping or the store is away; the batch may have been stored.
+   * UNAVAILABLE: the broker is stopping or the store is away; the batch, or part of it, may have been stored.
    *
    * @generated from rpc fanfare.v1.Publisher.Publish
    */

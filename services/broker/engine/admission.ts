@@ -1,0 +1,25 @@
+// What publishers have sent and the broker has not done with: counted as it is held, not as it will be stored, and bounded for
+// the whole broker. A batch comes in as a whole or not at all.
+import { BrokerError } from '../core/errors.ts';
+import type { PublishBatch } from '../core/publish-batch.ts';
+import type { EngineContext } from './context.ts';
+
+/** Of a batch beside its request and its indexes: objects and closures. */
+const OVERHEAD_BYTES = 512;
+
+/** Counts the batch, and returns what ends that: to be called once. Throws RESOURCE_EXHAUSTED if there is no room for it. */
+export function admit({ stats, limits }: EngineContext, batch: PublishBatch): () => void {
+  const { bytes, starts, ends, keyHashes } = batch;
+  const held = bytes.length + starts.byteLength + ends.byteLength + keyHashes.byteLength + OVERHEAD_BYTES;
+  if (stats.uncommittedBytes + held > limits.maxUncommittedBytes) {
+    stats.refusedPublishes += 1;
+    throw new BrokerError(
+      'RESOURCE_EXHAUSTED',
+      `the broker holds ${stats.uncommittedBytes} bytes that are not stored yet, at most ${limits.maxUncommittedBytes} are allowed: publish again a little later`,
+    );
+  }
+  stats.uncommittedBytes += held;
+  return () => {
+    stats.uncommittedBytes -= held;
+  };
+}
