@@ -107,6 +107,10 @@ export class Checker implements StoreObserver {
   /** `live`: the subscriptions that there are. */
   lifeEnds(graceful: boolean, live: Iterable<SubscriptionDefinition>): void {
     this.checkCommitsArePrompt(live);
+    const { firstPromised } = this.logs;
+    if (graceful && firstPromised !== undefined)
+      throw new Violation(`${firstPromised} is not stored, and the broker has stopped in order`);
+    this.logs.crashed();
     const nowMs = this.#options.clock.monotonicMs();
     const durableBefore = graceful ? this.#stopAskedAt : 0;
     for (const history of this.#histories.values()) history.lifeEnded(nowMs, durableBefore);

@@ -9,6 +9,7 @@ import type { SubscriptionPlan, TopicPlan } from './scenario.ts';
 type FirstSubscription = Pick<SubscriptionPlan, 'name' | 'ordering' | 'ackDeadlineMs'>;
 
 interface FirstTopic extends Pick<TopicPlan, 'name' | 'partitions' | 'retentionMs' | 'retentionBytes'> {
+  readonly durability?: TopicPlan['durability'];
   readonly subscriptions: readonly FirstSubscription[];
 }
 
@@ -30,7 +31,7 @@ function topicBody(topic: FirstTopic, logEpoch: number): string {
     partitions: topic.partitions,
     retentionMs: topic.retentionMs,
     retentionBytesPerPartition: topic.retentionBytes,
-    durability: 'fsync',
+    durability: topic.durability ?? 'fsync',
     minReplicas: 0,
     labels: {},
     logEpoch,

@@ -60,7 +60,7 @@ export class Life {
     this.definitions = new Definitions({
       store: stores.definitions,
       clock,
-      durability: { supported: ['fsync'], default: 'fsync' },
+      durability: { supported: ['fsync', 'memory'], default: 'fsync' },
       currentEnds: (topic) => this.broker.currentEnds(topic),
       audit: ({ verb, resource, result }) => say({ verb, resource, result }, 'audit'),
       onWarning: (message, fields) => say(fields, message),

@@ -4,7 +4,8 @@
 //   intact       every frame holds exactly what some publisher has sent
 //   ordered      the batches of a publisher that share a key lie in the order of publishing; a batch may be there again,
 //                as a whole, as long as no later one is
-//   told         a publisher is told the place where its message is, and only once it is there
+//   told         a publisher is told the place where its message is, and only once it is there; with the durability `memory` it
+//                may be told before, and then only a crash can keep the message from coming there
 //   whole        what a publisher was told was not stored is not there: it is there no more often than it was sent otherwise
 import type { PartitionId } from '../../services/broker/core/partition.ts';
 import type { PublishedRun } from '../../services/broker/engine/topic-runtime.ts';
@@ -36,6 +37,8 @@ export class PartitionHistory {
   /** Publishers were told of something below it. */
   toldEnd = 0;
   dropped = false;
+  /** What publishers were told of and is still to come, by offset. */
+  readonly promised = new Map<number, SentMessage>();
   /** By publisher and key. */
   readonly last = new Map<string, SentMessage>();
 
@@ -128,6 +131,12 @@ export class LogHistory {
         const ofKey = log.byKey.get(sent.key);
         if (ofKey === undefined) log.byKey.set(sent.key, [offset]);
         else ofKey.push(offset);
+        const promised = log.promised.get(offset);
+        if (promised !== undefined && promised !== sent)
+          throw new Violation(
+            `${promised.identity} was acknowledged at ${name(id)}-${offset}, where ${sent.identity} comes`,
+          );
+        log.promised.delete(offset);
         log.messages.push({ sent, appendedMs: nowMs });
         this.#countOf(sent.identity).copies += 1;
         this.#checkCopies(sent.identity);
@@ -144,7 +153,28 @@ export class LogHistory {
     for (const log of this.partitionsOf(logEpoch)) log.dropped = true;
   }
 
-  told(logEpoch: number, messages: readonly SentMessage[], runs: readonly PublishedRun[]): void {
+  /** The broker has died: what it had told publishers before it was stored may be gone. */
+  crashed(): void {
+    for (const { promised } of this.#partitions.values()) promised.clear();
+  }
+
+  /** The first message that a publisher was told of and that is not stored. */
+  get firstPromised(): string | undefined {
+    for (const log of this.#partitions.values()) {
+      if (log.dropped) continue;
+      for (const [offset, { identity }] of log.promised)
+        return `${identity}, acknowledged at ${name(log.id)}-${offset}`;
+    }
+    return undefined;
+  }
+
+  /** `early`: it may be on its way yet. */
+  told(
+    logEpoch: number,
+    messages: readonly SentMessage[],
+    runs: readonly PublishedRun[],
+    early = false,
+  ): void {
     let index = 0;
     for (const { partition, firstOffset, count } of runs) {
       const log = this.partition({ logEpoch, partition });
@@ -154,6 +184,15 @@ export class LogHistory {
         const logged = log.messages[offset];
         if (message === undefined) throw new Violation('a publisher was told of more messages than it sent');
         if (log.dropped) continue;
+        if (early && logged === undefined) {
+          const before = log.promised.get(offset);
+          if (before !== undefined)
+            throw new Violation(
+              `${before.identity} and ${message.identity} were acknowledged at ${name(log.id)}-${offset}`,
+            );
+          log.promised.set(offset, message);
+          continue;
+        }
         if (logged?.sent.identity !== message.identity) {
           throw new Violation(
             `${message.identity} was acknowledged at ${name(log.id)}-${offset}, where ${logged?.sent.identity ?? 'nothing'} is`,

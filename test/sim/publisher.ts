@@ -150,7 +150,7 @@ export class SimPublisher {
       world.say(this.name, `batch ${batch.id}: ${keys.join(' ')}`);
     }
     try {
-      const { logEpoch } = life.broker.topicDefinition(this.#topic);
+      const { logEpoch, durability } = life.broker.topicDefinition(this.#topic);
       world.checker.logs.sending(batch.messages);
       life.broker.publish(
         this.#topic,
@@ -158,7 +158,7 @@ export class SimPublisher {
         (runs) => {
           if (world.trace.on) world.say(this.name, `batch ${batch.id} is stored: ${JSON.stringify(runs)}`);
           try {
-            world.checker.logs.told(logEpoch, batch.messages, runs);
+            world.checker.logs.told(logEpoch, batch.messages, runs, durability === 'memory');
           } catch (error) {
             world.fail(error);
           }

@@ -53,6 +53,7 @@ export interface TopicPlan {
   readonly retentionMs: number;
   /** 0: no limit. */
   readonly retentionBytes: number;
+  readonly durability: 'fsync' | 'memory';
   readonly subscriptions: readonly SubscriptionPlan[];
   readonly publishers: readonly PublisherPlan[];
 }
@@ -138,7 +139,9 @@ function drawTopic(chance: Chance, index: number, calm: boolean, small: boolean)
   const publishers = Array.from({ length: chance.int(1, 2) }, (_, nth) =>
     drawPublisher(chance, `${name}-pub${nth}`),
   );
+  const durability = !calm && chance.bool(0.2) ? 'memory' : 'fsync';
   return {
+    durability,
     name: `${PROJECT}/topics/${name}`,
     partitions: chance.pick([1, 1, 2, 3]),
     retentionMs: retains || (!small && chance.bool(0.5)) ? DAY_MS : chance.scale(300, 8_000),

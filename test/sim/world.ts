@@ -222,6 +222,8 @@ export class World {
   async #unfinished(): Promise<string | undefined> {
     const life = this.reachable();
     if (life === undefined) return 'there is no broker';
+    const { firstPromised } = this.checker.logs;
+    if (firstPromised !== undefined) return `${firstPromised} is not stored`;
     if (this.#operator.busy) return 'an admin call has no answer';
     for (const publisher of this.publishers) {
       if (!publisher.finished) return `${publisher.name} has ${publisher.unanswered} unanswered batches`;

@@ -290,6 +290,16 @@ describe('an append whose outcome is not what it seems', () => {
     });
   }
 
+  test('written, and trimmed before anybody has looked: it is taken for ours', async () => {
+    const { append, made } = await between(async (write) => {
+      await write();
+      await mine.log.trim(P, made.ownerEpoch, 1, 10);
+      throw new BrokerError('UNAVAILABLE', 'no answer');
+    });
+    expect(await append('a')).toBe('appended');
+    expect(errors).toEqual([]);
+  });
+
   test('another chunk as long, of the same moment, where it should be: it is not taken for it', async () => {
     const { append } = await between(async (_write, nth) => {
       if (nth > 1) throw new BrokerError('FAILED_PRECONDITION', 'ends elsewhere');

@@ -241,10 +241,11 @@ export class LogWriter {
     return new LostClaim();
   }
 
-  /** Whether the log's last chunk is this very one: another may be as long and from the same moment. */
+  /** Whether the log's last chunk is this very one, as far as retention has left it: another may be as long and as old. */
   async #endsWith(chunk: CachedChunk): Promise<boolean> {
     const [found] = await this.#options.log.read(this.#options.id, chunk.endOffset - 1, 1);
-    return found !== undefined && found.firstOffset === chunk.firstOffset && found.bytes.equals(chunk.bytes);
+    if (found === undefined) return true;
+    return found.firstOffset === chunk.firstOffset && found.bytes.equals(chunk.bytes);
   }
 
   async #appendAgain(fromOffset: number, missing: readonly CachedChunk[]): Promise<void> {

@@ -1,17 +1,20 @@
 // The only writer of one partition: gives offsets, cuts frames, appends them in groups, then tells publishers and
-// dispatchers. Made by broker.ts when it acquires the partition.
+// dispatchers.
 //
 //   publish → pending → (one append under way) → store → publishers hear, dispatchers get the same chunk
 //
 // While an append is under way the next publishes gather: the slower the store, the larger the groups. log-writer.ts sees
 // to it that every append has a known outcome before anything else is appended.
+//
+// With the durability `memory` publishers hear before the append. What they were told holds: such a group is appended again and
+// again, under its offsets, until the store takes it, and meanwhile nobody else hears early. Only a crash loses it.
 import { cutChunk, type Slice, sliceBytes, sliceLength, splitSlice } from '../core/chunk.ts';
 import { BrokerError } from '../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../core/partition.ts';
 import type { ChunkInfo, LogBounds, LogStore } from '../ports/log-store.ts';
 import { CachedChunk, type ChunkCache, PartitionChunks } from './chunk-cache.ts';
 import type { EngineContext } from './context.ts';
-import type { LogWriter } from './log-writer.ts';
+import type { AppendOutcome, LogWriter } from './log-writer.ts';
 
 /** Exactly one of its functions is called, once. */
 export interface PendingPublish {
@@ -57,7 +60,13 @@ interface Waiting {
   readonly bytes: number;
   /** It has heard: of two reasons to answer the first one counts. */
   answered: boolean;
+  /** And that was before it was stored. */
+  toldEarly: boolean;
 }
+
+/** Between tries to append what has been answered. */
+const FIRST_RETRY_MS = 50;
+const MAX_RETRY_MS = 2_000;
 
 const UNKNOWN = new BrokerError(
   'UNAVAILABLE',
@@ -85,6 +94,8 @@ export class PartitionOwner {
   #verify = false;
   #closed: BrokerError | undefined;
   #idle: (() => void)[] = [];
+  /** The last append did not succeed at once: publishers hear afterwards, whatever the durability. */
+  #troubled = false;
 
   constructor(options: PartitionOwnerOptions) {
     this.#options = options;
@@ -132,7 +143,7 @@ export class PartitionOwner {
       else publish.failed(this.#closed);
       return;
     }
-    this.#pending.push({ publish, bytes: sliceBytes(publish.slice), answered: false });
+    this.#pending.push({ publish, bytes: sliceBytes(publish.slice), answered: false, toldEarly: false });
     this.#work();
   }
 
@@ -165,7 +176,7 @@ export class PartitionOwner {
   close(reason: BrokerError): void {
     if (this.#closed !== undefined) return;
     this.#closed = reason;
-    if (reason === MOVED) this.#move(this.#pending.splice(0));
+    if (reason === MOVED) this.#move(this.#pending.splice(0), false);
     else this.#fail(this.#pending.splice(0), reason);
   }
 
@@ -238,33 +249,29 @@ export class PartitionOwner {
   }
 
   async #appendGroup(group: readonly Waiting[]): Promise<void> {
-    const { stats } = this.#context;
+    const { stats, mayServe } = this.#context;
     const expectedEnd = this.#bounds.endOffset;
     const chunks = this.#cut(group);
-    const { writer, answerFirst } = this.#options;
-    if (answerFirst) this.#answer(group, expectedEnd);
-    stats.appends += 1;
-    const isClosed = (): boolean => this.#closed !== undefined;
-    const outcome = await writer.append(expectedEnd, chunks, {
-      giveUp: () => {
-        // Publishers may try again elsewhere; this owner goes on until it knows.
-        this.#fail(group, UNKNOWN);
-        this.#fail(
-          this.#pending.splice(0),
-          new BrokerError('UNAVAILABLE', 'the store does not answer: nothing was stored'),
-        );
-      },
-      get closed() {
-        return isClosed();
-      },
-    });
+    const early = this.#options.answerFirst && !this.#troubled && mayServe?.() !== false;
+    // What was answered is no longer counted as received, and still held.
+    const heldBytes = early ? chunks.reduce((bytes, { byteLength }) => bytes + byteLength, 0) : 0;
+    if (early) {
+      this.#answer(group, expectedEnd);
+      for (const waiting of group) waiting.toldEarly = true;
+    }
+    stats.uncommittedBytes += heldBytes;
+    const outcome = early
+      ? await this.#appendForSure(group, expectedEnd, chunks)
+      : await this.#append(group, expectedEnd, chunks);
+    stats.uncommittedBytes -= heldBytes;
+    this.#troubled = outcome.kind !== 'appended';
     if (outcome.kind === 'refused') {
       this.#fail(group, outcome.error);
       return;
     }
     if (outcome.kind === 'lost') {
       if (outcome.perhaps) this.#fail(group, UNKNOWN);
-      else this.#move(group);
+      this.#move(group, outcome.perhaps);
       this.lose();
       return;
     }
@@ -278,8 +285,47 @@ export class PartitionOwner {
     stats.publishedMessages += last.endOffset - expectedEnd;
     stats.publishedBytes += this.#bounds.endByte - chunks[0]!.startByte;
     for (const chunk of chunks) this.chunks.add(chunk);
-    if (!answerFirst) this.#answer(group, expectedEnd);
+    if (!early) this.#answer(group, expectedEnd);
     for (const follower of this.followers) follower.appended(last.endOffset);
+  }
+
+  #append(
+    group: readonly Waiting[],
+    expectedEnd: number,
+    chunks: readonly CachedChunk[],
+  ): Promise<AppendOutcome> {
+    this.#context.stats.appends += 1;
+    const isClosed = (): boolean => this.#closed !== undefined;
+    return this.#options.writer.append(expectedEnd, chunks, {
+      giveUp: () => {
+        this.#troubled = true;
+        // Publishers may try again elsewhere; this owner goes on until it knows.
+        this.#fail(group, UNKNOWN);
+        this.#fail(
+          this.#pending.splice(0),
+          new BrokerError('UNAVAILABLE', 'the store does not answer: nothing was stored'),
+        );
+      },
+      get closed() {
+        return isClosed();
+      },
+    });
+  }
+
+  /** Of publishes that were answered: until they are stored, or the partition is lost. Those behind them are refused meanwhile. */
+  async #appendForSure(
+    group: readonly Waiting[],
+    expectedEnd: number,
+    chunks: readonly CachedChunk[],
+  ): Promise<AppendOutcome> {
+    const { clock } = this.#context;
+    for (let delayMs = FIRST_RETRY_MS; ; delayMs = Math.min(delayMs * 2, MAX_RETRY_MS)) {
+      const outcome = await this.#append(group, expectedEnd, chunks);
+      if (outcome.kind !== 'refused') return outcome;
+      this.#fail(this.#pending.splice(0), outcome.error);
+      if (this.#closed !== undefined) return { kind: 'lost', perhaps: false };
+      await new Promise<void>((resolve) => clock.setTimer(delayMs, resolve));
+    }
   }
 
   /** Cuts chunks of at most maxChunkBytes, as far as the slices' bounds allow. */
@@ -358,9 +404,38 @@ export class PartitionOwner {
     }
   }
 
-  /** They were not stored: the new owner is to have them. */
-  #move(group: readonly Waiting[]): void {
-    for (const waiting of group) if (this.#settle(waiting)) this.#options.onMoved(waiting.publish);
+  /**
+   * The new owner is to have what was not stored: of what may have been only that of which publishers were told that it is
+   * safe, which may make it come twice.
+   */
+  #move(group: readonly Waiting[], perhapsStored: boolean): void {
+    for (const waiting of group) {
+      if (waiting.toldEarly) this.#bringAfter(waiting.publish);
+      else if (!perhapsStored && this.#settle(waiting)) this.#options.onMoved(waiting.publish);
+    }
+  }
+
+  /** It gets another offset than its publisher was told, at the end of what the new owner has by then. */
+  #bringAfter({ slice }: PendingPublish): void {
+    if (this.#closed?.code === 'NOT_FOUND') return;
+    const { logger, stats } = this.#context;
+    const bytes = sliceBytes(slice);
+    stats.uncommittedBytes += bytes;
+    this.#options.onMoved({
+      slice,
+      done: () => {
+        stats.uncommittedBytes -= bytes;
+      },
+      failed: ({ message }) => {
+        stats.uncommittedBytes -= bytes;
+        const fields = {
+          partition: formatPartitionId(this.id),
+          messages: sliceLength(slice),
+          reason: message,
+        };
+        logger.error(fields, 'messages of the durability memory are lost with their owner');
+      },
+    });
   }
 
   #settle(waiting: Waiting): boolean {
