@@ -139,7 +139,9 @@ test('an owner that does not remember what it has appended', { timeout: MINUTES_
       limits: { ...scenario.limits, recentBytes: 0 },
     }),
   }));
-  expect(failure).toMatch(/its owner has appended|has not brought it back|has let go without bringing/);
+  expect(failure).toMatch(
+    /its owner has appended|has not brought it back|has let go without bringing|has not settled/,
+  );
 });
 
 /** The store does as its cause says: that nothing was written, of what is only not confirmed. */
