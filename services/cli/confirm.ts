@@ -1,4 +1,4 @@
-// Asks before something is destroyed, when there is somebody to ask. Called by the delete commands.
+// Asks before something is destroyed, when there is somebody to ask.
 import { createInterface } from 'node:readline/promises';
 import { CliError, EXIT } from './failure.ts';
 

@@ -1,5 +1,4 @@
-// Named contexts of this user: {config folder}/fanfare/contexts/{name}.json, and which one is selected. Called by
-// config.ts and commands/context.ts.
+// Named contexts of this user: {config folder}/fanfare/contexts/{name}.json, and which one is selected.
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Context, readContext, writeContext } from '../certs/context-file.ts';

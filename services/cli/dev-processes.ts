@@ -1,5 +1,5 @@
 // Processes that `fanfare dev-cluster` runs beside itself: their lines come out with their names before them, and they end with it,
-// however it ends. Used by commands/dev-cluster.ts.
+// however it ends.
 //
 // Each runs in a process group of its own, or Ctrl-C would reach all of them at once and Redis would be gone before the brokers
 // have handed over; a shell beside it, whose standard input ends when we do, looks after its end.

@@ -1,4 +1,4 @@
-// Reads one resource of the Kubernetes cluster that the caller's kubectl talks to. Used by commands/explain.ts.
+// Reads one resource of the Kubernetes cluster that the caller's kubectl talks to.
 //
 // kubectl and not a client of our own: it knows every kind of kubeconfig, login helper and proxy, and who scales on Kubernetes has it.
 import { execFile } from 'node:child_process';

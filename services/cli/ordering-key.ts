@@ -1,5 +1,4 @@
-// Where the ordering key of a record comes from: the same for all, a field of it, or what a pattern finds in it. Called by
-// commands/pub.ts.
+// Where the ordering key of a record comes from: the same for all, a field of it, or what a pattern finds in it.
 import { CliError, EXIT } from './failure.ts';
 
 export interface KeyFlags {

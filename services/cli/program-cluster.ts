@@ -1,4 +1,4 @@
-// The options and help of `fanfare cluster` and `fanfare dev-cluster`. Called by program.ts.
+// The options and help of `fanfare cluster` and `fanfare dev-cluster`.
 import { type Command, Option } from 'commander';
 import { examples, withBroker } from './program-options.ts';
 import { parseCount } from './units.ts';

@@ -1,4 +1,4 @@
-// The options and help of `fanfare explain`. Called by program.ts.
+// The options and help of `fanfare explain`.
 import { type Command, Option } from 'commander';
 import { examples, WAITING, withOutput } from './program-options.ts';
 import { parseDuration } from './units.ts';

@@ -1,4 +1,4 @@
-// The options and help of `fanfare pub`, `sub`, `top` and `bench`. Called by program.ts.
+// The options and help of `fanfare pub`, `sub`, `top` and `bench`.
 import { type Command, Option } from 'commander';
 import { examples, PARTITIONS, WAITING, withBroker } from './program-options.ts';
 import { parseCount, parseDuration, parsePair, parseSize, parseText } from './units.ts';

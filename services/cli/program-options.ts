@@ -1,4 +1,4 @@
-// Options and help that many commands share. Used by the program-….ts files.
+// Options and help that many commands share.
 import { type Command, Option } from 'commander';
 import { type Bounds, parseDuration } from './units.ts';
 

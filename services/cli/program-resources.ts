@@ -1,4 +1,4 @@
-// The options and help of `fanfare topic` and `fanfare subscription`. Called by program.ts.
+// The options and help of `fanfare topic` and `fanfare subscription`.
 import { type Command, Option } from 'commander';
 import { examples, PARTITIONS, withBroker } from './program-options.ts';
 import { parseCount, parseDuration, parsePair, parseSize } from './units.ts';

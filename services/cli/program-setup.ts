@@ -1,4 +1,4 @@
-// The options and help of `fanfare serve`, `certs` and `context`. Called by program.ts.
+// The options and help of `fanfare serve`, `certs` and `context`.
 import { Argument, type Command, Option } from 'commander';
 import type { CommonFlags } from './config.ts';
 import { examples, withBroker, withOutput } from './program-options.ts';

@@ -1,5 +1,4 @@
 // Every command with its options and help. Nothing heavy is loaded here: each command's code is imported when it runs.
-// Called by main.ts.
 import { Command } from 'commander';
 import { addCluster, addDevCluster } from './program-cluster.ts';
 import { addExplain } from './program-kube.ts';

@@ -28,6 +28,7 @@ export class PubReport {
   readonly #failures = new LineFailures((text) => this.#say(text));
   readonly #startMs = performance.now();
   readonly #timer: NodeJS.Timeout | undefined;
+  #sent = 0;
   #hasProgress = false;
 
   /** `output`: where each line that is published is told; undefined: nowhere. `isTyped`: progress would stand among the lines. */
@@ -49,6 +50,7 @@ export class PubReport {
 
   /** It can't be a message: others can. */
   onBad(line: number, reason: string): void {
+    this.#sent += 1;
     this.#failures.add(line, reason);
   }
 
@@ -59,6 +61,16 @@ export class PubReport {
       this.exitCode = describeFailure(error).exitCode;
     }
     this.#failures.add(line, error.code === 'FAILED_PRECONDITION' ? HELD_BACK : error.message);
+  }
+
+  /** Neither published nor refused: what will come of it is not known yet. */
+  get open(): number {
+    return this.#sent - this.published - this.failed;
+  }
+
+  /** A line is given to the publisher. */
+  onSent(): void {
+    this.#sent += 1;
   }
 
   /** A note for people. */

@@ -1,4 +1,4 @@
-// One command's time with a broker: finds it, connects, closes. Used by every command that talks to one.
+// One command's time with a broker: finds it, connects, closes.
 import { type Client, connect } from '../client/client.ts';
 import { type CommonFlags, resolveContext } from './config.ts';
 

@@ -13,16 +13,17 @@ export class OutputError extends Error {
   readonly isClosed: boolean;
 
   constructor(cause: NodeJS.ErrnoException) {
-    const { code = 'UNKNOWN', errno } = cause;
+    const { code = 'UNKNOWN' } = cause;
     const isClosed = CLOSED.has(code);
-    const reason = isClosed
-      ? 'nobody reads it any more'
-      : errno === undefined
-        ? cause.message
-        : getSystemErrorMessage(errno);
+    const reason = isClosed ? 'nobody reads it any more' : systemReason(cause);
     super(`the output can't be written: ${reason} (${code})`, { cause });
     this.isClosed = isClosed;
   }
+}
+
+/** In the system's words, without the name of a call and its arguments. */
+export function systemReason({ errno, message }: NodeJS.ErrnoException): string {
+  return errno === undefined ? message : getSystemErrorMessage(errno);
 }
 
 const CLOSED: ReadonlySet<string> = new Set(['EPIPE', 'ECONNRESET', 'ERR_STREAM_DESTROYED']);

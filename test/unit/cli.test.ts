@@ -199,6 +199,25 @@ test('Ctrl-C ends sub with 130 and says how much was printed; what may lie unrea
   });
 });
 
+test('a second Ctrl-C ends pub at once, with what nobody knows; the first one and its echo wait for answers', async () => {
+  broker.onPublish = ({ messages }) =>
+    messages.some(({ data }) => Buffer.from(data).toString() === '1') ? undefined : 'ignore';
+  const { child, finished } = startCli(['pub', 'orders'], { cwd });
+  child.stdin.write('1\n');
+  await vi.waitUntil(() => broker.stored('orders').length === 1, { timeout: 10_000 });
+  const before = broker.publishRequests.length;
+  child.stdin.write('2\n3\n');
+  await vi.waitUntil(() => broker.publishRequests.length > before, { timeout: 10_000 });
+  child.kill('SIGINT');
+  const impatience = setInterval(() => child.kill('SIGINT'), 100);
+  const pub = await finished;
+  clearInterval(impatience);
+  expect(pub).toMatchObject({
+    code: 130,
+    stderr: 'fanfare: interrupted: 1 message published; 2 more may have been\n',
+  });
+});
+
 test('exit codes and errors that say what to do', async () => {
   expect(await run('sub nothing')).toMatchObject({
     code: 3,

@@ -1,7 +1,6 @@
 // fanfare pub: standard input (or a file) to a topic, a record a message. Reads no faster than the broker takes.
 import { open } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
-import { getSystemErrorMessage } from 'node:util';
 import type { Client } from '../../client/client.ts';
 import { FanfareError } from '../../client/errors.ts';
 import { measure, type OutgoingMessage } from '../../client/message-codec.ts';
@@ -13,7 +12,7 @@ import { type KeyFlags, keyExtractor } from '../ordering-key.ts';
 import { PubReport } from '../pub-report.ts';
 import { isTooLong, type LineRecord, splitRecords } from '../records.ts';
 import { outageReporter, withClient } from '../session.ts';
-import { standardOutput } from '../standard-output.ts';
+import { standardOutput, systemReason } from '../standard-output.ts';
 import { formatCount, formatMessages } from '../units.ts';
 
 export interface PubFlags extends CommonFlags, KeyFlags {
@@ -68,11 +67,11 @@ async function openInput({ file }: PubFlags): Promise<Readable> {
   try {
     return (await open(file)).createReadStream();
   } catch (error) {
-    const { code, errno } = error as NodeJS.ErrnoException;
+    const cause = error as NodeJS.ErrnoException;
     throw new CliError(
-      `${file} can't be read: ${errno === undefined ? code : getSystemErrorMessage(errno)}`,
-      code === 'ENOENT' ? EXIT.notFound : EXIT.failed,
-      { cause: error },
+      `${file} can't be read: ${systemReason(cause)}`,
+      cause.code === 'ENOENT' ? EXIT.notFound : EXIT.failed,
+      { cause },
     );
   }
 }
@@ -144,15 +143,15 @@ async function publishAll(
   if (isCutShort && !signal.aborted)
     report.tell(`line ${line + 1} and those behind it were not read, and not published`);
   if (inputError !== undefined) {
-    throw new CliError(
-      `the input can't be read: ${inputError.message}; ${formatMessages(report.published)} published, up to line ${line}`,
-      EXIT.failed,
-      { cause: inputError },
-    );
+    const done = `${formatMessages(report.published)} published, up to line ${line}`;
+    throw new CliError(`the input can't be read: ${systemReason(inputError)}; ${done}`, EXIT.failed, {
+      cause: inputError,
+    });
   }
 }
 
 function publish(publisher: Publisher, message: OutgoingMessage, line: number, report: PubReport): void {
+  report.onSent();
   publisher.publish(message).then(
     ({ messageId }) => report.onPublished(line, messageId),
     (error: FanfareError) => {
@@ -181,7 +180,8 @@ function conclude({ published, failed, unprinted, exitCode }: PubReport): void {
   }
 }
 
-function interruptedText({ published, failed }: PubReport): string {
-  const unpublished = failed === 0 ? '' : `, ${formatCount(failed)} were not`;
-  return `interrupted: ${formatMessages(published)} published${unpublished}`;
+function interruptedText({ published, failed, open: unknown }: PubReport): string {
+  const unpublished = failed === 0 ? '' : `, ${formatCount(failed)} not`;
+  const maybe = unknown === 0 ? '' : `; ${formatCount(unknown)} more may have been`;
+  return `interrupted: ${formatMessages(published)} published${unpublished}${maybe}`;
 }
