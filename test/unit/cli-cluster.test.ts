@@ -2,12 +2,15 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { create } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { contextPath, writeContext } from '../../services/certs/context-file.ts';
 import { readable } from '../../services/cli/dev-processes.ts';
 import { GetClusterResponseSchema } from '../../services/gen/fanfare/v1/cluster_pb.ts';
 import { runCli, startCli } from '../support/cli.ts';
 import { FakeBroker } from '../support/fake-broker.ts';
+
+// Several commands each, on a machine that may be busy.
+vi.setConfig({ testTimeout: 30_000 });
 
 let broker: FakeBroker;
 let cwd: string;

@@ -2,8 +2,11 @@
 import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { type CliResult, runCli } from '../support/cli.ts';
+
+// Several commands each, on a machine that may be busy.
+vi.setConfig({ testTimeout: 30_000 });
 
 let dir: string;
 
