@@ -39,7 +39,7 @@ if (only !== undefined) {
   });
 
   describe('a seed decides everything', () => {
-    test('the same one gives the same trace, line by line', async () => {
+    test('the same one gives the same trace, line by line', { timeout: 60_000 }, async () => {
       for (let seed = 1; seed <= 25; seed += 1) {
         const first = await runSeed(seed, { traced: true });
         const second = await runSeed(seed, { traced: true });
@@ -49,7 +49,7 @@ if (only !== undefined) {
       }
     });
 
-    test('tracing changes nothing', async () => {
+    test('tracing changes nothing', { timeout: 60_000 }, async () => {
       for (let seed = 26; seed <= 40; seed += 1) {
         const { trace: _, hash: _hash, ...traced } = await runSeed(seed, { traced: true });
         const { trace: _none, hash: _zero, ...untraced } = await runSeed(seed);
@@ -57,7 +57,7 @@ if (only !== undefined) {
       }
     });
 
-    test('another one gives another trace', async () => {
+    test('another one gives another trace', { timeout: 60_000 }, async () => {
       const hashes = new Set<number>();
       for (let seed = 1; seed <= 20; seed += 1) hashes.add((await runSeed(seed, { traced: true })).hash);
       expect(hashes.size).toBe(20);

@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { SteadyClock } from '../../services/broker/engine/steady-clock.ts';
+import type { Clock } from '../../services/broker/ports/clock.ts';
 import { type EngineRig, SUBSCRIPTION, startEngine, TOPIC } from '../support/engine-rig.ts';
 import { cases } from '../support/property.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
@@ -31,6 +32,18 @@ test('a step of a moment dates nothing wrongly, and is said', async () => {
     await clock.advance(1_000);
     expect(time.datedMs() - before).toBe(51_000);
     expect(said).toEqual([expect.stringContaining('was set')]);
+  }
+});
+
+test('dates and ages are whole milliseconds, as messages and answers carry them', () => {
+  let monotonicMs = 1_000.25;
+  const clock = { nowMs: () => 1_700_000_000_000, monotonicMs: () => monotonicMs };
+  const silent = (): void => {};
+  const time = new SteadyClock(clock as Clock, { info: silent, warn: silent, error: silent });
+  for (let turn = 0; turn < 100; turn += 1) {
+    monotonicMs += 0.37;
+    expect(Number.isInteger(time.datedMs())).toBe(true);
+    expect(Number.isInteger(time.elapsedMs())).toBe(true);
   }
 });
 

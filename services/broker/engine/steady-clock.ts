@@ -39,16 +39,16 @@ export class SteadyClock {
     this.#offsetMs = clock.nowMs() - this.#startMs;
   }
 
-  /** Milliseconds since 1970, for dating messages. Goes back only when a clock was set back and has stayed there for a minute. */
+  /** Whole milliseconds since 1970, for dating messages. Goes back only when a clock was set back and has stayed there for a minute. */
   datedMs(): number {
     this.look();
-    return this.#elapsedMs + this.#shiftMs;
+    return Math.floor(this.#elapsedMs + this.#shiftMs);
   }
 
   /** The same scale as datedMs() when this broker started; never steps. */
   elapsedMs(): number {
     this.look();
-    return this.#elapsedMs;
+    return Math.floor(this.#elapsedMs);
   }
 
   /** How long this broker has been running. */
