@@ -1,5 +1,6 @@
 // Manages topics and subscriptions and tells how far behind subscriptions are. Client.admin is one. Short names belong to
-// the client's project. Every method fails with a FanfareError; admin.proto says which, and what the fields allow.
+// the client's project. Every method fails with a FanfareError; admin.proto says which, and what the fields allow. Every method
+// ends within its timeoutMs (DEADLINE_EXCEEDED), at the abort of its signal and when the client is closed (both CANCELLED).
 import type {
   Backlog,
   DrainReport,
@@ -16,6 +17,7 @@ import type { CallSettings, Connection } from './connection.ts';
 import { FanfareError, type FanfareErrorCode, toFanfareError } from './errors.ts';
 import {
   backlogNames,
+  CALL,
   DRAIN,
   PARTITION_QUESTION,
   SUBSCRIPTION_CHANGES,
@@ -38,11 +40,12 @@ export class Admin {
     checkOptions('createTopic()', settings, TOPIC_SETTINGS);
     const codec = await loadCodec();
     const request = codec.encodeCreateTopic(this.#connection.topicName(name), settings);
+    const rest = this.#timer(call);
     try {
-      return codec.decodeTopic(await this.#call('CreateTopic', request, call));
+      return codec.decodeTopic(await this.#call('CreateTopic', request, rest()));
     } catch (error) {
       if (!isOwnDoing(error, 'ALREADY_EXISTS')) throw error;
-      return this.getTopic(name, call);
+      return this.getTopic(name, rest());
     }
   }
 
@@ -56,8 +59,8 @@ export class Admin {
   async listTopics(call?: CallSettings): Promise<TopicInfo[]> {
     const codec = await loadCodec();
     const parent = this.#connection.projectName;
-    return this.#all(async (token) =>
-      codec.decodeTopics(await this.#call('ListTopics', codec.encodeListTopics(parent, token), call)),
+    return this.#all(call, async (token, rest) =>
+      codec.decodeTopics(await this.#call('ListTopics', codec.encodeListTopics(parent, token), rest)),
     );
   }
 
@@ -90,11 +93,12 @@ export class Admin {
       this.#connection.topicName(settings.topic),
       settings,
     );
+    const rest = this.#timer(call);
     try {
-      return codec.decodeSubscription(await this.#call('CreateSubscription', request, call));
+      return codec.decodeSubscription(await this.#call('CreateSubscription', request, rest()));
     } catch (error) {
       if (!isOwnDoing(error, 'ALREADY_EXISTS')) throw error;
-      return this.getSubscription(name, call);
+      return this.getSubscription(name, rest());
     }
   }
 
@@ -110,9 +114,9 @@ export class Admin {
     const codec = await loadCodec();
     const parent = this.#connection.projectName;
     const topic = ofTopic === undefined ? '' : this.#connection.topicName(ofTopic);
-    return this.#all(async (token) =>
+    return this.#all(call, async (token, rest) =>
       codec.decodeSubscriptions(
-        await this.#call('ListSubscriptions', codec.encodeListSubscriptions(parent, topic, token), call),
+        await this.#call('ListSubscriptions', codec.encodeListSubscriptions(parent, topic, token), rest),
       ),
     );
   }
@@ -219,16 +223,25 @@ export class Admin {
   }
 
   async #all<Item>(
-    page: (token: string) => Promise<{ items: Item[]; nextPageToken: string }>,
+    call: CallSettings | undefined,
+    page: (token: string, rest: CallSettings) => Promise<{ items: Item[]; nextPageToken: string }>,
   ): Promise<Item[]> {
+    const rest = this.#timer(call);
     const all: Item[] = [];
     let token = '';
     do {
-      const { items, nextPageToken } = await page(token);
+      const { items, nextPageToken } = await page(token, rest());
       all.push(...items);
       token = nextPageToken;
     } while (token !== '');
     return all;
+  }
+
+  /** The settings for the next of several calls that have one time together. */
+  #timer(call: CallSettings = {}): () => CallSettings {
+    checkOptions('a call', call, CALL);
+    const endMs = performance.now() + (call.timeoutMs ?? this.#connection.callTimeoutMs);
+    return () => ({ ...call, timeoutMs: Math.max(1, endMs - performance.now()) });
   }
 
   async #delete(method: string, request: Buffer, settings?: CallSettings): Promise<void> {

@@ -160,7 +160,7 @@ class ExplainingChannel extends Channel {
     const [, seconds] = /^Deadline exceeded after ([\d.]+)s/.exec(details) ?? [];
     if (code !== status.DEADLINE_EXCEEDED || seconds === undefined) return details;
     const what = this.#isReady() ? 'answer from' : 'connection to';
-    return `no ${what} the broker at ${this.#credentials.attempt.address} within ${Number(seconds).toFixed(1)} s`;
+    return `no ${what} the broker at ${this.#credentials.attempt.address} within ${Math.round(Number(seconds) * 1_000)} ms`;
   }
 }
 

@@ -4,8 +4,10 @@
 //   await client.publisher('orders').publish({ data: 'hello' });
 //   for await (const message of client.subscribe('audit')) message.ack();
 import { Admin } from './admin.ts';
+import { MAX_STREAMS_PER_BROKER } from './broker-channels.ts';
 import { Cluster } from './cluster.ts';
 import { type CallSettings, Connection, type ConnectOptions } from './connection.ts';
+import { FanfareError } from './errors.ts';
 import type { SubscribeOptions } from './message-source.ts';
 import { CONNECT, PUBLISHER, STOP, SUBSCRIBE, SUBSCRIBE_RAW, SUBSCRIBER } from './option-rules.ts';
 import { checkOptions, func } from './options.ts';
@@ -23,6 +25,12 @@ export function connect(options: ConnectOptions): Client {
   return new Client(new Connection(options));
 }
 
+/**
+ * Publishers and consumers that a client can have open: each has a stream at a broker, and some are left to what watches. Half as
+ * many with `direct`, where each watches its topic's owners, too.
+ */
+const MAX_OPEN = MAX_STREAMS_PER_BROKER - 200;
+
 interface Part {
   readonly closed: Promise<void>;
   close(how?: StopOptions): Promise<void>;
@@ -32,9 +40,10 @@ export class Client implements AsyncDisposable {
   readonly admin: Admin;
   readonly cluster: Cluster;
   readonly #connection: Connection;
-  readonly #open = new Set<Part>();
-  #closing: Promise<void> | undefined;
+  readonly #publishers = new Set<Part>();
+  readonly #consumers = new Set<Part>();
   readonly #definitionOf = (subscription: string) => this.admin.getSubscription(subscription);
+  #closing: Promise<void> | undefined;
 
   constructor(connection: Connection) {
     this.#connection = connection;
@@ -59,36 +68,50 @@ export class Client implements AsyncDisposable {
     return this.#connection.reach(settings);
   }
 
-  /** Publishes to a topic, over a stream of its own. Make one and keep it. */
+  /** Publishes to a topic, over a stream of its own. Make one and keep it. RESOURCE_EXHAUSTED: see MAX_OPEN. */
   publisher(topic: string, options: PublisherOptions = {}): Publisher {
     checkOptions('publisher()', options, PUBLISHER);
-    return this.#keep(new Publisher(this.#connection, topic, options));
+    this.#checkRoom();
+    return keepIn(this.#publishers, new Publisher(this.#connection, topic, options));
   }
 
-  /** A consumer of a subscription, to be read with `for await`; leaving the loop closes it. Ack every message. */
+  /**
+   * A consumer of a subscription, to be read with `for await`; leaving the loop closes it. Ack every message.
+   * RESOURCE_EXHAUSTED: see MAX_OPEN.
+   */
   subscribe(subscription: string, options: SubscribeOptions = {}): Subscription {
     checkOptions('subscribe()', options, SUBSCRIBE);
-    return this.#keep(new Subscription(this.#connection, subscription, options, this.#definitionOf));
+    this.#checkRoom();
+    return keepIn(
+      this.#consumers,
+      new Subscription(this.#connection, subscription, options, this.#definitionOf),
+    );
   }
 
   /** A consumer that calls a handler for each message, acks when it succeeds and gives back when it throws. */
   subscriber(subscription: string, handler: MessageHandler, options: SubscriberOptions = {}): Subscriber {
     func('handler', handler);
     checkOptions('subscriber()', options, SUBSCRIBER);
+    this.#checkRoom();
     const subscriber = new Subscriber(this.#connection, subscription, handler, options, this.#definitionOf);
-    this.#keep({ closed: subscriber.closed, close: (how) => subscriber.stop(how) });
+    keepIn(this.#consumers, { closed: subscriber.closed, close: (how) => subscriber.stop(how) });
     return subscriber;
   }
 
   /** A consumer that gets responses as bytes, for relays and load tests. */
   subscribeRaw(subscription: string, options: RawSubscribeOptions): RawSubscriber {
     checkOptions('subscribeRaw()', options, SUBSCRIBE_RAW);
-    return this.#keep(new RawSubscriber(this.#connection, subscription, options, this.#definitionOf));
+    this.#checkRoom();
+    return keepIn(
+      this.#consumers,
+      new RawSubscriber(this.#connection, subscription, options, this.#definitionOf),
+    );
   }
 
   /**
-   * Flushes publishers, stops subscribers (which wait for handlers that run, as stop() does: `how` limits that for each), and
-   * closes the connection. Idempotent.
+   * Stops subscribers (which wait for handlers that run, as stop() does: `how` limits that for each), then flushes publishers, all
+   * of a kind together, and closes the connections: calls that are still under way, and those that begin later, end with
+   * CANCELLED. Idempotent.
    */
   close(how: StopOptions = {}): Promise<void> {
     checkOptions('close()', how, STOP);
@@ -96,20 +119,35 @@ export class Client implements AsyncDisposable {
     return this.#closing;
   }
 
-  async #close(how: StopOptions): Promise<void> {
-    // Handlers first: they may publish.
-    for (const part of [...this.#open].reverse()) await part.close(how);
-    this.#connection.close();
-  }
-
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
-  #keep<P extends Part>(part: P): P {
-    this.#open.add(part);
-    const forget = () => this.#open.delete(part);
-    part.closed.then(forget, forget);
-    return part;
+  async #close(how: StopOptions): Promise<void> {
+    // Handlers first: they may publish.
+    const ends = [...(await closeAll(this.#consumers, how)), ...(await closeAll(this.#publishers, how))];
+    this.#connection.close();
+    for (const end of ends) if (end.status === 'rejected') throw end.reason;
   }
+
+  #checkRoom(): void {
+    this.#connection.checkOpen();
+    const most = this.#connection.direct ? MAX_OPEN / 2 : MAX_OPEN;
+    if (this.#consumers.size + this.#publishers.size < most) return;
+    throw new FanfareError(
+      'RESOURCE_EXHAUSTED',
+      `this client has ${most} publishers and consumers open, which is the most: close some, or connect another client`,
+    );
+  }
+}
+
+function keepIn<P extends Part>(parts: Set<Part>, part: P): P {
+  parts.add(part);
+  const forget = () => parts.delete(part);
+  part.closed.then(forget, forget);
+  return part;
+}
+
+function closeAll(parts: ReadonlySet<Part>, how: StopOptions): Promise<PromiseSettledResult<void>[]> {
+  return Promise.allSettled([...parts].map((part) => part.close(how)));
 }

@@ -35,7 +35,7 @@ export interface ConnectOptions {
    * reachable from here by their advertised addresses. Default false.
    */
   readonly direct?: boolean;
-  /** How long a unary call may take, all tries together. Default 30,000. */
+  /** How long a unary call may take, all tries together, and all pages of a list. Default 30,000. */
   readonly callTimeoutMs?: number;
   /**
    * A connection is checked this often: how soon a dead broker is noticed at the latest. Default 10,000; with several addresses
@@ -71,7 +71,8 @@ export class Connection {
   readonly project: string;
   readonly direct: boolean;
   readonly #options: ConnectOptions;
-  readonly #callTimeoutMs: number;
+  /** Of a unary call, unless it has its own. */
+  readonly callTimeoutMs: number;
   readonly #certificates: Certificates | undefined;
   /** One for each address, and those of owners while they are used. */
   readonly #brokers = new Map<string, BrokerChannels>();
@@ -83,7 +84,7 @@ export class Connection {
     this.project = options.project ?? 'default';
     this.direct = options.direct ?? false;
     this.#options = options;
-    this.#callTimeoutMs = options.callTimeoutMs ?? 30_000;
+    this.callTimeoutMs = options.callTimeoutMs ?? 30_000;
     this.#certificates = certificatesOf(options);
     // So that many clients of one configuration don't all begin with the same broker.
     this.#address = this.addresses[Math.floor(Math.random() * this.addresses.length)]!;
@@ -134,7 +135,7 @@ export class Connection {
   async unary(path: string, request: Buffer, settings: CallSettings = {}): Promise<Buffer> {
     checkOptions('a call', settings, CALL);
     const startMs = performance.now();
-    const deadlineMs = startMs + (settings.timeoutMs ?? this.#callTimeoutMs);
+    const deadlineMs = startMs + (settings.timeoutMs ?? this.callTimeoutMs);
     const untilMs = Math.min(deadlineMs, startMs + UNARY_RETRY_MS);
     const backoff = new Backoff({ ...this.backoffDefaults, maxMs: 500 });
     /** Of the tries in a row that found no broker. */
@@ -176,6 +177,11 @@ export class Connection {
     }
   }
 
+  /** CANCELLED after close(). */
+  checkOpen(): void {
+    if (this.#closed) throw new FanfareError('CANCELLED', CLOSED);
+  }
+
   /** The broker at that address, as far as this client uses it, is no good: go on with another. */
   avoid(address: string): void {
     if (this.#closed) return;
@@ -213,7 +219,7 @@ export class Connection {
   }
 
   #broker(address = this.#address): BrokerChannels {
-    if (this.#closed) throw new FanfareError('CANCELLED', CLOSED);
+    this.checkOpen();
     let broker = this.#brokers.get(address);
     if (broker === undefined) {
       const { tls, keepaliveMs } = this.#options;
