@@ -1,5 +1,4 @@
 // The BrokerAdmin port over services/client's connection: encodes with its codec, counts every call, turns its errors into ours.
-// Made by links.ts for each connection.
 import * as codec from '../../services/client/admin-codec.ts';
 import type { Backlog } from '../../services/client/admin-types.ts';
 import { Connection, type TlsOptions } from '../../services/client/connection.ts';

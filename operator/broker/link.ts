@@ -1,5 +1,4 @@
-// One connection to a broker (or to several of one cluster): its calls, whether it is there, and what its projects hold. Made by
-// links.ts, used by controllers.
+// One connection to a broker (or to several of one cluster): its calls, whether it is there, and what its projects hold.
 //
 //   state     what happens                                  next
 //   up        a call finds nobody, or gets no answer        away: everybody is told, calls fail at once without being sent

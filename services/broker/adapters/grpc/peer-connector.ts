@@ -1,5 +1,4 @@
-// The relay's side of links over gRPC: opens one to another broker, with this broker's certificate. Made by main.ts for
-// engine/relay.
+// The relay's side of links over gRPC: opens one to another broker, with this broker's certificate.
 //
 // Every link has a connection of its own, which ends with it. The certificate files are read for each, so that renewed ones
 // are used; while they can't be, those that could be used last are.
