@@ -197,6 +197,8 @@ test('direct: more partitions than before, and keys keep their order', async () 
   a.setRoutes('orders', [a, b, a, b]);
   const client = connectTo([a], true);
   const publisher = client.publisher('orders', { batch: { maxMessages: 2 }, backoff });
+  // So that the table is there before it changes.
+  while (b.publishRequests.length === 0) await publisher.publish({ data: 'probe', orderingKey: KEYS[1]! });
   const results: Promise<unknown>[] = [];
   for (let n = 0; n < 300; n++) {
     results.push(publisher.publish({ data: `${n % 7}:${n}`, orderingKey: `key-${n % 7}` }));
