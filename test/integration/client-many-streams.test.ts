@@ -10,6 +10,9 @@ test('2,500 subscriptions on a client all receive, it publishes and administers;
   await using proxy = await startFaultProxy(broker.address);
   await using client = broker.connect({ address: proxy.address });
   await client.admin.createTopic('orders');
+  const publisher = client.publisher('orders');
+  // Its stream is on the first connection, which stays.
+  await publisher.publish({ data: 'before' });
   const names = Array.from({ length: SUBSCRIPTIONS }, (_, n) => `sub-${n}`);
   const toMake = names.values();
   const maker = async () => {
@@ -28,7 +31,6 @@ test('2,500 subscriptions on a client all receive, it publishes and administers;
     complete = resolve;
     return Promise.all([promise, publisher.publish({ data }), client.admin.listTopics()]);
   };
-  const publisher = client.publisher('orders');
   const subscribers = names.map((name) =>
     client.subscriber(
       name,
