@@ -105,7 +105,6 @@ test('whatever is typed: an address in its one form, or INVALID_ARGUMENT', () =>
         ),
       )
       .map((parts) => parts.join('')),
-    fc.webUrl(),
     fc.ipV6(),
   );
   fc.assert(
@@ -121,7 +120,7 @@ test('whatever is typed: an address in its one form, or INVALID_ARGUMENT', () =>
       for (const address of addresses) expect(address).toMatch(/^(\[[0-9a-f:.]+\]|[a-z0-9._-]+):\d+$/);
     }),
   );
-});
+}, 20_000);
 
 test.each([
   ['localhost', true],

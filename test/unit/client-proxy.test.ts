@@ -42,7 +42,13 @@ test('without variables, and to loopback with any, there is no proxy', () => {
     'NO_PROXY',
     'no_grpc_proxy',
   );
-  const env = fc.dictionary(variable, fc.oneof(fc.webUrl(), fc.string(), fc.constant('localhost')));
+  const env = fc.dictionary(
+    variable,
+    fc.oneof(
+      fc.string(),
+      fc.constantFrom('http://proxy:3128', 'socks5://x', 'localhost', '*', '127.0.0.1/8'),
+    ),
+  );
   const loopback = fc.constantFrom(
     'localhost',
     '127.0.0.1',
