@@ -83,6 +83,18 @@ export function membershipStoreConformance(name: string, open: OpenSharedHarness
       expect(coordinator.term).toBeGreaterThan(1);
     });
 
+    test('a member that others have seen gone is told so, once', async () => {
+      await initialize();
+      const missed = async (id: string, leaseMs = LONG_MS) =>
+        (await beat(memberOf(id, id[0]!), leaseMs)).missed;
+      expect(await missed('a1', SHORT_MS)).toBe(false);
+      const alone = async () => expect((await beat(memberOf('b1', 'b'))).members.length).toBe(1);
+      await vi.waitFor(alone, { timeout: 10_000, interval: 20 });
+      expect(await missed('a1')).toBe(true);
+      expect(await missed('a1')).toBe(false);
+      expect(await missed('b1')).toBe(false);
+    });
+
     test('who finds its lease gone gives one more to those that nobody has missed yet', async () => {
       await initialize();
       const all = ['a1', 'b1', 'c1'];

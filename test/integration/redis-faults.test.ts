@@ -82,6 +82,26 @@ describe('a Redis that fails', { timeout: 60_000 }, () => {
     expect(await readAll(store, P)).toEqual(appender.acknowledged);
   });
 
+  test('its clock goes back: a dead broker does not live so much longer', async () => {
+    const clusterPrefix = `back-${process.pid}`;
+    await using store = await opened({ clusterPrefix });
+    await store.membership.initialize('c');
+    const leaseMs = 500;
+    const beat = (name: string) =>
+      store.membership.heartbeat('c', { ...MEMBER, id: `member-${name}`, name }, leaseMs);
+    await beat('dead');
+    await beat('a');
+    // As if all that was said had been said by a clock that was 40 s ahead.
+    const key = (name: string) => `${clusterPrefix}:{cluster}:${name}`;
+    for (const field of ['at', 'until'])
+      expect(await redis.command('HINCRBY', key('coordinator'), field, 40_000)).toBeGreaterThan(40_000);
+    for (const name of ['dead', 'a']) await redis.command('ZINCRBY', key('leases'), 40_000, name);
+    await until('the dead one is gone', async () => {
+      const { members, coordinator } = await beat('a');
+      return members.length === 1 && coordinator.id === 'member-a';
+    });
+  });
+
   test('out of memory: appends are refused, acks and changes of topics are not, and trimming brings it back', async () => {
     const notes = createNotes();
     await using store = await opened({ onWarning: notes.add });

@@ -28,7 +28,7 @@ function stormy(
   return (scenario) => ({ ...scenario, chaosMs: 6_000, weather: { ...scenario.weather, ...weather } });
 }
 
-const PAUSES = stormy({ pauses: 1 });
+const PAUSES = stormy({ pauses: 1, suspended: 0 });
 const STORE_CUTS = stormy({ storeCuts: 1.5 });
 const DRAINS = stormy({ drains: 0.8 });
 /** Hand-overs are not waited for: a claim goes while its owner waits for a confirmation. */
@@ -85,7 +85,8 @@ test('a store that does not check the epoch', { timeout: MINUTES_MS }, async () 
     change: PAUSES,
     sabotage: { memory: withoutEpochCheck },
   }));
-  expect(failure).toMatch(/has appended under epoch/);
+  // Whoever goes on after a pause has its late write accepted, or gives out what it brought.
+  expect(failure).toMatch(/has appended under epoch|although its lease has ended/);
 });
 
 test('a member that serves on when its lease has ended', { timeout: MINUTES_MS }, async () => {

@@ -1,7 +1,8 @@
 // A cluster's surroundings on virtual time: one shared store, and for each member a clock of its own and a connection to the
 // store that can be slow, cut or lossy. For tests of the keepers and for the simulation of clusters.
 //
-// A member that is paused (SIGSTOP) runs nothing: its timers and the store's answers wait. A crashed one never runs again.
+// A member that is paused (SIGSTOP) runs nothing: its timers and the store's answers wait. One whose machine is suspended also has a
+// monotonic clock that stands still meanwhile. A crashed one never runs again.
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { Clock, Random } from '../../services/broker/ports/clock.ts';
 import type { Signals } from '../../services/broker/ports/signals.ts';
@@ -14,7 +15,10 @@ export class MemberClock implements Clock {
   /** 1.01: it runs 1 % fast. */
   readonly #rate: number;
   #state: 'running' | 'paused' | 'dead' = 'running';
-  #held: (() => void)[] = [];
+  /** Since when the machine is suspended, and for how long it was before. */
+  #suspendedSinceMs: number | undefined;
+  #suspendedMs = 0;
+  #held: { readonly fn: () => void; readonly afterMs: number }[] = [];
 
   constructor(base: Clock, rate = 1) {
     this.#base = base;
@@ -30,7 +34,8 @@ export class MemberClock implements Clock {
   }
 
   monotonicMs(): number {
-    return this.#base.monotonicMs() * this.#rate;
+    const nowMs = this.#suspendedSinceMs ?? this.#base.monotonicMs();
+    return (nowMs - this.#suspendedMs) * this.#rate;
   }
 
   setTimer(delayMs: number, fn: () => void): () => void {
@@ -46,15 +51,20 @@ export class MemberClock implements Clock {
     this.#base.defer(() => this.#run(fn));
   }
 
-  pause(): void {
-    if (this.#state === 'running') this.#state = 'paused';
+  pause(suspended = false): void {
+    if (this.#state !== 'running') return;
+    this.#state = 'paused';
+    if (suspended) this.#suspendedSinceMs = this.#base.monotonicMs();
   }
 
   /** What became due meanwhile happens now, in its order. */
   resume(): void {
     if (this.#state !== 'paused') return;
     this.#state = 'running';
-    for (const fn of this.#held.splice(0)) this.#base.setTimer(0, () => this.#run(fn));
+    if (this.#suspendedSinceMs !== undefined)
+      this.#suspendedMs += this.#base.monotonicMs() - this.#suspendedSinceMs;
+    this.#suspendedSinceMs = undefined;
+    for (const { fn, afterMs } of this.#held.splice(0)) this.#base.setTimer(afterMs, () => this.#run(fn));
   }
 
   kill(): void {
@@ -64,7 +74,11 @@ export class MemberClock implements Clock {
 
   #run(fn: () => void): void {
     if (this.#state === 'running') fn();
-    else if (this.#state === 'paused') this.#held.push(fn);
+    else if (this.#state === 'paused') {
+      // By a clock that stands still it is not due before so much later.
+      const sinceMs = this.#suspendedSinceMs;
+      this.#held.push({ fn, afterMs: sinceMs === undefined ? 0 : this.#base.monotonicMs() - sinceMs });
+    }
   }
 }
 

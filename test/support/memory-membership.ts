@@ -56,6 +56,7 @@ export class MemoryMembership implements MembershipStore {
       }
       const nowMs = this.#nowMs();
       const own = this.#leases.get(member.name);
+      const missed = this.#joined.has(member.id) && own?.member.id !== member.id;
       const held = own?.member.id === member.id && own.untilMs > nowMs;
       for (const [name, { member: former, untilMs }] of this.#leases) {
         if (untilMs > nowMs) continue;
@@ -72,7 +73,7 @@ export class MemoryMembership implements MembershipStore {
       this.#leases.set(member.name, { member, untilMs: nowMs + leaseMs });
       this.#joined.add(member.id);
       this.#coordinate(member, nowMs, leaseMs);
-      return this.#view(nowMs);
+      return this.#view(nowMs, missed);
     });
   }
 
@@ -138,7 +139,7 @@ export class MemoryMembership implements MembershipStore {
     }
   }
 
-  #view(nowMs: number): ClusterView {
+  #view(nowMs: number, missed: boolean): ClusterView {
     const { id, term, untilMs } = this.#coordinator;
     return {
       members: [...this.#leases.values()]
@@ -147,6 +148,7 @@ export class MemoryMembership implements MembershipStore {
       coordinator: { id: untilMs > nowMs ? id : '', term },
       assignmentVersion: this.#assignment.version,
       drained: [...this.#drained].sort(),
+      missed,
     };
   }
 }

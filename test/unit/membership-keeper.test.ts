@@ -8,6 +8,7 @@ import { MemberLease } from '../../services/broker/engine/member-lease.ts';
 import type { Member } from '../../services/broker/ports/membership-store.ts';
 import { KeeperRig, LEASE_MS } from '../support/keeper-rig.ts';
 import { CLUSTER_SLOT } from '../support/memory-store.ts';
+import { VirtualClock } from '../support/virtual-clock.ts';
 
 const TOPICS = [{ logEpoch: 1, partitions: 12 }];
 
@@ -55,17 +56,38 @@ describe('the lease', () => {
     }
   });
 
+  test('a wall clock that jumps ahead puts it in doubt until the store says whether anybody has missed it', async () => {
+    const clock = new VirtualClock();
+    const ended: string[] = [];
+    const lease = new MemberLease(clock, LEASE_MS, (reason) => ended.push(reason));
+    expect(lease.renewed(clock.monotonicMs(), false)).toBe(true);
+    // Set, or suspended: by the monotonic clock no time has passed.
+    clock.jumpWallClock(3_600_000);
+    expect(lease.holds).toBe(false);
+    expect(lease.renewed(clock.monotonicMs(), false)).toBe(false);
+    expect([lease.holds, ended]).toEqual([true, []]);
+    clock.jumpWallClock(3_600_000);
+    expect(lease.renewed(clock.monotonicMs(), true)).toBe(true);
+    expect(ended).toEqual(['the lease had ended in the store: was this machine suspended?']);
+    expect(lease.holds).toBe(true);
+    clock.jumpWallClock(-7_200_000);
+    expect(lease.holds).toBe(true);
+    await clock.advance(LEASE_MS);
+    expect(lease.holds).toBe(false);
+    expect(ended.at(-1)).toContain('did not answer in time');
+  });
+
   test('one that was renewed too late was lost in between, also if no timer has said so', () => {
     const time = { ms: 0 };
     const clock = { nowMs: () => 0, monotonicMs: () => time.ms, setTimer: () => () => {}, defer: () => {} };
     const ended: string[] = [];
     const lease = new MemberLease(clock, LEASE_MS, (reason) => ended.push(reason));
-    expect(lease.renewed(0)).toBe(true);
+    expect(lease.renewed(0, false)).toBe(true);
     time.ms = 1_000;
-    expect(lease.renewed(900)).toBe(false);
+    expect(lease.renewed(900, false)).toBe(false);
     time.ms = 5_000;
     expect(lease.holds).toBe(false);
-    expect(lease.renewed(4_900)).toBe(true);
+    expect(lease.renewed(4_900, false)).toBe(true);
     expect(ended).toEqual(['the lease ran out before it was renewed']);
     expect(lease.holds).toBe(true);
   });

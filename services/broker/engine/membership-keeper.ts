@@ -252,7 +252,7 @@ export class MembershipKeeper {
   }
 
   #renewed(sentMs: number, view: ClusterView): void {
-    const regained = this.#lease.renewed(sentMs);
+    const regained = this.#lease.renewed(sentMs, view.missed);
     if (this.#problem !== undefined) {
       this.#problem = undefined;
       this.#options.logger.info({ members: view.members.length }, 'the store answers heartbeats again');

@@ -1,7 +1,8 @@
-// Which brokers are alive, who coordinates them, and who should own which partition. Called by engine/membership-keeper.
+// Which brokers are alive, who coordinates them, and who should own which partition.
 //
 // Leases are counted by the store's clock only; a member counts its own from before it asked, by its monotonic clock, so
-// that it always stops before the store lets others have it. All of it concerns one cluster, which has an identity: a store
+// that it always stops before the store lets others have it. A store's clock that is set back lets nobody live longer
+// for that. All of it concerns one cluster, which has an identity: a store
 // that comes back empty or as another cluster is noticed by the next heartbeat.
 
 export interface Member {
@@ -34,6 +35,8 @@ export interface ClusterView {
   readonly assignmentVersion: number;
   /** Names of members that an operator has asked to drain. */
   readonly drained: readonly string[];
+  /** The member that asks had a lease before, and another one has seen it ended: its partitions may be others' by now. */
+  readonly missed: boolean;
 }
 
 export interface StoredAssignment {

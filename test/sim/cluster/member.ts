@@ -225,10 +225,10 @@ export class Member {
     this.clock.setTimer(0, fn);
   }
 
-  pause(): void {
+  pause(suspended = false): void {
     this.paused = true;
     this.losses.count += 1;
-    this.connection.clock.pause();
+    this.connection.clock.pause(suspended);
   }
 
   resume(): void {

@@ -96,9 +96,9 @@ export class Members {
     this.#bury(member);
   }
 
-  pause(member: Member): void {
-    this.#say(`${member.id} is paused`);
-    member.pause();
+  pause(member: Member, suspended = false): void {
+    this.#say(`${member.id} is ${suspended ? 'suspended' : 'paused'}`);
+    member.pause(suspended);
   }
 
   resume(member: Member): void {

@@ -44,6 +44,9 @@ const NEWS_MS = 10_000;
 /** Between an owner's last look at its log and its release: if the store goes back just then, the owner can't know. */
 const RELEASE_MS = 500;
 
+/** By less a partition's dates never go back. */
+const MAX_BACK_MS = 5_000;
+
 export class PartitionTruth {
   readonly id: PartitionId;
   readonly log: Logged[] = [];
@@ -155,7 +158,9 @@ export class PartitionTruth {
         throw new Violation(
           `${this.name}: a chunk at ${chunk.firstOffset} was appended at ${this.endOffset}`,
         );
-      if (chunk.publishTimeMs < (this.log.at(-1)?.publishTimeMs ?? 0))
+      // Further back only when a clock was ahead: of this member's, or of the owner's before it.
+      const backMs = (this.log.at(-1)?.publishTimeMs ?? 0) - chunk.publishTimeMs;
+      if (backMs > 0 && backMs <= MAX_BACK_MS)
         throw new Violation(`${this.name}: the publish time goes back at ${chunk.firstOffset}`);
       const frames = decodeFrames(chunk.bytes);
       if (frames.length !== chunk.count)

@@ -59,6 +59,8 @@ export interface TopicPlan {
 export interface ClusterWeather {
   readonly kills: number;
   readonly pauses: number;
+  /** The part of them in which the whole machine is suspended. */
+  readonly suspended: number;
   readonly restarts: number;
   readonly joins: number;
   readonly drains: number;
@@ -201,6 +203,7 @@ function drawPublisher(chance: Chance, name: string): PublisherPlan {
 const FAIR: ClusterWeather = {
   kills: 0,
   pauses: 0,
+  suspended: 0,
   restarts: 0,
   joins: 0,
   drains: 0,
@@ -241,6 +244,7 @@ function drawRough(chance: Chance): ClusterWeather {
   return {
     kills: some(0.2, 0.5),
     pauses: some(0.2, 0.5),
+    suspended: 0.4,
     restarts: some(0.2, 0.5),
     joins: some(0.2),
     drains: some(0.3, 0.8),

@@ -22,6 +22,8 @@ export class ClusterWeatherman {
   readonly #world: ClusterWorld;
   readonly #chance: Chance;
   readonly #drained = new Set<string>();
+  /** Clocks that were set back: such a machine would not notice at once that it was suspended, too (MemberLease). */
+  readonly #setBack = new WeakSet<Member>();
   #pending = 0;
   #returnedMs = Number.NEGATIVE_INFINITY;
   /** Stopped for a longer time. */
@@ -99,7 +101,10 @@ export class ClusterWeatherman {
 
   async #pause(member: Member): Promise<void> {
     if (member.paused) return;
-    this.#world.members.pause(member);
+    this.#world.members.pause(
+      member,
+      this.#chance.bool(this.#world.scenario.weather.suspended) && !this.#setBack.has(member),
+    );
     await this.#world.sleep(this.#chance.scale(50, 6_000));
     this.#world.members.resume(member);
   }
@@ -207,7 +212,10 @@ export class ClusterWeatherman {
 
   #jump(member: Member): void {
     const most = this.#chance.pick([20_000, 20_000, 30 * DAY_MS, 20 * 365 * DAY_MS]);
-    member.skewMs += this.#chance.int(-most, most);
+    const byMs = this.#chance.int(-most, most);
+    if (member.paused) return;
+    member.skewMs += byMs;
+    if (byMs < 0) this.#setBack.add(member);
     if (this.#world.trace.on) this.#world.say(member.id, 'has its wall clock set');
   }
 }

@@ -47,6 +47,8 @@ export interface ClusterWorldOptions {
   readonly sabotage?: Sabotage;
 }
 
+const QUICK_CONFIRM_MS = 20;
+
 /** Everything that is defined, as the member knows it. */
 function knownTo({ definitions }: Member): string {
   return [...definitions.topics(), ...definitions.subscriptions()]
@@ -88,7 +90,11 @@ export class ClusterWorld {
     const confirmChance = new Chance(scenario.seed ^ 0xc0f1);
     const { confirmMs, failConfirms } = scenario.weather;
     this.confirmation = {
-      delayMs: () => (confirmMs === 0 ? 0 : confirmChance.int(1, confirmMs)),
+      // Slower than publishers wait is bad weather.
+      delayMs: () => {
+        const mostMs = this.phase === 'chaos' ? confirmMs : Math.min(confirmMs, QUICK_CONFIRM_MS);
+        return mostMs === 0 ? 0 : confirmChance.int(1, mostMs);
+      },
       fails: failConfirms,
     };
     const { open, checkpoint } = sabotage.memory?.(memory) ?? memory;

@@ -54,7 +54,13 @@ export function soleCluster(self: SelfMember): ClusterStatus {
     get view() {
       const { id, name, version, address, load } = self;
       const member = { id, name, version, address: address(), draining: false, load: load() };
-      return { members: [member], coordinator: { id, term: 0 }, assignmentVersion: 0, drained: [] };
+      return {
+        members: [member],
+        coordinator: { id, term: 0 },
+        assignmentVersion: 0,
+        drained: [],
+        missed: false,
+      };
     },
     moves: { list: () => [] },
     setDrained: async () => {},

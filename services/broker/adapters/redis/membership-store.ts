@@ -97,7 +97,7 @@ export class RedisMembershipStore implements MembershipStore {
   }
 }
 
-function viewOf([, members, id, term, version, drained]: Verdict): ClusterView {
+function viewOf([, members, id, term, version, drained, missed]: Verdict): ClusterView {
   return {
     members: (members as string[])
       .map((text) => JSON.parse(text) as Member)
@@ -105,5 +105,6 @@ function viewOf([, members, id, term, version, drained]: Verdict): ClusterView {
     coordinator: { id: String(id), term: Number(term) },
     assignmentVersion: Number(version),
     drained: (drained as string[]).sort(),
+    missed: missed === '1',
   };
 }

@@ -1,12 +1,23 @@
 -- Renews a member's lease, and takes or renews the coordinator's if that is free or its own.
 -- KEYS  identity, members, ids, leases, coordinator, assignment, drained
 -- ARGV  identity, id, name, description, lease in milliseconds, '1' if it drains, '1' if it has had a lease before
--- Reply {'OK', descriptions, coordinator's id, its term, version of the assignment, names of the drained}
+-- Reply {'OK', descriptions, coordinator's id, its term, version of the assignment, names of the drained,
+--         '1' if it was missed: it has had a lease before, and somebody has seen it ended}
 --       | {'IDENTITY', what there is} | {'NAME', id of the living member of that name}
 local identity = redis.call('GET', KEYS[1])
 if identity ~= ARGV[1] then return {'IDENTITY', identity or ''} end
 local at = now()
 local till = string.format('%.0f', at + tonumber(ARGV[5]))
+local back = tonumber(redis.call('HGET', KEYS[5], 'at') or 0) - at
+if back > 0 then
+  -- The clock went back, this server's or from one server's to another's: leases go with it, or the dead would live so much longer.
+  for _, name in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do redis.call('ZINCRBY', KEYS[4], -back, name) end
+  local ends = tonumber(redis.call('HGET', KEYS[5], 'until') or 0)
+  if ends > 0 then redis.call('HSET', KEYS[5], 'until', string.format('%.0f', ends - back)) end
+end
+redis.call('HSET', KEYS[5], 'at', string.format('%.0f', at))
+local missed = ARGV[7] == '1'
+  and (redis.call('HGET', KEYS[3], ARGV[3]) ~= ARGV[2] or not redis.call('ZSCORE', KEYS[4], ARGV[3]))
 local held = redis.call('HGET', KEYS[3], ARGV[3]) == ARGV[2]
   and tonumber(redis.call('ZSCORE', KEYS[4], ARGV[3]) or 0) > at
 if ARGV[7] == '1' and not held then
@@ -41,5 +52,5 @@ term = string.format('%.0f', term)
 if till then redis.call('HSET', KEYS[5], 'id', id, 'term', term, 'until', till) end
 return {
   'OK', redis.call('HVALS', KEYS[2]), id, term,
-  redis.call('HGET', KEYS[6], 'version') or '0', redis.call('SMEMBERS', KEYS[7])
+  redis.call('HGET', KEYS[6], 'version') or '0', redis.call('SMEMBERS', KEYS[7]), missed and '1' or '0'
 }
