@@ -5,7 +5,8 @@ import { assert } from './core/errors.ts';
 import { MAX_NAME_LENGTH } from './core/names.ts';
 import type { EngineLimits } from './engine/context.ts';
 
-const MIB = 1024 * 1024;
+const KIB = 1024;
+const MIB = 1024 * KIB;
 const GIB = 1024 * MIB;
 const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
@@ -13,14 +14,21 @@ const DAY_MS = 24 * 60 * MINUTE_MS;
 
 // --- Messages and requests ---
 
-/** Data, attributes and key of one message. */
+/** Data, and keys and values of the attributes, of one message. */
 export const MAX_MESSAGE_BYTES = 2 * MIB;
+/** Tags and lengths around them, however wastefully encoded: a client writes 908 bytes at most. */
+export const MAX_MESSAGE_ENCODING_BYTES = 4 * KIB;
 /** Messages of one publish. */
 export const MAX_MESSAGES_PER_PUBLISH = 1_000;
 /** One publish request as encoded. */
 export const MAX_PUBLISH_BYTES = 3 * MIB;
-/** What the transport accepts in one request: more than the largest valid one, so that the answer can say what is wrong. */
+/** One request of any RPC as encoded. */
 export const MAX_REQUEST_BYTES = 4 * MIB;
+/**
+ * What the transport takes in: more than the largest valid request, so that the answer can say what is wrong and streams stay
+ * open. Beyond it a call ends unread.
+ */
+export const MAX_RECEIVE_BYTES = 8 * MIB;
 /** One response as encoded. */
 export const MAX_RESPONSE_BYTES = 3 * MIB;
 /** What gRPC clients accept by default. */
@@ -170,6 +178,7 @@ export const MAX_STATUS_DETAILS_CHARS = 2_000;
 export const PUBLISH_LIMITS = Object.freeze({
   maxMessages: MAX_MESSAGES_PER_PUBLISH,
   maxMessageBytes: MAX_MESSAGE_BYTES,
+  maxMessageEncodingBytes: MAX_MESSAGE_ENCODING_BYTES,
   maxAttributes: MAX_ATTRIBUTES,
   maxAttributeKeyBytes: MAX_ATTRIBUTE_KEY_BYTES,
   maxAttributeValueBytes: MAX_ATTRIBUTE_VALUE_BYTES,
@@ -214,15 +223,25 @@ export function engineLimits(cacheBytes: number, recentBytes = 0): EngineLimits 
 
 // --- Relations ---
 
-assert(MAX_MESSAGE_BYTES + MAX_FRAME_OVERHEAD_BYTES <= MAX_RESPONSE_BYTES, 'a response holds any message');
-assert(MAX_MESSAGE_BYTES <= MAX_PUBLISH_BYTES, 'a publish request holds any message');
+/** The longest Message that a broker takes. */
+const MAX_ENCODED_MESSAGE_BYTES = MAX_MESSAGE_BYTES + MAX_ORDERING_KEY_BYTES + MAX_MESSAGE_ENCODING_BYTES;
 assert(
-  MAX_PUBLISH_BYTES < MAX_REQUEST_BYTES,
-  'an oversize publish is refused by the broker, not the transport',
+  MAX_ENCODED_MESSAGE_BYTES + MAX_FRAME_OVERHEAD_BYTES <= MAX_RESPONSE_BYTES,
+  'a response holds any message',
 );
+assert(
+  MAX_ENCODED_MESSAGE_BYTES + MAX_NAME_LENGTH + KIB <= MAX_PUBLISH_BYTES,
+  'a publish request holds any message',
+);
+assert(MAX_PUBLISH_BYTES <= MAX_REQUEST_BYTES, 'a publish is a request');
+assert(
+  MAX_REQUEST_BYTES < MAX_RECEIVE_BYTES,
+  'an oversize request is refused by the broker, not the transport',
+);
+assert(MAX_RECEIVE_BYTES <= MAX_PUBLISH_STREAM_BYTES, 'no stream holds more than a publish stream');
 assert(MAX_RESPONSE_BYTES < GRPC_DEFAULT_RECEIVE_BYTES, 'every client can take every response');
 assert(2 * MAX_CHUNK_BYTES <= MAX_RESPONSE_BYTES, 'a chunk is a response, frame overhead included');
-assert(MAX_MESSAGE_BYTES < MAX_UNCOMMITTED_BYTES, 'an idle broker takes any message');
+assert(MAX_ENCODED_MESSAGE_BYTES < MAX_UNCOMMITTED_BYTES, 'an idle broker takes any message');
 assert(MAX_PUBLISH_BYTES <= MAX_PUBLISH_STREAM_BYTES, 'a publish stream takes any publish');
 assert(STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES, 'one stream does not fill the connection');
 assert(MAX_PUBLISH_BYTES <= MAX_UNCOMMITTED_BYTES, 'an idle broker takes any publish');

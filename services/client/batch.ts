@@ -56,9 +56,9 @@ export class Batch {
     return this.#entries.length;
   }
 
-  /** Of the encoded messages. */
+  /** Of the request at most. */
   get byteLength(): number {
-    return this.#end - this.#messagesStart;
+    return this.#end;
   }
 
   /** Whether one of these ordering keys occurs in it. */

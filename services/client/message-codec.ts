@@ -1,13 +1,14 @@
-// Publish requests and answers on the wire. Called by batch.ts and publish-stream.ts. Messages are encoded once, when they
-// are published, straight into the request that will carry them.
+// Publish requests and answers on the wire. Messages are checked by the broker's rules and encoded once, when they are
+// published, straight into the request that will carry them.
+import { types } from 'node:util';
 import { FanfareError } from './errors.ts';
 import { BYTES, varintSize, WireReader, writeVarint } from './wire.ts';
 
-/** A message to publish: data or at least one attribute. */
+/** A message to publish: data or at least one attribute. Data, attribute keys and values have at most 2 MiB together. */
 export interface OutgoingMessage {
-  /** A string is sent as UTF-8. With the attributes at most 2 MiB. */
+  /** A string is sent as UTF-8. */
   readonly data?: Uint8Array | string;
-  /** At most 100; keys of 1 to 256 bytes, values of at most 1,024 bytes. */
+  /** At most 100; keys of 1 to 256 bytes that don't begin with "goog", values of at most 1,024 bytes. */
   readonly attributes?: Readonly<Record<string, string>>;
   /** At most 1,024 bytes. Messages of one key are delivered in the order in which they were published. */
   readonly orderingKey?: string;
@@ -20,6 +21,10 @@ const MAX_ATTRIBUTE_KEY_BYTES = 256;
 const MAX_ATTRIBUTE_VALUE_BYTES = 1024;
 const MAX_ORDERING_KEY_BYTES = 1024;
 
+/** The one reserved attribute key that is let through: Google's clients put their trace context there. */
+const GOOGLE_TRACEPARENT = 'googclient_traceparent';
+const MAX_SHOWN_CHARS = 60;
+
 /** A message whose parts are measured and checked, ready to be written. */
 export interface MeasuredMessage {
   readonly message: OutgoingMessage;
@@ -31,33 +36,26 @@ export interface MeasuredMessage {
   readonly fieldBytes: number;
 }
 
-/** Checks a message against the limits and measures it. FanfareError INVALID_ARGUMENT says what is wrong. */
+/**
+ * Checks a message and measures it. FanfareError INVALID_ARGUMENT says what is wrong: exactly what the broker would refuse, and
+ * what is of a wrong type.
+ */
 export function measure(message: OutgoingMessage): MeasuredMessage {
+  if (typeof message !== 'object' || message === null) throw invalid('the message is not an object');
   const { data, attributes, orderingKey } = message;
-  const dataBytes = data === undefined ? 0 : typeof data === 'string' ? Buffer.byteLength(data) : data.length;
-  let bodyBytes = dataBytes === 0 ? 0 : lengthDelimitedSize(dataBytes);
-  let sized = dataBytes;
-  let count = 0;
-  if (attributes !== undefined) {
-    for (const key in attributes) {
-      const entryBytes = measureAttribute(key, attributes[key]!);
-      bodyBytes += lengthDelimitedSize(entryBytes);
-      sized += entryBytes;
-      count++;
-    }
-    if (count > MAX_ATTRIBUTES) throw invalid(`${count} attributes: at most ${MAX_ATTRIBUTES} are allowed`);
-  }
+  const dataBytes = measureData(data);
+  const { count, contentBytes, encodedBytes } =
+    attributes === undefined ? NO_ATTRIBUTES : measureAttributes(attributes);
   if (dataBytes === 0 && count === 0) throw invalid('the message is empty: give data or an attribute');
-  if (sized > MAX_MESSAGE_BYTES) {
-    throw invalid(
-      `data and attributes have ${sized} bytes: at most ${MAX_MESSAGE_BYTES} (2 MiB) are allowed`,
-    );
+  const size = dataBytes + contentBytes;
+  if (size > MAX_MESSAGE_BYTES) {
+    throw invalid(`data and attributes have ${size} bytes: at most ${MAX_MESSAGE_BYTES} (2 MiB) are allowed`);
   }
-  const keyBytes = orderingKey ? Buffer.byteLength(orderingKey) : 0;
-  if (keyBytes > MAX_ORDERING_KEY_BYTES) {
-    throw invalid(`orderingKey has ${keyBytes} bytes: at most ${MAX_ORDERING_KEY_BYTES} are allowed`);
-  }
-  if (keyBytes > 0) bodyBytes += lengthDelimitedSize(keyBytes);
+  const keyBytes = measureKey(orderingKey);
+  const bodyBytes =
+    (dataBytes > 0 ? lengthDelimitedSize(dataBytes) : 0) +
+    encodedBytes +
+    (keyBytes > 0 ? lengthDelimitedSize(keyBytes) : 0);
   return { message, dataBytes, keyBytes, bodyBytes, fieldBytes: lengthDelimitedSize(bodyBytes) };
 }
 
@@ -140,22 +138,60 @@ function eachField(reader: WireReader, visit: (inner: WireReader) => void): void
   reader.position = end;
 }
 
-function measureAttribute(key: string, value: string): number {
-  const keyBytes = Buffer.byteLength(key);
-  const valueBytes = Buffer.byteLength(value);
+function measureData(data: OutgoingMessage['data']): number {
+  if (data === undefined) return 0;
+  if (typeof data === 'string') return Buffer.byteLength(data);
+  if (types.isUint8Array(data)) return data.length;
+  throw invalid('data is neither a string nor a Uint8Array');
+}
+
+function measureKey(orderingKey: string | undefined): number {
+  if (orderingKey === undefined) return 0;
+  if (typeof orderingKey !== 'string') throw invalid('orderingKey is not a string');
+  const bytes = Buffer.byteLength(orderingKey);
+  if (bytes <= MAX_ORDERING_KEY_BYTES) return bytes;
+  throw invalid(`orderingKey has ${bytes} bytes: at most ${MAX_ORDERING_KEY_BYTES} are allowed`);
+}
+
+const NO_ATTRIBUTES = { count: 0, contentBytes: 0, encodedBytes: 0 };
+
+/** `contentBytes`: keys and values; `encodedBytes`: the entries as fields of a Message. */
+function measureAttributes(attributes: Readonly<Record<string, string>>): typeof NO_ATTRIBUTES {
+  if (typeof attributes !== 'object' || attributes === null)
+    throw invalid('attributes is not an object of strings');
+  let count = 0;
+  let contentBytes = 0;
+  let encodedBytes = 0;
+  for (const key in attributes) {
+    const keyBytes = Buffer.byteLength(key);
+    const valueBytes = measureValue(key, attributes[key]!);
+    checkAttribute(key, keyBytes, valueBytes);
+    count++;
+    contentBytes += keyBytes + valueBytes;
+    encodedBytes += lengthDelimitedSize(lengthDelimitedSize(keyBytes) + lengthDelimitedSize(valueBytes));
+  }
+  if (count > MAX_ATTRIBUTES) throw invalid(`${count} attributes: at most ${MAX_ATTRIBUTES} are allowed`);
+  return { count, contentBytes, encodedBytes };
+}
+
+function measureValue(key: string, value: string): number {
+  if (typeof value === 'string') return Buffer.byteLength(value);
+  throw invalid(`the value of attribute "${key}" is not a string`);
+}
+
+function checkAttribute(key: string, keyBytes: number, valueBytes: number): void {
   if (keyBytes < 1 || keyBytes > MAX_ATTRIBUTE_KEY_BYTES) {
     throw invalid(
-      `attribute key "${key}" has ${keyBytes} bytes: 1 to ${MAX_ATTRIBUTE_KEY_BYTES} are allowed`,
+      `attribute key "${shown(key)}" has ${keyBytes} bytes: 1 to ${MAX_ATTRIBUTE_KEY_BYTES} are allowed`,
     );
   }
-  if (key.startsWith('goog'))
+  if (key.startsWith('goog') && key !== GOOGLE_TRACEPARENT)
     throw invalid(`attribute key "${key}": keys that begin with "goog" are reserved`);
   if (valueBytes > MAX_ATTRIBUTE_VALUE_BYTES) {
     throw invalid(
       `the value of attribute "${key}" has ${valueBytes} bytes: at most ${MAX_ATTRIBUTE_VALUE_BYTES} are allowed`,
     );
   }
-  return lengthDelimitedSize(keyBytes) + lengthDelimitedSize(valueBytes);
 }
 
 function writeAttribute(buffer: Buffer, at: number, key: string, value: string): number {
@@ -173,6 +209,10 @@ function writeAttribute(buffer: Buffer, at: number, key: string, value: string):
 /** Of a field with a one-byte tag. */
 function lengthDelimitedSize(bytes: number): number {
   return 1 + varintSize(bytes) + bytes;
+}
+
+function shown(key: string): string {
+  return key.length > MAX_SHOWN_CHARS ? `${key.slice(0, MAX_SHOWN_CHARS)}…` : key;
 }
 
 function invalid(message: string): FanfareError {

@@ -34,8 +34,8 @@ const MIB = 1024 * 1024;
 const GIB = 1024 * MIB;
 const DAY_MS = 24 * 3_600_000;
 
-/** publisher.proto's 3 MiB for a request, less what stands before the messages. */
-const MAX_BATCH_BYTES = 3 * MIB - 4096;
+/** publisher.proto */
+const MAX_BATCH_BYTES = 3 * MIB;
 const MAX_BATCH_MESSAGES = 1_000;
 /** Kept here until it is acknowledged: more than any process has room for. */
 const MAX_UNACKNOWLEDGED_MESSAGES = 1_000_000_000;

@@ -12,7 +12,7 @@ export interface PublisherOptions {
   readonly batch?: {
     /** 1 to 1,000. Default 1,000. */
     readonly maxMessages?: number;
-    /** At most 3 MiB less 4 KiB; a larger message goes alone. Default 256 KiB. */
+    /** Of a request as encoded: 1 byte to 3 MiB; a larger message goes alone. Default 256 KiB. */
     readonly maxBytes?: number;
     /** How long a batch that is not full waits for more. Default 0: until the end of this turn of the event loop. */
     readonly lingerMs?: number;
@@ -30,10 +30,7 @@ export interface PublisherOptions {
   readonly onRetry?: (error: FanfareError, delayMs: number) => void;
 }
 
-const MAX_BATCH_MESSAGES = 1_000;
 const TRACING_CHECK_MESSAGES = 100;
-/** publisher.proto's 3 MiB for a request, less what stands before the messages. */
-const MAX_BATCH_BYTES = 3 * 1024 * 1024 - 4096;
 
 export class Publisher implements AsyncDisposable {
   /** The topic's full name. */
@@ -57,8 +54,6 @@ export class Publisher implements AsyncDisposable {
 
   constructor(connection: Connection, topic: string, options: PublisherOptions = {}) {
     this.topic = connection.topicName(topic);
-    const maxMessages = bounded('batch.maxMessages', options.batch?.maxMessages ?? 1_000, MAX_BATCH_MESSAGES);
-    const maxBytes = bounded('batch.maxBytes', options.batch?.maxBytes ?? 256 * 1024, MAX_BATCH_BYTES);
     this.#maxOutstandingBytes = options.maxOutstandingBytes ?? 64 * 1024 * 1024;
     this.#maxOutstandingMessages = options.maxOutstandingMessages ?? 20_000;
     this.#signal = options.signal;
@@ -67,8 +62,8 @@ export class Publisher implements AsyncDisposable {
     this.#resolveClosed = resolve;
     this.#router = new PublishRouter(connection, {
       topic: this.topic,
-      maxMessages,
-      maxBytes,
+      maxMessages: options.batch?.maxMessages ?? 1_000,
+      maxBytes: options.batch?.maxBytes ?? 256 * 1024,
       lingerMs: options.batch?.lingerMs ?? 0,
       nextRequestId: () => this.#nextRequestId++,
       retryDeadlineMs: options.retryDeadlineMs ?? 60_000,
@@ -224,9 +219,4 @@ function stopped(): FanfareError {
     'FAILED_PRECONDITION',
     'held back to keep the order: an earlier message of its ordering key could not be published (see Publisher.resumeKey)',
   );
-}
-
-function bounded(name: string, value: number, max: number): number {
-  if (Number.isInteger(value) && value >= 1 && value <= max) return value;
-  throw new FanfareError('INVALID_ARGUMENT', `${name} is ${value}: give 1 to ${max}`);
 }

@@ -6,7 +6,7 @@
 import { gzipSync } from 'node:zlib';
 import { fromBinary } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { STREAM_WINDOW_BYTES } from '../../services/broker/limits.ts';
+import { MAX_RECEIVE_BYTES, MAX_REQUEST_BYTES, STREAM_WINDOW_BYTES } from '../../services/broker/limits.ts';
 import { PullResponseSchema } from '../../services/gen/fanfare/v1/subscriber_pb.ts';
 import { memoryMb, resetPeak } from '../bench/process-stats.ts';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
@@ -85,19 +85,23 @@ test('a refusal names the field and the limit', { timeout: 60_000 }, async () =>
 
 test('requests that are too large or compressed are refused', { timeout: 60_000 }, async () => {
   const publish = '/fanfare.v1.Publisher/Publish';
+  const createTopic = '/fanfare.v1.Admin/CreateTopic';
   const gzip = { headers: { 'grpc-encoding': 'gzip' } };
-  for (const path of [publish, floods.PUBLISH_STREAM, '/fanfare.v1.Admin/CreateTopic', floods.SUBSCRIBE]) {
-    const tooLarge = framed(padding(4 * MIB + 1));
+  for (const path of [publish, floods.PUBLISH_STREAM, createTopic, floods.SUBSCRIBE]) {
+    const tooLarge = framed(padding(MAX_RECEIVE_BYTES + 1));
     for (let round = 0; round < 5; round += 1) {
       expect(await pool.call(path, tooLarge)).toMatchObject({
-        end: 'RESOURCE_EXHAUSTED',
-        details: `Received message larger than max (${4 * MIB + 1} vs ${4 * MIB})`,
+        end: 'INVALID_ARGUMENT',
+        details: `the request has ${MAX_RECEIVE_BYTES + 1} bytes; at most ${MAX_RECEIVE_BYTES} are read`,
       });
     }
-    const bomb = framed(gzipSync(Buffer.alloc(16 * MIB)), 1);
+    const bomb = framed(gzipSync(Buffer.alloc(2 * MAX_RECEIVE_BYTES)), 1);
     await inFlight(10, 5, async () => {
       const outcome = await pool.call(path, bomb, gzip);
-      expect(outcome.details).toMatch(`decompresses to a size larger than ${4 * MIB}`);
+      expect(outcome).toMatchObject({
+        end: 'INVALID_ARGUMENT',
+        details: `the request has more than ${MAX_RECEIVE_BYTES} bytes, decompressed; at most ${MAX_RECEIVE_BYTES} are read`,
+      });
     });
     expect(await pool.call(path, framed(Buffer.from('no gzip'), 1), gzip)).toMatchObject({
       details: 'Failed to decompress message',
@@ -108,6 +112,11 @@ test('requests that are too large or compressed are refused', { timeout: 60_000 
     });
     tally.count(path, 17);
   }
+  expect(await pool.call(createTopic, framed(padding(MAX_REQUEST_BYTES + 1)))).toMatchObject({
+    end: 'INVALID_ARGUMENT',
+    details: `the request has ${MAX_REQUEST_BYTES + 1} bytes; at most ${MAX_REQUEST_BYTES} are allowed`,
+  });
+  tally.count(createTopic, 1);
   await inFlight(40, 8, async () => {
     expect(await pool.call(publish, framed(padding(3 * MIB + 1)))).toMatchObject({
       end: 'INVALID_ARGUMENT',

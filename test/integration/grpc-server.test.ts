@@ -11,6 +11,7 @@ import {
 import { grpcService } from '../../services/broker/adapters/grpc/rpc.ts';
 import type { BacklogReport } from '../../services/broker/core/backlog-report.ts';
 import { AssertionError, BrokerError } from '../../services/broker/core/errors.ts';
+import { MAX_RECEIVE_BYTES, MAX_REQUEST_BYTES } from '../../services/broker/limits.ts';
 import { Admin, StartPosition } from '../../services/gen/fanfare/v1/admin_pb.ts';
 import { Durability } from '../../services/gen/fanfare/v1/message_pb.ts';
 import { Routing } from '../../services/gen/fanfare/v1/routing_pb.ts';
@@ -212,11 +213,16 @@ describe('guarantee 5: hostile bytes', () => {
     expect(rig.unexpected).toEqual([]);
   });
 
-  test('that are too many are RESOURCE_EXHAUSTED, of an unknown method UNIMPLEMENTED', async () => {
+  test('that are too many are INVALID_ARGUMENT, of an unknown method UNIMPLEMENTED', async () => {
     const client = rig.connect();
-    await expect(client.callRaw(path('getTopic'), Buffer.alloc(4 * 1024 ** 2 + 1))).rejects.toEqual(
-      failing(status.RESOURCE_EXHAUSTED),
-    );
+    for (const mostBytes of [MAX_REQUEST_BYTES, MAX_RECEIVE_BYTES]) {
+      await expect(client.callRaw(path('getTopic'), Buffer.alloc(mostBytes + 1))).rejects.toEqual(
+        failing(
+          status.INVALID_ARGUMENT,
+          new RegExp(`^the request has ${mostBytes + 1} bytes; at most ${mostBytes} are `),
+        ),
+      );
+    }
     await expect(client.callRaw('/fanfare.v1.Admin/Nothing', Buffer.alloc(0))).rejects.toEqual(
       failing(status.UNIMPLEMENTED),
     );

@@ -43,8 +43,8 @@ export function refusals(): readonly Refusal[] {
     ),
     bad(
       publish,
-      message({ data: Buffer.alloc(2 ** 21) }),
-      /^messages\[1\] has 20971\d\d bytes; at most 2097152 /,
+      message({ data: Buffer.alloc(2 ** 21 + 1) }),
+      /^messages\[1\] has 20971\d\d bytes of data and attributes; at most 2097152 /,
     ),
     bad(publish, attributes(101), /^messages\[1\] has more than 100 attributes$/),
     bad(publish, attributes(1, 'k'.repeat(257)), /an attribute key of 257 bytes; at most 256 are allowed/),

@@ -16,6 +16,7 @@ export interface TestMessage {
 export const LIMITS: PublishLimits = {
   maxMessages: 1_000,
   maxMessageBytes: 2 * 1024 * 1024,
+  maxMessageEncodingBytes: 4 * 1024,
   maxAttributes: 100,
   maxAttributeKeyBytes: 256,
   maxAttributeValueBytes: 1_024,

@@ -5,7 +5,14 @@ import { BinaryWriter } from '@bufbuild/protobuf/wire';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
-import { hashOfKey, type PublishBatch, parsePublish } from '../../services/broker/core/publish-batch.ts';
+import { MAX_NAME_LENGTH } from '../../services/broker/core/names.ts';
+import {
+  BadMessage,
+  hashOfKey,
+  type PublishBatch,
+  parsePublish,
+  requestHead,
+} from '../../services/broker/core/publish-batch.ts';
 import { MessageSchema } from '../../services/gen/fanfare/v1/message_pb.ts';
 import { cases } from '../support/property.ts';
 import {
@@ -130,12 +137,9 @@ describe('limits', () => {
   const attributes = (count: number): Record<string, string> =>
     Object.fromEntries(Array.from({ length: count }, (_, i) => [`a${i}`, 'v']));
   const data = (length: number): Uint8Array => new Uint8Array(length).fill(1);
-  /** What field 1 adds to nearly 2 MiB of data: a tag and a length of three bytes. */
-  const HEADER = 4;
-
   test.each([
     ['1,000 messages', requestBytes('t', new Array<TestMessage>(1_000).fill(hello as TestMessage))],
-    ['2 MiB', of({ data: data(2 * 1024 * 1024 - HEADER) })],
+    ['2 MiB', of({ data: data(2 * 1024 * 1024) })],
     ['100 attributes', of({ attributes: attributes(100) })],
     ['an attribute key of 256 bytes', of({ attributes: { ['k'.repeat(256)]: '' } })],
     ['an attribute value of 1,024 bytes', of({ attributes: { k: 'v'.repeat(1_024) } })],
@@ -157,8 +161,8 @@ describe('limits', () => {
     ],
     [
       '2 MiB and a byte',
-      of({ data: data(2 * 1024 * 1024 - HEADER + 1) }),
-      'messages[1] has 2097153 bytes; at most 2097152 are allowed',
+      of({ data: data(2 * 1024 * 1024 + 1) }),
+      'messages[1] has 2097153 bytes of data and attributes; at most 2097152 are allowed',
     ],
     ['101 attributes', of({ attributes: attributes(101) }), 'messages[1] has more than 100 attributes'],
     [
@@ -230,6 +234,11 @@ describe('limits', () => {
       'the request is not valid protobuf: messages[0].attributes has an unknown field',
     ],
     [
+      'a topic that is longer than any name',
+      requestBytes('t'.repeat(MAX_NAME_LENGTH + 1), [hello]),
+      `topic has ${MAX_NAME_LENGTH + 1} bytes; at most ${MAX_NAME_LENGTH} are allowed`,
+    ],
+    [
       'a topic that is not UTF-8',
       Uint8Array.of(0x0a, 1, 0xff),
       'the request is not valid protobuf: topic is not UTF-8',
@@ -253,6 +262,44 @@ describe('limits', () => {
     const refusal = attempt(bytes);
     expect(refusal).toBeInstanceOf(BrokerError);
     expect((refusal as BrokerError).message).toBe(message);
+  });
+});
+
+describe('a request that was refused', () => {
+  const bad = { data: new Uint8Array(0) };
+
+  test('names the first message that is at fault, wherever it is', () => {
+    const list = fc.array(fc.boolean(), { minLength: 1, maxLength: 20 });
+    fc.assert(
+      fc.property(list, (areGood) => {
+        const first = areGood.indexOf(false);
+        const outcome = attempt(
+          requestBytes(
+            't',
+            areGood.map((good) => (good ? hello : bad)),
+          ),
+        );
+        expect(outcome instanceof BadMessage ? outcome.index : -1).toBe(first);
+      }),
+      cases(100),
+    );
+    // Also where its bytes are no message.
+    expect(attempt(requestOf([messageBytes(hello), Uint8Array.of(0x0a, 9)]))).toMatchObject({ index: 1 });
+    expect(attempt(requestBytes('t', new Array(1_001).fill(hello)))).not.toBeInstanceOf(BadMessage);
+  });
+
+  test('still says which it was and what its topic is, unless it is no request at all', () => {
+    expect(requestHead(requestBytes('projects/p/topics/t', [bad], 7n))).toEqual({
+      topic: 'projects/p/topics/t',
+      requestId: 7,
+    });
+    expect(requestHead(requestBytes('', [bad]))).toEqual({ topic: '', requestId: 0 });
+    expect(requestHead(requestBytes('t', [bad], 2n ** 53n))).toBeUndefined();
+    // Not the topic before it, and nothing long to hold on to.
+    const noName = { topic: '(no name)', requestId: 0 };
+    expect(requestHead(requestBytes('t'.repeat(MAX_NAME_LENGTH + 1), [bad]))).toEqual(noName);
+    expect(requestHead(Uint8Array.of(0x0a, 1, 0xff))).toEqual(noName);
+    expect(requestHead(Uint8Array.of(0x0a, 9))).toBeUndefined();
   });
 });
 

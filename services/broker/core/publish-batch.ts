@@ -1,14 +1,17 @@
-// A publish request, checked and indexed where it lies: which bytes each message has, and the hash of its ordering key.
-// Made by adapters/grpc/publisher from the raw request; its ranges are copied into frames by chunk.ts.
+// A publish request, checked and indexed where it lies: which bytes each message has, and the hash of its ordering key. Its
+// ranges are copied into frames by chunk.ts.
 //
 // This is the edge where publishers' bytes are checked: once for all subscribers.
 import { BrokerError } from './errors.ts';
+import { MAX_NAME_LENGTH } from './names.ts';
 import { isUtf8, LENGTH, malformed, VARINT, WireReader } from './wire.ts';
 
 export interface PublishLimits {
   readonly maxMessages: number;
-  /** Of one message's fields, frame overhead not included. */
+  /** Of one message: its data, and its attributes' keys and values. */
   readonly maxMessageBytes: number;
+  /** Of the tags and lengths around them. */
+  readonly maxMessageEncodingBytes: number;
   readonly maxAttributes: number;
   readonly maxAttributeKeyBytes: number;
   readonly maxAttributeValueBytes: number;
@@ -29,6 +32,17 @@ export interface PublishBatch {
   readonly keyHashes: Uint32Array;
   /** Whether any message has a key. */
   readonly keyed: boolean;
+}
+
+/** One message of a request is at fault. */
+export class BadMessage extends BrokerError {
+  /** Its place in the request. */
+  readonly index: number;
+
+  constructor(index: number, message: string) {
+    super('INVALID_ARGUMENT', message);
+    this.index = index;
+  }
 }
 
 /** PublishRequest and PublishStreamRequest: topic = 1, messages = 2, request_id = 16. */
@@ -60,7 +74,7 @@ export function parsePublish(bytes: Uint8Array, limits: PublishLimits): PublishB
       starts[count] = reader.at;
       ends[count] = end;
       inner.reset(bytes, reader.at, end);
-      const check = checkMessage(inner, limits, count);
+      const check = checkedMessage(inner, limits, count);
       keyHashes[count] = check.keyHash;
       if (check.keyHash !== 0) keyed = true;
       if (check.foreign) {
@@ -71,7 +85,7 @@ export function parsePublish(bytes: Uint8Array, limits: PublishLimits): PublishB
       reader.at = end;
     } else if (reader.field === 1) {
       reader.expect(LENGTH, 'topic');
-      topic = reader.string('topic');
+      topic = readTopic(reader);
     } else if (reader.field === 16) {
       reader.expect(VARINT, 'request_id');
       requestId = reader.uint();
@@ -83,32 +97,68 @@ export function parsePublish(bytes: Uint8Array, limits: PublishLimits): PublishB
   return foreign === undefined ? batch : withoutForeignFields(batch, foreign);
 }
 
-/** The request_id of a request that was refused, to say which it was; undefined if the bytes are no request at all. */
-export function requestIdOf(bytes: Uint8Array): number | undefined {
+/** What a request says besides its messages. */
+export interface RequestHead {
+  /** '' where it names none; what can't be a name is NO_NAME. */
+  readonly topic: string;
+  readonly requestId: number;
+}
+
+/** Of a request that was refused, to say which it was and to know its topic; undefined if the bytes are no request at all. */
+export function requestHead(bytes: Uint8Array): RequestHead | undefined {
   const reader = new WireReader(bytes);
+  let topic = '';
   let requestId = 0;
   try {
     while (reader.tag()) {
       if (reader.field === 16 && reader.wireType === VARINT) requestId = reader.uint();
+      else if (reader.field === 1 && reader.wireType === LENGTH) topic = nameOrNone(reader);
       else reader.skip();
     }
   } catch (error) {
     if (error instanceof BrokerError) return undefined;
     throw error;
   }
-  return Number.isFinite(requestId) ? requestId : undefined;
+  return Number.isFinite(requestId) ? { topic, requestId } : undefined;
+}
+
+/** Whether it is a topic's name is core/names.ts' to say; what is longer is none, and not held on to. */
+function readTopic(reader: WireReader): string {
+  const at = reader.at;
+  const length = blockLength(reader, 'topic');
+  if (length > MAX_NAME_LENGTH) {
+    throw invalid(`topic has ${length} bytes; at most ${MAX_NAME_LENGTH} are allowed`);
+  }
+  reader.at = at;
+  return reader.string('topic');
+}
+
+const NO_NAME = '(no name)';
+
+function nameOrNone(reader: WireReader): string {
+  const at = reader.at;
+  const length = blockLength(reader, 'topic');
+  if (length > MAX_NAME_LENGTH || !isUtf8(reader.bytes, reader.at - length, reader.at)) return NO_NAME;
+  reader.at = at;
+  return reader.string('topic');
 }
 
 const checked = { keyHash: 0, foreign: false };
 
+function checkedMessage(reader: WireReader, limits: PublishLimits, index: number): typeof checked {
+  try {
+    return checkMessage(reader, limits, index);
+  } catch (error) {
+    if (error instanceof BrokerError) throw new BadMessage(index, error.message);
+    throw error;
+  }
+}
+
 /** Checks one Message and leaves its key's hash, and whether it has fields to be removed, in `checked`. */
 function checkMessage(reader: WireReader, limits: PublishLimits, index: number): typeof checked {
   const { bytes } = reader;
-  if (reader.end - reader.at > limits.maxMessageBytes) {
-    throw invalid(
-      `messages[${index}] has ${reader.end - reader.at} bytes; at most ${limits.maxMessageBytes} are allowed`,
-    );
-  }
+  // What is shorter as encoded needs no counting.
+  if (reader.end - reader.at > limits.maxMessageBytes) checkSize(bytes, reader.at, reader.end, limits, index);
   checked.keyHash = 0;
   checked.foreign = false;
   let dataBytes = 0;
@@ -156,6 +206,55 @@ function checkMessage(reader: WireReader, limits: PublishLimits, index: number):
   if (dataBytes === 0 && attributes === 0)
     throw invalid(`messages[${index}] is empty: it needs data or at least one attribute`);
   return checked;
+}
+
+/** Of a message that may be too large: see message.proto. */
+function checkSize(bytes: Uint8Array, from: number, to: number, limits: PublishLimits, index: number): void {
+  const reader = new WireReader(bytes, from, to);
+  let size = 0;
+  /** Taken out before the message is stored. */
+  let foreign = 0;
+  for (let at = from; reader.tag(); at = reader.at) {
+    const { field } = reader;
+    if (field === 1) size += blockLength(reader, 'data');
+    else if (field === 2) size += attributeSize(reader);
+    else {
+      reader.skip();
+      if (field !== 5) foreign += reader.at - at;
+    }
+  }
+  if (size > limits.maxMessageBytes) {
+    throw invalid(
+      `messages[${index}] has ${size} bytes of data and attributes; at most ${limits.maxMessageBytes} are allowed`,
+    );
+  }
+  const rest = to - from - size - foreign;
+  const maxRest = limits.maxOrderingKeyBytes + limits.maxMessageEncodingBytes;
+  if (rest > maxRest) {
+    throw invalid(
+      `messages[${index}] has ${rest} bytes of ordering key, tags and lengths; at most ${maxRest} are allowed`,
+    );
+  }
+}
+
+/** Steps over an attribute; the bytes of its key and value. */
+function attributeSize(reader: WireReader): number {
+  reader.expect(LENGTH, 'attributes');
+  const end = reader.block();
+  const entry = new WireReader(reader.bytes, reader.at, end);
+  let size = 0;
+  while (entry.tag()) size += blockLength(entry, 'an attribute');
+  reader.at = end;
+  return size;
+}
+
+/** Steps over a field of bytes. */
+function blockLength(reader: WireReader, what: string): number {
+  reader.expect(LENGTH, what);
+  const end = reader.block();
+  const length = end - reader.at;
+  reader.at = end;
+  return length;
 }
 
 function checkAttribute(

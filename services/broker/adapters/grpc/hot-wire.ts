@@ -1,5 +1,5 @@
 // The answers of the hot path, written byte by byte: publish results. Requests of the hot path are read by core
-// (publish-batch, settle-request), deliveries are frames already. Called by publisher.ts and subscriber.ts.
+// (publish-batch, settle-request), deliveries are frames already.
 
 import { BrokerError } from '../../core/errors.ts';
 import { LENGTH, VARINT, varintLength, WireReader, writeVarint } from '../../core/wire.ts';
@@ -68,10 +68,16 @@ function runLength({ partition, firstOffset, count }: PublishedRun): number {
   return 3 + varintLength(partition) + varintLength(firstOffset) + varintLength(count);
 }
 
-/** PublishStreamResponse: request_id = 1, error = 5 {code = 1, message = 2}. */
-export function encodePublishStreamError(requestId: number, code: number, message: string): Buffer {
+/** PublishStreamResponse: request_id = 1, error = 5 {code = 1, message = 2, message_index = 3}. */
+export function encodePublishStreamError(
+  requestId: number,
+  code: number,
+  message: string,
+  messageIndex?: number,
+): Buffer {
   const text = Buffer.from(message);
-  const error = 2 + 1 + varintLength(text.length) + text.length;
+  const index = messageIndex === undefined ? 0 : 1 + varintLength(messageIndex);
+  const error = 2 + 1 + varintLength(text.length) + text.length + index;
   const response = Buffer.allocUnsafe(1 + varintLength(requestId) + 1 + varintLength(error) + error);
   response[0] = 0x08;
   let to = writeVarint(response, 1, requestId);
@@ -81,7 +87,11 @@ export function encodePublishStreamError(requestId: number, code: number, messag
   response[to + 1] = code;
   response[to + 2] = 0x12;
   to = writeVarint(response, to + 3, text.length);
-  text.copy(response, to);
+  to += text.copy(response, to);
+  if (messageIndex !== undefined) {
+    response[to] = 0x18;
+    writeVarint(response, to + 1, messageIndex);
+  }
   return response;
 }
 

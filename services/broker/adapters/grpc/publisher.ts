@@ -1,13 +1,15 @@
-// The Publisher service on raw request bytes: parse where they lie, hand to the engine, answer. Registered by main.ts
-// through server.ts.
+// The Publisher service on raw request bytes: parse where they lie, hand to the engine, answer.
+//
+// A bad request on a stream harms no other: it is answered, the stream goes on, and the topic that it named is the stream's.
 import { Publisher } from '../../../gen/fanfare/v1/publisher_pb.ts';
 import type { DurabilityLevel } from '../../core/definitions.ts';
 import { BrokerError } from '../../core/errors.ts';
 import {
+  BadMessage,
   type PublishBatch,
   type PublishLimits,
   parsePublish,
-  requestIdOf,
+  requestHead,
 } from '../../core/publish-batch.ts';
 import type { Broker } from '../../engine/broker.ts';
 import type { PublishedRun } from '../../engine/topic-runtime.ts';
@@ -17,7 +19,7 @@ import { type GrpcService, grpcService, type RawBidiStream, type RpcBorder } fro
 import { statusCodeOf } from './status.ts';
 
 export interface PublisherOptions {
-  readonly broker: Broker;
+  readonly broker: Pick<Broker, 'publish' | 'topicDefinition'>;
   readonly border: RpcBorder;
   readonly authorize: Authorize;
   readonly limits: PublishLimits & {
@@ -56,7 +58,10 @@ function publishStream(options: PublisherOptions): RawBidiStream {
   return (call) => {
     let unanswered = 0;
     let unansweredBytes = 0;
+    /** As it was named last. */
     let topic = '';
+    /** The topic that the caller may publish to. */
+    let allowed = '';
     /** The answers wait for the client to read. */
     let blocked = false;
     /** The client has sent its last request, or the stream is to end with this status: once all is answered. */
@@ -85,17 +90,21 @@ function publishStream(options: PublisherOptions): RawBidiStream {
     const accept = (request: Buffer): void => {
       // Not the request itself: what waits for its answer below must not hold it beside the batch.
       const requestBytes = request.length;
-      const refuse = (error: BrokerError, requestId: number): void =>
-        answer(encodePublishStreamError(requestId, statusCodeOf(error.code), error.message), requestBytes);
+      const refuse = (error: BrokerError, requestId: number): void => {
+        const index = error instanceof BadMessage ? error.index : undefined;
+        const code = statusCodeOf(error.code);
+        answer(encodePublishStreamError(requestId, code, error.message, index), requestBytes);
+      };
       unanswered += 1;
       unansweredBytes += requestBytes;
       try {
         const batch = parseRequest(options, request);
-        if (batch.topic !== '' && batch.topic !== topic) {
-          options.authorize(border.principalOf(call), 'publish', batch.topic);
-          topic = batch.topic;
-        }
         const { requestId } = batch;
+        if (batch.topic !== '') topic = batch.topic;
+        if (topic !== allowed) {
+          options.authorize(border.principalOf(call), 'publish', topic);
+          allowed = topic;
+        }
         const { logEpoch, durability } = options.broker.topicDefinition(topic);
         const done = (runs: PublishedRun[]): void =>
           answer(
@@ -104,9 +113,10 @@ function publishStream(options: PublisherOptions): RawBidiStream {
           );
         options.broker.publish(topic, batch, done, (error) => refuse(error, requestId));
       } catch (error) {
-        const requestId = error instanceof BrokerError ? requestIdOf(request) : undefined;
-        if (error instanceof BrokerError && requestId !== undefined) {
-          refuse(error, requestId);
+        const head = error instanceof BrokerError ? requestHead(request) : undefined;
+        if (error instanceof BrokerError && head !== undefined) {
+          if (head.topic !== '') topic = head.topic;
+          refuse(error, head.requestId);
           return;
         }
         // Bytes that are no request have no request_id to answer to.

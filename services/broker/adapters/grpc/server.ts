@@ -5,7 +5,7 @@ import { BrokerError } from '../../core/errors.ts';
 import {
   CONNECTION_WINDOW_BYTES,
   KEEPALIVE_TIMEOUT_MS,
-  MAX_REQUEST_BYTES,
+  MAX_RECEIVE_BYTES,
   MAX_STREAMS_PER_CONNECTION,
   STREAM_WINDOW_BYTES,
 } from '../../limits.ts';
@@ -54,7 +54,7 @@ export class GrpcServer {
     const { services, border } = options;
     this.#options = options;
     this.#server = new grpc.Server({
-      'grpc.max_receive_message_length': MAX_REQUEST_BYTES,
+      'grpc.max_receive_message_length': MAX_RECEIVE_BYTES,
       'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
       'grpc.keepalive_time_ms': options.keepaliveMs,
       'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
@@ -145,6 +145,7 @@ export class GrpcServer {
       widenWindows(session);
       session.once('close', () => this.#sessions.delete(session));
     }
+    explainOversize(call);
     const refusal = this.#refusalOf(path);
     // Handed on as it is: a wrapper would cost every message of the hot methods.
     if (refusal === undefined) return call as grpc.ServerInterceptingCall;
@@ -173,6 +174,28 @@ function widenWindows(session: Session): void {
   if (session.destroyed) return;
   session.settings({ initialWindowSize: STREAM_WINDOW_BYTES });
   session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
+}
+
+/**
+ * grpc-js ends a call whose request is longer than the transport takes with RESOURCE_EXHAUSTED, which our API says of what may
+ * be tried again. It does so on the innermost call, where interceptors are not asked.
+ */
+function explainOversize(call: grpc.ServerInterceptingCallInterface): void {
+  const sendStatus = call.sendStatus;
+  call.sendStatus = function (this: typeof call, ended): void {
+    sendStatus.call(this, isOversize(ended) ? statusOf(tooLarge(ended.details)) : ended);
+  };
+}
+
+/** What grpc-js says: "Received message larger than max (9 vs 8)", "Received message that decompresses to a size larger than 8". */
+function isOversize({ code, details }: Pick<grpc.StatusObject, 'code' | 'details'>): boolean {
+  return code === grpc.status.RESOURCE_EXHAUSTED && details.startsWith('Received message ');
+}
+
+function tooLarge(details: string): BrokerError {
+  const [, bytes] = /\((\d+) vs/.exec(details) ?? [];
+  const has = bytes === undefined ? `more than ${MAX_RECEIVE_BYTES} bytes, decompressed` : `${bytes} bytes`;
+  return new BrokerError('INVALID_ARGUMENT', `the request has ${has}; at most ${MAX_RECEIVE_BYTES} are read`);
 }
 
 /** grpc-js' own log, which otherwise goes to the console. Once a process. */

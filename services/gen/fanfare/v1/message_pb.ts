@@ -26,8 +26,10 @@ export const file_fanfare_v1_message: GenFile = /*@__PURE__*/
  */
 export type Message = Message$1<"fanfare.v1.Message"> & {
   /**
-   * The payload, opaque to the broker. With `attributes` it may be at most 2 MiB; a message needs data or at least one
-   * attribute.
+   * The payload, opaque to the broker. A message needs data or at least one attribute.
+   *
+   * The size of a message is the bytes of its data and of its attributes' keys and values: at most 2 MiB (2,097,152 bytes).
+   * The ordering key and the tags and lengths of the encoding do not count.
    *
    * @generated from field: bytes data = 1;
    */
@@ -35,7 +37,7 @@ export type Message = Message$1<"fanfare.v1.Message"> & {
 
   /**
    * At most 100 entries. A key has 1 to 256 bytes, a value at most 1,024 bytes, both UTF-8. Keys that start with "goog"
-   * are reserved.
+   * are reserved; only googclient_traceparent is let through.
    *
    * @generated from field: map<string, string> attributes = 2;
    */

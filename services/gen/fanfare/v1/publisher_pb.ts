@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file fanfare/v1/publisher.proto.
  */
 export const file_fanfare_v1_publisher: GenFile = /*@__PURE__*/
-  fileDesc("ChpmYW5mYXJlL3YxL3B1Ymxpc2hlci5wcm90bxIKZmFuZmFyZS52MSJGCg5QdWJsaXNoUmVxdWVzdBINCgV0b3BpYxgBIAEoCRIlCghtZXNzYWdlcxgCIAMoCzITLmZhbmZhcmUudjEuTWVzc2FnZSJSCg9QdWJsaXNoUmVzcG9uc2USEwoLbWVzc2FnZV9pZHMYASADKAkSKgoKZHVyYWJpbGl0eRgQIAEoDjIWLmZhbmZhcmUudjEuRHVyYWJpbGl0eSJgChRQdWJsaXNoU3RyZWFtUmVxdWVzdBINCgV0b3BpYxgBIAEoCRIlCghtZXNzYWdlcxgCIAMoCzITLmZhbmZhcmUudjEuTWVzc2FnZRISCgpyZXF1ZXN0X2lkGBAgASgEIrsBChVQdWJsaXNoU3RyZWFtUmVzcG9uc2USEgoKcmVxdWVzdF9pZBgBIAEoBBImCgRydW5zGAIgAygLMhguZmFuZmFyZS52MS5QdWJsaXNoZWRSdW4SEQoJbG9nX2Vwb2NoGAMgASgEEioKCmR1cmFiaWxpdHkYBCABKA4yFi5mYW5mYXJlLnYxLkR1cmFiaWxpdHkSJwoFZXJyb3IYBSABKAsyGC5mYW5mYXJlLnYxLlB1Ymxpc2hFcnJvciJGCgxQdWJsaXNoZWRSdW4SEQoJcGFydGl0aW9uGAEgASgNEhQKDGZpcnN0X29mZnNldBgCIAEoBBINCgVjb3VudBgDIAEoDSItCgxQdWJsaXNoRXJyb3ISDAoEY29kZRgBIAEoBRIPCgdtZXNzYWdlGAIgASgJMqkBCglQdWJsaXNoZXISQgoHUHVibGlzaBIaLmZhbmZhcmUudjEuUHVibGlzaFJlcXVlc3QaGy5mYW5mYXJlLnYxLlB1Ymxpc2hSZXNwb25zZRJYCg1QdWJsaXNoU3RyZWFtEiAuZmFuZmFyZS52MS5QdWJsaXNoU3RyZWFtUmVxdWVzdBohLmZhbmZhcmUudjEuUHVibGlzaFN0cmVhbVJlc3BvbnNlKAEwAUI4Cg5kZXYuZmFuZmFyZS52MVABWiRmYW5mYXJlLmRldi9hcGkvZmFuZmFyZS92MTtmYW5mYXJldjFiBnByb3RvMw", [file_fanfare_v1_message]);
+  fileDesc("ChpmYW5mYXJlL3YxL3B1Ymxpc2hlci5wcm90bxIKZmFuZmFyZS52MSJGCg5QdWJsaXNoUmVxdWVzdBINCgV0b3BpYxgBIAEoCRIlCghtZXNzYWdlcxgCIAMoCzITLmZhbmZhcmUudjEuTWVzc2FnZSJSCg9QdWJsaXNoUmVzcG9uc2USEwoLbWVzc2FnZV9pZHMYASADKAkSKgoKZHVyYWJpbGl0eRgQIAEoDjIWLmZhbmZhcmUudjEuRHVyYWJpbGl0eSJgChRQdWJsaXNoU3RyZWFtUmVxdWVzdBINCgV0b3BpYxgBIAEoCRIlCghtZXNzYWdlcxgCIAMoCzITLmZhbmZhcmUudjEuTWVzc2FnZRISCgpyZXF1ZXN0X2lkGBAgASgEIrsBChVQdWJsaXNoU3RyZWFtUmVzcG9uc2USEgoKcmVxdWVzdF9pZBgBIAEoBBImCgRydW5zGAIgAygLMhguZmFuZmFyZS52MS5QdWJsaXNoZWRSdW4SEQoJbG9nX2Vwb2NoGAMgASgEEioKCmR1cmFiaWxpdHkYBCABKA4yFi5mYW5mYXJlLnYxLkR1cmFiaWxpdHkSJwoFZXJyb3IYBSABKAsyGC5mYW5mYXJlLnYxLlB1Ymxpc2hFcnJvciJGCgxQdWJsaXNoZWRSdW4SEQoJcGFydGl0aW9uGAEgASgNEhQKDGZpcnN0X29mZnNldBgCIAEoBBINCgVjb3VudBgDIAEoDSJbCgxQdWJsaXNoRXJyb3ISDAoEY29kZRgBIAEoBRIPCgdtZXNzYWdlGAIgASgJEhoKDW1lc3NhZ2VfaW5kZXgYAyABKA1IAIgBAUIQCg5fbWVzc2FnZV9pbmRleDKpAQoJUHVibGlzaGVyEkIKB1B1Ymxpc2gSGi5mYW5mYXJlLnYxLlB1Ymxpc2hSZXF1ZXN0GhsuZmFuZmFyZS52MS5QdWJsaXNoUmVzcG9uc2USWAoNUHVibGlzaFN0cmVhbRIgLmZhbmZhcmUudjEuUHVibGlzaFN0cmVhbVJlcXVlc3QaIS5mYW5mYXJlLnYxLlB1Ymxpc2hTdHJlYW1SZXNwb25zZSgBMAFCOAoOZGV2LmZhbmZhcmUudjFQAVokZmFuZmFyZS5kZXYvYXBpL2ZhbmZhcmUvdjE7ZmFuZmFyZXYxYgZwcm90bzM", [file_fanfare_v1_message]);
 
 /**
  * @generated from message fanfare.v1.PublishRequest
@@ -26,7 +26,8 @@ export type PublishRequest = Message<"fanfare.v1.PublishRequest"> & {
   topic: string;
 
   /**
-   * 1 to 1,000 messages, at most 3 MiB in total. Messages of one ordering key keep their order.
+   * 1 to 1,000 messages; the request has at most 3 MiB as encoded, topic included. Messages of one ordering key keep their
+   * order.
    *
    * @generated from field: repeated fanfare.v1.Message messages = 2;
    */
@@ -71,7 +72,8 @@ export const PublishResponseSchema: GenMessage<PublishResponse> = /*@__PURE__*/
  */
 export type PublishStreamRequest = Message<"fanfare.v1.PublishStreamRequest"> & {
   /**
-   * Required in the first request of a stream. Empty in a later one: the same topic as before.
+   * Required in the first request of a stream. Empty in a later one: the topic that was named last, whatever became of
+   * the request that named it.
    *
    * @generated from field: string topic = 1;
    */
@@ -192,6 +194,14 @@ export type PublishError = Message<"fanfare.v1.PublishError"> & {
    * @generated from field: string message = 2;
    */
   message: string;
+
+  /**
+   * Set if a single message is at fault: its place in the request, counted from 0; there may be others behind it. The
+   * rest of the batch can be sent again without it.
+   *
+   * @generated from field: optional uint32 message_index = 3;
+   */
+  messageIndex?: number | undefined;
 };
 
 /**
@@ -214,7 +224,7 @@ export const Publisher: GenService<{
    * Publishes a batch: all of it is accepted or none. Once it is accepted, a failing store can let a part of it be stored
    * where the batch is spread over partitions; the answer is UNAVAILABLE then.
    *
-   * INVALID_ARGUMENT: a bad field, named with its limit; nothing was stored.
+   * INVALID_ARGUMENT: a bad field, or a message or request that is too large, named with its limit; nothing was stored.
    * NOT_FOUND: no such topic.
    * RESOURCE_EXHAUSTED: the store or the broker's buffers are full; nothing was stored; try again later.
    * UNAVAILABLE: the broker is stopping or the store is away; the batch, or part of it, may have been stored.
@@ -232,7 +242,8 @@ export const Publisher: GenService<{
    * has room, so a fast publisher is slowed down by the stream's flow control.
    *
    * A bad batch gets an answer with an error and leaves the stream open. The stream itself ends with UNAVAILABLE when the
-   * broker stops or the stream reached its maximum age: open another one, and publish again what was not answered.
+   * broker stops or the stream reached its maximum age: open another one, and publish again what was not answered. And it
+   * ends with INVALID_ARGUMENT after bytes that are no request, or a request of more than 8 MiB, which are not read.
    *
    * @generated from rpc fanfare.v1.Publisher.PublishStream
    */
