@@ -284,6 +284,11 @@ const REQUESTS: Readonly<Record<string, (random: Random) => Fields>> = {
   }),
   'Admin/DeleteSubscription': (random) => ({ name: orHostile(random, adminSubscription(random)) }),
   'Admin/GetBacklog': backlog,
+  'Admin/GetPartitionBacklog': (random) => ({
+    subscription: orHostile(random, SUBSCRIPTION),
+    clientId: pick(random, ['', 'c', 'c'.repeat(257)]),
+    beforeOffsets: times(pick(random, [0, 1, 4, 1_024, 1_025]), () => pick(random, UINT64)),
+  }),
   'Admin/WatchBacklog': (random) => ({
     ...backlog(random),
     ...(random() < 0.5 && { interval: duration(random) }),
