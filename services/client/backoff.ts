@@ -1,6 +1,5 @@
 // How long to wait before trying again: doubling, with full jitter, so that many clients do not come back together.
-// Used by everything that reconnects.
-import { cancelledBy } from './errors.ts';
+import { callBack, cancelledBy } from './errors.ts';
 
 export interface BackoffOptions {
   /** Upper bound of the first delay. Default 100 ms. */
@@ -26,7 +25,8 @@ export class Backoff {
   /** The next delay, between a tenth of its bound and its bound. */
   nextMs(): number {
     const bound = Math.min(this.#maxMs, this.#initialMs * 2 ** Math.min(this.#attempts++, 30));
-    return bound * (0.1 + 0.9 * this.#random());
+    const random = callBack(this.#random) ?? Math.random();
+    return bound * (0.1 + 0.9 * random);
   }
 
   /** After a success: the next delay is a short one again. */

@@ -1,6 +1,10 @@
-// The messages of one publish request, encoded as they come. Filled by publisher.ts, sent (and sent again) by
-// publish-stream.ts. The bytes of the messages are written once; only the few bytes before them are made for each sending.
-import type { FanfareError } from './errors.ts';
+// The messages of one publish request, encoded as they come. The bytes of the messages are written once; only the few bytes
+// before them are made for each sending.
+//
+// A batch keeps its request id, and so its place among others, until all its messages are settled: what the broker refuses is
+// taken out, and the rest is sent again. Which message that is, the broker says. An older one does not; then it is looked for:
+// the first half of the suspects is sent alone, and where that is stored the other half is suspected.
+import { type FanfareError, keyStopped } from './errors.ts';
 import { type MeasuredMessage, type PublishAnswer, writeMessage, writeText } from './message-codec.ts';
 import { varintSize, writeVarint } from './wire.ts';
 
@@ -21,19 +25,26 @@ interface Entry {
 /** Tag (2) and value (at most 8) of request_id, the tag of topic (1) and its length (at most 3). */
 const HEADER_BYTES = 14;
 const INITIAL_BYTES = 1024;
+/** Refusals without saying which message is at fault: enough to find some. */
+const MAX_SEARCHES = 64;
 
 export class Batch {
   readonly requestId: number;
+  /** By performance.now(). */
+  readonly openedAtMs = performance.now();
   /** Ordering keys that occur in it. */
   readonly keys = new Set<string>();
-  /** When its first sending was due to be answered: after that it is given up. Set by publish-stream.ts. */
+  /** By performance.now(): when it is given up. 0: it was not sent yet. */
   deadlineMs = 0;
   readonly #topic: string;
   readonly #topicBytes: number;
-  readonly #messagesStart: number;
+  #messagesStart: number;
   #entries: Entry[] = [];
   #buffer: Buffer;
   #end: number;
+  /** One of the first so many messages was refused; 0: none is suspected. */
+  #suspects = 0;
+  #searches = 0;
 
   /** expectedBytes: how large its messages will probably be. */
   constructor(requestId: number, topic: string, expectedBytes = 0) {
@@ -46,14 +57,19 @@ export class Batch {
     this.#buffer = Buffer.allocUnsafe(INITIAL_BYTES + expectedBytes + (expectedBytes >> 4));
   }
 
-  /** How many messages it ever took, also those taken out again by rejectKeys. */
+  /** How many messages it ever took, also those that are settled. */
   acceptedCount = 0;
   /** Their bytes. */
   acceptedBytes = 0;
 
-  /** How many it has. */
+  /** How many are not settled. */
   get count(): number {
     return this.#entries.length;
+  }
+
+  /** How many of them the request has, from the first. */
+  get sentCount(): number {
+    return this.#suspects === 0 ? this.#entries.length : Math.max(1, this.#suspects >> 1);
   }
 
   /** Of the request at most. */
@@ -78,23 +94,29 @@ export class Batch {
     this.acceptedBytes += measured.fieldBytes;
   }
 
-  /** The request's bytes, valid until they are asked for again. The first request of a stream names the topic. */
+  /** The request's bytes, valid until they are asked for again. */
   toRequest(withTopic: boolean): Buffer {
     const idStart = this.#messagesStart - 2 - varintSize(this.requestId);
     this.#buffer[idStart] = 0x80;
     this.#buffer[idStart + 1] = 0x01;
     writeVarint(this.#buffer, idStart + 2, this.requestId);
-    if (!withTopic) return this.#buffer.subarray(idStart, this.#end);
+    const end = this.#entries[this.sentCount - 1]?.end ?? this.#messagesStart;
+    if (!withTopic) return this.#buffer.subarray(idStart, end);
     const topicStart = idStart - 1 - varintSize(this.#topicBytes) - this.#topicBytes;
     writeText(this.#buffer, topicStart, 0x0a, this.#topic, this.#topicBytes);
-    return this.#buffer.subarray(topicStart, this.#end);
+    return this.#buffer.subarray(topicStart, end);
   }
 
-  /** Gives each message its id. False if the answer does not cover exactly the batch's messages. */
-  resolve(answer: PublishAnswer): boolean {
+  /** Whether the answer is one to the request. */
+  isAnsweredBy(answer: PublishAnswer): boolean {
     let covered = 0;
     for (const run of answer.runs) covered += run.count;
-    if (covered !== this.#entries.length) return false;
+    return covered === this.sentCount;
+  }
+
+  /** Gives each message of the request its id. The others, if there are any, are still to be sent. */
+  resolve(answer: PublishAnswer): void {
+    const sent = this.sentCount;
     let index = 0;
     for (const run of answer.runs) {
       const prefix = `${answer.logEpoch}.${run.partition}-`;
@@ -102,24 +124,66 @@ export class Batch {
         this.#entries[index++]!.resolve({ messageId: prefix + (run.firstOffset + nth) });
       }
     }
-    return true;
+    if (sent === this.#entries.length) {
+      this.#entries = [];
+      return;
+    }
+    this.#suspects -= sent;
+    // The header of the next request overwrites what is stored.
+    this.#messagesStart = this.#entries[sent - 1]!.end;
+    this.#entries = this.#entries.slice(sent);
+    this.#findKeys();
   }
 
   reject(error: FanfareError): void {
     for (const entry of this.#entries) entry.reject(error);
+    this.#entries = [];
   }
 
-  /** Takes out, and rejects, the messages of keys that failed earlier, so that nothing of a key overtakes its failure. */
-  rejectKeys(failed: ReadonlySet<string>, error: () => FanfareError): void {
+  /**
+   * One message of the request, nobody says which, was refused. The next request has half of them. False: it was looked for long
+   * enough.
+   */
+  narrow(): boolean {
+    this.#suspects = this.sentCount;
+    return ++this.#searches <= MAX_SEARCHES;
+  }
+
+  /**
+   * Takes out and rejects the message at `index`, and those of its ordering key behind it, so that nothing of a key overtakes its
+   * failure. Returns the key.
+   */
+  takeOut(index: number, error: FanfareError): string | undefined {
+    const { orderingKey } = this.#entries[index]!;
+    this.#suspects = 0;
+    this.#keepOnly((entry, at) => {
+      if (at === index) entry.reject(error);
+      else if (at < index || orderingKey === undefined || entry.orderingKey !== orderingKey) return true;
+      else entry.reject(keyStopped(orderingKey, error));
+      return false;
+    });
+    return orderingKey;
+  }
+
+  /** Takes out and rejects the messages of keys that failed earlier. */
+  rejectKeys(failed: ReadonlySet<string>, cause: FanfareError): void {
     if (!this.hasAnyOf(failed)) return;
+    this.#suspects = 0;
+    this.#keepOnly(({ orderingKey, reject }) => {
+      if (orderingKey === undefined || !failed.has(orderingKey)) return true;
+      reject(keyStopped(orderingKey, cause));
+      return false;
+    });
+  }
+
+  /** Moves together what is kept. */
+  #keepOnly(isKept: (entry: Entry, index: number) => boolean): void {
     const entries = this.#entries;
     this.#entries = [];
     let start = this.#messagesStart;
     let end = this.#messagesStart;
-    for (const entry of entries) {
-      if (entry.orderingKey !== undefined && failed.has(entry.orderingKey)) {
-        entry.reject(error());
-      } else {
+    for (const [index, entry] of entries.entries()) {
+      if (isKept(entry, index)) {
         this.#buffer.copyWithin(end, start, entry.end);
         end += entry.end - start;
         this.#entries.push({ ...entry, end });
@@ -127,7 +191,12 @@ export class Batch {
       start = entry.end;
     }
     this.#end = end;
-    for (const key of failed) this.keys.delete(key);
+    this.#findKeys();
+  }
+
+  #findKeys(): void {
+    this.keys.clear();
+    for (const { orderingKey } of this.#entries) if (orderingKey !== undefined) this.keys.add(orderingKey);
   }
 
   #reserve(bytes: number): void {

@@ -54,6 +54,34 @@ export function codeName(code: number): FanfareErrorCode {
   return name === undefined || name === 'OK' ? 'UNKNOWN' : (name as FanfareErrorCode);
 }
 
+/** What a publish ends with whose ordering key is stopped, since an earlier one of the key failed with `cause`. */
+export function keyStopped(orderingKey: string, cause: FanfareError): FanfareError {
+  const shown = orderingKey.length > 60 ? `${orderingKey.slice(0, 60)}…` : orderingKey;
+  return new FanfareError(
+    'FAILED_PRECONDITION',
+    `held back to keep the order: an earlier message of the ordering key "${shown}" failed with ${cause.code}; publisher.resumeKey() lets the key go on`,
+    { cause },
+  );
+}
+
+/**
+ * Calls back into the program. What that throws is an uncaught exception, as in a listener of an event, but in a turn of its own:
+ * it does not break off what we are doing.
+ */
+export function callBack<Args extends unknown[], Result>(
+  callback: ((...args: Args) => Result) | undefined,
+  ...args: Args
+): Result | undefined {
+  try {
+    return callback?.(...args);
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+    return undefined;
+  }
+}
+
 /** What a call ends with when its caller's signal was aborted. */
 export function cancelledBy(signal: AbortSignal): FanfareError {
   return new FanfareError('CANCELLED', 'cancelled by the caller', { cause: signal.reason });

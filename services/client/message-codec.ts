@@ -59,6 +59,11 @@ export function measure(message: OutgoingMessage): MeasuredMessage {
   return { message, dataBytes, keyBytes, bodyBytes, fieldBytes: lengthDelimitedSize(bodyBytes) };
 }
 
+/** Whether messages can have it. */
+export function isOrderingKey(value: unknown): value is string {
+  return typeof value === 'string' && value !== '' && Buffer.byteLength(value) <= MAX_ORDERING_KEY_BYTES;
+}
+
 /** Writes a message as field 2 (`messages`) of a request and returns the place after it. */
 export function writeMessage(buffer: Buffer, at: number, measured: MeasuredMessage): number {
   const { message, dataBytes, keyBytes } = measured;
@@ -92,11 +97,19 @@ export interface PublishedRun {
   readonly count: number;
 }
 
+export interface PublishRefusal {
+  /** A google.rpc.Code. */
+  code: number;
+  message: string;
+  /** Which message is at fault, if it is one and the broker says so. */
+  messageIndex: number | undefined;
+}
+
 export interface PublishAnswer {
   requestId: number;
   readonly runs: PublishedRun[];
   logEpoch: number;
-  error: { code: number; message: string } | undefined;
+  error: PublishRefusal | undefined;
 }
 
 /** Decodes a PublishStreamResponse. */
@@ -116,9 +129,10 @@ export function decodePublishAnswer(bytes: Uint8Array): PublishAnswer {
       });
       answer.runs.push(run);
     } else if (reader.field === 5 && reader.wireType === BYTES) {
-      const error = { code: 0, message: '' };
+      const error: PublishRefusal = { code: 0, message: '', messageIndex: undefined };
       eachField(reader, (inner) => {
         if (inner.field === 1) error.code = inner.varint();
+        else if (inner.field === 3) error.messageIndex = inner.varint();
         else if (inner.field === 2 && inner.wireType === BYTES) {
           const end = inner.lengthDelimitedEnd();
           error.message = Buffer.from(inner.buffer.subarray(inner.position, end)).toString('utf8');

@@ -26,7 +26,7 @@ import {
   text,
   textsByName,
 } from './options.ts';
-import type { PublisherOptions } from './publisher.ts';
+import type { CloseOptions, PublisherOptions, WaitOptions } from './publisher.ts';
 import type { RawSubscribeOptions } from './raw-subscriber.ts';
 import type { StopOptions, SubscriberOptions } from './subscriber.ts';
 
@@ -37,6 +37,8 @@ const DAY_MS = 24 * 3_600_000;
 /** publisher.proto */
 const MAX_BATCH_BYTES = 3 * MIB;
 const MAX_BATCH_MESSAGES = 1_000;
+const MAX_LINGER_MS = 60_000;
+const MAX_ORDERING_KEY_BYTES = 1_024;
 /** Kept here until it is acknowledged: more than any process has room for. */
 const MAX_UNACKNOWLEDGED_MESSAGES = 1_000_000_000;
 const MAX_UNACKNOWLEDGED_BYTES = 1024 * GIB;
@@ -53,6 +55,7 @@ const MAX_DRAIN_NAMES = 1_000;
 /** Of a topic, a subscription, a project or a broker: the broker knows the other rules. */
 export const resourceName: Rule = text();
 export const maxOutstandingMessages: Rule = integer(1, MAX_OUTSTANDING_MESSAGES);
+export const orderingKey: Rule = text(MAX_ORDERING_KEY_BYTES);
 export const ackDeadlineSeconds: Rule = integer(1, MAX_ACK_DEADLINE_SECONDS, 's');
 const labels = textsByName(64, 63, 255);
 
@@ -89,7 +92,7 @@ export const PUBLISHER: Rules<PublisherOptions> = {
     group<NonNullable<PublisherOptions['batch']>>({
       maxMessages: optional(integer(1, MAX_BATCH_MESSAGES)),
       maxBytes: optional(integer(1, MAX_BATCH_BYTES, 'bytes')),
-      lingerMs: optional(durationMs(0)),
+      lingerMs: optional(durationMs(0, MAX_LINGER_MS)),
     }),
   ),
   maxOutstandingBytes: optional(integer(1, MAX_UNACKNOWLEDGED_BYTES, 'bytes')),
@@ -98,6 +101,14 @@ export const PUBLISHER: Rules<PublisherOptions> = {
   backoff: optional(group(BACKOFF)),
   signal: optional(signal),
   onRetry: optional(func),
+};
+
+/** Of ready() and flush(). */
+export const WAIT: Rules<WaitOptions> = { signal: optional(signal) };
+
+export const CLOSE: Rules<CloseOptions> = {
+  timeoutMs: optional(durationMs(0)),
+  signal: optional(signal),
 };
 
 const CONSUMER: Rules<ConsumerOptions> = {

@@ -1,10 +1,9 @@
-// Decides which lane a message goes into and which stream carries which lane. Made by publisher.ts.
+// Decides which lane a message goes into and which stream carries which lane.
 //
 // Relayed (the default, and until there is a routing table): one lane, one stream to any broker. Direct: a lane for each
 // partition, a stream for each owner; lanes of partitions that nobody owns, or whose owner can't be reached, are carried by the
 // stream to any broker. A lane changes its stream only while nothing of it is in flight; when the number of partitions changes,
 // new lanes take over, and are held until those before them are empty. So nothing of an ordering key overtakes anything.
-import type { Batch } from './batch.ts';
 import type { Connection } from './connection.ts';
 import type { FanfareError } from './errors.ts';
 import { partitionOfKey } from './partitioning.ts';
@@ -13,13 +12,12 @@ import { PublishStream } from './publish-stream.ts';
 import { type RouteTable, RouteWatch } from './routes.ts';
 
 export interface PublishRouterOptions extends LaneOptions {
-  readonly retryDeadlineMs: number;
-  /** The batch failed for good: nothing of its keys may be sent any more. Called before onSettled. */
-  readonly onFailed: (batch: Batch) => void;
   readonly onRetry: (error: FanfareError, delayMs: number) => void;
 }
 
-const DEADLINE_CHECK_MS = 1_000;
+/** How late a deadline may be noticed: a quarter of it, within these bounds. */
+const MIN_DEADLINE_CHECK_MS = 10;
+const MAX_DEADLINE_CHECK_MS = 1_000;
 /** Messages without a key stay with one partition for so many bytes or so long: large batches, and all get their share. */
 const STICKY_BYTES = 256 * 1024;
 const STICKY_MS = 50;
@@ -50,7 +48,11 @@ export class PublishRouter {
     this.#options = options;
     this.#lanes = [new PublishLane(undefined, options)];
     this.#route(this.#lanes[0]!);
-    this.#deadlineCheck = setInterval(() => this.#checkDeadlines(), DEADLINE_CHECK_MS);
+    const checkMs = Math.max(
+      MIN_DEADLINE_CHECK_MS,
+      Math.min(MAX_DEADLINE_CHECK_MS, options.retryDeadlineMs / 4),
+    );
+    this.#deadlineCheck = setInterval(() => this.#checkDeadlines(), checkMs);
     // What is outstanding has sockets and timers of its own.
     this.#deadlineCheck.unref();
     this.#watch = connection.direct
@@ -70,21 +72,22 @@ export class PublishRouter {
   }
 
   /** Rejects the messages of failed keys that are not in flight. */
-  rejectKeys(failed: ReadonlySet<string>, error: () => FanfareError): void {
-    for (const lane of this.#allLanes()) lane.rejectKeys(failed, error);
+  rejectKeys(failed: ReadonlySet<string>, cause: FanfareError): void {
+    for (const lane of this.#allLanes()) lane.rejectKeys(failed, cause);
+  }
+
+  /** Everything is sent as soon as it can be. */
+  flush(): void {
+    for (const lane of this.#allLanes()) lane.flush();
   }
 
   /** Ends the streams, gently where everything was answered, and rejects everything else with the error. */
   close(error: FanfareError): void {
     this.#watch?.close();
     clearInterval(this.#deadlineCheck);
-    const left = [...this.#streams.values()].flatMap((stream) => stream.close());
-    for (const lane of this.#allLanes()) left.push(...lane.takeAll());
+    for (const stream of this.#streams.values()) stream.abandon(error);
     this.#streams.clear();
-    for (const batch of left) {
-      batch.reject(error);
-      this.#options.onSettled(batch);
-    }
+    for (const lane of this.#allLanes()) lane.close(error);
   }
 
   #onTable(table: RouteTable): void {
@@ -129,18 +132,12 @@ export class PublishRouter {
   #streamTo(address: string | undefined): PublishStream {
     let stream = this.#streams.get(address ?? '');
     if (stream === undefined) {
-      const { retryDeadlineMs, backoff, onFailed, onSettled, onRetry } = this.#options;
+      const { retryDeadlineMs, backoff, onRetry } = this.#options;
       stream = new PublishStream(this.#connection, {
         address,
         retryDeadlineMs,
         backoff,
         onRetry,
-        onStored: onSettled,
-        onFailed: (_lane, batch, error) => {
-          batch.reject(error);
-          onFailed(batch);
-          onSettled(batch);
-        },
         onBroken: (broken, times) => this.#onBroken(broken, times),
         onIdle: (lane) => this.#onIdle(lane),
       });
@@ -185,14 +182,10 @@ export class PublishRouter {
   }
 
   #checkDeadlines(): void {
-    const nowMs = Date.now();
+    const nowMs = performance.now();
     for (const stream of [...this.#streams.values()]) stream.checkDeadlines(nowMs);
     for (const lane of this.#allLanes()) {
-      for (const batch of lane.takeExpired(nowMs)) {
-        batch.reject(lane.lastError!);
-        this.#options.onFailed(batch);
-        this.#options.onSettled(batch);
-      }
+      lane.giveUpLate(nowMs);
       // Its owner may be worth another try.
       if (this.#around.size > 0) this.#route(lane);
     }

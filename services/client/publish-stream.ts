@@ -1,5 +1,5 @@
 // Sends the batches of lanes over one PublishStream, to the owner of their partitions or to any broker, and gives them back to
-// their lanes when they were refused for now or the stream broke. Made by publish-router.ts, one for each owner.
+// their lanes with what became of them.
 //
 // state            left by
 // idle             a batch to send → open
@@ -39,10 +39,6 @@ export interface PublishStreamOptions {
   /** From a batch's first sending until it is given up. */
   readonly retryDeadlineMs: number;
   readonly backoff: BackoffOptions;
-  /** The batch failed for good: the lane has been told. */
-  readonly onFailed: (lane: PublishLane, batch: Batch, error: FanfareError) => void;
-  /** The batch is stored, its messages know. */
-  readonly onStored: (batch: Batch) => void;
   /** The stream broke so many times in a row, without an answer between them. */
   readonly onBroken: (stream: PublishStream, times: number) => void;
   /** A lane has nothing in flight any more. */
@@ -70,7 +66,8 @@ export class PublishStream implements LaneCarrier {
   #stream: ByteStream | undefined;
   /** Where the stream was opened. */
   #openedAt = '';
-  #topicSent = false;
+  /** Something was stored: even a broker that forgets the topic of a request which it refuses knows it now. */
+  #topicKnown = false;
   #writable = true;
   #pause: NodeJS.Timeout | undefined;
   #lastError: FanfareError | undefined;
@@ -101,20 +98,28 @@ export class PublishStream implements LaneCarrier {
     return this.#sent.size === 0;
   }
 
-  /** Ends the stream: gently when everything was answered. Returns what was not. */
-  close(): Batch[] {
-    if (this.#closed) return [];
-    this.#closed = true;
-    clearTimeout(this.#pause);
-    const unanswered = [...this.#sent.values()].map(({ batch }) => batch);
-    this.#sent.clear();
+  /** Ends the stream gently: nothing is in flight. */
+  close(): void {
+    this.#stop();
     const stream = this.#stream;
-    if (stream !== undefined) {
-      stream.end();
-      const cancel = setTimeout(() => stream.cancel(), unanswered.length > 0 ? 0 : CLOSE_GRACE_MS);
-      stream.on('status', () => clearTimeout(cancel));
+    if (stream === undefined) return;
+    stream.end();
+    // The program need not wait for a broker that says nothing.
+    const cancel = setTimeout(() => stream.cancel(), CLOSE_GRACE_MS).unref();
+    stream.on('status', () => clearTimeout(cancel));
+  }
+
+  /** Rejects what is in flight and ends the stream. */
+  abandon(error: FanfareError): void {
+    if (this.isIdle) {
+      this.close();
+      return;
     }
-    return unanswered;
+    this.#stop();
+    const unanswered = [...this.#sent.values()];
+    this.#sent.clear();
+    for (const { lane, batch } of unanswered) lane.abandoned(batch, error);
+    this.#stream?.cancel();
   }
 
   /** Breaks the stream off if a batch has been waiting for its answer beyond its deadline. */
@@ -142,17 +147,16 @@ export class PublishStream implements LaneCarrier {
   }
 
   #send(lane: PublishLane, batch: Batch): void {
-    batch.deadlineMs ||= Date.now() + this.#options.retryDeadlineMs;
+    batch.deadlineMs ||= performance.now() + this.#options.retryDeadlineMs;
     this.#stream ??= this.#open();
     this.#sent.set(batch.requestId, { lane, batch });
-    this.#writable = this.#stream.write(batch.toRequest(!this.#topicSent));
-    this.#topicSent = true;
+    this.#writable = this.#stream.write(batch.toRequest(!this.#topicKnown));
   }
 
   #open(): ByteStream {
     this.#openedAt = this.address ?? this.#connection.address;
     const stream = this.#connection.openStream(PATH, this.#openedAt);
-    this.#topicSent = false;
+    this.#topicKnown = false;
     this.#writable = true;
     stream.on('data', (bytes: Buffer) => {
       if (stream === this.#stream) this.#onAnswer(bytes);
@@ -183,25 +187,27 @@ export class PublishStream implements LaneCarrier {
     const { lane, batch } = sent;
     if (answer.error !== undefined) {
       this.#sent.delete(answer.requestId);
-      this.#onRefused(sent, new FanfareError(codeName(answer.error.code), answer.error.message));
-    } else if (batch.resolve(answer)) {
+      const { code, message, messageIndex } = answer.error;
+      this.#onRefused(sent, new FanfareError(codeName(code), message), messageIndex);
+    } else if (batch.isAnsweredBy(answer)) {
       this.#sent.delete(answer.requestId);
+      this.#topicKnown = true;
       this.#backoff.reset();
       this.#broken = 0;
       this.#refusals = 0;
       this.#lastError = undefined;
-      lane.stored(batch);
-      this.#options.onStored(batch);
+      lane.stored(batch, answer);
       this.#landed(lane);
     } else {
       this.#breakOff(new FanfareError('INTERNAL', 'the broker gave an answer to another batch'));
     }
   }
 
-  #onRefused({ lane, batch }: Sent, error: FanfareError): void {
-    if (!error.retriable || Date.now() >= batch.deadlineMs) {
-      lane.failed(batch);
-      this.#options.onFailed(lane, batch, error);
+  #onRefused({ lane, batch }: Sent, error: FanfareError, messageIndex: number | undefined): void {
+    if (messageIndex !== undefined || error.code === 'INVALID_ARGUMENT') {
+      lane.isolated(batch, error, messageIndex);
+    } else if (!error.retriable || performance.now() >= batch.deadlineMs) {
+      lane.failed(batch, error);
     } else {
       this.#lastError = error;
       const delayMs = lane.refused(batch, error);
@@ -234,10 +240,7 @@ export class PublishStream implements LaneCarrier {
     this.#sent.clear();
     if (error !== undefined && FINAL_CODES.has(error.code)) {
       for (const [lane, batches] of unanswered) {
-        for (const batch of batches) {
-          lane.failed(batch);
-          this.#options.onFailed(lane, batch, error);
-        }
+        for (const batch of batches) lane.failed(batch, error);
         this.#landed(lane);
       }
       return;
@@ -251,6 +254,11 @@ export class PublishStream implements LaneCarrier {
       this.#options.onBroken(this, this.#broken);
     }
     for (const lane of unanswered.keys()) this.#landed(lane);
+  }
+
+  #stop(): void {
+    this.#closed = true;
+    clearTimeout(this.#pause);
   }
 
   #landed(lane: PublishLane): void {

@@ -1,10 +1,15 @@
-// Publishes to one topic: bounds what is not acknowledged, stops an ordering key that failed. Made by Client.publisher().
+// Publishes to one topic: bounds what is not acknowledged, stops an ordering key that failed.
 // publish-lane.ts gathers messages into batches, publish-router.ts finds the brokers, publish-stream.ts does the sending.
+//
+// A key is stopped from the rejection of one of its messages, whatever for, until resumeKey(): so what is stored of a key is
+// what was published up to there, and nothing behind a hole.
 import type { BackoffOptions } from './backoff.ts';
 import type { Batch, PublishResult } from './batch.ts';
 import type { Connection } from './connection.ts';
-import { cancelledBy, FanfareError } from './errors.ts';
-import { type MeasuredMessage, measure, type OutgoingMessage } from './message-codec.ts';
+import { callBack, cancelledBy, FanfareError, keyStopped } from './errors.ts';
+import { isOrderingKey, type MeasuredMessage, measure, type OutgoingMessage } from './message-codec.ts';
+import { CLOSE, orderingKey as orderingKeyRule, WAIT } from './option-rules.ts';
+import { checkOptions } from './options.ts';
 import { PublishRouter } from './publish-router.ts';
 import { activeTracing, endPublishSpan, startPublishSpan, type Tracing } from './telemetry.ts';
 
@@ -14,20 +19,37 @@ export interface PublisherOptions {
     readonly maxMessages?: number;
     /** Of a request as encoded: 1 byte to 3 MiB; a larger message goes alone. Default 256 KiB. */
     readonly maxBytes?: number;
-    /** How long a batch that is not full waits for more. Default 0: until the end of this turn of the event loop. */
+    /**
+     * How long a batch that is not full waits for more, at most 60,000; flush() and close() don't wait. Default 0: until the end
+     * of this turn of the event loop.
+     */
     readonly lingerMs?: number;
   };
   /** `ready()` waits while more than this is not acknowledged. Default 64 MiB. */
   readonly maxOutstandingBytes?: number;
   /** The same, in messages. Default 20,000: more only gives the garbage collector more to carry. */
   readonly maxOutstandingMessages?: number;
-  /** How long a message is tried to be published before its promise is rejected. Default 60,000. */
+  /**
+   * How long a message is tried to be published, from its first sending, before its promise is rejected; and for how long
+   * messages that wait for their turn see nothing stored before theirs are. Default 60,000.
+   */
   readonly retryDeadlineMs?: number;
   readonly backoff?: BackoffOptions;
   /** Aborted: everything unacknowledged is rejected with CANCELLED, the publisher is closed. */
   readonly signal?: AbortSignal;
   /** Told about every failure that is tried again. */
   readonly onRetry?: (error: FanfareError, delayMs: number) => void;
+}
+
+export interface WaitOptions {
+  readonly signal?: AbortSignal;
+}
+
+export interface CloseOptions {
+  /** What is not acknowledged after so long is rejected with CANCELLED. Default: no limit beside retryDeadlineMs. */
+  readonly timeoutMs?: number;
+  /** Aborted: what is not acknowledged is rejected with CANCELLED. */
+  readonly signal?: AbortSignal;
 }
 
 const TRACING_CHECK_MESSAGES = 100;
@@ -47,10 +69,15 @@ export class Publisher implements AsyncDisposable {
   /** Looked for anew now and then. */
   #tracing: Tracing | undefined;
   #untilTracingCheck = 0;
-  #waiting: (() => void)[] = [];
+  readonly #waiting = new Set<() => void>();
   readonly #resolveClosed: () => void;
-  readonly #stoppedKeys = new Set<string>();
-  #closed: FanfareError | undefined;
+  /** And why: an error of the message that failed first. */
+  readonly #stoppedKeys = new Map<string, FanfareError>();
+  /** In the order of their request ids. */
+  readonly #unsettled = new Set<Batch>();
+  /** Why nothing more is taken. */
+  #ending: FanfareError | undefined;
+  #isClosed = false;
 
   constructor(connection: Connection, topic: string, options: PublisherOptions = {}) {
     this.topic = connection.topicName(topic);
@@ -68,9 +95,10 @@ export class Publisher implements AsyncDisposable {
       nextRequestId: () => this.#nextRequestId++,
       retryDeadlineMs: options.retryDeadlineMs ?? 60_000,
       backoff: { ...connection.backoffDefaults, ...options.backoff },
+      onOpened: (batch) => this.#unsettled.add(batch),
       onSettled: (batch) => this.#onSettled(batch),
-      onFailed: (batch) => this.#stopKeys(batch),
-      onRetry: options.onRetry ?? (() => {}),
+      onKeysFailed: (keys, error) => this.#stopKeys(keys, error),
+      onRetry: (error, delayMs) => callBack(options.onRetry, error, delayMs),
     });
     if (this.#signal?.aborted) this.#onAbort();
     else this.#signal?.addEventListener('abort', this.#onAbort, { once: true });
@@ -85,10 +113,14 @@ export class Publisher implements AsyncDisposable {
    * Publishes a message; resolves once it is as durable as its topic asks. Messages are sent in the order of the calls,
    * and stored at least once: after a lost connection one may be stored twice.
    *
-   * Rejected with a FanfareError: INVALID_ARGUMENT (the message is not valid, nothing was sent), RESOURCE_EXHAUSTED
+   * Rejected with a FanfareError: INVALID_ARGUMENT (the message is not valid, and was not stored), RESOURCE_EXHAUSTED
    * (more than twice maxOutstanding… is unacknowledged here: await ready() before publishing more; or the broker was full
-   * until the deadline), FAILED_PRECONDITION (an earlier message of its ordering key failed: see resumeKey), NOT_FOUND,
-   * PERMISSION_DENIED, UNAVAILABLE (not reached until the deadline, may have been stored), CANCELLED (closed).
+   * until the deadline), FAILED_PRECONDITION (an earlier message of its ordering key failed, which is the error's cause),
+   * NOT_FOUND, PERMISSION_DENIED, UNAVAILABLE (not reached until the deadline, may have been stored), CANCELLED (closed).
+   *
+   * A message that is rejected, here or by the broker, harms no other but those of its ordering key: once one failed, for
+   * whatever reason, those behind it fail with FAILED_PRECONDITION until resumeKey(), so that nothing of a key is stored behind
+   * a hole. Those before it are published.
    */
   publish(message: OutgoingMessage): Promise<PublishResult> {
     if (this.#outstandingMessages === 0 || this.#untilTracingCheck-- === 0) {
@@ -98,7 +130,7 @@ export class Publisher implements AsyncDisposable {
     const tracing = this.#tracing;
     if (tracing === undefined) return this.#publish(message);
     const { span, message: traced } = startPublishSpan(tracing, this.topic, message);
-    const result = this.#publish(traced, message);
+    const result = this.#publish(message, traced);
     result.then(
       (published) => endPublishSpan(tracing, span, published),
       (error: FanfareError) => endPublishSpan(tracing, span, error),
@@ -111,41 +143,69 @@ export class Publisher implements AsyncDisposable {
     return this.#isOverBound();
   }
 
-  /** Resolves, at once or later, when less than maxOutstanding… is unacknowledged: await it before each publish. */
-  async ready(options: { signal?: AbortSignal } = {}): Promise<void> {
-    while (this.#isOverBound()) await this.#settled(options.signal);
+  /**
+   * Resolves, at once or later, when less than maxOutstanding… is unacknowledged: await it before each publish. CANCELLED when
+   * the signal is aborted.
+   */
+  async ready(options?: WaitOptions): Promise<void> {
+    if (options !== undefined) checkOptions('ready()', options, WAIT);
+    while (this.#isOverBound()) await this.#settled(options?.signal);
   }
 
-  /** Resolves when everything published so far was answered, one way or another. */
-  async flush(options: { signal?: AbortSignal } = {}): Promise<void> {
-    while (this.#outstandingMessages > 0) await this.#settled(options.signal);
+  /**
+   * Sends everything published so far without lingering; resolves when all of it was answered, one way or another, or was given
+   * up: without a broker about retryDeadlineMs later. CANCELLED when the signal is aborted; the messages stay on their way.
+   */
+  async flush(options: WaitOptions = {}): Promise<void> {
+    checkOptions('flush()', options, WAIT);
+    this.#router.flush();
+    const end = this.#nextRequestId;
+    for (;;) {
+      const [oldest] = this.#unsettled;
+      if (oldest === undefined || oldest.requestId >= end) return;
+      await this.#settled(options.signal);
+    }
   }
 
-  /** Lets an ordering key be published again after one of its messages failed. */
+  /** Lets an ordering key be published again after one of its messages failed; until then it is kept in mind. */
   resumeKey(orderingKey: string): void {
+    orderingKeyRule('orderingKey', orderingKey);
     this.#stoppedKeys.delete(orderingKey);
   }
 
-  /** Takes no more messages, waits for the answers to those it has, and ends the stream. Idempotent. */
-  async close(): Promise<void> {
-    this.#closed ??= new FanfareError('CANCELLED', 'the publisher is closed');
+  /**
+   * Takes no more messages, sends those it has without lingering, waits for their answers, and ends the stream. Resolves when it
+   * is closed, whatever became of the messages: without a broker they are given up about retryDeadlineMs later; the options end
+   * it earlier. Idempotent.
+   */
+  async close(options: CloseOptions = {}): Promise<void> {
+    checkOptions('close()', options, CLOSE);
+    const { timeoutMs, signal } = options;
+    this.#ending ??= new FanfareError('CANCELLED', 'the publisher is closed');
+    const onTimeout = () =>
+      this.#finish(new FanfareError('CANCELLED', `not acknowledged within ${timeoutMs} ms of close()`));
+    const onAbort = () => this.#finish(cancelledBy(signal!));
+    const timer = timeoutMs === undefined ? undefined : setTimeout(onTimeout, timeoutMs);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    if (signal?.aborted) onAbort();
     await this.flush();
-    this.#signal?.removeEventListener('abort', this.#onAbort);
-    this.#router.close(this.#closed);
-    this.#resolveClosed();
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', onAbort);
+    this.#finish(this.#ending);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
-  /** `given` is what the caller gave, where tracing has added to it: the limits and rules are for that too. */
-  #publish(message: OutgoingMessage, given?: OutgoingMessage): Promise<PublishResult> {
+  /** `traced`: the message with the context of its trace. */
+  #publish(message: OutgoingMessage, traced?: OutgoingMessage): Promise<PublishResult> {
     let measured: MeasuredMessage;
     try {
-      if (given !== undefined) measure(given);
       measured = this.#admit(message);
+      if (traced !== undefined) measured = measuredIfValid(traced) ?? measured;
     } catch (error) {
+      this.#onRejected(message, error as FanfareError);
       return Promise.reject(error);
     }
     return new Promise((resolve, reject) => {
@@ -156,9 +216,11 @@ export class Publisher implements AsyncDisposable {
   }
 
   #admit(message: OutgoingMessage): MeasuredMessage {
-    if (this.#closed !== undefined) throw this.#closed;
-    if (message.orderingKey && this.#stoppedKeys.has(message.orderingKey)) throw stopped();
+    if (this.#ending !== undefined) throw this.#ending;
     const measured = measure(message);
+    const { orderingKey } = message;
+    const failure = orderingKey && this.#stoppedKeys.get(orderingKey);
+    if (failure) throw keyStopped(orderingKey, failure);
     if (
       this.#outstandingMessages >= 2 * this.#maxOutstandingMessages ||
       this.#outstandingBytes >= 2 * this.#maxOutstandingBytes
@@ -171,28 +233,40 @@ export class Publisher implements AsyncDisposable {
     return measured;
   }
 
+  /** Here, at once: of its key there is nothing behind it yet. */
+  #onRejected(message: OutgoingMessage, error: FanfareError): void {
+    const orderingKey = message?.orderingKey;
+    if (this.#ending !== undefined || !isOrderingKey(orderingKey)) return;
+    if (!this.#stoppedKeys.has(orderingKey)) this.#stoppedKeys.set(orderingKey, error);
+  }
+
   #onSettled(batch: Batch): void {
+    this.#unsettled.delete(batch);
     this.#outstandingMessages -= batch.acceptedCount;
     this.#outstandingBytes -= batch.acceptedBytes;
-    const waiting = this.#waiting;
-    if (waiting.length === 0) return;
-    this.#waiting = [];
+    if (this.#waiting.size === 0) return;
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
     for (const wake of waiting) wake();
   }
 
-  /** The keys of a batch that failed: what is here of them fails too, and what comes, until they are resumed. */
-  #stopKeys(failed: Batch): void {
-    if (failed.keys.size === 0) return;
-    for (const key of failed.keys) this.#stoppedKeys.add(key);
-    this.#router.rejectKeys(failed.keys, stopped);
+  /** What is here of the keys fails too, and what comes, until they are resumed. */
+  #stopKeys(keys: ReadonlySet<string>, error: FanfareError): void {
+    for (const key of keys) this.#stoppedKeys.set(key, error);
+    this.#router.rejectKeys(keys, error);
   }
 
-  readonly #onAbort = (): void => {
-    const error = cancelledBy(this.#signal!);
-    this.#closed = error;
+  readonly #onAbort = (): void => this.#finish(cancelledBy(this.#signal!));
+
+  /** Rejects what is left, and ends. */
+  #finish(error: FanfareError): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#ending = error;
+    this.#signal?.removeEventListener('abort', this.#onAbort);
     this.#router.close(error);
     this.#resolveClosed();
-  };
+  }
 
   #isOverBound(): boolean {
     return (
@@ -201,22 +275,29 @@ export class Publisher implements AsyncDisposable {
     );
   }
 
+  /** Resolves when some batch is settled. */
   #settled(signal: AbortSignal | undefined): Promise<void> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(cancelledBy(signal));
-      const onAbort = () => reject(cancelledBy(signal!));
-      signal?.addEventListener('abort', onAbort, { once: true });
-      this.#waiting.push(() => {
+      const wake = () => {
         signal?.removeEventListener('abort', onAbort);
         resolve();
-      });
+      };
+      const onAbort = () => {
+        this.#waiting.delete(wake);
+        reject(cancelledBy(signal!));
+      };
+      signal?.addEventListener('abort', onAbort, { once: true });
+      this.#waiting.add(wake);
     });
   }
 }
 
-function stopped(): FanfareError {
-  return new FanfareError(
-    'FAILED_PRECONDITION',
-    'held back to keep the order: an earlier message of its ordering key could not be published (see Publisher.resumeKey)',
-  );
+/** A trace is not worth a message: its context is left out where there is no room for it. */
+function measuredIfValid(message: OutgoingMessage): MeasuredMessage | undefined {
+  try {
+    return measure(message);
+  } catch {
+    return undefined;
+  }
 }

@@ -39,11 +39,11 @@ export function startPublishSpan(
     kind: api.SpanKind.PRODUCER,
     attributes: {
       ...messagingAttributes('send', 'send', topic),
-      'messaging.message.body.size': message.data?.length ?? 0,
+      'messaging.message.body.size': message?.data?.length ?? 0,
     },
   });
   if (!span.isRecording()) return { span, message };
-  const attributes: Record<string, string> = { ...message.attributes };
+  const attributes: Record<string, string> = { ...message?.attributes };
   api.propagation.inject(api.trace.setSpan(api.context.active(), span), attributes);
   return { span, message: { ...message, attributes } };
 }

@@ -1,12 +1,18 @@
 // Publishing at a real broker: what is refused harms nothing else, and what is too large is said to be, with both numbers.
 import { readFileSync } from 'node:fs';
+import { fromBinary } from '@bufbuild/protobuf';
 import { status } from '@grpc/grpc-js';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { MAX_RECEIVE_BYTES } from '../../services/broker/limits.ts';
-import type { Client } from '../../services/client/client.ts';
+import { authorizeAll } from '../../services/broker/adapters/grpc/identity.ts';
+import { publisherService } from '../../services/broker/adapters/grpc/publisher.ts';
+import type { TopicDefinition } from '../../services/broker/core/definitions.ts';
+import type { Broker } from '../../services/broker/engine/broker.ts';
+import { MAX_RECEIVE_BYTES, PUBLISH_LIMITS } from '../../services/broker/limits.ts';
+import { type Client, connect } from '../../services/client/client.ts';
+import { type Message, MessageSchema } from '../../services/gen/fanfare/v1/message_pb.ts';
 import { Publisher } from '../../services/gen/fanfare/v1/publisher_pb.ts';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
-import { TestClient } from '../support/grpc-rig.ts';
+import { createAuthority, startGrpcRig, TestClient } from '../support/grpc-rig.ts';
 import { RawPublishStream } from '../support/publish-stream.ts';
 
 const MIB = 1024 * 1024;
@@ -102,6 +108,66 @@ test('a request that is too large is INVALID_ARGUMENT with both numbers, not "tr
   await expect(stream.send(huge)).rejects.toThrow();
   expect(await stream.status).toMatchObject(unread);
 });
+
+test('messages that only the broker refuses fail alone, whatever shares their batch and their key', async () => {
+  const authority = await createAuthority();
+  const stored: Message[] = [];
+  // A broker that allows less than the client knows of.
+  const limits = { ...PUBLISH_LIMITS, maxMessageBytes: 100 };
+  await using rig = await startGrpcRig(authority, {
+    services: (border) => [
+      publisherService({ broker: engineOf(stored), border, authorize: authorizeAll, limits }),
+    ],
+  });
+  const { ca, client: own } = authority;
+  await using picky = connect({ address: rig.address, tls: { ca: ca.cert, cert: own.cert, key: own.key } });
+  const publisher = picky.publisher('orders', { batch: { maxMessages: 50 } });
+  const isBad = (n: number): boolean => n % 70 === 0;
+  const outcomes = await Promise.allSettled(
+    Array.from({ length: 500 }, (_, n) =>
+      publisher.publish({
+        data: `${n}`.padEnd(isBad(n) ? 101 : 100),
+        orderingKey: n % 2 === 0 ? `${n % 20}` : '',
+      }),
+    ),
+  );
+  const failed = new Set<string>();
+  const wanted = outcomes.map((_, n) => {
+    const key = `${n % 20}`;
+    if (failed.has(key) && n % 2 === 0) return 'FAILED_PRECONDITION';
+    if (!isBad(n)) return 'stored';
+    failed.add(key);
+    return 'INVALID_ARGUMENT';
+  });
+  expect(
+    outcomes.map((outcome) => (outcome.status === 'fulfilled' ? 'stored' : outcome.reason.code)),
+  ).toEqual(wanted);
+  expect(outcomes[0]).toMatchObject({
+    reason: { message: 'messages[0] has 101 bytes of data and attributes; at most 100 are allowed' },
+  });
+  const numbers = stored.map(({ data }) => Number(Buffer.from(data).toString()));
+  expect([...numbers].sort((a, b) => a - b)).toEqual(
+    wanted.flatMap((outcome, n) => (outcome === 'stored' ? [n] : [])),
+  );
+  for (let key = 0; key < 20; key += 2) {
+    const ofKey = numbers.filter((n) => n % 20 === key);
+    expect(ofKey).toEqual([...ofKey].sort((a, b) => a - b));
+  }
+  expect(rig.unexpected).toEqual([]);
+});
+
+/** An engine that keeps what it is given. */
+function engineOf(stored: Message[]): Pick<Broker, 'publish' | 'topicDefinition'> {
+  return {
+    topicDefinition: (name) => ({ name, logEpoch: 1, durability: 'fsync' }) as TopicDefinition,
+    publish: (_topic, { bytes, starts, ends, count }, done) => {
+      const firstOffset = stored.length;
+      for (let i = 0; i < count; i += 1)
+        stored.push(fromBinary(MessageSchema, bytes.subarray(starts[i], ends[i])));
+      setImmediate(() => done([{ partition: 0, firstOffset, count }]));
+    },
+  };
+}
 
 test('messages up to the limit arrive, in batches up to the limit; one beyond it fails alone', async () => {
   const topic = `projects/${'p'.repeat(255)}/topics/${'t'.repeat(255)}`;

@@ -40,7 +40,7 @@ type PublishCall = ServerDuplexStream<publisher.PublishStreamRequest, publisher.
 
 /** What to do with a publish request instead of storing it. `lose`: store it, then break the stream without an answer. */
 export type PublishVerdict =
-  | { readonly refuse: status; readonly message: string }
+  | { readonly refuse: status; readonly message: string; readonly messageIndex?: number }
   | 'break'
   | 'lose'
   | 'ignore'
@@ -55,6 +55,8 @@ export class FakeBroker implements FakeState {
   readonly subscribeRequests: subscriber.SubscribeRequest[] = [];
   /** Decides about each publish request. */
   onPublish: (request: publisher.PublishStreamRequest, call: PublishCall) => PublishVerdict = () => undefined;
+  /** Whether a topic that was named in a refused request is forgotten, as older brokers did. */
+  forgetsTopics = false;
   /** What GetCluster says; without include_partitions it leaves the partitions out. */
   cluster = create(cluster.GetClusterResponseSchema);
   readonly drainRequests: cluster.DrainBrokerRequest[] = [];
@@ -241,6 +243,7 @@ export class FakeBroker implements FakeState {
     call.on('error', () => {});
     call.on('end', () => call.end());
     call.on('data', (request: publisher.PublishStreamRequest) => {
+      const before = topicName;
       topicName = request.topic || topicName;
       this.publishRequests.push(request);
       const verdict = this.onPublish(request, call);
@@ -253,11 +256,12 @@ export class FakeBroker implements FakeState {
       const topic = this.topics.get(topicName);
       const refusal =
         typeof verdict === 'object'
-          ? { code: verdict.refuse, message: verdict.message }
+          ? { code: verdict.refuse, message: verdict.message, messageIndex: verdict.messageIndex }
           : topic === undefined
             ? { code: status.NOT_FOUND, message: `no topic ${topicName}` }
             : undefined;
       if (refusal !== undefined || topic === undefined) {
+        if (this.forgetsTopics) topicName = before;
         call.write(create(publisher.PublishStreamResponseSchema, { requestId, error: refusal! }));
         return;
       }

@@ -120,7 +120,7 @@ test('messages of failed keys are taken out of a batch, the others stay as they 
       () => rejected.push(data),
     );
   }
-  batch.rejectKeys(new Set(['a']), () => new FanfareError('FAILED_PRECONDITION', 'held back'));
+  batch.rejectKeys(new Set(['a']), new FanfareError('NOT_FOUND', 'gone'));
   const { messages } = fromBinary(PublishStreamRequestSchema, batch.toRequest(true));
   expect(messages.map((m) => Buffer.from(m.data).toString())).toEqual(['2', '3', '5']);
   expect(rejected).toEqual(['1', '4']);

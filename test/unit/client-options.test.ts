@@ -13,6 +13,7 @@ import {
   MAX_MESSAGES_PER_PUBLISH,
   MAX_OUTSTANDING_BYTES,
   MAX_OUTSTANDING_MESSAGES,
+  MAX_PUBLISH_BYTES,
   MAX_WATCH_INTERVAL_MS,
   MIN_ACK_DEADLINE_MS,
   MIN_DRAIN_TTL_MS,
@@ -33,7 +34,12 @@ import { Client, connect } from '../../services/client/client.ts';
 import { Cluster } from '../../services/client/cluster.ts';
 import type { CallSettings, ConnectOptions } from '../../services/client/connection.ts';
 import type { SubscribeOptions } from '../../services/client/message-source.ts';
-import { Publisher, type PublisherOptions } from '../../services/client/publisher.ts';
+import {
+  type CloseOptions,
+  Publisher,
+  type PublisherOptions,
+  type WaitOptions,
+} from '../../services/client/publisher.ts';
 import { type RawSubscribeOptions, RawSubscriber } from '../../services/client/raw-subscriber.ts';
 import { ReceivedMessage } from '../../services/client/received-message.ts';
 import { type StopOptions, Subscriber, type SubscriberOptions } from '../../services/client/subscriber.ts';
@@ -145,9 +151,10 @@ const partitionQuestion: Cases<PartitionQuestion> = {
 };
 const batch: Cases<NonNullable<PublisherOptions['batch']>> = {
   maxMessages: whole(1, 1_000, 'give 1 to 1,000'),
-  maxBytes: whole(1, 3 * 1024 ** 2 - 4096, 'give 1 to 3,141,632 bytes'),
-  lingerMs: timerOrZeroMs,
+  maxBytes: whole(1, 3 * 1024 ** 2, 'give 1 to 3,145,728 bytes'),
+  lingerMs: ms(0, 60_000, 'give 0 to 60,000 ms'),
 };
+const waiting: Cases<WaitOptions> = { signal };
 const watchBacklog: Cases<NonNullable<Parameters<Admin['watchBacklog']>[0]>> = {
   subscriptions: { taken: [[], many(1_000), undefined], refused: [['audit', '"audit": give an array']] },
   intervalMs: ms(100, 60_000, 'give 100 to 60,000 ms'),
@@ -183,6 +190,21 @@ const ROWS: readonly Row[] = [
     cases: batch,
   },
   { of: 'backoff', prefix: 'backoff.', call: publishing((given) => ({ backoff: given })), cases: backoff },
+  {
+    of: 'ready()',
+    call: (client, options) => client.publisher('orders').ready(options),
+    cases: waiting,
+  },
+  {
+    of: 'flush()',
+    call: (client, options) => client.publisher('orders').flush(options),
+    cases: waiting,
+  },
+  {
+    of: 'close()',
+    call: (client, options) => client.publisher('orders').close(options),
+    cases: { timeoutMs: timerOrZeroMs, signal } satisfies Cases<CloseOptions>,
+  },
   {
     of: 'subscribe()',
     call: (client, options) => client.subscribe('audit', options).close(),
@@ -494,6 +516,7 @@ test('limits of what is sent to brokers are the brokers own', () => {
     [watchBacklog.intervalMs, MIN_WATCH_INTERVAL_MS],
     [watchBacklog.intervalMs, MAX_WATCH_INTERVAL_MS],
     [batch.maxMessages, MAX_MESSAGES_PER_PUBLISH],
+    [batch.maxBytes, MAX_PUBLISH_BYTES],
   ];
   for (const [{ taken }, limit] of limits) expect(taken).toContain(limit);
   expect([MAX_CLIENT_ID_BYTES, MAX_BACKLOG_SUBSCRIPTIONS, MAX_DRAIN_NAMES_PER_SUBSCRIPTION]).toEqual([
@@ -520,6 +543,17 @@ test('seconds of extend(): checked, whether it still has a lease or not', async 
   await connected.close();
 });
 
+test('the key of resumeKey()', () => {
+  const publisher = client.publisher('orders');
+  publisher.resumeKey('ü'.repeat(512));
+  const keys: [key: unknown, says: string][] = [
+    ['', '"": give a text of 1 to 1,024 bytes'],
+    [`${'ü'.repeat(512)}x`, `"${'ü'.repeat(60)}…": give a text of 1 to 1,024 bytes`],
+    [undefined, 'missing: give a text of 1 to 1,024 bytes'],
+  ];
+  for (const [key, says] of keys) expect(() => publisher.resumeKey(key as string)).toThrow(says);
+});
+
 test('messages of limitMessages(): checked, also when it is closed', async () => {
   const messages = client.subscribe('audit');
   for (const [value, says] of consumer.maxOutstandingMessages.refused)
@@ -538,7 +572,7 @@ const WITHOUT_OPTIONS: readonly (readonly [
   [Client, []],
   [Admin, []],
   [Cluster, []],
-  [Publisher, ['publish', 'ready', 'flush', 'resumeKey', 'close']],
+  [Publisher, ['publish']],
   [Subscription, ['next', 'end', 'return', 'close']],
   [Subscriber, []],
   [RawSubscriber, ['close']],
@@ -558,6 +592,7 @@ const CHECKED = new Set([
     'deleteSubscription',
   ],
   ...['drainConsumers', 'getBacklog', 'getPartitionBacklog', 'watchBacklog', 'get', 'drain'],
+  ...['ready', 'flush', 'resumeKey', 'close'],
 ]);
 
 test.each(WITHOUT_OPTIONS.map(([of, methods]) => [(of as { name?: string }).name, of, methods] as const))(

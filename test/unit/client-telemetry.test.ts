@@ -31,6 +31,28 @@ test('without an SDK there are no spans and nothing is added to messages', async
   expect(broker.publishRequests.at(-1)!.messages[0]!.attributes).toEqual({});
 });
 
+test('a trace is not worth a message: without room its context is left out', async () => {
+  trace.setGlobalTracerProvider(
+    new TracerProvider({ spanProcessors: [new SimpleSpanProcessor({ exporter })] }),
+  );
+  propagation.setGlobalPropagator(new W3CTraceContextPropagator());
+  const publisher = client.publisher('orders');
+  const attributes = Object.fromEntries(Array.from({ length: 100 }, (_, n) => [`k${n}`, '']));
+  for (const message of [{ attributes }, { data: Buffer.alloc(2 * 1024 ** 2) }]) {
+    await publisher.publish(message);
+    const [stored] = broker.publishRequests.at(-1)!.messages;
+    expect(stored!.attributes).toEqual(message.attributes ?? {});
+  }
+  await publisher.publish({ data: 'room' });
+  expect(broker.publishRequests.at(-1)!.messages[0]!.attributes).toHaveProperty('traceparent');
+  await expect(publisher.publish(null as never)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+  await expect(publisher.publish({ attributes: 'ab' } as never)).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+  });
+  trace.disable();
+  propagation.disable();
+});
+
 test('publish and process spans are linked through the message', async () => {
   const processor = new SimpleSpanProcessor({ exporter });
   trace.setGlobalTracerProvider(new TracerProvider({ spanProcessors: [processor] }));

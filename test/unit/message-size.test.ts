@@ -116,9 +116,12 @@ function requestsOf(given: readonly OutgoingMessage[], topic: string, maxBytes: 
     maxMessages: 1_000,
     maxBytes,
     lingerMs: 0,
+    retryDeadlineMs: 60_000,
     nextRequestId: () => requestId++,
     backoff: {},
+    onOpened: () => {},
     onSettled: () => {},
+    onKeysFailed: () => {},
   });
   for (const message of given)
     lane.add(
@@ -129,7 +132,8 @@ function requestsOf(given: readonly OutgoingMessage[], topic: string, maxBytes: 
   const requests: Buffer[] = [];
   for (let batch = lane.next(); batch !== undefined; batch = lane.next()) {
     requests.push(batch.toRequest(true));
-    lane.stored(batch);
+    const runs = [{ partition: 0, firstOffset: 0, count: batch.count }];
+    lane.stored(batch, { requestId: batch.requestId, runs, logEpoch: 1, error: undefined });
   }
   return requests;
 }
