@@ -13,7 +13,10 @@ export interface ConsumerOptions {
   readonly maxOutstandingMessages?: number;
   /** The same, in bytes. Default 16 MiB. */
   readonly maxOutstandingBytes?: number;
-  /** Length of this consumer's leases, 1 to 600 s. Default: as the subscription says. */
+  /**
+   * Length of this consumer's leases, 1 to 600 s. Default: as the subscription says, also when that changes. Leases are extended
+   * unless code keeps the event loop for longer than two thirds of this in one go.
+   */
   readonly ackDeadlineSeconds?: number;
   /** Ordering keys stay with it over reconnections. Default: a random one. */
   readonly clientId?: string;

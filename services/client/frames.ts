@@ -111,7 +111,7 @@ export function readPlace(bytes: Uint8Array, start: number, end: number): Messag
 
 /** Parses the ack id between start and end into `into`. */
 export function parseAckId(bytes: Uint8Array, start: number, end: number, into: MessagePlace): void {
-  const numbers = [0, 0, 0, 1];
+  into.deliveryAttempt = 1;
   let index = 0;
   let value = 0;
   let digits = 0;
@@ -130,14 +130,14 @@ export function parseAckId(bytes: Uint8Array, start: number, end: number, into: 
         `the broker sent an ack id that is none: ${Buffer.from(bytes.subarray(start, Math.min(end, start + 164))).toString('latin1')}`,
       );
     }
-    numbers[index++] = value;
+    if (index === 0) into.logEpoch = value;
+    else if (index === 1) into.partition = value;
+    else if (index === 2) into.offset = value;
+    else into.deliveryAttempt = value;
+    index++;
     value = 0;
     digits = 0;
   }
-  into.logEpoch = numbers[0]!;
-  into.partition = numbers[1]!;
-  into.offset = numbers[2]!;
-  into.deliveryAttempt = numbers[3]!;
 }
 
 function rangeOf(first: MessagePlace, lastOffset: number): MessageRange {

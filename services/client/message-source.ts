@@ -3,7 +3,7 @@
 // it is to be: that is the one place where order and repetitions are judged.
 //
 //   response ─▶ queue ─ take() ▶ a message ─ begin() ▶ in hand ─ ack, nack ▶ settled
-//                                            └ not to be handled: its lease is over, it was handled, it is in hand, or something
+//                                            └ not to be handled: it was handled, its lease is over, it is in hand, or something
 //                                              of its key comes first. It is dealt with, and the next one is asked for
 import type { Connection } from './connection.ts';
 import { type ConsumerOptions, type ConsumerStream, type Leases, makeConsumer } from './consumer-stream.ts';
@@ -36,6 +36,8 @@ export interface SourceListener {
   onMessages(): void;
   /** It will have nothing more; see `error`. */
   onEnd(): void;
+  /** Whatever it begins to handle it settles in the end. */
+  readonly settlesAll: boolean;
 }
 
 /** The largest response (subscriber.proto); one may be under way when the credit is used up. */
@@ -93,7 +95,7 @@ export class MessageSource implements MessageHome {
       maxExtensionMs: options.maxExtensionMs ?? 3_600_000,
     });
     this.#pauseAtBytes = this.#stream.maxOutstandingBytes + MAX_RESPONSE_BYTES;
-    this.#inHand = new InHand(2 * this.#pauseAtBytes);
+    this.#inHand = new InHand({ maxBytes: 2 * this.#pauseAtBytes, areSettled: listener.settlesAll });
     this.#signal = options.signal;
     if (this.#signal?.aborted) {
       this.#isOver = true;
@@ -118,9 +120,9 @@ export class MessageSource implements MessageHome {
     return this.#error;
   }
 
-  /** The event loop has been kept for so long that breathe() should come before the next message. */
+  /** The event loop has been kept for so long that breathe() has to come before the next message. To be asked once before each. */
   get isBreathless(): boolean {
-    return this.#pace.isDue(performance.now());
+    return this.#pace.isDue;
   }
 
   /** Tells what was settled, and resolves when timers and sockets have had their turn. */
@@ -141,15 +143,15 @@ export class MessageSource implements MessageHome {
     }
   }
 
-  /** Whether the message is to be handled, now. If not it has been dealt with. */
+  /** Whether the message is to be handled, now: just after isBreathless. If not it has been dealt with. */
   begin(message: ReceivedMessage): boolean {
-    if (message.isStale) {
-      message.nack();
-      return false;
-    }
     if (message.deliveryAttempt > 1 && this.#stream.wasAcked(message)) {
       // The acknowledgement may have been lost.
       message.ack();
+      return false;
+    }
+    if (message.isStaleAt(this.#pace.nowMs)) {
+      message.nack();
       return false;
     }
     if (this.#inHand.holds(message)) return false;
@@ -237,6 +239,7 @@ export class MessageSource implements MessageHome {
       extendAtMs: receivedMs,
       leaseEndsMs: Number.POSITIVE_INFINITY,
       unsettled,
+      inHand: [],
       home: this,
     };
     this.#keeper.add(held);

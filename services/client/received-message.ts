@@ -15,6 +15,8 @@ export interface HeldResponse {
   leaseEndsMs: number;
   /** How many of its messages are not settled. */
   unsettled: number;
+  /** Those that were handed out and are not settled, and some that are. */
+  readonly inHand: ReceivedMessage[];
   readonly home: MessageHome;
 }
 
@@ -28,6 +30,8 @@ export interface MessageHome {
 }
 
 const NO_BYTES = Buffer.alloc(0);
+/** Reads one frame after the other. */
+const FRAMES = new WireReader(NO_BYTES);
 
 export class ReceivedMessage implements MessagePlace {
   logEpoch = 0;
@@ -54,7 +58,8 @@ export class ReceivedMessage implements MessagePlace {
   constructor(held: HeldResponse, start: number, end: number) {
     this.#held = held;
     this.byteLength = end - start;
-    const reader = new WireReader(held.bytes, start, end);
+    const reader = FRAMES;
+    reader.reset(held.bytes, start, end);
     let hasAckId = false;
     while (reader.next()) {
       if (reader.field === 1 && reader.wireType === BYTES) {
@@ -112,8 +117,13 @@ export class ReceivedMessage implements MessagePlace {
 
   /** Whether its lease has ended, with the stream that brought it or by time, so that it is delivered again unless acked soon. */
   get isStale(): boolean {
+    return this.isStaleAt(performance.now());
+  }
+
+  /** @internal */
+  isStaleAt(nowMs: number): boolean {
     const { leases, leaseEndsMs } = this.#held;
-    return leases.gone || performance.now() > Math.max(leaseEndsMs, this.#extendedUntilMs);
+    return leases.gone || (nowMs > leaseEndsMs && nowMs > this.#extendedUntilMs);
   }
 
   /** Acked or given back. */
@@ -162,7 +172,10 @@ export class ReceivedMessage implements MessagePlace {
   discard(): boolean {
     if (this.#settled) return false;
     this.#settled = true;
-    if (--this.#held.unsettled === 0) this.#held.home.released(this.#held);
+    const held = this.#held;
+    // The usual case: settled before the next one is handed out. It need not live as long as its response.
+    if (held.inHand.at(-1) === this) held.inHand.pop();
+    if (--held.unsettled === 0) held.home.released(held);
     return true;
   }
 

@@ -59,6 +59,7 @@ export class Subscriber implements AsyncDisposable {
     this.#source = new MessageSource(connection, subscription, options, definitionOf, {
       onMessages: () => this.#wake?.(),
       onEnd: () => this.#wake?.(),
+      settlesAll: true,
     });
     this.closed = this.#run();
     this.closed.catch(() => {});

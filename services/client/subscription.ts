@@ -24,6 +24,7 @@ export class Subscription implements AsyncIterableIterator<ReceivedMessage>, Asy
     this.#source = new MessageSource(connection, subscription, options, definitionOf, {
       onMessages: () => this.#deliver(),
       onEnd: () => this.#deliver(),
+      settlesAll: false,
     });
   }
 

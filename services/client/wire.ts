@@ -31,15 +31,22 @@ export function writeVarint(buffer: Buffer, at: number, value: number): number {
 
 /** Walks the fields of one protobuf message in a buffer. Reading past the end is a FanfareError INTERNAL. */
 export class WireReader {
-  readonly buffer: Uint8Array;
+  buffer: Uint8Array;
   /** Exclusive. */
-  readonly end: number;
+  end: number;
   position: number;
   /** Of the field that `next` found. */
   field = 0;
   wireType = 0;
 
   constructor(buffer: Uint8Array, start = 0, end = buffer.length) {
+    this.buffer = buffer;
+    this.position = start;
+    this.end = end;
+  }
+
+  /** Walks other bytes from now on: one reader can serve a loop. */
+  reset(buffer: Uint8Array, start: number, end: number): void {
     this.buffer = buffer;
     this.position = start;
     this.end = end;

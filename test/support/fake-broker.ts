@@ -62,6 +62,8 @@ export class FakeBroker implements FakeState {
   readonly drainRequests: cluster.DrainBrokerRequest[] = [];
   /** How many of the next unary calls are done but answered with UNAVAILABLE. */
   loseAnswers = 0;
+  /** What later requests of consumers settle is lost on the way. */
+  losesSettles = false;
   /** Whether it answers WatchRoutes; false: UNIMPLEMENTED. */
   hasRouting = true;
   address = '';
@@ -314,6 +316,7 @@ export class FakeBroker implements FakeState {
         subscription.consumers.get(call)!.maxMessages = Number(request.maxOutstandingMessages);
       }
       if (request.takesNoMore) subscription.consumers.get(call)!.maxMessages = 0;
+      if (this.losesSettles) return;
       for (const offset of offsetsOf(request.ackRanges)) {
         subscription.acked.add(offset);
         subscription.leased.delete(offset);

@@ -99,7 +99,6 @@ export class LiveBroker implements AsyncDisposable {
       maxConsumersPerSubscription: 200,
     });
     await broker.start();
-    let address = '';
     const keeping = { leases: false };
     const border = new RpcBorder({
       identity: new Identity({ plaintext: true }),
@@ -111,7 +110,7 @@ export class LiveBroker implements AsyncDisposable {
     const routes = soleRoutes({
       selfId: 'alone',
       name: () => 'alone',
-      address: () => address,
+      address: () => live.advertised,
       ownerEpochOf: (partition) => broker.ownerEpochOf(partition),
     });
     const common = { border, authorize: authorizeAll, definitions, watches: new WatchSlots(100) };
@@ -141,8 +140,21 @@ export class LiveBroker implements AsyncDisposable {
       ],
     });
     const port = await server.bind({ host: '127.0.0.1', port: 0 });
-    address = `127.0.0.1:${port}`;
-    return new LiveBroker({ address, broker, definitions, server, clock, unexpected, keeping });
+    const live: LiveBroker = new LiveBroker({
+      address: `127.0.0.1:${port}`,
+      broker,
+      definitions,
+      server,
+      clock,
+      unexpected,
+      keeping,
+    });
+    return live;
+  }
+
+  /** What the routing table says. */
+  get advertised(): string {
+    return this.address;
   }
 
   /** Options for connect(). */

@@ -137,6 +137,30 @@ test('a stream that ends with its leases kept: nothing is dropped, nothing comes
   expect(brokers[0]!.acked('audit')).toHaveLength(10);
 });
 
+test('what was given back on a stream that ended with its leases kept is given back again', async () => {
+  const client = connectTo(brokers);
+  brokers[0]!.store('orders', '0');
+  brokers[0]!.store('orders', '1');
+  const subscription = client.subscribe('audit', { backoff });
+  const first = (await subscription.next()).value as ReceivedMessage;
+  const second = (await subscription.next()).value as ReceivedMessage;
+  for (const each of brokers) each.losesSettles = true;
+  first.nack();
+  const nacks = () => brokers.flatMap((each) => each.subscribeRequests.flatMap((r) => r.nackRanges));
+  await vi.waitUntil(() => nacks().length === 1);
+  for (const each of brokers) each.losesSettles = false;
+  brokers[0]!.breakSubscribers('audit', status.UNAVAILABLE, 'the broker is stopping', { keepLeases: true });
+  const again = (await subscription.next()).value as ReceivedMessage;
+  expect([again.offset, again.deliveryAttempt]).toEqual([0, 2]);
+  expect(nacks()).toMatchObject([
+    { firstOffset: 0n, lastOffset: 0n, deliveryAttempt: 1 },
+    { firstOffset: 0n, lastOffset: 0n, deliveryAttempt: 1 },
+  ]);
+  for (const message of [again, second]) message.ack();
+  await subscription.close();
+  expect(brokers[0]!.acked('audit')).toEqual([0, 1]);
+});
+
 test('a consumer that is closed while no stream is open has its acknowledgements told all the same', async () => {
   const client = connectTo(brokers);
   brokers[0]!.store('orders', '0');

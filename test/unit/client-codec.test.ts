@@ -242,6 +242,7 @@ test('a received message is read lazily from its frame', () => {
     extendAtMs: 0,
     leaseEndsMs: Number.POSITIVE_INFINITY,
     unsettled: 2,
+    inHand: [],
     home: {} as MessageHome,
   };
   const reader = new WireReader(bytes);

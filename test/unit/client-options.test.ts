@@ -576,7 +576,7 @@ const WITHOUT_OPTIONS: readonly (readonly [
   [Subscription, ['next', 'end', 'return', 'close']],
   [Subscriber, []],
   [RawSubscriber, ['close']],
-  [ReceivedMessage, ['ack', 'nack', 'discard']],
+  [ReceivedMessage, ['ack', 'nack', 'discard', 'isStaleAt']],
 ];
 
 /** Those of which there are rows or tests above. */

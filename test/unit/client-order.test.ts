@@ -1,7 +1,7 @@
 // The client against a real broker in this process: whatever fails, however often and fast, whatever becomes of streams and
 // leases, the messages of a key are handled in order, and each with success once.
 import fc from 'fast-check';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { type Client, connect } from '../../services/client/client.ts';
 import type { ReceivedMessage } from '../../services/client/received-message.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
@@ -15,8 +15,12 @@ let broker: LiveBroker;
 let proxy: FaultProxy;
 let admin: Client;
 let number = 0;
+/** Of the monotonic clock that broker and client share. */
+let aheadMs = 0;
+const now = performance.now.bind(performance);
 
 beforeAll(async () => {
+  vi.spyOn(performance, 'now').mockImplementation(() => now() + aheadMs);
   broker = await LiveBroker.start();
   proxy = await startFaultProxy(broker.address);
   admin = connect(broker.connectOptions);
@@ -40,7 +44,12 @@ interface PlannedMessage {
 }
 
 interface PlannedEvent {
-  readonly kind: 'cut' | 'end' | 'end, leases kept' | 'leases run out';
+  readonly kind:
+    | 'cut'
+    | 'end'
+    | 'end, leases kept'
+    | 'leases run out'
+    | 'leases run out, as the client knows';
   /** When so many handlings have begun. */
   readonly after: number;
 }
@@ -71,7 +80,13 @@ const plan: fc.Arbitrary<Plan> = fc.record({
   ),
   events: fc.array(
     fc.record({
-      kind: fc.constantFrom<PlannedEvent['kind']>('cut', 'end', 'end, leases kept', 'leases run out'),
+      kind: fc.constantFrom<PlannedEvent['kind']>(
+        'cut',
+        'end',
+        'end, leases kept',
+        'leases run out',
+        'leases run out, as the client knows',
+      ),
       after: fc.integer({ min: 1, max: 40 }),
     }),
     { maxLength: 3 },
@@ -148,6 +163,7 @@ class Handlings {
       this.log.push(`(${kind})`);
       if (kind === 'cut') proxy.cut();
       else if (kind === 'leases run out') broker.moveOn(ACK_DEADLINE_SECONDS * 1000 + 1);
+      else if (kind === 'leases run out, as the client knows') aheadMs += ACK_DEADLINE_SECONDS * 1000 + 1;
       else void broker.endStreams({ keepLeases: kind === 'end, leases kept' });
     }
   }
