@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { missingPackages, otherNodes } from '../support/complete-lockfile.ts';
+import { missingPackages, otherNodes, withEngines } from '../support/complete-lockfile.ts';
 
 const root = join(import.meta.dirname, '../..');
 
@@ -25,6 +25,10 @@ test('the lockfile names no registry', () => {
 
 test('the lockfile has every platform, so that `npm ci` accepts it', () => {
   expect(missingPackages(lockedPackages()), 'run: npx node test/support/complete-lockfile.ts').toEqual([]);
+});
+
+test('no package is for certain nodes only: all run on that of services/node, whatever node the machine has', () => {
+  expect(withEngines(lockedPackages()), 'run: npx node test/support/complete-lockfile.ts').toEqual([]);
 });
 
 test('no package but services/node brings a `node`, so that every npm links ours', () => {

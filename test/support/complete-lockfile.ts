@@ -1,8 +1,11 @@
 // Mends package-lock.json after `npm install`; run by hand, the repository test says when.
 //
 // Optional packages of other platforms that the registry did not have are put in, or `npm ci` refuses the lockfile. Entries made
-// here have no integrity: npm checks the others'. And no package but services/node may bring a command named `node`: npm 9 and 10
-// remove the commands of what is for another platform, and with them ours of the same name.
+// here have no integrity: npm checks the others'.
+//
+// Everything runs on the node of services/node, which is one of these packages. So no other may bring a command named `node`: npm 9
+// and 10 remove the commands of what is for another platform, and with them ours of the same name. And none may say which nodes it
+// is for: npm would compare the machine's own, warn at length, and leave out optional packages, without which vitest does not start.
 import { readFileSync, writeFileSync } from 'node:fs';
 
 interface LockedPackage {
@@ -12,6 +15,7 @@ interface LockedPackage {
   os?: string[];
   cpu?: string[];
   bin?: Record<string, string>;
+  engines?: Record<string, string>;
   optionalDependencies?: Record<string, string>;
 }
 
@@ -40,6 +44,11 @@ export function otherNodes(packages: Readonly<Record<string, LockedPackage>>): s
   return Object.keys(packages).filter((path) => path !== OWN_NODE && packages[path]?.bin?.node !== undefined);
 }
 
+/** Paths in the lockfile of the packages that would be measured against the machine's own node. */
+export function withEngines(packages: Readonly<Record<string, LockedPackage>>): string[] {
+  return Object.keys(packages).filter((path) => path !== '' && packages[path]?.engines !== undefined);
+}
+
 /** "@biomejs/cli-linux-x64-musl" is for os linux and cpu x64. */
 export function platformOf(name: string): { os: string[]; cpu: string[] } {
   const os = /(android|darwin|linux|win32|freebsd|openbsd|openharmony|aix|sunos)/.exec(name)?.[1];
@@ -64,6 +73,7 @@ if (import.meta.main) {
     delete lock.packages[path]!.bin;
     console.log(`took the command node from ${path}`);
   }
+  for (const path of withEngines(lock.packages)) delete lock.packages[path]!.engines;
   const sorted = Object.entries(lock.packages).sort(([a], [b]) => (a < b ? -1 : 1));
   lock.packages = Object.fromEntries(sorted);
   writeFileSync(FILE, `${JSON.stringify(lock, null, 2)}\n`);
