@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type CliRun, runCli, startCli } from '../support/cli.ts';
+import { freePorts } from '../support/free-ports.ts';
 import { redisServerPath } from '../support/redis.ts';
 
 const BROKERS = 3;
@@ -26,7 +27,7 @@ afterAll(async () => {
 });
 
 test('it greets, carries messages over the death of a broker, and Ctrl-C ends all of it', async () => {
-  const port = await freePorts();
+  const port = await freePorts(BROKERS);
   cluster = startCli(['dev-cluster', '--port', `${port}`], { cwd: folder });
   const heard = listener(cluster);
   const greeting = await heard.until('Ctrl-C stops all.');
@@ -130,17 +131,6 @@ function isOpen(port: number): Promise<boolean> {
     });
     socket.once('error', () => resolve(false));
   });
-}
-
-/** The first of as many free ones as there are brokers, below the range from which connections take theirs. */
-async function freePorts(): Promise<number> {
-  for (;;) {
-    const first = 10_000 + Math.floor(Math.random() * 20_000);
-    const servers = Array.from({ length: BROKERS }, () => createServer());
-    const tried = await Promise.allSettled(servers.map((server, i) => listen(server, first + i)));
-    for (const server of servers) server.close();
-    if (tried.every(({ status }) => status === 'fulfilled')) return first;
-  }
 }
 
 function listen(server: Server, port: number): Promise<number> {

