@@ -8,6 +8,7 @@ import {
   type EmbeddedStoreOptions,
   openEmbeddedStore,
 } from '../../services/broker/adapters/embedded/store.ts';
+import { damageTables } from '../support/damage-tables.ts';
 import { cursorStoreConformance } from './cursor-store.ts';
 import { definitionStoreConformance } from './definition-store.ts';
 import type { StoreHarness } from './harness.ts';
@@ -42,6 +43,11 @@ async function openHarness(options: Partial<EmbeddedStoreOptions>): Promise<Stor
     },
     // Dropping a subscription that never was brings everything to LMDB first, and changes nothing.
     settle: () => stores.cursors.drop(2 ** 40),
+    async damage(partition, offset, how) {
+      await stores.close();
+      await damageTables(dir, partition, offset, how);
+      stores = await openEmbeddedStore({ ...options, dir });
+    },
     async close() {
       await stores.close();
       await rm(dir, { recursive: true });

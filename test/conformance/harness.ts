@@ -14,6 +14,11 @@ export interface StoreHarness {
   close(): Promise<void>;
   /** Resolves when everything written is where the adapter keeps it for good. Absent where there is only one place. */
   settle?(): Promise<void>;
+  /**
+   * Does to the chunk with that offset, which is where the adapter keeps it for good, what a bad disk does: flips a bit of its
+   * frames, or loses it. The store may be opened anew for that.
+   */
+  damage(partition: PartitionId, offset: number, how: 'flip' | 'lose'): Promise<void>;
 }
 
 export type OpenHarness = () => Promise<StoreHarness>;

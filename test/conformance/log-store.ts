@@ -256,6 +256,63 @@ export function logStoreConformance(name: string, open: OpenHarness): void {
       expect(again[0]).toMatchObject({ firstOffset: 0, startByte: 0 });
     });
 
+    for (const [how, reason] of [
+      ['flip', 'flipped|checksum'],
+      ['lose', 'missing'],
+    ] as const) {
+      test(`a chunk that a bad disk has damaged (${how}) is not given out, and nothing else is touched`, async () => {
+        const other = { ...P, partition: 9 };
+        const kept = await appendTo(h.stores, other, 0, [100, 100]);
+        const written = await appendTo(h.stores, P, 0, [400, 400, 400, 400], 10);
+        await h.settle?.();
+        await h.damage(P, 15, how);
+
+        expect(await log().read(P, 0, 1)).toEqual([written[0]]);
+        const few = await log().read(P, 0, 1_000_000);
+        expect(few[0]).toEqual(written[0]);
+        expect(few.every((chunk) => written.some(({ bytes }) => bytes.equals(chunk.bytes)))).toBe(true);
+        // Missing ones may show by their neighbours alone.
+        const error = await log()
+          .read(P, 15, 1_000_000)
+          .then(
+            (chunks) => {
+              expect(how).toBe('lose');
+              expect(chunks).toEqual(written.slice(2));
+            },
+            (damage: unknown) => damage,
+          );
+        if (error !== undefined) {
+          expect(error).toMatchObject({ range: { firstOffset: 10, endOffset: 20 } });
+          expect((error as Error).message).toMatch(new RegExp(reason));
+        }
+        expect(await log().read(P, 20, 1_000_000)).toEqual(written.slice(2));
+        expect(await log().bounds(P)).toMatchObject({ headOffset: 0, endOffset: 40 });
+        expect(await readAll(h.stores, other)).toEqual(kept);
+        written.push(...(await appendTo(h.stores, P, 0, [50], 10)));
+        expect(await log().read(P, 30, 1_000_000)).toEqual(written.slice(3));
+
+        // Retention is not held up.
+        expect(await log().trim(P, 0, 20, 10)).toMatchObject({ headOffset: 20 });
+        expect(await readAll(h.stores, P)).toEqual(written.slice(2));
+      });
+    }
+
+    test('remembers what was given up, in order, until the log is dropped', async () => {
+      await appendTo(h.stores, P, 0, [10, 10, 10], 10);
+      const ranges = [
+        { firstOffset: 20, endOffset: 30 },
+        { firstOffset: 0, endOffset: 10 },
+      ];
+      for (const range of ranges) await log().skip(P, range);
+      await log().skip(P, ranges[0]!);
+      expect(await log().skipped({ ...P, partition: 9 })).toEqual([]);
+      await h.reopen();
+      expect(await log().skipped(P)).toEqual([ranges[1], ranges[0]]);
+      await log().drop(P.logEpoch);
+      expect(await log().skipped(P)).toEqual([]);
+      await expectCode(log().skip(P, ranges[0]!), 'ABORTED');
+    });
+
     test('who looks at a log while it is dropped finds less, or nothing, and no error', async () => {
       const sizes = Array.from({ length: 600 }, () => 9);
       const written = await appendTo(h.stores, P, 0, sizes);

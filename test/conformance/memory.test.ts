@@ -1,5 +1,5 @@
 // The memory store of the simulations against every port's contract: what they test the engine with must be true to it.
-import { createMemoryStore, createSharedMemory } from '../support/memory-store.ts';
+import { createSharedMemory } from '../support/memory-store.ts';
 import { cursorStoreConformance } from './cursor-store.ts';
 import { definitionStoreConformance, sharedDefinitionConformance } from './definition-store.ts';
 import type { SharedHarness, StoreHarness } from './harness.ts';
@@ -19,7 +19,13 @@ signalsConformance('memory', openShared);
 
 /** Reopening is dropping the broker and keeping the object. */
 async function openHarness(): Promise<StoreHarness> {
-  return { stores: createMemoryStore(), reopen: async () => {}, close: async () => {} };
+  const memory = createSharedMemory();
+  return {
+    stores: memory.open('this-broker'),
+    reopen: async () => {},
+    damage: async (...args) => memory.damage(...args),
+    close: async () => {},
+  };
 }
 
 async function openShared(): Promise<SharedHarness> {

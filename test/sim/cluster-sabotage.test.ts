@@ -154,6 +154,8 @@ function withoutUnknown(stores: ClusterStores): ClusterStores {
       bounds: (id) => log.bounds(id),
       read: (id, fromOffset, maxBytes) => log.read(id, fromOffset, maxBytes),
       describe: (id, fromOffset, maxChunks) => log.describe(id, fromOffset, maxChunks),
+      skip: (id, range) => log.skip(id, range),
+      skipped: (id) => log.skipped(id),
       confirm: (...args) => log.confirm(...args),
       trim: (...args) => log.trim(...args),
       drop: (logEpoch) => log.drop(logEpoch),

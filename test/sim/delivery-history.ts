@@ -202,6 +202,7 @@ export class DeliveryHistory {
   firstUnsettled(): number | undefined {
     const from = Math.max(this.#options.startOffset, this.#log.headOffset);
     for (let offset = from; offset < this.#log.endOffset; offset += 1) {
+      if (this.#isTrimmed(offset)) continue;
       if ((this.#entries.get(offset)?.state ?? 'unsettled') === 'unsettled') return offset;
     }
     return undefined;
@@ -211,7 +212,7 @@ export class DeliveryHistory {
   firstUndelivered(appendedBeforeMs: number): number | undefined {
     for (let offset = this.#options.startOffset; offset < this.#log.endOffset; offset += 1) {
       if (this.#log.messages[offset]!.appendedMs >= appendedBeforeMs) return undefined;
-      if (offset >= this.#log.headOffset && !this.#entries.has(offset)) return offset;
+      if (!this.#isTrimmed(offset) && !this.#entries.has(offset)) return offset;
     }
     return undefined;
   }
@@ -221,7 +222,7 @@ export class DeliveryHistory {
     for (const run of this.#runs.values()) age(run, nowMs);
     let held = 0;
     for (const { lease, offset } of this.#entries.values()) {
-      if (lease?.consumer !== consumer || offset < this.#log.headOffset) continue;
+      if (lease?.consumer !== consumer || this.#isTrimmed(offset)) continue;
       if (!isEndable(lease, nowMs)) held += 1;
     }
     return held;
@@ -355,7 +356,7 @@ export class DeliveryHistory {
   }
 
   #isTrimmed(offset: number): boolean {
-    return offset < this.#log.headOffset;
+    return this.#log.isGone(offset);
   }
 
   #bounded(last: number): number {

@@ -146,6 +146,8 @@ export class Life {
         read: this.#mortal(log.read),
         describe: this.#mortal(log.describe),
         trim: this.#mortal(log.trim),
+        skip: this.#mortal(log.skip),
+        skipped: this.#mortal(log.skipped),
         drop: this.#mortal(log.drop),
       },
       cursors: {

@@ -9,7 +9,7 @@
 //   whole        what a publisher was told was not stored is not there: it is there no more often than it was sent otherwise
 import type { PartitionId } from '../../services/broker/core/partition.ts';
 import type { PublishedRun } from '../../services/broker/engine/topic-runtime.ts';
-import type { Chunk, LogBounds } from '../../services/broker/ports/log-store.ts';
+import type { Chunk, LogBounds, LogRange } from '../../services/broker/ports/log-store.ts';
 import { decodeFrames } from './received.ts';
 import { Violation } from './violation.ts';
 
@@ -37,6 +37,8 @@ export class PartitionHistory {
   /** Publishers were told of something below it. */
   toldEnd = 0;
   dropped = false;
+  /** Damaged, and given up. */
+  readonly givenUp = new Set<number>();
   /** What publishers were told of and is still to come, by offset. */
   readonly promised = new Map<number, SentMessage>();
   /** By publisher and key. */
@@ -48,6 +50,11 @@ export class PartitionHistory {
 
   get endOffset(): number {
     return this.messages.length;
+  }
+
+  /** Nobody can want it any more. */
+  isGone(offset: number): boolean {
+    return offset < this.headOffset || this.givenUp.has(offset);
   }
 }
 
@@ -147,6 +154,16 @@ export class LogHistory {
   trimmed(id: PartitionId, bounds: LogBounds): void {
     const log = this.partition(id);
     log.headOffset = Math.max(log.headOffset, bounds.headOffset);
+  }
+
+  gaveUp(id: PartitionId, { firstOffset, endOffset }: LogRange): void {
+    const { givenUp } = this.partition(id);
+    for (let offset = firstOffset; offset < endOffset; offset += 1) givenUp.add(offset);
+  }
+
+  /** Those that hold anything. */
+  get stored(): PartitionHistory[] {
+    return [...this.#partitions.values()].filter((log) => !log.dropped && log.headOffset < log.endOffset);
   }
 
   dropped(logEpoch: number): void {

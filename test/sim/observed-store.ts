@@ -23,6 +23,8 @@ export function observed(inner: Stores, observer: StoreObserver): Stores {
       bounds: (id) => log.bounds(id),
       read: (id, fromOffset, maxBytes) => log.read(id, fromOffset, maxBytes),
       describe: (id, fromOffset, maxChunks) => log.describe(id, fromOffset, maxChunks),
+      skip: (id, range) => log.skip(id, range),
+      skipped: (id) => log.skipped(id),
       confirm: (id, ownerEpoch, endOffset, durability) => log.confirm(id, ownerEpoch, endOffset, durability),
       async append(id, ownerEpoch, expectedEnd, chunks, durability) {
         await log.append(id, ownerEpoch, expectedEnd, chunks, durability);

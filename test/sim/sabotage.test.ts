@@ -106,25 +106,6 @@ test('a read that gives back other bytes', async () => {
   expect(failure).toMatch(/with other bytes/);
 });
 
-test('a read that leaves a chunk out', async () => {
-  const failure = await firstFailure((stores) => {
-    const lies = everyNth(10);
-    const { log } = stores;
-    return {
-      ...stores,
-      log: {
-        ...log,
-        async read(...args) {
-          const chunks = await log.read(...args);
-          return lies() && chunks.length > 1 ? chunks.slice(1) : chunks;
-        },
-      },
-    };
-  });
-  // The broker takes what is missing for trimmed: what shows first is the seed's chance.
-  expect(failure).toMatch(/has not settled|overtakes|was delivered to .* while|as the broker counts/);
-});
-
 test('a definition that is confirmed and never kept', async () => {
   const failure = await firstFailure((stores) => {
     const { definitions } = stores;
@@ -134,6 +115,22 @@ test('a definition that is confirmed and never kept', async () => {
     };
   });
   expect(failure).toMatch(/should have the incarnation/);
+});
+
+test('damage that is passed though nobody has given it up', async () => {
+  const failure = await firstFailure(
+    (stores) => ({
+      ...stores,
+      log: { ...stores.log, skipped: async () => [{ firstOffset: 0, endOffset: 2 ** 40 }] },
+    }),
+    (scenario) => ({
+      ...scenario,
+      calm: false,
+      limits: { ...scenario.limits, cacheBytes: 1_000 },
+      weather: { ...scenario.weather, damages: 3 },
+    }),
+  );
+  expect(failure).toMatch(/has not settled|overtakes|reports|as the broker counts/);
 });
 
 test('an append that has happened, and is said to have been refused', async () => {
@@ -211,6 +208,24 @@ test('a store that appends and never says so is lived with', async () => {
         async append(...args) {
           await log.append(...args);
           throw new BrokerError('UNAVAILABLE', 'timed out after the write');
+        },
+      },
+    };
+  });
+  expect(failure).toBe(NOTHING);
+});
+
+test('a read that leaves a chunk out is lived with: the gap shows, and the next read has it', async () => {
+  const failure = await firstFailure((stores) => {
+    const lies = everyNth(10);
+    const { log } = stores;
+    return {
+      ...stores,
+      log: {
+        ...log,
+        async read(...args) {
+          const chunks = await log.read(...args);
+          return lies() && chunks.length > 1 ? chunks.slice(1) : chunks;
         },
       },
     };

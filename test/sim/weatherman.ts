@@ -1,5 +1,7 @@
 // Makes the weather: crashes, restarts, outages, full and flaky stores, jumping clocks. Started by world.ts; rests when the
 // chaos is over.
+import { BrokerError } from '../../services/broker/core/errors.ts';
+import { DamagedLog } from '../../services/broker/ports/log-store.ts';
 import type { Chance } from './prng.ts';
 import { DAY_MS } from './scenario.ts';
 import type { World } from './world.ts';
@@ -27,6 +29,7 @@ export class Weatherman {
       { perSecond: weather.outages, happen: () => this.#for('down') },
       { perSecond: weather.fullStores, happen: () => this.#for('full') },
       { perSecond: weather.faultChanges, happen: () => this.#changeFaults(weather.worstFault) },
+      { perSecond: weather.damages, happen: () => this.#damage() },
       { perSecond: weather.clockJumps, happen: () => this.#world.clock.jumpWallClock(this.#jumpMs()) },
     ];
     if (weather.faultChanges > 0) this.#changeFaults(weather.worstFault);
@@ -61,6 +64,24 @@ export class Weatherman {
     this.#world.say('store', `is no longer ${fault}`);
   }
 
+  /** A chunk is damaged, and after a while an operator gives it up. */
+  async #damage(): Promise<void> {
+    const { checker, memory, plain } = this.#world;
+    const { stored } = checker.logs;
+    if (stored.length === 0) return;
+    const { id, headOffset, endOffset } = this.#chance.pick(stored);
+    const offset = this.#chance.int(headOffset, endOffset - 1);
+    memory.damage(id, offset, 'flip');
+    this.#world.say('store', `has damaged ${id.logEpoch}.${id.partition}-${offset}`);
+    await this.#world.sleep(this.#chance.scale(10, 5_000));
+    const error: unknown = await plain.log.read(id, offset, 1).catch((reason: unknown) => reason);
+    if (!(error instanceof DamagedLog)) return;
+    // Unless its topic has been deleted.
+    await plain.log.skip(id, error.range).catch(expectAborted);
+    checker.logs.gaveUp(id, error.range);
+    this.#world.say('operator', `gives up what is damaged: ${error.message}`);
+  }
+
   #changeFaults(worst: number): void {
     const draw = (): number => (this.#chance.bool(0.5) ? 0 : this.#chance.random() * worst);
     const { faults } = this.#world.stores;
@@ -75,4 +96,8 @@ export class Weatherman {
     const most = this.#chance.pick([20_000, 20_000, 30 * DAY_MS, 20 * 365 * DAY_MS]);
     return this.#chance.int(-most, most);
   }
+}
+
+function expectAborted(error: unknown): void {
+  if (!(error instanceof BrokerError) || error.code !== 'ABORTED') throw error;
 }

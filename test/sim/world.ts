@@ -8,7 +8,7 @@
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
 import { type FaultyStores, withFaults } from '../support/faulty-store.ts';
-import { createMemoryStore, type Stores } from '../support/memory-store.ts';
+import { createSharedMemory, type SharedMemory, type Stores } from '../support/memory-store.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 import { Checker } from './checker.ts';
 import { SimConsumer } from './consumer.ts';
@@ -54,7 +54,9 @@ export class World {
   readonly supervisor: Supervisor;
   readonly stores: FaultyStores;
   readonly publishers: SimPublisher[] = [];
-  readonly #plain: Stores;
+  readonly memory: SharedMemory;
+  /** Without faults, and under the checker's eyes. */
+  readonly plain: Stores;
   readonly #consumers: (SimConsumer | SimPuller)[] = [];
   readonly #operator: Operator;
   #failure: unknown;
@@ -68,13 +70,13 @@ export class World {
     this.checker = new Checker({ clock: this.clock, ...scenario.limits });
     const storeChance = this.chance.fork();
     const [minMs, maxMs] = scenario.storeLatencyMs;
-    const memory = createMemoryStore({
+    this.memory = createSharedMemory({
       clock: this.clock,
       latencyMs: () => storeChance.int(minMs, maxMs),
       capacityBytes: scenario.storeCapacityBytes,
     });
-    this.#plain = observed(memory, this.#observer());
-    this.stores = withFaults(this.#plain, storeChance.random, this.clock);
+    this.plain = observed(this.memory.open('this-broker'), this.#observer());
+    this.stores = withFaults(this.plain, storeChance.random, this.clock);
     this.#operator = new Operator(this);
     this.supervisor = new Supervisor(this, sabotage(this.stores), (life) =>
       this.#operator.checkDefinitions(life),
@@ -164,7 +166,7 @@ export class World {
   async #begin(): Promise<void> {
     let ready = false;
     this.spawn(
-      putDefinitions(this.#plain.definitions, this.scenario.topics).then(() => {
+      putDefinitions(this.plain.definitions, this.scenario.topics).then(() => {
         ready = true;
       }),
     );
@@ -239,7 +241,7 @@ export class World {
   async #notTakenUp(life: Life): Promise<string | undefined> {
     let missing: string | undefined = 'the store has not listed its definitions';
     this.spawn(
-      this.#plain.definitions.list().then((stored) => {
+      this.plain.definitions.list().then((stored) => {
         const unknown = stored.find(({ kind, name, revision, body }) => {
           if (JSON.parse(body).deleted === true) return false;
           const known = kind === 'topic' ? life.definitions.topic(name) : life.definitions.subscription(name);

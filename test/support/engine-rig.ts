@@ -10,7 +10,7 @@ import type { PublishedRun } from '../../services/broker/engine/topic-runtime.ts
 import { engineLimits } from '../../services/broker/limits.ts';
 import { decodeFrames } from '../sim/received.ts';
 import { type FaultyStores, withFaults } from './faulty-store.ts';
-import { createMemoryStore, type Stores } from './memory-store.ts';
+import { createSharedMemory, type SharedMemory, type Stores } from './memory-store.ts';
 import { LIMITS, requestBytes } from './publish-requests.ts';
 import { seededRandom } from './random.ts';
 import { VirtualClock } from './virtual-clock.ts';
@@ -35,6 +35,7 @@ export type Outcome = PublishedRun[] | BrokerError;
 export interface EngineRig {
   readonly clock: VirtualClock;
   readonly stores: FaultyStores;
+  readonly memory: SharedMemory;
   readonly broker: Broker;
   readonly definitions: Definitions;
   /** What it has said, as "level: message". */
@@ -48,7 +49,8 @@ export interface EngineRig {
 /** With one topic and one subscription. */
 export async function startEngine(options: EngineOptions = {}): Promise<EngineRig> {
   const clock = options.after?.clock ?? new VirtualClock();
-  const stores = options.after?.stores ?? withFaults(createMemoryStore(), seededRandom(1), clock);
+  const memory = options.after?.memory ?? createSharedMemory();
+  const stores = options.after?.stores ?? withFaults(memory.open('this-broker'), seededRandom(1), clock);
   const used = options.between?.(stores) ?? stores;
   const said: string[] = [];
   const say = (level: string) => (_fields: object, message: string) => void said.push(`${level}: ${message}`);
@@ -76,6 +78,7 @@ export async function startEngine(options: EngineOptions = {}): Promise<EngineRi
   return {
     clock,
     stores,
+    memory,
     broker,
     definitions,
     said,

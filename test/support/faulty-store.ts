@@ -73,6 +73,8 @@ export function withFaults(
       bounds: (id) => read(() => log.bounds(id)),
       read: (id, fromOffset, maxBytes) => read(() => log.read(id, fromOffset, maxBytes)),
       describe: (id, fromOffset, maxChunks) => read(() => log.describe(id, fromOffset, maxChunks)),
+      skip: (id, range) => write(() => log.skip(id, range)),
+      skipped: (id) => read(() => log.skipped(id)),
       append: (id, epoch, expectedEnd, chunks, durability) =>
         write(() => log.append(id, epoch, expectedEnd, chunks, durability), true),
       confirm: (id, epoch, endOffset, durability) =>

@@ -17,6 +17,8 @@ export function confirmedLate(log: LogStore, clock: Clock, random: Random, how: 
     bounds: (id) => log.bounds(id),
     read: (id, fromOffset, maxBytes) => log.read(id, fromOffset, maxBytes),
     describe: (id, fromOffset, maxChunks) => log.describe(id, fromOffset, maxChunks),
+    skip: (id, range) => log.skip(id, range),
+    skipped: (id) => log.skipped(id),
     confirm: (id, ownerEpoch, endOffset, durability) => log.confirm(id, ownerEpoch, endOffset, durability),
     trim: (id, ownerEpoch, beforeOffset, maxChunks) => log.trim(id, ownerEpoch, beforeOffset, maxChunks),
     drop: (logEpoch) => log.drop(logEpoch),

@@ -8,7 +8,14 @@ import { formatPartitionId, type PartitionId } from '../../services/broker/core/
 import type { Clock } from '../../services/broker/ports/clock.ts';
 import type { CursorCommit, CursorStore } from '../../services/broker/ports/cursor-store.ts';
 import type { DefinitionStore } from '../../services/broker/ports/definition-store.ts';
-import type { Chunk, ChunkInfo, LogBounds, LogStore } from '../../services/broker/ports/log-store.ts';
+import type {
+  Chunk,
+  ChunkInfo,
+  LogBounds,
+  LogRange,
+  LogStore,
+} from '../../services/broker/ports/log-store.ts';
+import { DamagedLog } from '../../services/broker/ports/log-store.ts';
 import type { MembershipStore } from '../../services/broker/ports/membership-store.ts';
 import { type OwnershipStore, takenError } from '../../services/broker/ports/ownership-store.ts';
 import type { Signals } from '../../services/broker/ports/signals.ts';
@@ -46,6 +53,8 @@ export interface SharedMemory {
    * slots; all if absent. What operators have asked for (members to be drained) stays.
    */
   checkpoint(fails?: (slot: Slot) => boolean): () => void;
+  /** As StoreHarness.damage. */
+  damage(partition: PartitionId, offset: number, how: 'flip' | 'lose'): void;
 }
 
 /** As Redis' keys fall into them: a partition's ("5.3"), "t5" for whether topic 5 was dropped, and one for everything else. */
@@ -62,6 +71,7 @@ interface Partition {
   endByte: number;
   /** In offset order. */
   chunks: Chunk[];
+  skipped: LogRange[];
 }
 
 export type Take = <T>(effect: () => T) => Promise<T>;
@@ -86,6 +96,7 @@ export function createSharedMemory(options: MemoryStoreOptions = {}): SharedMemo
         for (const each of goBack) each();
       };
     },
+    damage: (id, offset, how) => partitions.damage(id, offset, how),
     open: (memberId) => ({
       log: memoryLog(take, partitions, memberId),
       cursors: memoryCursors(take, partitions, memberId, records),
@@ -96,6 +107,9 @@ export function createSharedMemory(options: MemoryStoreOptions = {}): SharedMemo
     }),
   };
 }
+
+/** Frames that are not what was appended. */
+const DAMAGED = new WeakSet<Buffer>();
 
 class Partitions {
   readonly #byName = new Map<string, Partition>();
@@ -118,7 +132,16 @@ class Partitions {
     const name = formatPartitionId(id);
     let found = this.#byName.get(name);
     if (!found) {
-      found = { id, ownerEpoch: 0, holder: '', handOver: undefined, endOffset: 0, endByte: 0, chunks: [] };
+      found = {
+        id,
+        ownerEpoch: 0,
+        holder: '',
+        handOver: undefined,
+        endOffset: 0,
+        endByte: 0,
+        chunks: [],
+        skipped: [],
+      };
       this.#byName.set(name, found);
     }
     return found;
@@ -131,16 +154,35 @@ class Partitions {
 
   checkpoint(fails: (slot: Slot) => boolean): () => void {
     const saved = new Map(
-      [...this.#byName].map(([name, partition]) => [name, { ...partition, chunks: [...partition.chunks] }]),
+      [...this.#byName].map(([name, partition]) => [
+        name,
+        { ...partition, chunks: [...partition.chunks], skipped: [...partition.skipped] },
+      ]),
     );
     const dropped = new Set(this.#dropped);
     return () => {
       for (const name of this.#byName.keys()) if (fails(name)) this.#byName.delete(name);
       for (const [name, partition] of saved)
-        if (fails(name)) this.#byName.set(name, { ...partition, chunks: [...partition.chunks] });
+        if (fails(name))
+          this.#byName.set(name, {
+            ...partition,
+            chunks: [...partition.chunks],
+            skipped: [...partition.skipped],
+          });
       for (const logEpoch of this.#dropped)
         if (fails(`t${logEpoch}`) && !dropped.has(logEpoch)) this.#dropped.delete(logEpoch);
     };
+  }
+
+  damage(id: PartitionId, offset: number, how: 'flip' | 'lose'): void {
+    const { chunks } = this.at(id);
+    const at = indexOf(chunks, offset);
+    if (how === 'lose') chunks.splice(at, 1);
+    else {
+      const bytes = Buffer.alloc(chunks[at]!.bytes.length);
+      DAMAGED.add(bytes);
+      chunks.splice(at, 1, { ...chunks[at]!, bytes });
+    }
   }
 
   isDropped({ logEpoch }: PartitionId): boolean {
@@ -260,8 +302,13 @@ function memoryLog(take: Take, partitions: Partitions, memberId: string): LogSto
         let to = from;
         while (to < chunks.length) {
           bytes += chunks[to]!.bytes.length;
-          if (to > from && bytes > maxBytes) break;
+          if (to > from && (bytes > maxBytes || DAMAGED.has(chunks[to]!.bytes))) break;
           to++;
+        }
+        const first = chunks[from];
+        if (first !== undefined && DAMAGED.has(first.bytes)) {
+          const { firstOffset, count } = first;
+          throw new DamagedLog(id, { firstOffset, endOffset: firstOffset + count }, 'a bit was flipped');
         }
         return chunks.slice(from, to);
       }),
@@ -280,6 +327,16 @@ function memoryLog(take: Take, partitions: Partitions, memberId: string): LogSto
         log.chunks = log.chunks.slice(Math.min(wholly, maxChunks));
         return boundsOf(log);
       }),
+
+    skip: (id, range) =>
+      take(() => {
+        if (partitions.isDropped(id))
+          throw new BrokerError('ABORTED', `the topic of ${formatPartitionId(id)} was dropped`);
+        const { skipped } = partitions.at(id);
+        if (!skipped.some(({ firstOffset }) => firstOffset === range.firstOffset)) skipped.push(range);
+      }),
+
+    skipped: (id) => take(() => [...partitions.at(id).skipped].sort((a, b) => a.firstOffset - b.firstOffset)),
 
     drop: (logEpoch) => take(() => partitions.drop(logEpoch)),
   };

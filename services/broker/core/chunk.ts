@@ -8,7 +8,7 @@
 //     22 len publish_time                       08 seconds, 10 nanos
 //   18 delivery_attempt                         on a redelivery only
 // A chunk is consecutive frames of one partition: a valid body of a response by itself.
-import { assert } from './errors.ts';
+import { AssertionError, assert, BrokerError } from './errors.ts';
 import { formatPartitionId, type PartitionId } from './partition.ts';
 import { hashOfKey, type PublishBatch } from './publish-batch.ts';
 import { LENGTH, varintLength, WireReader, writeVarint } from './wire.ts';
@@ -167,6 +167,18 @@ export function frameEnds(bytes: Uint8Array, count: number): Uint32Array {
   }
   assert(reader.at === bytes.length, 'a stored chunk has bytes behind its last frame');
   return ends;
+}
+
+/** Whether the bytes are `count` frames: all that can be said of a chunk without a checksum. */
+export function areFrames(bytes: Uint8Array, count: number): boolean {
+  try {
+    const ends = frameEnds(bytes, count);
+    frameKeyHashes(bytes, ends);
+    return true;
+  } catch (error) {
+    if (error instanceof AssertionError || error instanceof BrokerError) return false;
+    throw error;
+  }
 }
 
 /** The hash of each frame's ordering key, 0 without one. */

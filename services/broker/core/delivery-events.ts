@@ -15,6 +15,8 @@ export type DeliveryEvent =
   | { readonly kind: 'append'; readonly endOffset: number }
   /** Retention has deleted everything below headOffset. */
   | { readonly kind: 'trim'; readonly headOffset: number }
+  /** What is there was given up: it is settled for everybody. */
+  | { readonly kind: 'skip'; readonly first: number; readonly last: number }
   /**
    * Consumers have numbers from 1 on; the hash is of what is stable about one (its client id). It takes over what it had at
    * the partition's former owner, or on a stream before, if that waits for it; `fresh` means that it has nothing of that, and

@@ -11,6 +11,7 @@
 //   held                      persisted          → available, attempt + 1      cursor commit
 //   available, held           ack (late)         → settled, if it was delivered before   consumer
 //   any                       trim               → settled                     retention
+//   any                       skip               → settled                     damage that was given up
 //   (start)                                      → leased, to a former consumer  the note of the partition's former owner
 //
 // Everything is an interval: a chunk leased to one consumer is one lease, an ack range one operation. In a subscription
@@ -260,7 +261,10 @@ export class Delivery {
         this.#end = event.endOffset;
         break;
       case 'trim':
-        this.#trim(event.headOffset, effects);
+        this.expiredByRetentionTotal += this.#giveUp(this.#floor, event.headOffset - 1, effects);
+        break;
+      case 'skip':
+        this.#giveUp(event.first, event.last, effects);
         break;
       case 'join':
         this.#join(event.consumer, event.hash, event.fresh === true, effects);
@@ -526,13 +530,22 @@ export class Delivery {
     return added;
   }
 
-  #trim(headOffset: number, effects: DeliveryEffect[]): void {
-    if (headOffset <= this.#floor) return;
-    const leases = this.#leases.cut(this.#floor, headOffset - 1);
-    this.expiredByRetentionTotal += this.#mark(this.#floor, headOffset - 1);
+  /** They are settled, whoever has them. Returns how many were not. */
+  #giveUp(from: number, to: number, effects: DeliveryEffect[]): number {
+    const first = Math.max(from, this.#floor);
+    const last = Math.min(to, this.#end - 1);
+    if (first > last) return 0;
+    const leases = this.#leases.cut(first, last);
+    const added = this.#mark(first, last);
+    if (this.#settled.has(this.#next)) {
+      // What comes next has been settled before it was looked at.
+      const [unsettled] = this.#settled.gaps(this.#next, this.#end - 1);
+      this.#next = unsettled?.first ?? this.#end;
+    }
     this.#endLeases(leases, effects);
     this.#keys?.dropSettled();
     effects.push({ kind: 'moved' });
+    return added;
   }
 
   /**

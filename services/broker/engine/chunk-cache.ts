@@ -111,6 +111,10 @@ export class ChunkCache {
   }
 }
 
+function endOf({ firstOffset, count }: Chunk): number {
+  return firstOffset + count;
+}
+
 /** The cached chunks of one partition. */
 export class PartitionChunks {
   readonly #id: PartitionId;
@@ -161,6 +165,11 @@ export class PartitionChunks {
 
   async #read(offset: number): Promise<CachedChunk | undefined> {
     const chunks = await this.#cache.log.read(this.#id, offset, this.#cache.readBytes);
+    // Behind a gap it begins anew, with somebody who finds that.
+    const gap = chunks.findIndex(
+      ({ firstOffset }, index) => index > 0 && firstOffset !== endOf(chunks[index - 1]!),
+    );
+    if (gap > 0) chunks.length = gap;
     // Backwards, so that the one that was asked for is the last that would be dropped.
     let first: CachedChunk | undefined;
     for (const chunk of chunks.reverse()) {

@@ -1,14 +1,16 @@
 // Delivery of one subscription in one partition, run by the partition's owner: collects events, lets core/delivery decide,
-// performs the effects in order. Made by SubscriptionRuntime; follows a PartitionOwner.
+// performs the effects in order. Follows a PartitionOwner.
 import type { SubscriptionDefinition } from '../core/definitions.ts';
 import type { Delivery } from '../core/delivery.ts';
 import type { DeliveryEffect, DeliveryEvent } from '../core/delivery-events.ts';
-import { assertNever, BrokerError } from '../core/errors.ts';
+import { assertNever } from '../core/errors.ts';
+import { DamagedLog, type LogRange } from '../ports/log-store.ts';
 import type { CachedChunk } from './chunk-cache.ts';
 import { DeliveredMessages } from './consumer.ts';
 import type { EngineContext } from './context.ts';
 import type { CursorCommitter, CursorHolder } from './cursor-committer.ts';
 import type { LeaseHolder, LeaseSweeper } from './lease-sweeper.ts';
+import { MISSING } from './log-check.ts';
 import type { LogFollower, PartitionOwner } from './partition-owner.ts';
 import type { Session } from './session.ts';
 
@@ -28,6 +30,8 @@ export interface DispatcherHost {
 }
 
 const LOAD_RETRY_MS = 200;
+/** What is damaged stays so until somebody does something about it. */
+const DAMAGE_RETRY_MS = 5_000;
 
 export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
   readonly owner: PartitionOwner;
@@ -69,6 +73,11 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
 
   trimmed(headOffset: number): void {
     this.apply({ kind: 'trim', headOffset });
+    this.host.pump(this);
+  }
+
+  skipped({ firstOffset, endOffset }: LogRange): void {
+    this.apply({ kind: 'skip', first: firstOffset, last: endOffset - 1 });
     this.host.pump(this);
   }
 
@@ -211,30 +220,34 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
     }
   }
 
-  /** There is nothing at the offset or behind it, although it was appended. */
-  async #passTrim(offset: number): Promise<void> {
-    await this.owner.findHead();
-    if (this.owner.bounds.headOffset <= offset)
-      throw new BrokerError('INTERNAL', `the log has nothing at ${offset}, where something was appended`);
-  }
-
   async #load(offset: number): Promise<void> {
     if (this.#loading) return;
     this.#loading = true;
+    let waitMs = 0;
     try {
-      const chunk = await this.owner.chunks.load(offset);
-      // Retention has been quicker; it may even have left nothing, in a trim whose outcome was unknown.
-      if (chunk === undefined) await this.#passTrim(offset);
-      else if (chunk.firstOffset > offset && !this.closed) {
-        this.apply({ kind: 'trim', headOffset: chunk.firstOffset });
-      }
+      const lack = await this.#lackAt(offset);
+      // Retention has been quicker, or it was given up; else somebody has to see to it.
+      if (lack !== undefined && !(await this.owner.pass(lack.range, lack.reason))) waitMs = DAMAGE_RETRY_MS;
     } catch (error) {
       this.#context.logger.warn({ err: error, offset }, 'the log cannot be read: trying again');
-      await new Promise<void>((resolve) => this.#context.clock.setTimer(LOAD_RETRY_MS, resolve));
-    } finally {
-      this.#loading = false;
+      waitMs = LOAD_RETRY_MS;
     }
+    if (waitMs > 0) await new Promise<void>((resolve) => this.#context.clock.setTimer(waitMs, resolve));
+    this.#loading = false;
     if (!this.closed) this.host.pump(this);
+  }
+
+  /** Brings the chunk with that offset into memory. Where there is none that is whole: from where to where, and why. */
+  async #lackAt(offset: number): Promise<{ range: LogRange; reason: string } | undefined> {
+    const { endOffset } = this.owner.bounds;
+    try {
+      const chunk = await this.owner.chunks.load(offset);
+      if (chunk !== undefined && chunk.firstOffset <= offset) return undefined;
+      return { range: { firstOffset: offset, endOffset: chunk?.firstOffset ?? endOffset }, reason: MISSING };
+    } catch (error) {
+      if (error instanceof DamagedLog) return error;
+      throw error;
+    }
   }
 }
 

@@ -13,7 +13,13 @@
 // claim. What the owner still holds is appended again with the same offsets and bytes, so nobody notices.
 import { BrokerError } from '../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../core/partition.ts';
-import type { Durability, LogBounds, LogStore } from '../ports/log-store.ts';
+import {
+  type ChunkInfo,
+  DamagedLog,
+  type Durability,
+  type LogBounds,
+  type LogStore,
+} from '../ports/log-store.ts';
 import type { OwnershipStore } from '../ports/ownership-store.ts';
 import type { CachedChunk } from './chunk-cache.ts';
 import type { EngineContext } from './context.ts';
@@ -243,9 +249,17 @@ export class LogWriter {
 
   /** Whether the log's last chunk is this very one, as far as retention has left it: another may be as long and as old. */
   async #endsWith(chunk: CachedChunk): Promise<boolean> {
-    const [found] = await this.#options.log.read(this.#options.id, chunk.endOffset - 1, 1);
-    if (found === undefined) return true;
-    return found.firstOffset === chunk.firstOffset && found.bytes.equals(chunk.bytes);
+    const { id, log } = this.#options;
+    try {
+      const [found] = await log.read(id, chunk.endOffset - 1, 1);
+      if (found === undefined) return true;
+      return found.firstOffset === chunk.firstOffset && found.bytes.equals(chunk.bytes);
+    } catch (error) {
+      if (!(error instanceof DamagedLog)) throw error;
+      // Damaged since: its description has to do.
+      const [found] = await log.describe(id, chunk.endOffset - 1, 1);
+      return found === undefined || isSame(found, chunk);
+    }
   }
 
   async #appendAgain(fromOffset: number, missing: readonly CachedChunk[]): Promise<void> {
@@ -276,13 +290,17 @@ export class LogWriter {
     const ours = this.#recent.endingAt(endOffset);
     const [found] = await this.#options.log.describe(this.#options.id, endOffset - 1, 1);
     if (found === undefined) return true;
-    return (
-      found?.firstOffset === ours?.firstOffset &&
-      found?.publishTimeMs === ours?.publishTimeMs &&
-      found?.byteLength === ours?.byteLength
-    );
+    return ours !== undefined && isSame(found, ours);
   }
 }
+
+function isSame(a: Description, b: Description): boolean {
+  return (
+    a.firstOffset === b.firstOffset && a.publishTimeMs === b.publishTimeMs && a.byteLength === b.byteLength
+  );
+}
+
+type Description = Pick<ChunkInfo, 'firstOffset' | 'publishTimeMs' | 'byteLength'>;
 
 const LOST_TAIL =
   'the store lost messages that were acknowledged and that no broker holds any more, or another broker wrote in between: see the page for operators, "lost tail"';

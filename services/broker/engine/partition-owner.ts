@@ -11,9 +11,10 @@
 import { cutChunk, type Slice, sliceBytes, sliceLength, splitSlice } from '../core/chunk.ts';
 import { BrokerError } from '../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../core/partition.ts';
-import type { ChunkInfo, LogBounds, LogStore } from '../ports/log-store.ts';
+import type { ChunkInfo, LogBounds, LogRange, LogStore } from '../ports/log-store.ts';
 import { CachedChunk, type ChunkCache, PartitionChunks } from './chunk-cache.ts';
 import type { EngineContext } from './context.ts';
+import { LogDamage } from './log-damage.ts';
 import type { AppendOutcome, LogWriter } from './log-writer.ts';
 
 /** Exactly one of its functions is called, once. */
@@ -30,6 +31,8 @@ export interface LogFollower {
   readonly floor: number;
   appended(endOffset: number): void;
   trimmed(headOffset: number): void;
+  /** What is in the range was given up. */
+  skipped(range: LogRange): void;
   /** The store had gone back and was put right: what else was written lately may be gone, too. */
   restored(): void;
 }
@@ -80,6 +83,7 @@ export class PartitionOwner {
   readonly id: PartitionId;
   readonly chunks: PartitionChunks;
   readonly followers = new Set<LogFollower>();
+  readonly #damage: LogDamage;
   readonly #options: PartitionOwnerOptions;
   readonly #log: LogStore;
   readonly #context: EngineContext;
@@ -103,6 +107,7 @@ export class PartitionOwner {
     this.#lastPublishTimeMs = options.lastPublishTimeMs;
     this.chunks = new PartitionChunks(options.id, options.cache);
     this.#log = options.cache.log;
+    this.#damage = new LogDamage(options.id, options.cache.log, options.context);
     this.#bounds = options.bounds;
     this.#ownFrom = options.bounds.endOffset;
     this.#context = options.context;
@@ -176,6 +181,7 @@ export class PartitionOwner {
   close(reason: BrokerError): void {
     if (this.#closed !== undefined) return;
     this.#closed = reason;
+    this.#damage.gone(Number.POSITIVE_INFINITY);
     if (reason === MOVED) this.#move(this.#pending.splice(0), false);
     else this.#fail(this.#pending.splice(0), reason);
   }
@@ -202,13 +208,34 @@ export class PartitionOwner {
     return bounds.headOffset < beforeOffset;
   }
 
-  /** Asks the store where the log begins: a trim of unknown outcome may have happened. */
-  async findHead(): Promise<void> {
+  /** Asks the store where the log begins: a trim of unknown outcome may have happened. Returns whether one has. */
+  async findHead(): Promise<boolean> {
+    const bounds = await this.#log.bounds(this.id);
+    if (bounds.headOffset <= this.#bounds.headOffset) return false;
+    this.#trimmed(bounds);
+    return true;
+  }
+
+  /**
+   * Nothing whole was found in the range, which begins in the log. True: it was deleted or given up, and followers have been
+   * told. False: it is damage, and was said. Rejects as the store does; UNAVAILABLE: the store has gone back to before it.
+   */
+  async pass(range: LogRange, reason: string): Promise<boolean> {
     const bounds = await this.#log.bounds(this.id);
     if (bounds.headOffset > this.#bounds.headOffset) this.#trimmed(bounds);
+    if (bounds.headOffset > range.firstOffset || this.closed) return true;
+    if (bounds.endOffset <= range.firstOffset) {
+      this.verify(true);
+      throw new BrokerError('UNAVAILABLE', 'the store has gone back: what it has lost comes again');
+    }
+    const given = await this.#damage.lookAt(range, reason);
+    if (given === undefined) return false;
+    for (const follower of this.followers) follower.skipped(given);
+    return true;
   }
 
   #trimmed({ headOffset, headByte }: LogBounds): void {
+    this.#damage.gone(headOffset);
     this.#bounds = { ...this.#bounds, headOffset, headByte };
     this.chunks.dropBelow(headOffset);
     for (const follower of this.followers) follower.trimmed(headOffset);

@@ -80,11 +80,8 @@ export class RetentionSweeper {
     const { retentionMs, retentionBytesPerPartition } = topic.definition;
     const doubtedMs = Math.min(MAX_DOUBTED_MS, retentionMs * DOUBTED_PART);
     const infos = await this.#log.describe(owner.id, headOffset, STEP_CHUNKS);
-    if ((infos[0]?.firstOffset ?? endOffset) > headOffset) {
-      // An earlier trim happened without our hearing so.
-      await owner.findHead();
-      return false;
-    }
+    // An earlier trim happened without our hearing so; or what lies there is damaged, and goes with what is behind it.
+    if ((infos[0]?.firstOffset ?? endOffset) > headOffset && (await owner.findHead())) return false;
     let before = headOffset;
     let due = 0;
     for (const info of infos) {

@@ -29,6 +29,8 @@ export interface Stats {
   /** Gauges. */
   consumers: number;
   uncommittedBytes: number;
+  /** Places in logs that are owned here where something is damaged, as far as anybody has wanted to read it. */
+  damagedRanges: number;
 }
 
 export function createStats(): Stats {
@@ -56,5 +58,6 @@ export function createStats(): Stats {
     slowConsumers: 0,
     consumers: 0,
     uncommittedBytes: 0,
+    damagedRanges: 0,
   };
 }

@@ -9,7 +9,8 @@
 // A store that is full refuses messages and new definitions, and nothing else: trimming, dropping, cursors, claims, changed
 // and deleted definitions work in what it keeps for that.
 import type { DurabilityLevel } from '../core/definitions.ts';
-import type { PartitionId } from '../core/partition.ts';
+import { BrokerError } from '../core/errors.ts';
+import { formatPartitionId, type PartitionId } from '../core/partition.ts';
 
 /** A run of frames of one partition, as stored, cached and sent. Never changed once made. */
 export interface Chunk {
@@ -51,6 +52,28 @@ export interface Durability {
   readonly minReplicas: number;
 }
 
+/** Offsets from firstOffset to below endOffset. */
+export interface LogRange {
+  readonly firstOffset: number;
+  readonly endOffset: number;
+}
+
+/** What the store has in the range is not what was appended. Nothing else of the log is touched by that. */
+export class DamagedLog extends BrokerError {
+  readonly range: LogRange;
+  readonly reason: string;
+
+  constructor(partition: PartitionId, range: LogRange, reason: string) {
+    const { firstOffset, endOffset } = range;
+    super(
+      'INTERNAL',
+      `${formatPartitionId(partition)} is damaged from ${firstOffset} to ${endOffset - 1}: ${reason}`,
+    );
+    this.range = range;
+    this.reason = reason;
+  }
+}
+
 export interface LogStore {
   /** All zero for a partition that was never written. Survives trimming everything: endOffset never goes back. */
   bounds(partition: PartitionId): Promise<LogBounds>;
@@ -86,11 +109,13 @@ export interface LogStore {
   /**
    * The chunk that holds fromOffset and those after it, in order, while they fit into maxBytes; always at least one if
    * there is one. If fromOffset was trimmed, begins with the first chunk there is. Empty at the end of the log. Sees every
-   * append that has resolved.
+   * append that has resolved. Each chunk has been compared with the checksum that was stored with it: rejects with DamagedLog
+   * if the first one is not what was appended, else ends before the one that is not. A chunk that is missing shows by its
+   * neighbours' offsets.
    */
   read(partition: PartitionId, fromOffset: number, maxBytes: number): Promise<Chunk[]>;
 
-  /** Like read, without the frames: at most maxChunks. */
+  /** Like read, without the frames: at most maxChunks. Chunks whose description is damaged are left out. */
   describe(partition: PartitionId, fromOffset: number, maxChunks: number): Promise<ChunkInfo[]>;
 
   /**
@@ -103,6 +128,15 @@ export interface LogStore {
     beforeOffset: number,
     maxChunks: number,
   ): Promise<LogBounds>;
+
+  /**
+   * Writes down that what is in the range is given up: no more than that. Whoever asks, claim or none: it cannot be read
+   * anyway. Durable; for the life of the log.
+   */
+  skip(partition: PartitionId, range: LogRange): Promise<void>;
+
+  /** The ranges that were given up, in order. */
+  skipped(partition: PartitionId): Promise<readonly LogRange[]>;
 
   /**
    * Deletes everything of all partitions of a topic's incarnation, in bounded steps. Idempotent. Whoever still owns one of

@@ -97,9 +97,9 @@ export class ClusterWorld {
       },
       fails: failConfirms,
     };
-    const { open, checkpoint } = sabotage.memory?.(memory) ?? memory;
+    const { open, ...rest } = sabotage.memory?.(memory) ?? memory;
     this.cluster = new MemoryCluster(this.clock, this.chance.fork().random, {
-      checkpoint,
+      ...rest,
       open: (id) => {
         const stores = witnessed(open(id), this.checker.witness(id), this.state, (error) => this.fail(error));
         return {

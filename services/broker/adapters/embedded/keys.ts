@@ -2,22 +2,28 @@
 // byte order is theirs.
 //
 //   log          logEpoch u32 · partition u32 · lastOffset u64 · count u32 · byteLength u32 · publishTimeMs u64 · startByte u64
+//                · CRC-32 of the frames u32 · CRC-32 of the key up to here u32
 //   cursors      subscription u64 · logEpoch u32 · partition u32
 //   definitions  kind u8 · name
 //   meta         1 · logEpoch u32 · partition u32   → the partition's state
 //                2                                  → the last incarnation given
 //                3                                  → the sequence of the last commit in LMDB
 //                4 · logEpoch u32 · partition u32   → who holds it: 1 · member, or 0 · what it left for the next owner
+//                5 · logEpoch u32 · partition u32 · firstOffset u64 → the end of a range that was given up, u64
 //
 // What describes a chunk is in its key, behind what orders it: so the value is the frames alone (nothing is copied to
-// store it) and describe() and trim() never touch the pages that hold frames.
+// store it) and describe() and trim() never touch the pages that hold frames. Keys of 40 bytes are of chunks that were
+// written before there were checksums; a version without them reads longer ones all the same.
+import { crc32 } from 'node:zlib';
 import { assert } from '../../core/errors.ts';
 import type { PartitionId } from '../../core/partition.ts';
-import type { ChunkInfo } from '../../ports/log-store.ts';
+import type { ChunkInfo, LogRange } from '../../ports/log-store.ts';
 
 const U32 = 0x1_0000_0000;
 const PREFIX_BYTES = 8;
-const LOG_KEY_BYTES = 40;
+const LOG_KEY_BYTES = 48;
+const FRAMES_SUM_AT = 40;
+const KEY_SUM_AT = 44;
 
 export const INCARNATION_KEY = Buffer.of(2);
 export const SEQUENCE_KEY = Buffer.of(3);
@@ -28,7 +34,18 @@ export interface KeyRange {
   readonly end: Buffer;
 }
 
-export function chunkKey(id: PartitionId, chunk: ChunkInfo): Buffer {
+export interface ChunkKey extends ChunkInfo {
+  /** The checksum of the frames; undefined: the chunk is older than checksums. */
+  readonly framesSum: number | undefined;
+  /** False: all of this may be wrong but the order of the keys. */
+  readonly whole: boolean;
+}
+
+export function framesSum(frames: Uint8Array): number {
+  return crc32(frames);
+}
+
+export function chunkKey(id: PartitionId, chunk: ChunkInfo, sum: number): Buffer {
   const key = Buffer.allocUnsafe(LOG_KEY_BYTES);
   writePartition(key, id, 0);
   writeU64(key, chunk.firstOffset + chunk.count - 1, 8);
@@ -36,18 +53,43 @@ export function chunkKey(id: PartitionId, chunk: ChunkInfo): Buffer {
   key.writeUInt32BE(chunk.byteLength, 20);
   writeU64(key, chunk.publishTimeMs, 24);
   writeU64(key, chunk.startByte, 32);
+  key.writeUInt32BE(sum, FRAMES_SUM_AT);
+  key.writeUInt32BE(crc32(key.subarray(0, KEY_SUM_AT)), KEY_SUM_AT);
   return key;
 }
 
-export function readChunkKey(key: Buffer): ChunkInfo {
+export function readChunkKey(key: Buffer): ChunkKey {
   const count = key.readUInt32BE(16);
+  const isSummed = key.length >= LOG_KEY_BYTES;
   return {
     firstOffset: readU64(key, 8) - count + 1,
     count,
     byteLength: key.readUInt32BE(20),
     publishTimeMs: readU64(key, 24),
     startByte: readU64(key, 32),
+    framesSum: isSummed ? key.readUInt32BE(FRAMES_SUM_AT) : undefined,
+    whole: !isSummed || crc32(key.subarray(0, KEY_SUM_AT)) === key.readUInt32BE(KEY_SUM_AT),
   };
+}
+
+export function skipKey(id: PartitionId, firstOffset: number): Buffer {
+  const key = Buffer.allocUnsafe(1 + PREFIX_BYTES + 8);
+  key[0] = 5;
+  writePartition(key, id, 1);
+  writeU64(key, firstOffset, 1 + PREFIX_BYTES);
+  return key;
+}
+
+export function readSkip(key: Buffer, value: Buffer): LogRange {
+  return { firstOffset: readU64(key, 1 + PREFIX_BYTES), endOffset: readU64(value, 0) };
+}
+
+export function skipsOf(id: PartitionId): KeyRange {
+  return prefixRange(skipKey(id, 0).subarray(0, 1 + PREFIX_BYTES));
+}
+
+export function skipsOfLog(logEpoch: number): KeyRange {
+  return prefixRange(Buffer.concat([Buffer.of(5), u32(logEpoch)]));
 }
 
 /** The keys of the chunk that holds fromOffset and of all behind it. */

@@ -2,19 +2,34 @@
 //
 // A partition's chunks are in LMDB, then, behind those, in the slot's pending list. Reads stop at the durable end, so
 // what is still being written is never seen. Checks happen in plan(), when all earlier commits are known.
+import { areFrames } from '../../core/chunk.ts';
 import { assert, BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
-import type { Chunk, ChunkInfo, LogBounds, LogStore } from '../../ports/log-store.ts';
+import {
+  type Chunk,
+  type ChunkInfo,
+  DamagedLog,
+  type LogBounds,
+  type LogRange,
+  type LogStore,
+} from '../../ports/log-store.ts';
 import type { Planned } from './commit.ts';
 import { dropRange } from './drop-range.ts';
 import type { DurableKv } from './durable-kv.ts';
 import {
+  type ChunkKey,
   chunkKey,
   chunksFrom,
   chunksOfLog,
+  framesSum,
   holdersOfLog,
   partitionStatesOfLog,
   readChunkKey,
+  readSkip,
+  skipKey,
+  skipsOf,
+  skipsOfLog,
+  writeU64,
 } from './keys.ts';
 import {
   NEVER_WRITTEN,
@@ -28,12 +43,13 @@ import { LOG, META, type Op } from './tables.ts';
 /** A chunk's place: in LMDB under a key, or pending. */
 interface Located {
   readonly key: Buffer;
-  readonly info: ChunkInfo;
+  readonly info: ChunkKey;
   readonly pending: Chunk | undefined;
 }
 
 /** How much of a commit's size is its keys and headers: an estimate for admission. */
 const CHUNK_OVERHEAD_BYTES = 64;
+const BAD_KEY = 'its description does not have the checksum that was stored';
 /** Keys read from LMDB at a time by a walk along the log. */
 const WALK_STEP = 256;
 
@@ -63,6 +79,7 @@ export class EmbeddedLogStore implements LogStore {
     for (const chunk of chunks) bytes += chunk.bytes.length + CHUNK_OVERHEAD_BYTES;
     let slot: PartitionSlot;
     let after: PartitionState;
+    let keys: readonly Buffer[];
     return this.#kv.commit<void>({
       bytes,
       needsRoom: true,
@@ -71,12 +88,14 @@ export class EmbeddedLogStore implements LogStore {
         this.#refuse(partition, ownerEpoch);
         after = stateAfter(slot, expectedEnd, chunks);
         slot.staged = after;
-        return { ops: chunks.map((chunk) => appendOp(partition, chunk)), result: undefined };
+        keys = chunks.map((chunk) => chunkKey(partition, infoOf(chunk), framesSum(chunk.bytes)));
+        const ops = chunks.map(({ bytes: value }, index): Op => ({ table: LOG, key: keys[index]!, value }));
+        return { ops, result: undefined };
       },
       applied: (sequence) => {
         this.#partitions.settle(slot, after, true);
         // Perhaps LMDB has them already; then the next merge drops them again.
-        if (sequence > this.#kv.mergedSequence) this.#partitions.addPending(slot, chunks, sequence);
+        if (sequence > this.#kv.mergedSequence) this.#partitions.addPending(slot, chunks, keys, sequence);
       },
       failed: () => this.#partitions.settle(slot, after, false),
     });
@@ -94,20 +113,36 @@ export class EmbeddedLogStore implements LogStore {
 
   async read(partition: PartitionId, fromOffset: number, maxBytes: number): Promise<Chunk[]> {
     const found: Chunk[] = [];
+    const slot = this.#partitions.slot(partition);
     let bytes = 0;
-    for (const { key, info, pending } of this.#walk(this.#partitions.slot(partition), fromOffset)) {
+    /** Where a chunk is whose description is damaged, so that only its neighbours tell its end. */
+    let damagedFrom: number | undefined;
+    for (const { key, info, pending } of this.#walk(slot, fromOffset)) {
+      if (damagedFrom !== undefined && info.whole)
+        throw new DamagedLog(partition, { firstOffset: damagedFrom, endOffset: info.firstOffset }, BAD_KEY);
       bytes += info.byteLength;
-      if (found.length > 0 && bytes > maxBytes) break;
-      found.push(pending ?? this.#chunkAt(key, info));
+      if (found.length > 0 && (bytes > maxBytes || !info.whole)) return found;
+      if (!info.whole) {
+        damagedFrom ??= Math.max(fromOffset, slot.durable.headOffset);
+        continue;
+      }
+      const chunk = pending ?? this.#chunkAt(key, info);
+      if (chunk !== undefined) found.push(chunk);
+      else if (found.length > 0) return found;
+      else
+        throw new DamagedLog(partition, rangeOf(info), 'its bytes do not have the checksum that was stored');
     }
-    return found;
+    if (damagedFrom === undefined) return found;
+    throw new DamagedLog(partition, { firstOffset: damagedFrom, endOffset: slot.durable.endOffset }, BAD_KEY);
   }
 
   async describe(partition: PartitionId, fromOffset: number, maxChunks: number): Promise<ChunkInfo[]> {
     const found: ChunkInfo[] = [];
     if (maxChunks < 1) return found;
     for (const { info } of this.#walk(this.#partitions.slot(partition), fromOffset)) {
-      found.push(info);
+      if (!info.whole) continue;
+      const { firstOffset, count, publishTimeMs, startByte, byteLength } = info;
+      found.push({ firstOffset, count, publishTimeMs, startByte, byteLength });
       if (found.length >= maxChunks) break;
     }
     return found;
@@ -139,11 +174,33 @@ export class EmbeddedLogStore implements LogStore {
     });
   }
 
+  skip(partition: PartitionId, { firstOffset, endOffset }: LogRange): Promise<void> {
+    const value = Buffer.allocUnsafe(8);
+    writeU64(value, endOffset, 0);
+    const op: Op = { table: META, key: skipKey(partition, firstOffset), value };
+    return this.#kv.commit<void>({
+      bytes: CHUNK_OVERHEAD_BYTES,
+      plan: () => {
+        if (this.#partitions.isDropped(partition))
+          throw new BrokerError('ABORTED', `the topic of ${formatPartitionId(partition)} was dropped`);
+        return { ops: [op], result: undefined };
+      },
+    });
+  }
+
+  async skipped(partition: PartitionId): Promise<readonly LogRange[]> {
+    const entries = this.#kv.entries(META, skipsOf(partition));
+    return entries
+      .map(({ key, value }) => readSkip(key, value))
+      .sort((a, b) => a.firstOffset - b.firstOffset);
+  }
+
   async drop(logEpoch: number): Promise<void> {
     this.#partitions.markDropped(logEpoch);
     await dropRange(this.#kv, LOG, chunksOfLog(logEpoch));
     await dropRange(this.#kv, META, partitionStatesOfLog(logEpoch));
     await dropRange(this.#kv, META, holdersOfLog(logEpoch));
+    await dropRange(this.#kv, META, skipsOfLog(logEpoch));
     this.#partitions.forget(logEpoch);
   }
 
@@ -156,27 +213,34 @@ export class EmbeddedLogStore implements LogStore {
   *#walk(slot: PartitionSlot, fromOffset: number): Generator<Located> {
     if (this.#partitions.isDropped(slot.id)) return;
     const { headOffset, endOffset } = slot.durable;
-    let next = Math.max(fromOffset, headOffset);
+    const from = Math.max(fromOffset, headOffset);
     const firstPending = slot.pending[0]?.chunk.firstOffset ?? endOffset;
-    while (next < firstPending) {
-      let advanced = false;
-      for (const lent of this.#kv.tables.keys(LOG, chunksFrom(slot.id, next), WALK_STEP)) {
+    let range = chunksFrom(slot.id, from);
+    for (let more = from < firstPending; more; ) {
+      let count = 0;
+      let last = range.start;
+      for (const lent of this.#kv.tables.keys(LOG, range, WALK_STEP)) {
         const key = Buffer.from(lent);
         const info = readChunkKey(key);
-        if (info.firstOffset >= firstPending) return yield* walkPending(slot, next);
+        if (info.whole && info.firstOffset >= firstPending) return yield* walkPending(slot, from);
         yield { key, info, pending: undefined };
-        next = info.firstOffset + info.count;
-        advanced = true;
+        last = key;
+        count++;
       }
-      assert(advanced, `chunk with offset ${next} of ${formatPartitionId(slot.id)} is missing`);
+      range = { start: Buffer.concat([last, Buffer.of(0)]), end: range.end };
+      more = count === WALK_STEP;
     }
-    yield* walkPending(slot, next);
+    yield* walkPending(slot, from);
   }
 
-  #chunkAt(key: Buffer, info: ChunkInfo): Chunk {
+  /** Undefined: it is not what was appended. */
+  #chunkAt(key: Buffer, info: ChunkKey): Chunk | undefined {
     const bytes = this.#kv.tables.get(LOG, key);
-    assert(bytes, `chunk at offset ${info.firstOffset} vanished while it was read`);
+    if (bytes?.length !== info.byteLength) return undefined;
     const { firstOffset, count, publishTimeMs, startByte } = info;
+    const isWhole =
+      info.framesSum === undefined ? areFrames(bytes, count) : framesSum(bytes) === info.framesSum;
+    if (!isWhole) return undefined;
     return { firstOffset, count, publishTimeMs, startByte, bytes };
   }
 
@@ -186,13 +250,16 @@ export class EmbeddedLogStore implements LogStore {
     const ops: Op[] = [];
     // Behind the durable end there may be chunks of the same batch, which stay.
     let head = { headOffset: slot.durable.endOffset, headByte: slot.durable.endByte };
+    /** Where the last chunk that goes ends, as far as can be told. */
+    let gone = { headOffset: state.headOffset, headByte: state.headByte };
     for (const { key, info } of this.#walk(slot, state.headOffset)) {
-      const goes = info.firstOffset + info.count <= beforeOffset && ops.length < maxChunks;
-      if (!goes) {
-        head = { headOffset: info.firstOffset, headByte: info.startByte };
+      const endOffset = info.firstOffset + info.count;
+      if (endOffset > beforeOffset || ops.length >= maxChunks) {
+        head = info.whole ? { headOffset: info.firstOffset, headByte: info.startByte } : gone;
         break;
       }
       ops.push({ table: LOG, key, value: undefined });
+      if (info.whole) gone = { headOffset: endOffset, headByte: info.startByte + info.byteLength };
     }
     if (ops.length === 0) return { ops, result: state };
     const after = { ...state, ...head };
@@ -202,15 +269,14 @@ export class EmbeddedLogStore implements LogStore {
 }
 
 function* walkPending(slot: PartitionSlot, from: number): Generator<Located> {
-  for (const { chunk } of slot.pending) {
+  for (const { chunk, key } of slot.pending) {
     if (chunk.firstOffset + chunk.count <= from) continue;
-    const info = infoOf(chunk);
-    yield { key: chunkKey(slot.id, info), info, pending: chunk };
+    yield { key, info: readChunkKey(key), pending: chunk };
   }
 }
 
-function appendOp(partition: PartitionId, chunk: Chunk): Op {
-  return { table: LOG, key: chunkKey(partition, infoOf(chunk)), value: chunk.bytes };
+function rangeOf({ firstOffset, count }: ChunkInfo): LogRange {
+  return { firstOffset, endOffset: firstOffset + count };
 }
 
 function infoOf(chunk: Chunk): ChunkInfo {

@@ -24,6 +24,7 @@ export interface PartitionState extends LogBounds {
 
 export interface PendingChunk {
   readonly chunk: Chunk;
+  readonly key: Buffer;
   readonly sequence: number;
 }
 
@@ -77,8 +78,8 @@ export class PartitionTable {
     else slot.staged = slot.durable;
   }
 
-  addPending(slot: PartitionSlot, chunks: readonly Chunk[], sequence: number): void {
-    for (const chunk of chunks) slot.pending.push({ chunk, sequence });
+  addPending(slot: PartitionSlot, chunks: readonly Chunk[], keys: readonly Buffer[], sequence: number): void {
+    for (const [index, chunk] of chunks.entries()) slot.pending.push({ chunk, key: keys[index]!, sequence });
     this.#withPending.add(slot);
   }
 

@@ -81,6 +81,7 @@ export const METRICS: readonly Metric[] = [
   stat('appendFailures', 'append.failures', 'counter', '{append}', 'Appends that the store did not confirm'),
   stat('unknownOutcomes', 'append.unknown', 'counter', '{append}', 'Outcomes read from the tail'),
   stat('restoredMessages', 'append.restored', 'counter', '{message}', 'Messages that the store had lost'),
+  stat('damagedRanges', 'log.damaged', 'sum', '{range}', 'Places in logs that cannot be read as written'),
   stat('lostClaims', 'append.stale', 'counter', '{partition}', 'Partitions lost by a refused write'),
 
   stat('deliveredMessages', 'delivery.messages', 'counter', '{message}', 'Messages delivered, again or not'),

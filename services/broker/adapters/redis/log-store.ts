@@ -4,7 +4,15 @@
 // before it looks, so that what it answers stays true.
 import { assert, BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
-import type { Chunk, ChunkInfo, Durability, LogBounds, LogStore } from '../../ports/log-store.ts';
+import {
+  type Chunk,
+  type ChunkInfo,
+  DamagedLog,
+  type Durability,
+  type LogBounds,
+  type LogRange,
+  type LogStore,
+} from '../../ports/log-store.ts';
 import { chunkId, chunkInfo, firstIdAt, readIndexEntry, readLogEntry } from './chunk-entry.ts';
 import type { Confirmer } from './confirmer.ts';
 import type { Argument, BufferReply, RedisConnection } from './connection.ts';
@@ -104,8 +112,17 @@ export class RedisLogStore implements LogStore {
       const entries = await connection.run('read', (client) =>
         client.xrangeBuffer(log, chunkId(first), chunkId(last)),
       );
-      if (entries.length > 0) return entries.map((entry) => readLogEntry(entry as unknown as BufferReply));
-      // Trimmed in between.
+      const chunks = wholeChunks(entries as unknown as BufferReply[], infos);
+      if (chunks.length > 0) return chunks;
+      // Trimmed in between?
+      const { headOffset } = await this.bounds(partition);
+      const { firstOffset, count } = first;
+      if (headOffset > firstOffset) continue;
+      throw new DamagedLog(
+        partition,
+        { firstOffset, endOffset: firstOffset + count },
+        isEntryOf(entries[0], first) ? 'its bytes do not have the checksum that was stored' : 'it is missing',
+      );
     }
   }
 
@@ -125,6 +142,27 @@ export class RedisLogStore implements LogStore {
     const verdict = verdictOf(await connection.script('trim', [meta, log, index], args));
     if (verdict[0] !== 'OK') throw refusalError(partition, ownerEpoch, verdict);
     return boundsOf(verdict.slice(1));
+  }
+
+  async skip(partition: PartitionId, { firstOffset, endOffset }: LogRange): Promise<void> {
+    const { meta } = this.#parts.keys.partition(partition);
+    const verdict = verdictOf(
+      await this.#parts.connection.script('skip', [meta], [`${firstOffset}-${endOffset}`]),
+    );
+    if (verdict[0] !== 'OK') throw refusalError(partition, 0, verdict);
+  }
+
+  async skipped(partition: PartitionId): Promise<readonly LogRange[]> {
+    const { connection, keys } = this.#parts;
+    const { meta } = keys.partition(partition);
+    const text = (await connection.run('skipped', (client) => client.hget(meta, 'skipped'))) ?? '';
+    const ranges = text.split(' ').filter((range) => range !== '');
+    return ranges
+      .map((range) => {
+        const [firstOffset, endOffset] = range.split('-').map(Number);
+        return { firstOffset: firstOffset!, endOffset: endOffset! };
+      })
+      .sort((a, b) => a.firstOffset - b.firstOffset);
   }
 
   async drop(logEpoch: number): Promise<void> {
@@ -159,14 +197,30 @@ export class RedisLogStore implements LogStore {
         client.xrange(index, firstIdAt(next), '+', 'COUNT', INDEX_STEP),
       );
       for (const entry of entries) {
+        next = Number.parseInt(entry[0], 10);
         const info = readIndexEntry(entry);
+        if (info === undefined) continue;
         if (!takes(infos.length, info)) return infos;
         infos.push(info);
-        next = info.firstOffset + info.count;
       }
       if (entries.length < INDEX_STEP) return infos;
     }
   }
+}
+
+function isEntryOf(entry: readonly [id: unknown, fields: unknown] | undefined, chunk: ChunkInfo): boolean {
+  return String(entry?.[0]).startsWith(`${chunkId(chunk)}-`);
+}
+
+/** Those of the entries that are what `infos` describes, up to the first that is not, or that is missing. */
+function wholeChunks(entries: readonly BufferReply[], infos: readonly ChunkInfo[]): Chunk[] {
+  const chunks: Chunk[] = [];
+  for (const [index, { firstOffset, count }] of infos.entries()) {
+    const chunk = entries[index] === undefined ? undefined : readLogEntry(entries[index]);
+    if (chunk?.firstOffset !== firstOffset || chunk.count !== count) return chunks;
+    chunks.push(chunk);
+  }
+  return chunks;
 }
 
 function unknownOutcome(error: unknown): unknown {

@@ -47,5 +47,10 @@ export function boundsOf(reply: readonly Reply[]): LogBounds {
   const endByte = Number(endBytes);
   if (typeof firstId !== 'string') return { headOffset: endOffset, endOffset, headByte: endByte, endByte };
   const first = readChunkInfo(firstId, String(firstInfo));
+  if (first === undefined)
+    throw new BrokerError(
+      'INTERNAL',
+      `the first entry of a log is no chunk: ${firstId} ${String(firstInfo)}`,
+    );
   return { headOffset: first.firstOffset, endOffset, headByte: first.startByte, endByte };
 }

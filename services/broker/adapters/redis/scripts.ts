@@ -19,6 +19,7 @@ const SCRIPTS = {
   bounds: { keys: 2, flags: 'no-writes', libraries: ['partition'] },
   settle: { keys: 2, flags: 'allow-oom', libraries: ['partition'] },
   trim: { keys: 3, flags: 'allow-oom', libraries: ['partition'] },
+  skip: { keys: 1, flags: 'allow-oom' },
   touch: { keys: 1, flags: 'allow-oom', libraries: ['partition'] },
   drop: { keys: 4, flags: 'allow-oom' },
   enlist: { keys: 2, flags: 'allow-oom' },

@@ -2,6 +2,7 @@
 --   epoch     the newest ownerEpoch given        holder    the member that has it; '' once released
 --   end       the log's endOffset                endByte   bytes of frames ever appended
 --   appended  number of the last append          committed number of the last cursor commit
+--   skipped   ranges of the log that were given up, "first-end first-end"
 --   dropped   the topic was dropped: nothing but this is left, for a day
 -- Numbers of appends and commits come from the holder, rising; acquire.lua forgets them.
 
