@@ -1,6 +1,7 @@
 // Several engines over one memory store, linked by peers, with routes that the test sets: what a cluster is without its
 // membership. For tests of relays and links, on virtual time or on real connections.
 import { fromBinary } from '@bufbuild/protobuf';
+import type { SubscriptionDefinition } from '../../services/broker/core/definitions.ts';
 import type { BrokerError } from '../../services/broker/core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../services/broker/core/partition.ts';
 import { hashOfKey, parsePublish } from '../../services/broker/core/publish-batch.ts';
@@ -189,6 +190,12 @@ export interface TestMessage {
 /** A client's stream, straight at the engine. */
 export class TestConsumer implements ConsumerSink {
   readonly messages: TestMessage[] = [];
+  /** What it was told of its subscription, with how many messages it had by then. */
+  readonly described: {
+    readonly ackDeadlineMs: number;
+    readonly incarnation: number;
+    readonly at: number;
+  }[] = [];
   readonly consumer: Consumer;
   readonly hash: number;
   readonly #manual: boolean;
@@ -242,6 +249,10 @@ export class TestConsumer implements ConsumerSink {
     this.mostOutstanding = Math.max(this.mostOutstanding, this.outstanding);
     // Not from within: a client answers later.
     if (!this.#manual) queueMicrotask(() => this.ack(fresh));
+  }
+
+  describe({ ackDeadlineMs, incarnation }: SubscriptionDefinition): void {
+    this.described.push({ ackDeadlineMs, incarnation, at: this.messages.length });
   }
 
   close(error: BrokerError): void {

@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vi
 import type { SubscriptionSettings } from '../../services/client/admin-types.ts';
 import { type Client, connect } from '../../services/client/client.ts';
 import type { ReceivedMessage } from '../../services/client/received-message.ts';
+import type { Subscription } from '../../services/client/subscription.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
 import { LiveBroker } from '../support/live-broker.ts';
 import { watchTimers } from '../support/timers.ts';
@@ -82,10 +83,25 @@ test.each([false, true])(
     await publish(...texts(10));
     await using own = connect({ address: proxy.address, insecure: true, direct });
     if (direct) routedThroughProxy();
-    const subscription = own.subscribe('audit', { backoff });
+    let retries = 0;
+    const subscription = own.subscribe('audit', { backoff, onRetry: () => void retries++ });
     for (let n = 0; n < 10; n++) (await subscription.next()).value.ack();
     await vi.waitUntil(async () => (await backlog()) === 0);
-    await cutOff(recreate);
+    // Outstanding there, so that an acknowledgement would count.
+    let other: Subscription;
+    await cutOff(async () => {
+      await recreate();
+      other = await holdAll();
+    });
+    const connected = () => broker.broker.runtimeOf(SUBSCRIPTION).consumers >= 2;
+    await vi.waitUntil(connected);
+    expect(await backlog()).toBe(10);
+    // It has heard of the new one, and remembers nothing of the old one.
+    const before = retries;
+    proxy.cut();
+    await vi.waitUntil(() => retries > before && connected());
+    expect(await backlog()).toBe(10);
+    await other!.close();
     const again: string[] = [];
     for await (const message of subscription) {
       again.push(message.text);
@@ -96,6 +112,17 @@ test.each([false, true])(
     expect(await backlog()).toBe(0);
   },
 );
+
+/** Another consumer, which has been given everything and settles nothing. */
+async function holdAll(): Promise<Subscription> {
+  const holder = admin.subscribe('audit');
+  await holder.next();
+  await vi.waitUntil(async () => {
+    const [report] = await admin.admin.getBacklog(['audit']);
+    return report!.outstandingMessages === report!.messages;
+  });
+  return holder;
+}
 
 /** The routing table names the proxy instead of the broker. */
 function routedThroughProxy(): void {
@@ -124,6 +151,7 @@ test('nor when there is no stream to say it on, at the end', async () => {
   await cutOff(async () => {
     await vi.waitUntil(() => old.isStale);
     await recreate();
+    await holdAll();
   });
   old.ack();
   await subscription.close();
@@ -179,7 +207,9 @@ test.each(['succeeds', 'fails'])(
   'a message whose lease runs out while it is handled waits for the end of that: it %s',
   async (outcome) => {
     await create({ ackDeadlineSeconds: 600 });
-    await publish('slow');
+    // Without a key: with one it waits anyway.
+    await using publisher = admin.publisher('orders');
+    await publisher.publish({ data: 'slow' });
     const { promise: end, resolve } = Promise.withResolvers<void>();
     const attempts: number[] = [];
     const subscriber = client.subscriber('audit', async ({ deliveryAttempt }) => {
@@ -209,11 +239,26 @@ test('what has lost its lease before it is handed out is not handed out', async 
   const first = (await subscription.next()).value as ReceivedMessage;
   const before = broker.broker.stats.redeliveredMessages;
   await vi.waitUntil(() => broker.broker.stats.redeliveredMessages >= before + 2, 5_000);
-  expect(first.isStale).toBe(true);
+  // By its own clock the lease began when the message arrived.
+  await vi.waitUntil(() => first.isStale);
   first.ack();
   const second = (await subscription.next()).value as ReceivedMessage;
   expect([second.text, second.deliveryAttempt > 1]).toEqual(['1', true]);
   second.ack();
+});
+
+test("without ordering a failure is nobody else's: what follows of its key is handled meanwhile, once", async () => {
+  await create();
+  await publish(...texts(20));
+  const handled: string[] = [];
+  const subscriber = client.subscriber('audit', ({ text, deliveryAttempt }) => {
+    handled.push(`${text}#${deliveryAttempt}`);
+    if (text === '3' && deliveryAttempt < 4) throw new Error('as planned');
+  });
+  await vi.waitUntil(async () => (await backlog()) === 0);
+  await subscriber.stop();
+  const others = texts(20).filter((text) => text !== '3');
+  expect(handled.sort()).toEqual([...others.map((text) => `${text}#1`), '3#1', '3#2', '3#3', '3#4'].sort());
 });
 
 test('what was handled is known although another delivery of it has lost its lease meanwhile', async () => {

@@ -30,8 +30,13 @@ const operations = fc.array(
       first: small,
       more: small,
       seconds: fc.nat(600),
+      attempt: fc.option(fc.integer({ min: 1, max: 2 ** 31 }), { nil: undefined }),
     })
-    .map(({ more, ...rest }) => ({ ...rest, last: rest.first + more })),
+    .map(({ more, attempt, ...rest }) => ({
+      ...rest,
+      last: rest.first + more,
+      ...(attempt !== undefined && { attempt }),
+    })),
   { maxLength: 5 },
 );
 const kind = <K extends string>(name: K) => fc.constant(name);

@@ -192,6 +192,73 @@ test('nacks, leases that end and departures are the owner’s to see', async () 
   expect(sorted(second.data)).toEqual(['0', '1', '2']);
 });
 
+test('an old word of a message reaches the owner as one, whoever brings it', async () => {
+  await cluster(1, () => 1);
+  await subscriptions('audit');
+  const consumer = nodes[0]!.subscribe('audit', { manual: true });
+  await run(nodes[0]!.publish(numbers(1)));
+  await clock.runUntil(() => consumer.messages.length === 1);
+  const nack = (attempt: number) => ({ ...operationOf('nack', consumer.messages[0]!), attempt });
+  consumer.consumer.settle({ operations: [nack(1)] });
+  await clock.runUntil(() => consumer.messages.length === 2);
+  consumer.consumer.settle({ operations: [nack(1)] });
+  await run(
+    nodes[0]!.broker.settle({ subscription: `${PROJECT}/subscriptions/audit`, operations: [nack(1)] }),
+  );
+  await clock.advance(500);
+  expect(consumer.messages).toHaveLength(2);
+  consumer.consumer.settle({ operations: [nack(2)] });
+  await clock.runUntil(() => consumer.messages.length === 3);
+  expect(consumer.messages[2]).toMatchObject({ attempt: 3 });
+});
+
+test('what a consumer says of a subscription that had the name before touches nothing, through a relay or not', async () => {
+  await cluster(1, () => 1);
+  await subscriptions('audit');
+  const name = `${PROJECT}/subscriptions/audit`;
+  for (const node of [nodes[0]!, nodes[1]!]) {
+    const consumer = node.subscribe('audit', { manual: true });
+    await run(nodes[0]!.publish(numbers(2)));
+    await clock.runUntil(() => consumer.messages.length === 2);
+    const [first, second] = consumer.messages.map((message) => operationOf('ack', message));
+    const { incarnation } = node.broker.runtimeOf(name);
+    consumer.consumer.settle({ operations: [first!], incarnation: incarnation - 1 });
+    await run(node.broker.settle({ subscription: name, operations: [first!], incarnation: incarnation - 1 }));
+    consumer.consumer.settle({ operations: [second!], incarnation });
+    await clock.advance(500);
+    const [backlog] = await run(node.backlog.report(PROJECT, [name]));
+    expect(backlog).toMatchObject({ messages: 1 });
+    await run(node.broker.settle({ subscription: name, operations: [first!], incarnation }));
+    consumer.consumer.leave();
+  }
+});
+
+test('a consumer is told what its subscription is like, first and when it changes, wherever the owner is', async () => {
+  await cluster(2, (p) => p);
+  await subscriptions('audit');
+  await run(nodes[0]!.publish(numbers(4)));
+  const name = `${PROJECT}/subscriptions/audit`;
+  for (const node of nodes) {
+    const consumer = node.subscribe('audit', { manual: true });
+    const { incarnation } = node.broker.runtimeOf(name);
+    await clock.runUntil(() => consumer.messages.length === 4);
+    expect(consumer.described).toEqual([{ ackDeadlineMs: 10_000, incarnation, at: 0 }]);
+    const change = (ackDeadlineMs: number) =>
+      run(
+        nodes[2]!.definitions.updateSubscription('test', { name, topic: TOPIC, ackDeadlineMs }, [
+          'ack_deadline_seconds',
+        ]),
+      );
+    await change(20_000);
+    await everywhere();
+    expect(consumer.described.slice(1)).toEqual([{ ackDeadlineMs: 20_000, incarnation, at: 4 }]);
+    await change(10_000);
+    await everywhere();
+    consumer.consumer.leave();
+    await clock.advance(100);
+  }
+});
+
 test('a planned move delivers nothing twice and loses no ack', async () => {
   const ids = await cluster(3, (p) => p);
   await subscriptions('audit');
