@@ -80,6 +80,8 @@ export const SLOW_CONSUMER_AFTER_MS = 60 * SECOND_MS;
 
 /** Messages gathered into one chunk. A single larger message, of MAX_MESSAGE_BYTES at most, makes a chunk of its own. */
 export const MAX_CHUNK_BYTES = MIB;
+/** The same in messages: of many small ones most of the chunk is what the frames add, at most 128 bytes each. */
+export const MAX_CHUNK_MESSAGES = MAX_CHUNK_BYTES / 128;
 /** Messages handed to the store in one append. */
 export const MAX_APPEND_BYTES = 4 * MIB;
 /**
@@ -206,6 +208,7 @@ export const SUBSCRIBE_LIMITS = Object.freeze({
 export function engineLimits(cacheBytes: number, recentBytes = 0): EngineLimits {
   return Object.freeze({
     maxChunkBytes: MAX_CHUNK_BYTES,
+    maxChunkMessages: MAX_CHUNK_MESSAGES,
     maxAppendBytes: MAX_APPEND_BYTES,
     maxUncommittedBytes: MAX_UNCOMMITTED_BYTES,
     cacheBytes,
@@ -241,6 +244,7 @@ assert(
 assert(MAX_RECEIVE_BYTES <= MAX_PUBLISH_STREAM_BYTES, 'no stream holds more than a publish stream');
 assert(MAX_RESPONSE_BYTES < GRPC_DEFAULT_RECEIVE_BYTES, 'every client can take every response');
 assert(2 * MAX_CHUNK_BYTES <= MAX_RESPONSE_BYTES, 'a chunk is a response, frame overhead included');
+assert(MAX_MESSAGES_PER_PUBLISH <= MAX_CHUNK_MESSAGES, 'a publish is not cut for the number of its messages');
 assert(MAX_ENCODED_MESSAGE_BYTES < MAX_UNCOMMITTED_BYTES, 'an idle broker takes any message');
 assert(MAX_PUBLISH_BYTES <= MAX_PUBLISH_STREAM_BYTES, 'a publish stream takes any publish');
 assert(STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES, 'one stream does not fill the connection');

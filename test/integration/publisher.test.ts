@@ -7,8 +7,9 @@ import { authorizeAll } from '../../services/broker/adapters/grpc/identity.ts';
 import { publisherService } from '../../services/broker/adapters/grpc/publisher.ts';
 import type { TopicDefinition } from '../../services/broker/core/definitions.ts';
 import type { Broker } from '../../services/broker/engine/broker.ts';
-import { MAX_RECEIVE_BYTES, PUBLISH_LIMITS } from '../../services/broker/limits.ts';
+import { MAX_RECEIVE_BYTES, MAX_RESPONSE_BYTES, PUBLISH_LIMITS } from '../../services/broker/limits.ts';
 import { type Client, connect } from '../../services/client/client.ts';
+import { countFrames } from '../../services/client/frames.ts';
 import { type Message, MessageSchema } from '../../services/gen/fanfare/v1/message_pb.ts';
 import { Publisher } from '../../services/gen/fanfare/v1/publisher_pb.ts';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
@@ -196,4 +197,30 @@ test('messages up to the limit arrive, in batches up to the limit; one beyond it
     if (arrived.length === sizes.length) break;
   }
   expect(arrived.sort((a, b) => b - a)).toEqual(sizes.map((size) => Math.max(size, 1)));
+}, 30_000);
+
+test('responses stay below 3 MiB, however small and many the messages are', async () => {
+  await client.admin.createTopic('tiny', { partitions: 1 });
+  await client.admin.createSubscription('tiny', { topic: 'tiny' });
+  const count = 100_000;
+  // Several at once, so that the broker has much to gather.
+  const publishers = Array.from({ length: 20 }, () => client.publisher('tiny'));
+  await Promise.all(
+    Array.from({ length: count }, (_, n) => publishers[n % publishers.length]!.publish({ data: 'x' })),
+  );
+  const limits = { maxOutstandingMessages: 1_000_000, maxOutstandingBytes: 1024 * MIB };
+  const sizes: number[] = [];
+  let frames = 0;
+  const { promise: all, resolve } = Promise.withResolvers<void>();
+  const consumer = client.subscribeRaw('tiny', {
+    ...limits,
+    onChunk: (bytes) => {
+      sizes.push(bytes.length);
+      frames += countFrames(bytes);
+      if (frames === count) resolve();
+    },
+  });
+  await all;
+  await consumer.close();
+  expect(Math.max(...sizes)).toBeLessThanOrEqual(MAX_RESPONSE_BYTES);
 }, 30_000);

@@ -117,6 +117,7 @@ const AMPLE = { cacheBytes: 1_000_000, maxRun: 50, maxQueued: 300, maxHoles: 100
 function drawLimits(chance: Chance): EngineLimits {
   return {
     maxChunkBytes: chance.scale(150, 5_000),
+    maxChunkMessages: 10_000,
     maxAppendBytes: chance.scale(300, 20_000),
     maxUncommittedBytes: chance.scale(LARGEST_BATCH_BYTES, 60_000),
     cacheBytes: chance.scale(1_500, 100_000),

@@ -13,8 +13,10 @@ export interface EngineLogger {
 
 /** Bytes and counts that bound the engine's memory; milliseconds that bound its patience. main.ts fills them in. */
 export interface EngineLimits {
-  /** Frames of one chunk; a single larger message makes a chunk of its own. */
+  /** Messages as published that make one chunk; a single larger message makes a chunk of its own. */
   readonly maxChunkBytes: number;
+  /** How many, where they are small: at least one publish. */
+  readonly maxChunkMessages: number;
   /** Messages handed to the store in one append, at most; the rest waits for the next. */
   readonly maxAppendBytes: number;
   /** Published and not yet appended, over all partitions: beyond, publishes are refused. */

@@ -355,7 +355,7 @@ export class PartitionOwner {
     }
   }
 
-  /** Cuts chunks of at most maxChunkBytes, as far as the slices' bounds allow. */
+  /** Cuts chunks of at most maxChunkBytes and maxChunkMessages, as far as the slices' bounds allow. */
   #cut(group: readonly Waiting[]): CachedChunk[] {
     const { steady, limits } = this.#context;
     this.#date(Math.floor(steady.datedMs()), steady.shiftMs);
@@ -364,6 +364,7 @@ export class PartitionOwner {
     let startByte = this.#bounds.endByte;
     let slices: Slice[] = [];
     let bytes = 0;
+    let messages = 0;
     const cut = (): void => {
       const made = cutChunk(slices, this.id, firstOffset, this.#lastPublishTimeMs, Buffer.allocUnsafeSlow);
       const chunk = { firstOffset, count: made.count, publishTimeMs: this.#lastPublishTimeMs, startByte };
@@ -372,9 +373,13 @@ export class PartitionOwner {
       startByte += made.bytes.length;
       slices = [];
       bytes = 0;
+      messages = 0;
     };
     for (const waiting of group) {
-      if (slices.length > 0 && bytes + waiting.bytes > limits.maxChunkBytes) cut();
+      const count = sliceLength(waiting.publish.slice);
+      const isFull =
+        bytes + waiting.bytes > limits.maxChunkBytes || messages + count > limits.maxChunkMessages;
+      if (slices.length > 0 && isFull) cut();
       if (waiting.bytes > limits.maxChunkBytes) {
         const parts = splitSlice(waiting.publish.slice, limits.maxChunkBytes);
         for (const part of parts.slice(0, -1)) {
@@ -383,9 +388,11 @@ export class PartitionOwner {
         }
         slices.push(parts.at(-1)!);
         bytes = sliceBytes(parts.at(-1)!);
+        messages = sliceLength(parts.at(-1)!);
       } else {
         slices.push(waiting.publish.slice);
         bytes += waiting.bytes;
+        messages += count;
       }
     }
     cut();

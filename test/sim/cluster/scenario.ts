@@ -122,6 +122,7 @@ export function drawClusterScenario(seed: number): ClusterScenario {
 function drawLimits(chance: Chance): EngineLimits {
   return {
     maxChunkBytes: chance.scale(150, 5_000),
+    maxChunkMessages: 10_000,
     maxAppendBytes: chance.scale(300, 20_000),
     maxUncommittedBytes: chance.scale(9_000, 60_000),
     cacheBytes: chance.scale(1_500, 100_000),
