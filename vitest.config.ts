@@ -1,7 +1,7 @@
 // One project for each tier of tests: `vitest run --project unit`.
 import { defineConfig } from 'vitest/config';
 
-const tiers = ['repository', 'unit', 'golden', 'conformance', 'sim', 'integration'];
+const tiers = ['repository', 'unit', 'golden', 'conformance', 'sim', 'integration', 'client-conformance'];
 
 export default defineConfig({
   // Two files at a time: half of the integration tier waits for leases, restarts and windows.
