@@ -1,7 +1,6 @@
-"""A small Fanfare client in Python: `publish` and `subscribe` over mutual TLS.
+"""A small Fanfare client in Python: `publish` and `subscribe` over mutual TLS, and `drive` for the suite of what clients must do.
 
-Started by test/integration/foreign-clients.test.ts, which reads its standard output. The package fanfare.v1 is
-generated from proto/ when the program is built.
+The package fanfare.v1 is generated from proto/ when the program is built.
 """
 
 import argparse
@@ -10,11 +9,14 @@ from pathlib import Path
 
 import grpc
 
+from drive import drive
 from publish import publish
 from subscribe import subscribe
 
 
 def main() -> int:
+    if sys.argv[1:] == ["drive"]:
+        return drive()
     options = parse_arguments()
     with connect(options) as channel:
         try:
