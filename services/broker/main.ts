@@ -224,6 +224,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
         definitions,
         backlog,
         draining: node?.draining ?? broker.draining,
+        storage: store,
         authorize,
         audit: (record) => log.info({ audit: record }, 'audit'),
         clock,
@@ -305,6 +306,7 @@ interface OpenStore extends Pick<BrokerOptions, 'log' | 'cursors' | 'ownership'>
     | { readonly redis: RedisStore; readonly config: SharedStoreConfig; readonly identity: string }
     | undefined;
   stats(): StoreStats | undefined;
+  conditions(): readonly string[];
   close(): Promise<void>;
 }
 

@@ -1,7 +1,7 @@
-// The options and help of `fanfare cluster` and `fanfare dev-cluster`.
+// The options and help of `fanfare cluster`, `fanfare doctor` and `fanfare dev-cluster`.
 import { type Command, Option } from 'commander';
 import { examples, withBroker } from './program-options.ts';
-import { parseCount } from './units.ts';
+import { parseCount, parseDamagedPlace } from './units.ts';
 
 export function addCluster(program: Command, signal: AbortSignal): void {
   const run = () => import('./commands/cluster.ts');
@@ -34,6 +34,29 @@ $ fanfare cluster --partitions -o json | jq '.partitions[] | select(.owner != .a
       .action(async (name, flags) => (await run()).drainBroker(name, flags, signal)),
     `$ fanfare cluster drain broker-2 --wait
 $ fanfare cluster drain broker-2 --revoke`,
+  );
+}
+
+export function addDoctor(program: Command, signal: AbortSignal): void {
+  examples(
+    withBroker(
+      program
+        .command('doctor')
+        .summary('what is wrong with the store and with what is in it')
+        .description(
+          'Say what is wrong with the store, read every stored message, and say which are damaged and what to do.\nAny broker does it for all. Exit code 1 if something is wrong.',
+        )
+        .argument('[topics...]', 'only these; default: all of the project'),
+    )
+      .option(
+        '--skip <topic/partition@offset>',
+        'give up the damaged messages there, for good: subscriptions pass them',
+        parseDamagedPlace,
+      )
+      .action(async (topics, flags) => (await import('./commands/doctor.ts')).doctor(topics, flags, signal)),
+    `$ fanfare doctor
+$ fanfare doctor orders
+$ fanfare doctor --skip orders/2@1041300`,
   );
 }
 

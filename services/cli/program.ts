@@ -1,6 +1,6 @@
 // Every command with its options and help. Nothing heavy is loaded here: each command's code is imported when it runs.
 import { Command } from 'commander';
-import { addCluster, addDevCluster } from './program-cluster.ts';
+import { addCluster, addDevCluster, addDoctor } from './program-cluster.ts';
 import { addExplain } from './program-kube.ts';
 import { addBench, addPub, addSub, addTop } from './program-messages.ts';
 import { addSubscription, addTopic } from './program-resources.ts';
@@ -44,6 +44,7 @@ First minute ("fanfare" is ./fanfare in the repository's folder, its path elsewh
   addTop(program, signal);
   addBench(program, signal);
   addCluster(program, signal);
+  addDoctor(program, signal);
   addExplain(program, signal);
   addDevCluster(program, signal);
   addCerts(program);

@@ -80,6 +80,14 @@ export function parsePair(text: string, earlier: Record<string, string> = {}): R
   return { ...earlier, [key]: text.slice(at + 1) };
 }
 
+/** "orders/2@1041300": a topic, a partition and an offset, as `doctor` prints them. */
+export function parseDamagedPlace(text: string): { topic: string; partition: number; offset: number } {
+  const [, topic, partition, offset] = /^(.+)\/(\d{1,5})@(\d{1,16})$/.exec(text) ?? [];
+  if (topic === undefined || Number(offset) > Number.MAX_SAFE_INTEGER)
+    throw new InvalidArgumentError('Give TOPIC/PARTITION@OFFSET as "fanfare doctor" prints it.');
+  return { topic, partition: Number(partition), offset: Number(offset) };
+}
+
 /** A text that is not empty. */
 export function parseText(maxBytes: number): (text: string) => string {
   return (text) => {

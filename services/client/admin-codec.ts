@@ -18,6 +18,8 @@ import type {
   Durability,
   PartitionBacklog,
   PartitionQuestion,
+  SkippedMessages,
+  StorageReport,
   SubscriptionInfo,
   SubscriptionSettings,
   TopicInfo,
@@ -198,6 +200,40 @@ export function decodeDrainReport(bytes: Uint8Array): DrainReport {
     streams: report.streams,
     outstandingMessages: Number(report.outstandingMessages),
   };
+}
+
+export function encodeCheckStorage(parent: string, topics: readonly string[]): Buffer {
+  return encode(pb.CheckStorageRequestSchema, { parent, topics: [...topics] });
+}
+
+export function decodeStorageReport(bytes: Uint8Array): StorageReport {
+  const { conditions, partition } = fromBinary(pb.CheckStorageResponseSchema, bytes);
+  if (partition === undefined) return { conditions };
+  const { topic, headOffset, endOffset, damages } = partition;
+  return {
+    conditions,
+    partition: {
+      topic,
+      partition: partition.partition,
+      headOffset: Number(headOffset),
+      endOffset: Number(endOffset),
+      damages: damages.map((damage) => ({
+        firstOffset: Number(damage.firstOffset),
+        endOffset: Number(damage.endOffset),
+        reason: damage.reason,
+        skipped: damage.skipped,
+      })),
+    },
+  };
+}
+
+export function encodeSkipDamage(topic: string, partition: number, offset: number): Buffer {
+  return encode(pb.SkipDamageRequestSchema, { topic, partition, offset: BigInt(offset) });
+}
+
+export function decodeSkipped(bytes: Uint8Array): SkippedMessages {
+  const { firstOffset, endOffset } = fromBinary(pb.SkipDamageResponseSchema, bytes);
+  return { firstOffset: Number(firstOffset), endOffset: Number(endOffset) };
 }
 
 function topicOf(name: string, settings: TopicSettings) {

@@ -118,3 +118,31 @@ export interface DrainReport {
   readonly streams: number;
   readonly outstandingMessages: number;
 }
+
+/** What one answer of checkStorage() says: first of the store, then of each partition. */
+export interface StorageReport {
+  /** What is the matter with the store itself, with what to do about it. */
+  readonly conditions: readonly string[];
+  readonly partition?: PartitionCheck;
+}
+
+export interface PartitionCheck {
+  /** The full name. */
+  readonly topic: string;
+  readonly partition: number;
+  readonly headOffset: number;
+  readonly endOffset: number;
+  readonly damages: readonly StorageDamage[];
+}
+
+/** Messages from firstOffset to below endOffset that are not as they were written. */
+export interface StorageDamage extends SkippedMessages {
+  readonly reason: string;
+  /** They were given up: delivery passes them. */
+  readonly skipped: boolean;
+}
+
+export interface SkippedMessages {
+  readonly firstOffset: number;
+  readonly endOffset: number;
+}

@@ -7,6 +7,8 @@ import type {
   DrainSettings,
   PartitionBacklog,
   PartitionQuestion,
+  SkippedMessages,
+  StorageReport,
   SubscriptionInfo,
   SubscriptionSettings,
   TopicInfo,
@@ -18,6 +20,7 @@ import { FanfareError, type FanfareErrorCode, toFanfareError } from './errors.ts
 import {
   backlogNames,
   CALL,
+  CHECK_STORAGE,
   DRAIN,
   PARTITION_QUESTION,
   SUBSCRIPTION_CHANGES,
@@ -220,6 +223,44 @@ export class Admin {
         // Aborted: the loop ends.
       });
     }
+  }
+
+  /**
+   * What is the matter with the store, then, partition by partition, what of the topics' stored messages (none: of all topics of the
+   * project) is not as it was written. Reads all of them: until the loop is left or the signal is aborted.
+   */
+  async *checkStorage(
+    options: { topics?: readonly string[]; signal?: AbortSignal } = {},
+  ): AsyncGenerator<StorageReport, void, undefined> {
+    checkOptions('checkStorage()', options, CHECK_STORAGE);
+    const codec = await loadCodec();
+    const { topics = [], signal } = options;
+    const names = topics.map((topic) => this.#connection.topicName(topic));
+    const request = codec.encodeCheckStorage(this.#connection.projectName, names);
+    if (signal?.aborted) throw new FanfareError('CANCELLED', 'cancelled by the caller');
+    const stream = this.#connection.openReadStream('/fanfare.v1.Admin/CheckStorage', request);
+    const cancel = () => stream.cancel();
+    signal?.addEventListener('abort', cancel, { once: true });
+    try {
+      for await (const bytes of stream) yield codec.decodeStorageReport(bytes);
+    } catch (error) {
+      throw toFanfareError(error);
+    } finally {
+      signal?.removeEventListener('abort', cancel);
+      stream.cancel();
+    }
+  }
+
+  /** Gives up the messages that are damaged at that offset of a topic's partition, for good. Answers which they were. */
+  async skipDamage(
+    topic: string,
+    partition: number,
+    offset: number,
+    call?: CallSettings,
+  ): Promise<SkippedMessages> {
+    const codec = await loadCodec();
+    const request = codec.encodeSkipDamage(this.#connection.topicName(topic), partition, offset);
+    return codec.decodeSkipped(await this.#call('SkipDamage', request, call));
   }
 
   async #all<Item>(

@@ -192,3 +192,11 @@ export const WATCH_BACKLOG: Rules<{
   intervalMs: optional(durationMs(100, 60_000)),
   signal: optional(signal),
 };
+
+/** Of checkStorage. */
+export const topicNames: Rule = listOf(resourceName, MAX_BACKLOG_SUBSCRIPTIONS);
+
+export const CHECK_STORAGE: Rules<{ topics?: readonly string[]; signal?: AbortSignal }> = {
+  topics: optional(topicNames),
+  signal: optional(signal),
+};

@@ -9,6 +9,8 @@ import { chunkInfo, readLogEntry } from '../../services/broker/adapters/redis/ch
 import { cutChunk } from '../../services/broker/core/chunk.ts';
 import { parsePublish } from '../../services/broker/core/publish-batch.ts';
 import type { Chunk } from '../../services/broker/ports/log-store.ts';
+import { startBroker } from '../support/broker.ts';
+import { runCli } from '../support/cli.ts';
 import { damageTables } from '../support/damage-tables.ts';
 import { LIMITS, requestBytes } from '../support/publish-requests.ts';
 
@@ -100,4 +102,72 @@ test('entries of Redis: with a checksum, without one, and with a wrong one', () 
   expect(readLogEntry(entry(withoutSum, Buffer.alloc(flipped.length, 7)) as never)).toBeUndefined();
   expect(readLogEntry(entry(info.replace(/^2 /, '1 ')) as never)).toBeUndefined();
   expect(readLogEntry(entry('no numbers') as never)).toBeUndefined();
+});
+
+test('on a real broker: the process lives, other partitions go on, and "fanfare doctor" finds it and gets past it', {
+  timeout: 60_000,
+}, async () => {
+  const dataDir = await mkdtemp(join(tmpdir(), 'fanfare-damage-'));
+  try {
+    let broker = await startBroker({ dataDir });
+    await using first = broker.connect();
+    await first.admin.createTopic('orders', { partitions: 2 });
+    await first.admin.createSubscription('audit', { topic: 'orders', ordering: true });
+    const publisher = first.publisher('orders');
+    const ids: string[] = [];
+    for (let n = 0; n < 40; n++) {
+      const { messageId } = await publisher.publish({ data: `${n}`, orderingKey: `key ${n % 8}` });
+      ids.push(messageId);
+    }
+    await first.close();
+    await broker.stop();
+
+    const [, logEpoch, partition, offset] = /^(\d+)\.(\d+)-(\d+)$/.exec(ids[10]!)!.map(Number);
+    const damaged = { logEpoch: logEpoch!, partition: partition! };
+    await damageTables(dataDir, damaged, offset!, 'flip');
+    broker = await startBroker({ dataDir });
+    await using client = broker.connect();
+    const received: string[] = [];
+    const { promise: complete, resolve } = Promise.withResolvers<void>();
+    const others = ids.filter((id) => !id.startsWith(`${damaged.logEpoch}.${damaged.partition}-`));
+    const consuming = (async () => {
+      for await (const message of client.subscribe('audit')) {
+        received.push(message.messageId);
+        message.ack();
+        if (received.length === ids.length - 1) resolve();
+      }
+    })();
+    const line = await broker.logged((each) => each.msg.startsWith('stored messages are damaged'));
+    expect(line).toMatchObject({ firstOffset: offset, messages: 1 });
+    const { ca, cert, key } = broker.tls;
+    const env = {
+      FANFARE_ADDRESS: broker.address,
+      FANFARE_TLS_CA: ca,
+      FANFARE_TLS_CERT: cert,
+      FANFARE_TLS_KEY: key,
+    };
+    const cli = (args: string[]) => runCli(args, { cwd: dataDir, env });
+    const found = await cli(['doctor']);
+    expect(found.code).toBe(1);
+    const place = `orders/${damaged.partition}@${offset}`;
+    expect(found.stdout.toString()).toContain(`${place}         1  stops delivery`);
+    expect(found.stdout.toString()).toContain(`fanfare doctor --skip ${place}`);
+    expect((await cli(['doctor', '--skip', `orders/${damaged.partition}@${offset! + 1}`])).code).toBe(1);
+
+    expect((await cli(['doctor', '--skip', place])).stdout.toString()).toContain('gave up 1 messages');
+    await complete;
+    expect(received.slice().sort()).toEqual(ids.filter((_, n) => n !== 10).sort());
+    expect(others.every((id) => received.includes(id))).toBe(true);
+    const after = await cli(['doctor', '-o', 'json']);
+    expect(after.code).toBe(0);
+    expect(JSON.parse(after.stdout.toString())).toMatchObject({
+      partitions: 2,
+      damages: [{ firstOffset: offset, skipped: true }],
+    });
+    await client.close();
+    await consuming;
+    expect(await broker.stop()).toEqual({ code: 0, signal: null });
+  } finally {
+    await rm(dataDir, { recursive: true });
+  }
 });

@@ -299,6 +299,15 @@ const REQUESTS: Readonly<Record<string, (random: Random) => Fields>> = {
     peerAddresses: Array.from({ length: Math.floor(random() * 4) }, () => orHostile(random, '127.0.0.2')),
     ...(random() < 0.8 && { ttl: duration(random) }),
   }),
+  'Admin/CheckStorage': (random) => ({
+    parent: orHostile(random, 'projects/fuzz'),
+    topics: times(pick(random, [0, 1, 3]), () => orHostile(random, TOPIC)),
+  }),
+  'Admin/SkipDamage': (random) => ({
+    topic: orHostile(random, TOPIC),
+    partition: pick(random, [0, 1, 70_000]),
+    offset: pick(random, UINT64),
+  }),
   'Routing/GetRoutes': (random) => ({ topic: orHostile(random, TOPIC) }),
   'Routing/WatchRoutes': (random) => ({ topic: orHostile(random, TOPIC) }),
   'Health/Check': health,

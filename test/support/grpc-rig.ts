@@ -177,6 +177,7 @@ export async function startGrpcRig(authority: Authority, options: RigOptions = {
         ...common,
         backlog,
         draining,
+        storage: { log: createMemoryStore().log, conditions: () => [] },
         audit: (record) => audit.push(record),
         clock: options.clock ?? nodeClock,
       }),

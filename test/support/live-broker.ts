@@ -133,6 +133,7 @@ export class LiveBroker implements AsyncDisposable {
           ...common,
           backlog: broker.backlog,
           draining: { drain: async () => NOTHING_DRAINS },
+          storage: { log: stores.log, conditions: () => [] },
           audit: say,
           clock,
         }),

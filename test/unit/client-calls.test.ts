@@ -43,6 +43,7 @@ const CALLS: Record<string, (settings: CallSettings) => Promise<unknown>> = {
     client.admin.updateSubscription('audit', { ackDeadlineSeconds: 20 }, settings),
   deleteSubscription: (settings) => client.admin.deleteSubscription('audit', settings),
   drainConsumers: (settings) => client.admin.drainConsumers('audit', { ttlMs: 0 }, settings),
+  skipDamage: (settings) => client.admin.skipDamage('orders', 0, 7, settings),
   getBacklog: (settings) => client.admin.getBacklog([], settings),
   'cluster.get': (settings) => client.cluster.get(settings),
   'cluster.drain': (settings) => client.cluster.drain('a', settings),

@@ -160,6 +160,10 @@ const watchBacklog: Cases<NonNullable<Parameters<Admin['watchBacklog']>[0]>> = {
   intervalMs: ms(100, 60_000, 'give 100 to 60,000 ms'),
   signal: { ...signal, taken: [AbortSignal.abort()] },
 };
+const checkStorage: Cases<NonNullable<Parameters<Admin['checkStorage']>[0]>> = {
+  topics: { taken: [[], many(1_000), undefined], refused: [['orders', '"orders": give an array']] },
+  signal: { ...signal, taken: [AbortSignal.abort()] },
+};
 
 const ROWS: readonly Row[] = [
   {
@@ -253,6 +257,11 @@ const ROWS: readonly Row[] = [
     cases: { ackDeadlineSeconds: deadline, labels } satisfies Cases<
       Pick<SubscriptionSettings, 'ackDeadlineSeconds' | 'labels'>
     >,
+  },
+  {
+    of: 'checkStorage()',
+    call: (client, options) => client.admin.checkStorage({ signal: AbortSignal.abort(), ...options }).next(),
+    cases: checkStorage,
   },
   {
     of: 'a call',
@@ -592,6 +601,7 @@ const CHECKED = new Set([
     'deleteSubscription',
   ],
   ...['drainConsumers', 'getBacklog', 'getPartitionBacklog', 'watchBacklog', 'get', 'drain'],
+  ...['checkStorage', 'skipDamage'],
   ...['ready', 'flush', 'resumeKey', 'close'],
 ]);
 

@@ -58,6 +58,22 @@ export async function checkLog(
   return { headOffset, endOffset, damages };
 }
 
+/** What is damaged at an offset; undefined: nothing, or it is not in the log. */
+export async function damageAt(log: LogStore, id: PartitionId, offset: number): Promise<Damage | undefined> {
+  const { headOffset, endOffset } = await log.bounds(id);
+  if (offset < headOffset || offset >= endOffset) return undefined;
+  const skipped = await log.skipped(id);
+  const { chunks, damage } = await readFrom(log, id, offset, 1);
+  const next = chunks[0]?.firstOffset ?? endOffset;
+  if (damage === undefined && next <= offset) return undefined;
+  const range = damage?.range ?? { firstOffset: offset, endOffset: next };
+  return {
+    range,
+    reason: damage?.reason ?? MISSING,
+    skipped: skipped.some((each) => each.firstOffset <= offset && offset < each.endOffset),
+  };
+}
+
 export const MISSING = 'it is missing';
 
 async function readFrom(

@@ -107,6 +107,11 @@ export class DurableKv {
     return { ...this.#counters, stalls: this.#stall.count, stalled: this.#stall.active };
   }
 
+  /** What those hear whose commits are refused at the moment. */
+  get refusal(): BrokerError | undefined {
+    return this.#stall.error;
+  }
+
   /** `listener` is called after each LMDB commit: all ops up to that sequence are read from LMDB from now on. */
   onMerged(listener: (sequence: number) => void): void {
     this.#mergedListeners.push(listener);

@@ -38,6 +38,9 @@ const DEFAULT_DIRECT_BYTES = 256 << 10;
 /** Two of them; half of one is what a merge takes to LMDB at most, in normal running. */
 const DEFAULT_JOURNAL_BYTES = 8 << 20;
 
+const NO_RESERVE =
+  'has no room for the reserve, so it is nearly full: free space there, shorten retention or delete topics';
+
 export interface EmbeddedStoreOptions {
   /** Made if it is not there; its mode becomes 0700. */
   readonly dir: string;
@@ -65,6 +68,8 @@ export interface EmbeddedStore {
   /** What a resolved append has reached: it is on the disk. */
   readonly durability: 'fsync';
   stats(): StoreStats;
+  /** What is the matter with it, with what to do about it; none: it works. */
+  conditions(): readonly string[];
   close(): Promise<void>;
 }
 
@@ -92,6 +97,10 @@ export async function openEmbeddedStore(options: EmbeddedStoreOptions): Promise<
       ownership: new EmbeddedOwnershipStore(kv, partitions, options.memberId ?? DEFAULT_MEMBER),
       durability: 'fsync',
       stats: () => kv.stats,
+      conditions() {
+        const shortage = reserve.held ? [] : [`the disk of ${dir} ${NO_RESERVE}`];
+        return kv.refusal === undefined ? shortage : [kv.refusal.message];
+      },
       async close() {
         await kv.close();
         await lock.release();
@@ -145,8 +154,7 @@ async function openKv(
       warn('replayed the journal of a broker that did not stop in order', { commits: found.length });
     await folder.markReady();
     const roomy = await reserve.restore(await tables.freeBytes());
-    if (!reserve.held)
-      warn('the disk has no room for the reserve: free space there', { dir, reserveBytes: reserve.bytes });
+    if (!reserve.held) warn(`the disk ${NO_RESERVE}`, { dir, reserveBytes: reserve.bytes });
     const { mergeIntervalMs = DEFAULT_MERGE_INTERVAL_MS, directBytes = DEFAULT_DIRECT_BYTES } = options;
     return new DurableKv({ dir, disk, warn, mergeIntervalMs, directBytes, reserve, roomy }, tables, journal);
   } catch (error) {

@@ -1,4 +1,4 @@
-// fanfare.v1.Admin: from messages to engine/definitions.ts and the backlog reporter, and back. Registered by main.ts.
+// fanfare.v1.Admin: from messages to engine/definitions.ts and the backlog reporter, and back.
 
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { Admin, type BacklogSchema } from '../../../gen/fanfare/v1/admin_pb.ts';
@@ -27,6 +27,7 @@ import {
   topicMessage,
 } from './admin-messages.ts';
 import { partitionQuestion, partitionsResponse } from './admin-partitions.ts';
+import { StorageCheck, type StorageOptions } from './admin-storage.ts';
 import type { Authorize } from './identity.ts';
 import { type GrpcService, grpcService, type RpcBorder } from './rpc.ts';
 import { ChangeFlag, type WatchSlots } from './watch.ts';
@@ -36,6 +37,7 @@ export interface AdminOptions {
   readonly definitions: Definitions;
   readonly backlog: BacklogReporter;
   readonly draining: ConsumerDrain;
+  readonly storage: StorageOptions;
   readonly audit: (record: AuditRecord) => void;
   readonly authorize: Authorize;
   readonly clock: Clock;
@@ -45,6 +47,7 @@ export interface AdminOptions {
 export function adminService(options: AdminOptions): GrpcService {
   const { border, definitions, backlog, draining, authorize, audit, clock, watches } = options;
   const { method } = Admin;
+  const storage = new StorageCheck(options.storage, definitions, clock);
   return grpcService(Admin, {
     createTopic: border.unary(method.createTopic, async ({ topic }, { principal }) => {
       const input = topicInput(topic);
@@ -130,6 +133,27 @@ export function adminService(options: AdminOptions): GrpcService {
         }
       } finally {
         unlisten();
+      }
+    }),
+    checkStorage: border.serverStream(method.checkStorage, async (request, stream, { principal, signal }) => {
+      authorize(principal, 'read', request.parent);
+      const topics = storage.topicsOf(request);
+      const { conditions } = storage;
+      await stream.send({ conditions });
+      for await (const partition of storage.run(topics, signal)) await stream.send({ partition });
+    }),
+    skipDamage: border.unary(method.skipDamage, async (request, { principal }) => {
+      const { name: resource } = definitions.getTopic(request.topic);
+      authorize(principal, 'update', resource);
+      const record = { principal, verb: 'update', resource } as const;
+      try {
+        const skipped = await storage.skip(request);
+        const message = `gave up ${skipped.firstOffset} to ${skipped.endOffset} of partition ${request.partition}`;
+        audit({ ...record, result: 'OK', message });
+        return skipped;
+      } catch (error) {
+        if (error instanceof BrokerError) audit({ ...record, result: error.code, message: error.message });
+        throw error;
       }
     }),
     drainConsumers: border.unary(method.drainConsumers, async (message, { principal }) => {

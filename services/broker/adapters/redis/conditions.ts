@@ -49,6 +49,11 @@ export class Conditions {
     return [...this.#seen.keys()];
   }
 
+  /** Of those: what is the matter, and what to do. */
+  get advice(): readonly string[] {
+    return this.current.map((condition) => ADVICE[condition]);
+  }
+
   begins(condition: Condition, reason: string): void {
     const nowMs = this.#clock.monotonicMs();
     const seen = this.#seen.get(condition);

@@ -91,6 +91,8 @@ export interface RedisStore {
   readonly signals: Signals;
   readonly durability: RedisDurability;
   stats(): RedisStoreStats;
+  /** What is the matter with it, with what to do about it; none: it works. */
+  conditions(): readonly string[];
   /** Looks at the certificate files now; whether there were new ones, which are in force then. */
   reloadCertificates(): Promise<boolean>;
   /** What is still under way fails. */
@@ -195,6 +197,7 @@ export async function openRedisStore(options: RedisStoreOptions): Promise<RedisS
       default: 'stored',
       check: (level, replicas) => watch.refusal(level, replicas),
     },
+    conditions: () => conditions.advice,
     stats: () => ({
       data: { ...data.stats },
       control: { ...control.stats },

@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file fanfare/v1/admin.proto.
  */
 export const file_fanfare_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChZmYW5mYXJlL3YxL2FkbWluLnByb3RvEgpmYW5mYXJlLnYxIuICCgVUb3BpYxIMCgRuYW1lGAEgASgJEhIKCnBhcnRpdGlvbnMYAiABKA0SLAoJcmV0ZW50aW9uGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiUKHXJldGVudGlvbl9ieXRlc19wZXJfcGFydGl0aW9uGAQgASgEEioKCmR1cmFiaWxpdHkYBSABKA4yFi5mYW5mYXJlLnYxLkR1cmFiaWxpdHkSFAoMbWluX3JlcGxpY2FzGAkgASgNEi0KBmxhYmVscxgGIAMoCzIdLmZhbmZhcmUudjEuVG9waWMuTGFiZWxzRW50cnkSEQoJbG9nX2Vwb2NoGAcgASgEEi8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIr8CCgxTdWJzY3JpcHRpb24SDAoEbmFtZRgBIAEoCRINCgV0b3BpYxgCIAEoCRIcChRhY2tfZGVhZGxpbmVfc2Vjb25kcxgDIAEoBRIfChdlbmFibGVfbWVzc2FnZV9vcmRlcmluZxgEIAEoCBIoCgVzdGFydBgFIAEoDjIZLmZhbmZhcmUudjEuU3RhcnRQb3NpdGlvbhI0CgZsYWJlbHMYBiADKAsyJC5mYW5mYXJlLnYxLlN1YnNjcmlwdGlvbi5MYWJlbHNFbnRyeRITCgtpbmNhcm5hdGlvbhgHIAEoBBIvCgtjcmVhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI2ChJDcmVhdGVUb3BpY1JlcXVlc3QSIAoFdG9waWMYASABKAsyES5mYW5mYXJlLnYxLlRvcGljIjcKE0NyZWF0ZVRvcGljUmVzcG9uc2USIAoFdG9waWMYASABKAsyES5mYW5mYXJlLnYxLlRvcGljIh8KD0dldFRvcGljUmVxdWVzdBIMCgRuYW1lGAEgASgJIjQKEEdldFRvcGljUmVzcG9uc2USIAoFdG9waWMYASABKAsyES5mYW5mYXJlLnYxLlRvcGljIkoKEUxpc3RUb3BpY3NSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJQChJMaXN0VG9waWNzUmVzcG9uc2USIQoGdG9waWNzGAEgAygLMhEuZmFuZmFyZS52MS5Ub3BpYxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiZwoSVXBkYXRlVG9waWNSZXF1ZXN0EiAKBXRvcGljGAEgASgLMhEuZmFuZmFyZS52MS5Ub3BpYxIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siNwoTVXBkYXRlVG9waWNSZXNwb25zZRIgCgV0b3BpYxgBIAEoCzIRLmZhbmZhcmUudjEuVG9waWMiMQoSRGVsZXRlVG9waWNSZXF1ZXN0EgwKBG5hbWUYASABKAkSDQoFZm9yY2UYAiABKAgiFQoTRGVsZXRlVG9waWNSZXNwb25zZSJLChlDcmVhdGVTdWJzY3JpcHRpb25SZXF1ZXN0Ei4KDHN1YnNjcmlwdGlvbhgBIAEoCzIYLmZhbmZhcmUudjEuU3Vic2NyaXB0aW9uIkwKGkNyZWF0ZVN1YnNjcmlwdGlvblJlc3BvbnNlEi4KDHN1YnNjcmlwdGlvbhgBIAEoCzIYLmZhbmZhcmUudjEuU3Vic2NyaXB0aW9uIiYKFkdldFN1YnNjcmlwdGlvblJlcXVlc3QSDAoEbmFtZRgBIAEoCSJJChdHZXRTdWJzY3JpcHRpb25SZXNwb25zZRIuCgxzdWJzY3JpcHRpb24YASABKAsyGC5mYW5mYXJlLnYxLlN1YnNjcmlwdGlvbiJgChhMaXN0U3Vic2NyaXB0aW9uc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEg0KBXRvcGljGAQgASgJImUKGUxpc3RTdWJzY3JpcHRpb25zUmVzcG9uc2USLwoNc3Vic2NyaXB0aW9ucxgBIAMoCzIYLmZhbmZhcmUudjEuU3Vic2NyaXB0aW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJ8ChlVcGRhdGVTdWJzY3JpcHRpb25SZXF1ZXN0Ei4KDHN1YnNjcmlwdGlvbhgBIAEoCzIYLmZhbmZhcmUudjEuU3Vic2NyaXB0aW9uEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJMChpVcGRhdGVTdWJzY3JpcHRpb25SZXNwb25zZRIuCgxzdWJzY3JpcHRpb24YASABKAsyGC5mYW5mYXJlLnYxLlN1YnNjcmlwdGlvbiIpChlEZWxldGVTdWJzY3JpcHRpb25SZXF1ZXN0EgwKBG5hbWUYASABKAkiHAoaRGVsZXRlU3Vic2NyaXB0aW9uUmVzcG9uc2Ui1AMKB0JhY2tsb2cSFAoMc3Vic2NyaXB0aW9uGAEgASgJEg0KBXRvcGljGAIgASgJEhAKCG1lc3NhZ2VzGAMgASgEEg0KBWJ5dGVzGAQgASgEEhwKFG91dHN0YW5kaW5nX21lc3NhZ2VzGAUgASgEEjUKEm9sZGVzdF91bmFja2VkX2FnZRgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCgljb25zdW1lcnMYByABKA0SFgoOYXBwZW5kZWRfdG90YWwYCCABKAQSFwoPZGVsaXZlcmVkX3RvdGFsGAkgASgEEhMKC2Fja2VkX3RvdGFsGAogASgEEhkKEXJlZGVsaXZlcmVkX3RvdGFsGAsgASgEEiIKGmV4cGlyZWRfYnlfcmV0ZW50aW9uX3RvdGFsGAwgASgEEjAKDG1lYXN1cmVfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIAoYY29uc3VtZXJzX3dpdGhvdXRfY3JlZGl0GA4gASgNEhgKEGJsb2NrZWRfbWVzc2FnZXMYDyABKAQSGAoLYWN0aXZlX2tleXMYECABKA1IAIgBAUIOCgxfYWN0aXZlX2tleXMiOgoRR2V0QmFja2xvZ1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhUKDXN1YnNjcmlwdGlvbnMYAiADKAkiOwoSR2V0QmFja2xvZ1Jlc3BvbnNlEiUKCGJhY2tsb2dzGAEgAygLMhMuZmFuZmFyZS52MS5CYWNrbG9nImkKE1dhdGNoQmFja2xvZ1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhUKDXN1YnNjcmlwdGlvbnMYAiADKAkSKwoIaW50ZXJ2YWwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iPQoUV2F0Y2hCYWNrbG9nUmVzcG9uc2USJQoIYmFja2xvZ3MYASADKAsyEy5mYW5mYXJlLnYxLkJhY2tsb2ciXQoaR2V0UGFydGl0aW9uQmFja2xvZ1JlcXVlc3QSFAoMc3Vic2NyaXB0aW9uGAEgASgJEhEKCWNsaWVudF9pZBgCIAEoCRIWCg5iZWZvcmVfb2Zmc2V0cxgDIAMoBCJPChtHZXRQYXJ0aXRpb25CYWNrbG9nUmVzcG9uc2USMAoKcGFydGl0aW9ucxgBIAMoCzIcLmZhbmZhcmUudjEuUGFydGl0aW9uQmFja2xvZyJnChBQYXJ0aXRpb25CYWNrbG9nEhEKCXBhcnRpdGlvbhgBIAEoDRISCgplbmRfb2Zmc2V0GAIgASgEEhAKCG1lc3NhZ2VzGAMgASgEEhoKEmVsc2V3aGVyZV9tZXNzYWdlcxgEIAEoBCKBAQoVRHJhaW5Db25zdW1lcnNSZXF1ZXN0EhQKDHN1YnNjcmlwdGlvbhgBIAEoCRISCgpjbGllbnRfaWRzGAIgAygJEhYKDnBlZXJfYWRkcmVzc2VzGAMgAygJEiYKA3R0bBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJ4ChZEcmFpbkNvbnN1bWVyc1Jlc3BvbnNlEi8KCWNvbnN1bWVycxgBIAMoCzIcLmZhbmZhcmUudjEuRHJhaW5pbmdDb25zdW1lchIPCgdzdHJlYW1zGAIgASgNEhwKFG91dHN0YW5kaW5nX21lc3NhZ2VzGAMgASgEImoKEERyYWluaW5nQ29uc3VtZXISEQoJY2xpZW50X2lkGAEgASgJEhQKDHBlZXJfYWRkcmVzcxgCIAEoCRIPCgdzdHJlYW1zGAMgASgNEhwKFG91dHN0YW5kaW5nX21lc3NhZ2VzGAQgASgEKmcKDVN0YXJ0UG9zaXRpb24SHgoaU1RBUlRfUE9TSVRJT05fVU5TUEVDSUZJRUQQABIZChVTVEFSVF9QT1NJVElPTl9MQVRFU1QQARIbChdTVEFSVF9QT1NJVElPTl9FQVJMSUVTVBACMtsJCgVBZG1pbhJOCgtDcmVhdGVUb3BpYxIeLmZhbmZhcmUudjEuQ3JlYXRlVG9waWNSZXF1ZXN0Gh8uZmFuZmFyZS52MS5DcmVhdGVUb3BpY1Jlc3BvbnNlEkUKCEdldFRvcGljEhsuZmFuZmFyZS52MS5HZXRUb3BpY1JlcXVlc3QaHC5mYW5mYXJlLnYxLkdldFRvcGljUmVzcG9uc2USSwoKTGlzdFRvcGljcxIdLmZhbmZhcmUudjEuTGlzdFRvcGljc1JlcXVlc3QaHi5mYW5mYXJlLnYxLkxpc3RUb3BpY3NSZXNwb25zZRJOCgtVcGRhdGVUb3BpYxIeLmZhbmZhcmUudjEuVXBkYXRlVG9waWNSZXF1ZXN0Gh8uZmFuZmFyZS52MS5VcGRhdGVUb3BpY1Jlc3BvbnNlEk4KC0RlbGV0ZVRvcGljEh4uZmFuZmFyZS52MS5EZWxldGVUb3BpY1JlcXVlc3QaHy5mYW5mYXJlLnYxLkRlbGV0ZVRvcGljUmVzcG9uc2USYwoSQ3JlYXRlU3Vic2NyaXB0aW9uEiUuZmFuZmFyZS52MS5DcmVhdGVTdWJzY3JpcHRpb25SZXF1ZXN0GiYuZmFuZmFyZS52MS5DcmVhdGVTdWJzY3JpcHRpb25SZXNwb25zZRJaCg9HZXRTdWJzY3JpcHRpb24SIi5mYW5mYXJlLnYxLkdldFN1YnNjcmlwdGlvblJlcXVlc3QaIy5mYW5mYXJlLnYxLkdldFN1YnNjcmlwdGlvblJlc3BvbnNlEmAKEUxpc3RTdWJzY3JpcHRpb25zEiQuZmFuZmFyZS52MS5MaXN0U3Vic2NyaXB0aW9uc1JlcXVlc3QaJS5mYW5mYXJlLnYxLkxpc3RTdWJzY3JpcHRpb25zUmVzcG9uc2USYwoSVXBkYXRlU3Vic2NyaXB0aW9uEiUuZmFuZmFyZS52MS5VcGRhdGVTdWJzY3JpcHRpb25SZXF1ZXN0GiYuZmFuZmFyZS52MS5VcGRhdGVTdWJzY3JpcHRpb25SZXNwb25zZRJjChJEZWxldGVTdWJzY3JpcHRpb24SJS5mYW5mYXJlLnYxLkRlbGV0ZVN1YnNjcmlwdGlvblJlcXVlc3QaJi5mYW5mYXJlLnYxLkRlbGV0ZVN1YnNjcmlwdGlvblJlc3BvbnNlEksKCkdldEJhY2tsb2cSHS5mYW5mYXJlLnYxLkdldEJhY2tsb2dSZXF1ZXN0Gh4uZmFuZmFyZS52MS5HZXRCYWNrbG9nUmVzcG9uc2USUwoMV2F0Y2hCYWNrbG9nEh8uZmFuZmFyZS52MS5XYXRjaEJhY2tsb2dSZXF1ZXN0GiAuZmFuZmFyZS52MS5XYXRjaEJhY2tsb2dSZXNwb25zZTABEmYKE0dldFBhcnRpdGlvbkJhY2tsb2cSJi5mYW5mYXJlLnYxLkdldFBhcnRpdGlvbkJhY2tsb2dSZXF1ZXN0GicuZmFuZmFyZS52MS5HZXRQYXJ0aXRpb25CYWNrbG9nUmVzcG9uc2USVwoORHJhaW5Db25zdW1lcnMSIS5mYW5mYXJlLnYxLkRyYWluQ29uc3VtZXJzUmVxdWVzdBoiLmZhbmZhcmUudjEuRHJhaW5Db25zdW1lcnNSZXNwb25zZUI4Cg5kZXYuZmFuZmFyZS52MVABWiRmYW5mYXJlLmRldi9hcGkvZmFuZmFyZS92MTtmYW5mYXJldjFiBnByb3RvMw", [file_fanfare_v1_message, file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("ChZmYW5mYXJlL3YxL2FkbWluLnByb3RvEgpmYW5mYXJlLnYxIuICCgVUb3BpYxIMCgRuYW1lGAEgASgJEhIKCnBhcnRpdGlvbnMYAiABKA0SLAoJcmV0ZW50aW9uGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiUKHXJldGVudGlvbl9ieXRlc19wZXJfcGFydGl0aW9uGAQgASgEEioKCmR1cmFiaWxpdHkYBSABKA4yFi5mYW5mYXJlLnYxLkR1cmFiaWxpdHkSFAoMbWluX3JlcGxpY2FzGAkgASgNEi0KBmxhYmVscxgGIAMoCzIdLmZhbmZhcmUudjEuVG9waWMuTGFiZWxzRW50cnkSEQoJbG9nX2Vwb2NoGAcgASgEEi8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIr8CCgxTdWJzY3JpcHRpb24SDAoEbmFtZRgBIAEoCRINCgV0b3BpYxgCIAEoCRIcChRhY2tfZGVhZGxpbmVfc2Vjb25kcxgDIAEoBRIfChdlbmFibGVfbWVzc2FnZV9vcmRlcmluZxgEIAEoCBIoCgVzdGFydBgFIAEoDjIZLmZhbmZhcmUudjEuU3RhcnRQb3NpdGlvbhI0CgZsYWJlbHMYBiADKAsyJC5mYW5mYXJlLnYxLlN1YnNjcmlwdGlvbi5MYWJlbHNFbnRyeRITCgtpbmNhcm5hdGlvbhgHIAEoBBIvCgtjcmVhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI2ChJDcmVhdGVUb3BpY1JlcXVlc3QSIAoFdG9waWMYASABKAsyES5mYW5mYXJlLnYxLlRvcGljIjcKE0NyZWF0ZVRvcGljUmVzcG9uc2USIAoFdG9waWMYASABKAsyES5mYW5mYXJlLnYxLlRvcGljIh8KD0dldFRvcGljUmVxdWVzdBIMCgRuYW1lGAEgASgJIjQKEEdldFRvcGljUmVzcG9uc2USIAoFdG9waWMYASABKAsyES5mYW5mYXJlLnYxLlRvcGljIkoKEUxpc3RUb3BpY3NSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJQChJMaXN0VG9waWNzUmVzcG9uc2USIQoGdG9waWNzGAEgAygLMhEuZmFuZmFyZS52MS5Ub3BpYxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiZwoSVXBkYXRlVG9waWNSZXF1ZXN0EiAKBXRvcGljGAEgASgLMhEuZmFuZmFyZS52MS5Ub3BpYxIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siNwoTVXBkYXRlVG9waWNSZXNwb25zZRIgCgV0b3BpYxgBIAEoCzIRLmZhbmZhcmUudjEuVG9waWMiMQoSRGVsZXRlVG9waWNSZXF1ZXN0EgwKBG5hbWUYASABKAkSDQoFZm9yY2UYAiABKAgiFQoTRGVsZXRlVG9waWNSZXNwb25zZSJLChlDcmVhdGVTdWJzY3JpcHRpb25SZXF1ZXN0Ei4KDHN1YnNjcmlwdGlvbhgBIAEoCzIYLmZhbmZhcmUudjEuU3Vic2NyaXB0aW9uIkwKGkNyZWF0ZVN1YnNjcmlwdGlvblJlc3BvbnNlEi4KDHN1YnNjcmlwdGlvbhgBIAEoCzIYLmZhbmZhcmUudjEuU3Vic2NyaXB0aW9uIiYKFkdldFN1YnNjcmlwdGlvblJlcXVlc3QSDAoEbmFtZRgBIAEoCSJJChdHZXRTdWJzY3JpcHRpb25SZXNwb25zZRIuCgxzdWJzY3JpcHRpb24YASABKAsyGC5mYW5mYXJlLnYxLlN1YnNjcmlwdGlvbiJgChhMaXN0U3Vic2NyaXB0aW9uc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEg0KBXRvcGljGAQgASgJImUKGUxpc3RTdWJzY3JpcHRpb25zUmVzcG9uc2USLwoNc3Vic2NyaXB0aW9ucxgBIAMoCzIYLmZhbmZhcmUudjEuU3Vic2NyaXB0aW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJ8ChlVcGRhdGVTdWJzY3JpcHRpb25SZXF1ZXN0Ei4KDHN1YnNjcmlwdGlvbhgBIAEoCzIYLmZhbmZhcmUudjEuU3Vic2NyaXB0aW9uEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayJMChpVcGRhdGVTdWJzY3JpcHRpb25SZXNwb25zZRIuCgxzdWJzY3JpcHRpb24YASABKAsyGC5mYW5mYXJlLnYxLlN1YnNjcmlwdGlvbiIpChlEZWxldGVTdWJzY3JpcHRpb25SZXF1ZXN0EgwKBG5hbWUYASABKAkiHAoaRGVsZXRlU3Vic2NyaXB0aW9uUmVzcG9uc2Ui1AMKB0JhY2tsb2cSFAoMc3Vic2NyaXB0aW9uGAEgASgJEg0KBXRvcGljGAIgASgJEhAKCG1lc3NhZ2VzGAMgASgEEg0KBWJ5dGVzGAQgASgEEhwKFG91dHN0YW5kaW5nX21lc3NhZ2VzGAUgASgEEjUKEm9sZGVzdF91bmFja2VkX2FnZRgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCgljb25zdW1lcnMYByABKA0SFgoOYXBwZW5kZWRfdG90YWwYCCABKAQSFwoPZGVsaXZlcmVkX3RvdGFsGAkgASgEEhMKC2Fja2VkX3RvdGFsGAogASgEEhkKEXJlZGVsaXZlcmVkX3RvdGFsGAsgASgEEiIKGmV4cGlyZWRfYnlfcmV0ZW50aW9uX3RvdGFsGAwgASgEEjAKDG1lYXN1cmVfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIAoYY29uc3VtZXJzX3dpdGhvdXRfY3JlZGl0GA4gASgNEhgKEGJsb2NrZWRfbWVzc2FnZXMYDyABKAQSGAoLYWN0aXZlX2tleXMYECABKA1IAIgBAUIOCgxfYWN0aXZlX2tleXMiOgoRR2V0QmFja2xvZ1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhUKDXN1YnNjcmlwdGlvbnMYAiADKAkiOwoSR2V0QmFja2xvZ1Jlc3BvbnNlEiUKCGJhY2tsb2dzGAEgAygLMhMuZmFuZmFyZS52MS5CYWNrbG9nImkKE1dhdGNoQmFja2xvZ1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhUKDXN1YnNjcmlwdGlvbnMYAiADKAkSKwoIaW50ZXJ2YWwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iPQoUV2F0Y2hCYWNrbG9nUmVzcG9uc2USJQoIYmFja2xvZ3MYASADKAsyEy5mYW5mYXJlLnYxLkJhY2tsb2ciXQoaR2V0UGFydGl0aW9uQmFja2xvZ1JlcXVlc3QSFAoMc3Vic2NyaXB0aW9uGAEgASgJEhEKCWNsaWVudF9pZBgCIAEoCRIWCg5iZWZvcmVfb2Zmc2V0cxgDIAMoBCJPChtHZXRQYXJ0aXRpb25CYWNrbG9nUmVzcG9uc2USMAoKcGFydGl0aW9ucxgBIAMoCzIcLmZhbmZhcmUudjEuUGFydGl0aW9uQmFja2xvZyJnChBQYXJ0aXRpb25CYWNrbG9nEhEKCXBhcnRpdGlvbhgBIAEoDRISCgplbmRfb2Zmc2V0GAIgASgEEhAKCG1lc3NhZ2VzGAMgASgEEhoKEmVsc2V3aGVyZV9tZXNzYWdlcxgEIAEoBCKBAQoVRHJhaW5Db25zdW1lcnNSZXF1ZXN0EhQKDHN1YnNjcmlwdGlvbhgBIAEoCRISCgpjbGllbnRfaWRzGAIgAygJEhYKDnBlZXJfYWRkcmVzc2VzGAMgAygJEiYKA3R0bBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJ4ChZEcmFpbkNvbnN1bWVyc1Jlc3BvbnNlEi8KCWNvbnN1bWVycxgBIAMoCzIcLmZhbmZhcmUudjEuRHJhaW5pbmdDb25zdW1lchIPCgdzdHJlYW1zGAIgASgNEhwKFG91dHN0YW5kaW5nX21lc3NhZ2VzGAMgASgEImoKEERyYWluaW5nQ29uc3VtZXISEQoJY2xpZW50X2lkGAEgASgJEhQKDHBlZXJfYWRkcmVzcxgCIAEoCRIPCgdzdHJlYW1zGAMgASgNEhwKFG91dHN0YW5kaW5nX21lc3NhZ2VzGAQgASgEIjUKE0NoZWNrU3RvcmFnZVJlcXVlc3QSDgoGcGFyZW50GAEgASgJEg4KBnRvcGljcxgCIAMoCSJZChRDaGVja1N0b3JhZ2VSZXNwb25zZRISCgpjb25kaXRpb25zGAEgAygJEi0KCXBhcnRpdGlvbhgCIAEoCzIaLmZhbmZhcmUudjEuUGFydGl0aW9uQ2hlY2sihwEKDlBhcnRpdGlvbkNoZWNrEg0KBXRvcGljGAEgASgJEhEKCXBhcnRpdGlvbhgCIAEoDRITCgtoZWFkX29mZnNldBgDIAEoBBISCgplbmRfb2Zmc2V0GAQgASgEEioKB2RhbWFnZXMYBSADKAsyGS5mYW5mYXJlLnYxLlN0b3JhZ2VEYW1hZ2UiWgoNU3RvcmFnZURhbWFnZRIUCgxmaXJzdF9vZmZzZXQYASABKAQSEgoKZW5kX29mZnNldBgCIAEoBBIOCgZyZWFzb24YAyABKAkSDwoHc2tpcHBlZBgEIAEoCCJFChFTa2lwRGFtYWdlUmVxdWVzdBINCgV0b3BpYxgBIAEoCRIRCglwYXJ0aXRpb24YAiABKA0SDgoGb2Zmc2V0GAMgASgEIj4KElNraXBEYW1hZ2VSZXNwb25zZRIUCgxmaXJzdF9vZmZzZXQYASABKAQSEgoKZW5kX29mZnNldBgCIAEoBCpnCg1TdGFydFBvc2l0aW9uEh4KGlNUQVJUX1BPU0lUSU9OX1VOU1BFQ0lGSUVEEAASGQoVU1RBUlRfUE9TSVRJT05fTEFURVNUEAESGwoXU1RBUlRfUE9TSVRJT05fRUFSTElFU1QQAjL9CgoFQWRtaW4STgoLQ3JlYXRlVG9waWMSHi5mYW5mYXJlLnYxLkNyZWF0ZVRvcGljUmVxdWVzdBofLmZhbmZhcmUudjEuQ3JlYXRlVG9waWNSZXNwb25zZRJFCghHZXRUb3BpYxIbLmZhbmZhcmUudjEuR2V0VG9waWNSZXF1ZXN0GhwuZmFuZmFyZS52MS5HZXRUb3BpY1Jlc3BvbnNlEksKCkxpc3RUb3BpY3MSHS5mYW5mYXJlLnYxLkxpc3RUb3BpY3NSZXF1ZXN0Gh4uZmFuZmFyZS52MS5MaXN0VG9waWNzUmVzcG9uc2USTgoLVXBkYXRlVG9waWMSHi5mYW5mYXJlLnYxLlVwZGF0ZVRvcGljUmVxdWVzdBofLmZhbmZhcmUudjEuVXBkYXRlVG9waWNSZXNwb25zZRJOCgtEZWxldGVUb3BpYxIeLmZhbmZhcmUudjEuRGVsZXRlVG9waWNSZXF1ZXN0Gh8uZmFuZmFyZS52MS5EZWxldGVUb3BpY1Jlc3BvbnNlEmMKEkNyZWF0ZVN1YnNjcmlwdGlvbhIlLmZhbmZhcmUudjEuQ3JlYXRlU3Vic2NyaXB0aW9uUmVxdWVzdBomLmZhbmZhcmUudjEuQ3JlYXRlU3Vic2NyaXB0aW9uUmVzcG9uc2USWgoPR2V0U3Vic2NyaXB0aW9uEiIuZmFuZmFyZS52MS5HZXRTdWJzY3JpcHRpb25SZXF1ZXN0GiMuZmFuZmFyZS52MS5HZXRTdWJzY3JpcHRpb25SZXNwb25zZRJgChFMaXN0U3Vic2NyaXB0aW9ucxIkLmZhbmZhcmUudjEuTGlzdFN1YnNjcmlwdGlvbnNSZXF1ZXN0GiUuZmFuZmFyZS52MS5MaXN0U3Vic2NyaXB0aW9uc1Jlc3BvbnNlEmMKElVwZGF0ZVN1YnNjcmlwdGlvbhIlLmZhbmZhcmUudjEuVXBkYXRlU3Vic2NyaXB0aW9uUmVxdWVzdBomLmZhbmZhcmUudjEuVXBkYXRlU3Vic2NyaXB0aW9uUmVzcG9uc2USYwoSRGVsZXRlU3Vic2NyaXB0aW9uEiUuZmFuZmFyZS52MS5EZWxldGVTdWJzY3JpcHRpb25SZXF1ZXN0GiYuZmFuZmFyZS52MS5EZWxldGVTdWJzY3JpcHRpb25SZXNwb25zZRJLCgpHZXRCYWNrbG9nEh0uZmFuZmFyZS52MS5HZXRCYWNrbG9nUmVxdWVzdBoeLmZhbmZhcmUudjEuR2V0QmFja2xvZ1Jlc3BvbnNlElMKDFdhdGNoQmFja2xvZxIfLmZhbmZhcmUudjEuV2F0Y2hCYWNrbG9nUmVxdWVzdBogLmZhbmZhcmUudjEuV2F0Y2hCYWNrbG9nUmVzcG9uc2UwARJmChNHZXRQYXJ0aXRpb25CYWNrbG9nEiYuZmFuZmFyZS52MS5HZXRQYXJ0aXRpb25CYWNrbG9nUmVxdWVzdBonLmZhbmZhcmUudjEuR2V0UGFydGl0aW9uQmFja2xvZ1Jlc3BvbnNlElcKDkRyYWluQ29uc3VtZXJzEiEuZmFuZmFyZS52MS5EcmFpbkNvbnN1bWVyc1JlcXVlc3QaIi5mYW5mYXJlLnYxLkRyYWluQ29uc3VtZXJzUmVzcG9uc2USUwoMQ2hlY2tTdG9yYWdlEh8uZmFuZmFyZS52MS5DaGVja1N0b3JhZ2VSZXF1ZXN0GiAuZmFuZmFyZS52MS5DaGVja1N0b3JhZ2VSZXNwb25zZTABEksKClNraXBEYW1hZ2USHS5mYW5mYXJlLnYxLlNraXBEYW1hZ2VSZXF1ZXN0Gh4uZmFuZmFyZS52MS5Ta2lwRGFtYWdlUmVzcG9uc2VCOAoOZGV2LmZhbmZhcmUudjFQAVokZmFuZmFyZS5kZXYvYXBpL2ZhbmZhcmUvdjE7ZmFuZmFyZXYxYgZwcm90bzM", [file_fanfare_v1_message, file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * @generated from message fanfare.v1.Topic
@@ -986,6 +986,194 @@ export const DrainingConsumerSchema: GenMessage<DrainingConsumer> = /*@__PURE__*
   messageDesc(file_fanfare_v1_admin, 32);
 
 /**
+ * @generated from message fanfare.v1.CheckStorageRequest
+ */
+export type CheckStorageRequest = Message<"fanfare.v1.CheckStorageRequest"> & {
+  /**
+   * projects/{project}
+   *
+   * @generated from field: string parent = 1;
+   */
+  parent: string;
+
+  /**
+   * projects/{project}/topics/{topic}, at most 1,000; none: all of the project.
+   *
+   * @generated from field: repeated string topics = 2;
+   */
+  topics: string[];
+};
+
+/**
+ * Describes the message fanfare.v1.CheckStorageRequest.
+ * Use `create(CheckStorageRequestSchema)` to create a new message.
+ */
+export const CheckStorageRequestSchema: GenMessage<CheckStorageRequest> = /*@__PURE__*/
+  messageDesc(file_fanfare_v1_admin, 33);
+
+/**
+ * First one with conditions alone, then one for each partition.
+ *
+ * @generated from message fanfare.v1.CheckStorageResponse
+ */
+export type CheckStorageResponse = Message<"fanfare.v1.CheckStorageResponse"> & {
+  /**
+   * What is the matter with the store itself, with what to do about it; none: it works.
+   *
+   * @generated from field: repeated string conditions = 1;
+   */
+  conditions: string[];
+
+  /**
+   * @generated from field: fanfare.v1.PartitionCheck partition = 2;
+   */
+  partition?: PartitionCheck | undefined;
+};
+
+/**
+ * Describes the message fanfare.v1.CheckStorageResponse.
+ * Use `create(CheckStorageResponseSchema)` to create a new message.
+ */
+export const CheckStorageResponseSchema: GenMessage<CheckStorageResponse> = /*@__PURE__*/
+  messageDesc(file_fanfare_v1_admin, 34);
+
+/**
+ * @generated from message fanfare.v1.PartitionCheck
+ */
+export type PartitionCheck = Message<"fanfare.v1.PartitionCheck"> & {
+  /**
+   * projects/{project}/topics/{topic}
+   *
+   * @generated from field: string topic = 1;
+   */
+  topic: string;
+
+  /**
+   * @generated from field: uint32 partition = 2;
+   */
+  partition: number;
+
+  /**
+   * Where the log begins and ends.
+   *
+   * @generated from field: uint64 head_offset = 3;
+   */
+  headOffset: bigint;
+
+  /**
+   * @generated from field: uint64 end_offset = 4;
+   */
+  endOffset: bigint;
+
+  /**
+   * In order.
+   *
+   * @generated from field: repeated fanfare.v1.StorageDamage damages = 5;
+   */
+  damages: StorageDamage[];
+};
+
+/**
+ * Describes the message fanfare.v1.PartitionCheck.
+ * Use `create(PartitionCheckSchema)` to create a new message.
+ */
+export const PartitionCheckSchema: GenMessage<PartitionCheck> = /*@__PURE__*/
+  messageDesc(file_fanfare_v1_admin, 35);
+
+/**
+ * @generated from message fanfare.v1.StorageDamage
+ */
+export type StorageDamage = Message<"fanfare.v1.StorageDamage"> & {
+  /**
+   * Delivery stops here, for subscriptions that have not come further.
+   *
+   * @generated from field: uint64 first_offset = 1;
+   */
+  firstOffset: bigint;
+
+  /**
+   * Behind the last message that is lost.
+   *
+   * @generated from field: uint64 end_offset = 2;
+   */
+  endOffset: bigint;
+
+  /**
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+
+  /**
+   * It was given up: delivery passes it.
+   *
+   * @generated from field: bool skipped = 4;
+   */
+  skipped: boolean;
+};
+
+/**
+ * Describes the message fanfare.v1.StorageDamage.
+ * Use `create(StorageDamageSchema)` to create a new message.
+ */
+export const StorageDamageSchema: GenMessage<StorageDamage> = /*@__PURE__*/
+  messageDesc(file_fanfare_v1_admin, 36);
+
+/**
+ * @generated from message fanfare.v1.SkipDamageRequest
+ */
+export type SkipDamageRequest = Message<"fanfare.v1.SkipDamageRequest"> & {
+  /**
+   * projects/{project}/topics/{topic}
+   *
+   * @generated from field: string topic = 1;
+   */
+  topic: string;
+
+  /**
+   * @generated from field: uint32 partition = 2;
+   */
+  partition: number;
+
+  /**
+   * StorageDamage.first_offset
+   *
+   * @generated from field: uint64 offset = 3;
+   */
+  offset: bigint;
+};
+
+/**
+ * Describes the message fanfare.v1.SkipDamageRequest.
+ * Use `create(SkipDamageRequestSchema)` to create a new message.
+ */
+export const SkipDamageRequestSchema: GenMessage<SkipDamageRequest> = /*@__PURE__*/
+  messageDesc(file_fanfare_v1_admin, 37);
+
+/**
+ * @generated from message fanfare.v1.SkipDamageResponse
+ */
+export type SkipDamageResponse = Message<"fanfare.v1.SkipDamageResponse"> & {
+  /**
+   * What was given up.
+   *
+   * @generated from field: uint64 first_offset = 1;
+   */
+  firstOffset: bigint;
+
+  /**
+   * @generated from field: uint64 end_offset = 2;
+   */
+  endOffset: bigint;
+};
+
+/**
+ * Describes the message fanfare.v1.SkipDamageResponse.
+ * Use `create(SkipDamageResponseSchema)` to create a new message.
+ */
+export const SkipDamageResponseSchema: GenMessage<SkipDamageResponse> = /*@__PURE__*/
+  messageDesc(file_fanfare_v1_admin, 38);
+
+/**
  * @generated from enum fanfare.v1.StartPosition
  */
 export const StartPosition = {
@@ -1185,6 +1373,32 @@ export const Admin: GenService<{
     methodKind: "unary";
     input: typeof DrainConsumersRequestSchema;
     output: typeof DrainConsumersResponseSchema;
+  },
+  /**
+   * Says what is the matter with the store, then reads every stored message of topics and says, partition by partition, what
+   * is not as it was written. Any broker does it, for all partitions. It takes as long as reading everything does.
+   * NOT_FOUND: no such topic. INVALID_ARGUMENT: a bad field, named with its limit. RESOURCE_EXHAUSTED: this broker does one
+   * already. UNAVAILABLE: the store does not answer.
+   *
+   * @generated from rpc fanfare.v1.Admin.CheckStorage
+   */
+  checkStorage: {
+    methodKind: "server_streaming";
+    input: typeof CheckStorageRequestSchema;
+    output: typeof CheckStorageResponseSchema;
+  },
+  /**
+   * Gives up the messages that are damaged at an offset: subscriptions pass them within some seconds, as if they had
+   * acknowledged them. That can't be undone. Nothing that can be read is ever given up.
+   * NOT_FOUND: no such topic or partition. FAILED_PRECONDITION: there is nothing damaged at the offset, or it was given up
+   * before. UNAVAILABLE: the store does not answer.
+   *
+   * @generated from rpc fanfare.v1.Admin.SkipDamage
+   */
+  skipDamage: {
+    methodKind: "unary";
+    input: typeof SkipDamageRequestSchema;
+    output: typeof SkipDamageResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_fanfare_v1_admin, 0);
