@@ -137,6 +137,21 @@ describe('guarantee 1: retention by time', () => {
     expect(await waiting(rig)).toBe(0);
   });
 
+  test('keeps what a clock that was far ahead has dated no longer than from the start of the next broker on', async () => {
+    const before = await startEngine({ retentionMs: 2 * HOUR_MS });
+    before.clock.jumpWallClock(YEAR_MS);
+    await before.clock.advance(10_000);
+    await before.clock.advance(100_000);
+    await run(before, before.publish('a'));
+    await run(before, before.broker.stop());
+    before.clock.jumpWallClock(-YEAR_MS);
+    const rig = await startEngine({ after: before });
+    await rig.clock.advance(1.9 * HOUR_MS);
+    expect(await waiting(rig)).toBe(1);
+    await rig.clock.advance(0.2 * HOUR_MS);
+    expect(await waiting(rig)).toBe(0);
+  });
+
   test('counts the time in which the broker was not running', async () => {
     const before = await startEngine({ retentionMs: 2 * HOUR_MS });
     await run(before, before.publish('a'));

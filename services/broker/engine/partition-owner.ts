@@ -91,8 +91,9 @@ export class PartitionOwner {
   #lastPublishTimeMs: number;
   /** What was appended from each offset on is dated later than elapsed time by so much: a line for each shift of the clock. */
   readonly #shifts: { readonly fromOffset: number; readonly shiftMs: number }[] = [];
-  /** What lies below was dated before this broker had the partition, perhaps by another clock. */
+  /** What lies below was dated before this broker had the partition, perhaps by another clock; and when it took it over. */
   readonly #ownFrom: number;
+  readonly #ownSinceMs: number;
   #pending: Waiting[] = [];
   #working = false;
   #verify = false;
@@ -110,6 +111,7 @@ export class PartitionOwner {
     this.#damage = new LogDamage(options.id, options.cache.log, options.context);
     this.#bounds = options.bounds;
     this.#ownFrom = options.bounds.endOffset;
+    this.#ownSinceMs = options.context.steady.elapsedMs();
     this.#context = options.context;
   }
 
@@ -135,7 +137,8 @@ export class PartitionOwner {
     const { steady } = this.#context;
     if (firstOffset < this.#ownFrom) {
       if (steady.runningMs < doubtedMs) return undefined;
-      return steady.elapsedMs() - (publishTimeMs - steady.lowestShiftMs);
+      // What is dated later than that was dated by a clock that was ahead.
+      return steady.elapsedMs() - Math.min(this.#ownSinceMs, publishTimeMs - steady.lowestShiftMs);
     }
     const dated = this.#shifts.findLast(({ fromOffset }) => fromOffset <= firstOffset);
     return steady.elapsedMs() - (publishTimeMs - (dated?.shiftMs ?? 0));
@@ -313,7 +316,12 @@ export class PartitionOwner {
     stats.publishedBytes += this.#bounds.endByte - chunks[0]!.startByte;
     for (const chunk of chunks) this.chunks.add(chunk);
     if (!early) this.#answer(group, expectedEnd);
-    for (const follower of this.followers) follower.appended(last.endOffset);
+    const { headOffset } = this.#bounds;
+    for (const follower of this.followers) {
+      follower.appended(last.endOffset);
+      // It went when nobody knew yet that it was there.
+      if (headOffset > expectedEnd) follower.trimmed(headOffset);
+    }
   }
 
   #append(

@@ -85,6 +85,8 @@ export class RetentionSweeper {
     let before = headOffset;
     let due = 0;
     for (const info of infos) {
+      // Written, and the owner does not know of it yet: the outcome of that append is still unknown.
+      if (info.firstOffset >= endOffset) break;
       const excess = retentionBytesPerPartition > 0 && endByte - info.startByte > retentionBytesPerPartition;
       const isOld = (owner.ageMs(info, doubtedMs) ?? 0) > retentionMs;
       if (!isOld && !excess) break;
