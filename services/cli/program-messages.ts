@@ -75,7 +75,7 @@ export function addSub(program: Command, signal: AbortSignal): void {
       .addOption(
         new Option(
           '--max-outstanding <number>',
-          'how many messages may be delivered here and not acknowledged',
+          'how many messages are taken ahead of printing, 1 to 1,000,000',
         )
           .argParser(parseCount(1, 1_000_000))
           .default(1_000, '1,000'),

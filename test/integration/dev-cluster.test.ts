@@ -47,6 +47,11 @@ test('it greets, carries messages over the death of a broker, and Ctrl-C ends al
   await ok('pub orders --key-match .$', lines('after', 200));
   // Some may come twice: what was not written down of the acknowledgements died with the broker.
   await read;
+  // The end of each partition is its owner's to tell.
+  await ok('subscription create late --topic orders --from earliest');
+  const late = await runCli(['sub', 'late', '--exit-at-end'], { cwd: folder });
+  expect({ code: late.code, stderr: late.stderr }).toEqual({ code: 0, stderr: '' });
+  expect(new Set(late.stdout.toString().trim().split('\n'))).toEqual(wanted);
 
   const second = await runCli(['dev-cluster', '--port', `${port}`], { cwd: folder });
   expect(second.code).toBe(1);
