@@ -17,23 +17,32 @@ const HOPELESS: ReadonlySet<string> = new Set([
 
 const PROGRESS_MS = 200;
 
+export interface PubReportOptions {
+  /** Where each line that is published is told; undefined: nowhere. */
+  readonly output: Output | undefined;
+  /** Progress would stand among the lines. */
+  readonly isTyped: boolean;
+  /** What comes behind a failure would fail too. */
+  readonly onHopeless: () => void;
+}
+
 export class PubReport {
   published = 0;
   /** Published, but not printed although that was asked for. */
   unprinted = 0;
   exitCode: number = EXIT.failed;
-  /** Whether what comes behind a failure would fail too. */
   isHopeless = false;
   readonly #output: Output | undefined;
+  readonly #onHopeless: () => void;
   readonly #failures = new LineFailures((text) => this.#say(text));
   readonly #startMs = performance.now();
   readonly #timer: NodeJS.Timeout | undefined;
   #sent = 0;
   #hasProgress = false;
 
-  /** `output`: where each line that is published is told; undefined: nowhere. `isTyped`: progress would stand among the lines. */
-  constructor(output: Output | undefined, isTyped: boolean) {
+  constructor({ output, isTyped, onHopeless }: PubReportOptions) {
     this.#output = output;
+    this.#onHopeless = onHopeless;
     if (process.stderr.isTTY && !isTyped) this.#timer = setInterval(() => this.#printProgress(), PROGRESS_MS);
   }
 
@@ -57,8 +66,9 @@ export class PubReport {
   /** It was not published. */
   onRefused(line: number, error: FanfareError): void {
     if (HOPELESS.has(error.code)) {
-      this.isHopeless = true;
       this.exitCode = describeFailure(error).exitCode;
+      if (!this.isHopeless) this.#onHopeless();
+      this.isHopeless = true;
     }
     this.#failures.add(line, error.code === 'FAILED_PRECONDITION' ? HELD_BACK : error.message);
   }

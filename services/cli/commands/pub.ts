@@ -30,10 +30,14 @@ const NOT_TO_BE_SEEN: ReadonlySet<string> = new Set(['PERMISSION_DENIED', 'UNIMP
 export async function pub(topic: string, flags: PubFlags, signal: AbortSignal): Promise<void> {
   const toMessage = messageMaker(flags);
   const input = await openInput(flags);
-  // A terminal or pipe that says nothing more must not hold us up.
+  // A terminal or pipe that says nothing more must not hold us up, then and when nothing can be published any more.
   signal.addEventListener('abort', () => input.destroy(), { once: true });
   const isTyped = input === process.stdin && process.stdin.isTTY;
-  const report = new PubReport(flags.output === 'json' ? standardOutput() : undefined, isTyped);
+  const report = new PubReport({
+    output: flags.output === 'json' ? standardOutput() : undefined,
+    isTyped,
+    onHopeless: () => input.destroy(),
+  });
   sayWhenCutOff(() => interruptedText(report));
   const outage = outageReporter();
   try {
@@ -132,7 +136,8 @@ async function publishAll(
       }
     }
   } catch (error) {
-    if (!signal.aborted) inputError = error as Error;
+    isCutShort = report.isHopeless;
+    if (!isCutShort && !signal.aborted) inputError = error as Error;
   }
   await publisher.flush();
   if (empty > 0) {
