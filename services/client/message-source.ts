@@ -121,8 +121,8 @@ export class MessageSource implements MessageHome {
   }
 
   /** The event loop has been kept for so long that breathe() has to come before the next message. To be asked once before each. */
-  get isBreathless(): boolean {
-    return this.#pace.isDue;
+  mustBreathe(): boolean {
+    return this.#pace.isDue();
   }
 
   /** Tells what was settled, and resolves when timers and sockets have had their turn. */
@@ -143,7 +143,7 @@ export class MessageSource implements MessageHome {
     }
   }
 
-  /** Whether the message is to be handled, now: just after isBreathless. If not it has been dealt with. */
+  /** Whether the message is to be handled, now: just after mustBreathe(). If not it has been dealt with. */
   begin(message: ReceivedMessage): boolean {
     if (message.deliveryAttempt > 1 && this.#stream.wasAcked(message)) {
       // The acknowledgement may have been lost.

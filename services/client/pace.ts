@@ -21,7 +21,7 @@ export class Pace {
   #turn: Promise<void> | undefined;
 
   /** To be asked before each message: the loop has been kept for long, or it is not known that it was not. */
-  get isDue(): boolean {
+  isDue(): boolean {
     if (--this.#left > 0 || this.#isDue) return this.#isDue;
     const nowMs = performance.now();
     this.#stride = nowMs - this.nowMs < QUICK_MS ? Math.min(2 * this.#stride, MAX_STRIDE) : 1;

@@ -96,7 +96,7 @@ export class Subscriber implements AsyncDisposable {
     const concurrency = this.#options.concurrency ?? 16;
     while (!this.#isStopping && !this.#source.isOver) {
       if (this.#slots >= concurrency) await this.#change();
-      else if (this.#source.isBreathless) await this.#source.breathe();
+      else if (this.#source.mustBreathe()) await this.#source.breathe();
       else {
         const message = this.#source.take();
         if (message !== undefined) this.#accept(message);
@@ -127,7 +127,7 @@ export class Subscriber implements AsyncDisposable {
       if (this.#isStopping) message.nack();
       else if (this.#source.begin(message)) await this.#handle(message);
       message = queue.shift();
-      while (message !== undefined && this.#source.isBreathless) await this.#source.breathe();
+      while (message !== undefined && this.#source.mustBreathe()) await this.#source.breathe();
     }
     if (key !== '') this.#queues.delete(key);
     this.#slots--;

@@ -43,7 +43,7 @@ export class Subscription implements AsyncIterableIterator<ReceivedMessage>, Asy
    * help against (NOT_FOUND, INVALID_ARGUMENT, PERMISSION_DENIED, ...); all others are tried again here.
    */
   next(): Promise<IteratorResult<ReceivedMessage>> {
-    if (this.#waiting.length === 0 && !this.#source.isBreathless) {
+    if (this.#waiting.length === 0 && !this.#source.mustBreathe()) {
       const message = this.#take();
       if (message !== undefined) return Promise.resolve({ value: message, done: false });
     }
@@ -103,7 +103,7 @@ export class Subscription implements AsyncIterableIterator<ReceivedMessage>, Asy
   #deliver(): void {
     while (this.#waiting.length > 0 && !this.#isBreathing) {
       const { isOver, error } = this.#source;
-      if (!isOver && this.#source.isBreathless) {
+      if (!isOver && this.#source.mustBreathe()) {
         this.#breathe();
         return;
       }

@@ -89,6 +89,8 @@ export type SubscribeRequest = Message<"fanfare.v1.SubscribeRequest"> & {
 
   /**
    * Messages of this stream to give back: they are delivered again at once, to any consumer. At most 3,000 ranges in a request.
+   * With ordering each takes with it what was delivered of its key behind it: all of that is delivered again after it, in order,
+   * under higher delivery_attempts, and what of it is still on its way or waits at the client is not to be handled.
    *
    * @generated from field: repeated fanfare.v1.MessageRange nack_ranges = 17;
    */
