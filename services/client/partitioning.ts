@@ -1,6 +1,6 @@
 // Which partition an ordering key goes to: the broker's rule (its core/publish-batch.ts and core/partition.ts), copied, since a
 // client shares no code with a broker. It can never change; test/unit/client-partitioning.test.ts holds the two together.
-// Called by publish-router.ts, to find the owner: the broker computes it again.
+// Only to find the owner: the broker computes it again.
 
 /** The longest key that a message may have. */
 const scratch = Buffer.allocUnsafe(1024);

@@ -34,6 +34,7 @@ export interface PublisherOptions {
    * messages that wait for their turn see nothing stored before theirs are. Default 60,000.
    */
   readonly retryDeadlineMs?: number;
+  /** Delays are a quarter of retryDeadlineMs at most, so that there are several tries. */
   readonly backoff?: BackoffOptions;
   /** Aborted: everything unacknowledged is rejected with CANCELLED, the publisher is closed. */
   readonly signal?: AbortSignal;
@@ -87,14 +88,16 @@ export class Publisher implements AsyncDisposable {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.closed = promise;
     this.#resolveClosed = resolve;
+    const retryDeadlineMs = options.retryDeadlineMs ?? 60_000;
+    const backoff: BackoffOptions = { ...connection.backoffDefaults, ...options.backoff };
     this.#router = new PublishRouter(connection, {
       topic: this.topic,
       maxMessages: options.batch?.maxMessages ?? 1_000,
       maxBytes: options.batch?.maxBytes ?? 256 * 1024,
       lingerMs: options.batch?.lingerMs ?? 0,
       nextRequestId: () => this.#nextRequestId++,
-      retryDeadlineMs: options.retryDeadlineMs ?? 60_000,
-      backoff: { ...connection.backoffDefaults, ...options.backoff },
+      retryDeadlineMs,
+      backoff: { ...backoff, maxMs: Math.min(backoff.maxMs ?? 5_000, retryDeadlineMs / 4) },
       onOpened: (batch) => this.#unsettled.add(batch),
       onSettled: (batch) => this.#onSettled(batch),
       onKeysFailed: (keys, error) => this.#stopKeys(keys, error),
@@ -121,6 +124,8 @@ export class Publisher implements AsyncDisposable {
    * A message that is rejected, here or by the broker, harms no other but those of its ordering key: once one failed, for
    * whatever reason, those behind it fail with FAILED_PRECONDITION until resumeKey(), so that nothing of a key is stored behind
    * a hole. Those before it are published.
+   *
+   * What was taken can't be called back: signals end the waiting (ready, flush) or the whole publisher (its own, or close's).
    */
   publish(message: OutgoingMessage): Promise<PublishResult> {
     if (this.#outstandingMessages === 0 || this.#untilTracingCheck-- === 0) {

@@ -1,5 +1,5 @@
 // Spans of publishing and processing, by the messaging conventions of OpenTelemetry, and the W3C context in message
-// attributes that links them. Called by publisher.ts and subscriber.ts. Without an SDK in the process it costs one look a
+// attributes that links them. Without an SDK in the process it costs one look a
 // batch, and not even the API is loaded.
 import { createRequire } from 'node:module';
 import type * as Api from '@opentelemetry/api';

@@ -14,6 +14,7 @@ const ignored = client.publisher('orders', { batch: { maxMessages: 1 } });
 const { promise: refused, resolve } = Promise.withResolvers<unknown>();
 const backingOff = client.publisher('orders', {
   backoff: { initialMs: HOUR_MS, maxMs: HOUR_MS },
+  retryDeadlineMs: 4 * HOUR_MS,
   onRetry: resolve,
 });
 const aborter = new AbortController();

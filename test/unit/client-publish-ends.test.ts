@@ -161,6 +161,20 @@ test('deadlines go by a clock that nobody sets', async () => {
   expect(await failureOf(impatient.publish({ data: 'x' }))).toMatchObject({ code: 'RESOURCE_EXHAUSTED' });
 });
 
+test('backing off for long does not use up the time that there is for trying', async () => {
+  const delays: number[] = [];
+  const backoff = { initialMs: HOUR_MS, maxMs: HOUR_MS, random: () => 1 };
+  const publisher = client.publisher('orders', {
+    backoff,
+    retryDeadlineMs: 400,
+    onRetry: (_error, delayMs) => delays.push(delayMs),
+  });
+  broker.onPublish = () => ({ refuse: status.RESOURCE_EXHAUSTED, message: 'full' });
+  expect(await failureOf(publisher.publish({ data: 'x' }))).toMatchObject({ message: 'full' });
+  expect(delays.length).toBeGreaterThan(1);
+  for (const delayMs of delays) expect(delayMs).toBe(100);
+});
+
 test('ready() can be aborted, and goes on for others', async () => {
   broker.onPublish = () => 'ignore';
   const publisher = client.publisher('orders', {

@@ -1,5 +1,5 @@
-// The gRPC server: its options, its services with health and reflection, where it listens, and how it stops. Made by main.ts;
-// what the services do is theirs.
+// The gRPC server: its options, its services with health and reflection, where it listens, and how it stops. What the
+// services do is theirs.
 import * as grpc from '@grpc/grpc-js';
 import { BrokerError } from '../../core/errors.ts';
 import {
