@@ -61,6 +61,8 @@ const FAULTS: Readonly<Record<string, () => void>> = {
           if (turn.length === 0) setImmediate(() => (turn = []));
           const together = turn;
           const published = publish.call(this, message);
+          // Whoever shares the turn hears of it below.
+          published.catch(() => {});
           together.push(published);
           await new Promise(setImmediate);
           await Promise.all(together);

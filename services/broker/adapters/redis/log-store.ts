@@ -114,10 +114,11 @@ export class RedisLogStore implements LogStore {
       );
       const chunks = wholeChunks(entries as unknown as BufferReply[], infos);
       if (chunks.length > 0) return chunks;
-      // Trimmed in between?
-      const { headOffset } = await this.bounds(partition);
+      // Trimmed, dropped or gone back in between?
+      const { headOffset, endOffset } = await this.bounds(partition);
       const { firstOffset, count } = first;
       if (headOffset > firstOffset) continue;
+      if (endOffset <= firstOffset) return [];
       throw new DamagedLog(
         partition,
         { firstOffset, endOffset: firstOffset + count },
