@@ -95,7 +95,7 @@ function patient(client: Client, topic: string, retryDeadlineMs: number) {
 
 async function publishUntilFull(broker: BrokerProcess, topic: string, bytes: number): Promise<void> {
   await using client = broker.connect();
-  const publisher = patient(client, topic, 1);
+  const publisher = patient(client, topic, 2_000);
   const data = Buffer.alloc(bytes, 'x');
   let full: unknown;
   while (full === undefined) {
@@ -111,7 +111,7 @@ async function publishUntilFull(broker: BrokerProcess, topic: string, bytes: num
 
 async function expectFull(broker: BrokerProcess, bytes: number): Promise<void> {
   await using client = broker.connect();
-  const refused = patient(client, 'big', 1).publish({ data: Buffer.alloc(bytes) });
+  const refused = patient(client, 'big', 2_000).publish({ data: Buffer.alloc(bytes) });
   await expect(refused).rejects.toMatchObject({ code: 'RESOURCE_EXHAUSTED' });
 }
 
