@@ -361,6 +361,17 @@ describe('out of order', () => {
     await rig.converge();
   });
 
+  test('a wall clock that is set ahead does not end the search for who holds a partition', async () => {
+    const [a] = await openRig('a');
+    a!.host.beforeHandOver = () => new Promise(() => {});
+    const [b] = await rig.join('b');
+    await rig.clock.advance(500);
+    rig.clock.jumpWallClock(60_000);
+    await rig.clock.advance(6_000);
+    expect(b!.ownership.counts.forcedAcquisitions).toBe(loadsOf(rig.assignment).get('b')!);
+    expect(b!.membership.fencedTimes).toBe(0);
+  });
+
   test('a hand-over that fails is released without a note, so that nobody waits', async () => {
     const [a] = await openRig('a');
     a!.host.beforeHandOver = async () => {

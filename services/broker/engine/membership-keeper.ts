@@ -252,12 +252,14 @@ export class MembershipKeeper {
   }
 
   #renewed(sentMs: number, view: ClusterView): void {
+    // A lease that was in doubt, and is not any more, has brought nothing to an end.
+    const { inForce } = this;
     const regained = this.#lease.renewed(sentMs, view.missed);
     if (this.#problem !== undefined) {
       this.#problem = undefined;
       this.#options.logger.info({ members: view.members.length }, 'the store answers heartbeats again');
     }
-    this.#see(view);
+    this.#see(view, inForce);
     if (regained) for (const listener of [...this.#listeners]) listener.regained?.();
   }
 
@@ -268,9 +270,9 @@ export class MembershipKeeper {
     for (const listener of [...this.#listeners]) listener.fenced?.(reason);
   }
 
-  #see(view: ClusterView): void {
+  /** `inForce`: before the answer. */
+  #see(view: ClusterView, inForce: boolean): void {
     const before = this.#view;
-    const { inForce } = this;
     this.#view = view;
     this.moves.membersChanged(before, view);
     if (view.assignmentVersion !== this.#known.storedVersion) this.#load();
