@@ -9,6 +9,8 @@ import type { Signals } from '../../services/broker/ports/signals.ts';
 import { type ClusterStores, createSharedMemory, type SharedMemory } from './memory-store.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
+const SHORTEST_TIMER_MS = 1;
+
 /** The clock of one process: it may drift against the others, stop and die. */
 export class MemberClock implements Clock {
   readonly #base: Clock;
@@ -40,7 +42,9 @@ export class MemberClock implements Clock {
 
   setTimer(delayMs: number, fn: () => void): () => void {
     let cancelled = false;
-    const cancel = this.#base.setTimer(delayMs / this.#rate, () => this.#run(() => cancelled || fn()));
+    // As setTimeout does. A rest that is shorter than a double can add to the time would be due in this instant for ever.
+    const baseMs = delayMs > 0 ? Math.max(SHORTEST_TIMER_MS, delayMs / this.#rate) : 0;
+    const cancel = this.#base.setTimer(baseMs, () => this.#run(() => cancelled || fn()));
     return () => {
       cancelled = true;
       cancel();
