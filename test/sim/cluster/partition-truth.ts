@@ -181,6 +181,7 @@ export class PartitionTruth {
         const { publishTimeMs } = chunk;
         this.log.push({ sent: message, by: memberId, tenure: this.#tenure, publishTimeMs, told });
         this.furthestEnd = Math.max(this.furthestEnd, this.endOffset);
+        if (told) this.toldEnd = this.endOffset;
         if (again !== undefined) this.#lost = this.#lost.filter((each) => each !== again);
         if (again !== undefined && !same && again.logged.told && again.logged.by === memberId)
           throw new Violation(
@@ -204,7 +205,7 @@ export class PartitionTruth {
           : this.#lost.find((each) => each.offset === offset && each.logged.sent === message)?.logged;
       if (logged !== undefined) {
         logged.told = true;
-        this.toldEnd = Math.max(this.toldEnd, offset + 1);
+        if (logged === this.log[offset]) this.toldEnd = Math.max(this.toldEnd, offset + 1);
       } else if (!this.held(offset, message))
         throw new Violation(
           `${message.identity} was acknowledged at ${this.name}-${offset}, where ${this.log[offset]?.sent.identity ?? 'nothing'} is`,
