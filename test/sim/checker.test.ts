@@ -4,8 +4,10 @@ import { describe, expect, test } from 'vitest';
 import { DeliveryHistory } from './delivery-history.ts';
 import type { Moment } from './lease.ts';
 import { PartitionHistory } from './log-history.ts';
+import { Turns } from './turns.ts';
 
 const LEASE_MS = 100;
+const LONG_AFTER_MS = 10_000;
 
 /** One partition of an ordered subscription; its log has one message for each key given, '' for none. */
 class History {
@@ -176,5 +178,29 @@ describe('an ordering key', () => {
     crashed().deliver('a', 0).deliver('a', 1);
     const passed = crashed().deliver('a', 1);
     expect(() => passed.deliver('a', 0)).toThrow(/although it is settled/);
+  });
+});
+
+describe('partitions take turns', () => {
+  const busy = new History(...Array.from({ length: 50 }, () => ''));
+  const serveBusy = (turns: Turns, quiet: History, times: number): void => {
+    for (let nth = 0; nth < times; nth += 1)
+      turns.served(busy.judge, [busy.judge, quiet.judge], LONG_AFTER_MS);
+  };
+
+  test('one that waits is not passed over for long', () => {
+    const quiet = new History('');
+    expect(() => serveBusy(new Turns('sub'), quiet, 40)).toThrow(/partition 0 waits at 0, and others/);
+  });
+
+  test('one in which nothing waits does not count, nor what was before its turn', () => {
+    const turns = new Turns('sub');
+    const quiet = new History('', '');
+    serveBusy(turns, quiet, 15);
+    quiet.deliver('a', 0);
+    turns.served(quiet.judge, [busy.judge, quiet.judge], LONG_AFTER_MS);
+    serveBusy(turns, quiet, 15);
+    quiet.deliver('a', 1);
+    expect(() => serveBusy(turns, quiet, 40)).not.toThrow();
   });
 });

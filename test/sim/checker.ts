@@ -4,6 +4,7 @@
 //
 //   fenced       a subscription sees only its own incarnation of its topic
 //   prompt       acks are committed within cursorCommitMs, or as soon as the store lets them
+//   fair         of partitions that wait, none is passed over (turns.ts)
 //   complete     in the end everything is settled, or was trimmed by retention
 import { decodeCursor } from '../../services/broker/core/cursor.ts';
 import type { SubscriptionDefinition } from '../../services/broker/core/definitions.ts';
@@ -16,6 +17,7 @@ import type { ConsumerName, Moment } from './lease.ts';
 import { LogHistory } from './log-history.ts';
 import type { StoreObserver } from './observed-store.ts';
 import type { Received } from './received.ts';
+import { Turns } from './turns.ts';
 import { Violation } from './violation.ts';
 
 export interface CheckerOptions {
@@ -34,6 +36,8 @@ export class Checker implements StoreObserver {
   readonly #options: CheckerOptions;
   /** By incarnation and partition. */
   readonly #histories = new Map<string, DeliveryHistory>();
+  /** By incarnation. */
+  readonly #turns = new Map<number, Turns>();
   readonly #commitsBegun = new WeakMap<readonly CursorCommit[], number>();
   #at = 0;
   #life = 0;
@@ -156,6 +160,17 @@ export class Checker implements StoreObserver {
         );
       history.delivered(consumer, message, deadlineMs, this.#moment(), seenLate);
     }
+  }
+
+  /** Something of one partition was delivered, of a subscription whose consumers could have had something of any. */
+  tookTurn(definition: SubscriptionDefinition, partition: number): void {
+    const { incarnation, name } = definition;
+    let turns = this.#turns.get(incarnation);
+    if (turns === undefined) {
+      turns = new Turns(name);
+      this.#turns.set(incarnation, turns);
+    }
+    turns.served(this.#of(definition, partition), this.#allOf(definition), this.#options.clock.monotonicMs());
   }
 
   /** The broker is about to hear this, from a consumer's stream or from a call without one. */

@@ -28,7 +28,10 @@ export class Connection implements ConsumerSink {
   readonly #forgetLife: () => void;
   #consumer: Consumer | undefined;
   #definition: SubscriptionDefinition | undefined;
+  /** The client's end, and the broker's: for a while a connection can be half-open. */
   #open = true;
+  #joined = false;
+  #forgetNotice: (() => void) | undefined;
   #blocked = false;
   /** Written by the broker and not taken by the network. */
   #outbox: Buffer[] = [];
@@ -46,11 +49,16 @@ export class Connection implements ConsumerSink {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.over = promise;
     this.#resolveOver = resolve;
-    this.#forgetLife = life.onDeath(() => this.#lose('the broker is gone'));
+    this.#forgetLife = life.onDeath(() => {
+      this.#joined = false;
+      this.#forgetNotice?.();
+      this.#lose('the broker is gone');
+    });
   }
 
   open(subscription: string): void {
     const { plan, world } = this.#owner;
+    this.#joined = true;
     try {
       this.#definition = this.#life.broker.runtimeOf(subscription).definition;
       this.#consumer = this.#life.broker.subscribe(
@@ -61,9 +69,10 @@ export class Connection implements ConsumerSink {
           maxOutstandingBytes: plan.maxOutstandingBytes,
           ackDeadlineMs: plan.ackDeadlineMs,
         },
-        { origin: { clientId: plan.clientId, peerAddress: '' } },
+        { origin: { clientId: plan.anonymous ? '' : plan.name, peerAddress: '' } },
       );
     } catch (error) {
+      this.#joined = false;
       this.#lose('refused');
       throw error;
     }
@@ -78,12 +87,14 @@ export class Connection implements ConsumerSink {
   // --- near end ---
 
   get writable(): boolean {
-    return this.#open && this.#outboxBytes < this.#owner.plan.outboxBytes;
+    return this.#joined && this.#outboxBytes < this.#owner.plan.outboxBytes;
   }
 
   deliver({ frames }: DeliveredMessages): void {
     const { world } = this.#owner;
-    if (!this.#open) world.fail(new Violation(`${this.name} was written to after its end`));
+    if (!this.#joined) world.fail(new Violation(`${this.name} was written to after its end`));
+    if (this.#owner.isSuperseded(this))
+      world.fail(new Violation(`${this.name} was written to, and its client has a newer stream`));
     if (!this.writable) world.fail(new Violation(`${this.name} was written to with a full outbox`));
     this.#outboxBytes += frames.length;
     if (this.#early !== undefined) this.#early.push(frames);
@@ -91,6 +102,7 @@ export class Connection implements ConsumerSink {
   }
 
   close(error: BrokerError): void {
+    this.#noticed();
     this.#lose(error.message);
   }
 
@@ -108,6 +120,7 @@ export class Connection implements ConsumerSink {
       const deadlineMs = world.clock.monotonicMs() + this.#consumer!.limits.ackDeadlineMs;
       world.checker.delivered(definition, this.name, messages, deadlineMs);
       this.#checkCredit(definition);
+      if (this.#owner.judgesTurns) world.checker.tookTurn(definition, messages[0]!.partition);
     } catch (error) {
       world.fail(error);
     }
@@ -233,29 +246,38 @@ export class Connection implements ConsumerSink {
   }
 
   #hangUp(): void {
-    const { chance } = this.#owner;
+    const { chance, plan, good } = this.#owner;
     if (this.#ready.length > 0 && chance.bool(0.5))
       this.#owner.late = { incarnation: this.#definition!.incarnation, places: [...this.#ready] };
-    this.#lose('hangs up');
+    const isHalfOpen = plan.halfOpenMs > 0 && !good && chance.bool(0.5);
+    this.#lose('hangs up', isHalfOpen ? chance.scale(1, plan.halfOpenMs) : 0);
   }
 
-  /** Idempotent. The broker is told, as the transport would tell it. */
-  #lose(why: string): void {
+  /** Idempotent. The broker notices it so much later. */
+  #lose(why: string, noticedAfterMs = 0): void {
     if (!this.#open) return;
     const { world } = this.#owner;
     this.#open = false;
-    this.#forgetLife();
     if (world.trace.on) world.say(this.name, `is over: ${why}`);
-    if (this.#life.alive && this.#consumer !== undefined) {
-      world.checker.left(this.#definition!, this.name);
-      this.#consumer.leave();
-      const consumer = this.#consumer;
-      const outstandingMessages =
-        consumer instanceof LocalConsumer ? consumer.session.outstandingMessages : 0;
-      if (outstandingMessages > 0)
-        world.fail(new Violation(`${this.name} has left, and keeps ${outstandingMessages} messages`));
-    }
+    if (noticedAfterMs > 0) this.#forgetNotice = world.clock.setTimer(noticedAfterMs, () => this.#noticed());
+    else this.#noticed();
     this.#resolveOver();
+  }
+
+  /** Idempotent. The broker knows, as the transport would tell it. */
+  #noticed(): void {
+    this.#forgetLife();
+    this.#forgetNotice?.();
+    const consumer = this.#consumer;
+    if (!this.#joined || consumer === undefined) return;
+    const { world } = this.#owner;
+    this.#joined = false;
+    if (!this.#open && world.trace.on) world.say(this.name, 'is noticed to be over');
+    world.checker.left(this.#definition!, this.name);
+    consumer.leave();
+    const outstandingMessages = consumer instanceof LocalConsumer ? consumer.session.outstandingMessages : 0;
+    if (outstandingMessages > 0)
+      world.fail(new Violation(`${this.name} has left, and keeps ${outstandingMessages} messages`));
   }
 }
 

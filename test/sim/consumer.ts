@@ -14,6 +14,8 @@ export class SimConsumer {
   readonly world: World;
   /** Acks that were ready when a connection was lost, and for which incarnation: said on the next one. */
   late: { readonly incarnation: number; readonly places: readonly Place[] } | undefined;
+  /** Whatever waits it can have, whichever partition it is in. */
+  readonly judgesTurns: boolean;
   #good = false;
   readonly #subscription: string;
   #connection: Connection | undefined;
@@ -23,6 +25,8 @@ export class SimConsumer {
     this.world = world;
     this.plan = plan;
     this.#subscription = subscription.name;
+    const { steady, ordering, consumers } = subscription;
+    this.judgesTurns = steady && (!ordering || consumers.length === 1);
     this.chance = world.chance.fork();
     world.spawn(this.#run());
   }
@@ -31,6 +35,11 @@ export class SimConsumer {
   behave(): void {
     this.#good = true;
     this.#connection?.unblock();
+  }
+
+  /** One that has no id is another client on each connection. */
+  isSuperseded(connection: Connection): boolean {
+    return !this.plan.anonymous && this.#connection !== undefined && this.#connection !== connection;
   }
 
   get good(): boolean {
@@ -48,7 +57,7 @@ export class SimConsumer {
 
   async #connect(life: Life): Promise<void> {
     this.#connections += 1;
-    const connection = new Connection(this, `${this.plan.clientId}#${this.#connections}`, life);
+    const connection = new Connection(this, `${this.plan.name}#${this.#connections}`, life);
     try {
       connection.open(this.#subscription);
     } catch (error) {

@@ -119,7 +119,7 @@ export class Operator {
     if (this.#extras > 3) return;
     const plan = this.#chance.pick(topic.subscriptions);
     const id = `extra${this.#extras}`;
-    const consumers = plan.consumers.map((each, nth) => ({ ...each, clientId: `${id}-c${nth}` }));
+    const consumers = plan.consumers.map((each, nth) => ({ ...each, name: `${id}-c${nth}` }));
     const name = `${PROJECT}/subscriptions/${id}`;
     const subscription = { ...plan, name, consumers, ordering: this.#chance.bool(0.5), prompt: false };
     this.#plans.push({ topic, subscription });

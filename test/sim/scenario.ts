@@ -4,7 +4,9 @@ import type { EngineLimits } from '../../services/broker/engine/context.ts';
 import { Chance } from './prng.ts';
 
 export interface ConsumerPlan {
-  readonly clientId: string;
+  readonly name: string;
+  /** It has no client id; else that is its name. */
+  readonly anonymous: boolean;
   readonly maxOutstandingMessages: number;
   readonly maxOutstandingBytes: number;
   readonly outboxBytes: number;
@@ -20,6 +22,8 @@ export interface ConsumerPlan {
   readonly blocks: number;
   readonly crashes: number;
   readonly changesCredit: number;
+  /** For so long at most the broker takes a lost connection for a good one. */
+  readonly halfOpenMs: number;
 }
 
 export interface SubscriptionPlan {
@@ -31,6 +35,8 @@ export interface SubscriptionPlan {
   readonly pullers: number;
   /** Its consumers are quick and have credit: others must not delay it. */
   readonly prompt: boolean;
+  /** Its consumers are slow and steady: of what waits, no partition's is passed over. */
+  readonly steady: boolean;
 }
 
 export interface PublisherPlan {
@@ -39,6 +45,8 @@ export interface PublisherPlan {
   readonly maxBatch: number;
   readonly keys: number;
   readonly keyless: number;
+  /** How many of the messages have one and the same key. */
+  readonly hot: number;
   readonly maxDataBytes: number;
   readonly networkMs: number;
   readonly pauseMs: number;
@@ -137,16 +145,17 @@ function drawTopic(chance: Chance, index: number, calm: boolean, small: boolean)
   const name = `topic${index}`;
   const retains = !small && (chance.bool(0.6) || calm);
   const subscriptions = Array.from({ length: chance.int(1, 3) }, (_, nth) =>
-    drawSubscription(chance, `${name}-sub${nth}`, calm && nth === 0),
+    drawSubscription(chance, `${name}-sub${nth}`, calm ? CALM_KINDS[nth]! : 'any'),
   );
-  const publishers = Array.from({ length: chance.int(1, 2) }, (_, nth) =>
-    drawPublisher(chance, `${name}-pub${nth}`),
-  );
+  const publishers = Array.from({ length: chance.int(1, 2) }, (_, nth) => ({
+    ...drawPublisher(chance, `${name}-pub${nth}`),
+    ...(calm && drawHotSpot(chance)),
+  }));
   const durability = !calm && chance.bool(0.2) ? 'memory' : 'fsync';
   return {
     durability,
     name: `${PROJECT}/topics/${name}`,
-    partitions: chance.pick([1, 1, 2, 3]),
+    partitions: chance.pick(calm ? [1, 2, 3, 3] : [1, 1, 2, 3]),
     retentionMs: retains || (!small && chance.bool(0.5)) ? DAY_MS : chance.scale(300, 8_000),
     retentionBytes: retains || chance.bool(0.5) ? 0 : chance.scale(1_000, 20_000),
     subscriptions,
@@ -154,24 +163,30 @@ function drawTopic(chance: Chance, index: number, calm: boolean, small: boolean)
   };
 }
 
-function drawSubscription(chance: Chance, id: string, prompt: boolean): SubscriptionPlan {
+type SubscriptionKind = 'any' | 'prompt' | 'steady';
+
+const CALM_KINDS: readonly SubscriptionKind[] = ['prompt', 'steady', 'any'];
+
+function drawSubscription(chance: Chance, id: string, kind: SubscriptionKind): SubscriptionPlan {
   const consumers = chance.pick([1, 1, 2, 3]);
+  const prompt = kind === 'prompt';
+  const draw = { any: drawConsumer, prompt: promptConsumer, steady: steadyConsumer }[kind];
   return {
     name: `${PROJECT}/subscriptions/${id}`,
     ordering: chance.bool(0.6),
     earliest: chance.bool(0.5),
-    ackDeadlineMs: prompt ? 30_000 : chance.scale(100, 5_000),
-    consumers: Array.from({ length: consumers }, (_, nth) =>
-      prompt ? promptConsumer(`${id}-c${nth}`) : drawConsumer(chance, `${id}-c${nth}`),
-    ),
-    pullers: prompt || chance.bool(0.7) ? 0 : chance.int(1, 2),
+    ackDeadlineMs: kind === 'any' ? chance.scale(100, 5_000) : 30_000,
+    consumers: Array.from({ length: consumers }, (_, nth) => draw(chance, `${id}-c${nth}`)),
+    pullers: kind !== 'any' || chance.bool(0.7) ? 0 : chance.int(1, 2),
     prompt,
+    steady: kind === 'steady',
   };
 }
 
-function promptConsumer(clientId: string): ConsumerPlan {
+function promptConsumer(chance: Chance, name: string): ConsumerPlan {
   return {
-    clientId,
+    name,
+    anonymous: chance.bool(0.5),
     maxOutstandingMessages: 1_000,
     maxOutstandingBytes: 1_000_000,
     outboxBytes: 1_000_000,
@@ -184,13 +199,23 @@ function promptConsumer(clientId: string): ConsumerPlan {
     blocks: 0,
     crashes: 0,
     changesCredit: 0,
+    halfOpenMs: 0,
   };
 }
 
-function drawConsumer(chance: Chance, clientId: string): ConsumerPlan {
+function steadyConsumer(chance: Chance, name: string): ConsumerPlan {
+  return {
+    ...promptConsumer(chance, name),
+    maxOutstandingMessages: chance.scale(1, 12),
+    workMs: [0, chance.scale(10, 100)],
+  };
+}
+
+function drawConsumer(chance: Chance, name: string): ConsumerPlan {
   const difficult = chance.bool(0.6);
   return {
-    clientId,
+    name,
+    anonymous: chance.bool(0.4),
     maxOutstandingMessages: chance.scale(1, 60),
     maxOutstandingBytes: chance.scale(60, 20_000),
     outboxBytes: chance.scale(100, 20_000),
@@ -203,6 +228,7 @@ function drawConsumer(chance: Chance, clientId: string): ConsumerPlan {
     blocks: difficult ? chance.pick([0, 0.3, 1]) : 0,
     crashes: difficult ? chance.pick([0, 0.2, 1]) : 0,
     changesCredit: difficult ? chance.pick([0, 0.5]) : 0,
+    halfOpenMs: difficult ? chance.pick([0, 500, 8_000]) : 0,
   };
 }
 
@@ -213,11 +239,23 @@ function drawPublisher(chance: Chance, name: string): PublisherPlan {
     maxBatch: chance.scale(1, 8),
     keys: chance.pick([1, 2, 4, 12]),
     keyless: chance.pick([0, 0, 0.3, 1]),
+    hot: chance.pick([0, 0, 0.5]),
     maxDataBytes: chance.pick([20, 60, 600]),
     networkMs: chance.scale(1, 30),
     pauseMs: chance.scale(1, 600),
     inFlight: chance.int(1, 4),
     disconnects: chance.pick([0, 0, 0.1]),
+  };
+}
+
+/** One partition with a backlog, and others in which there is little. */
+function drawHotSpot(chance: Chance): Partial<PublisherPlan> {
+  return {
+    batches: chance.int(15, 30),
+    keys: 12,
+    keyless: 0,
+    hot: chance.pick([0, 0.7, 0.95]),
+    pauseMs: 100,
   };
 }
 
