@@ -1,6 +1,6 @@
 // A consumer with a stream at some broker: slow, blocked, forgetful, acknowledging in odd ways; lost in one way or another it
 // comes back, often elsewhere. Made by world.ts; behaves well once it is told to. One stream of it is stream.ts'.
-import { hashOfKey } from '../../../services/broker/core/publish-batch.ts';
+import { consumerClient } from '../../../services/broker/core/consumer-client.ts';
 import type { Chance } from '../prng.ts';
 import type { Place } from '../settlements.ts';
 import type { ConsumerPlan, SubscriptionPlan } from './scenario.ts';
@@ -12,7 +12,6 @@ export class ClusterConsumer {
   readonly chance: Chance;
   readonly world: ClusterWorld;
   readonly subscription: string;
-  readonly hash: number;
   /** Acks that were ready when a stream was lost, and for which incarnation: said on the next one. */
   late: { readonly incarnation: number; readonly places: readonly Place[] } | undefined;
   good = false;
@@ -23,11 +22,24 @@ export class ClusterConsumer {
     this.world = world;
     this.plan = plan;
     this.subscription = subscription.name;
-    const clientId = Buffer.from(plan.clientId);
-    this.hash = hashOfKey(clientId, 0, clientId.length);
     this.chance = world.chance.fork();
-    world.members.holders.knows(this.hash, plan.ackDeadlineMs);
     world.spawn(this.#run());
+  }
+
+  get clientId(): string {
+    return this.plan.anonymous ? '' : this.plan.name;
+  }
+
+  /** As brokers have it, of one stream; `drawn`: what the broker draws for a client without an id. */
+  hash(drawn: number): number {
+    const { hash } = consumerClient('stream', this.clientId, () => drawn);
+    this.world.members.holders.knows(hash, this.plan.ackDeadlineMs);
+    return hash;
+  }
+
+  /** One that has no id is another client on each stream. */
+  hasNewer(stream: ConsumerStream): boolean {
+    return !this.plan.anonymous && this.#stream !== stream && this.#stream?.isAt(stream) === true;
   }
 
   /** From now on it reads, acknowledges everything, and stays. */
@@ -42,7 +54,7 @@ export class ClusterConsumer {
       const member = this.world.members.reachable(this.chance);
       if (member !== undefined) {
         this.#streams += 1;
-        this.#stream = new ConsumerStream(this, `${this.plan.clientId}/${this.#streams}`, member);
+        this.#stream = new ConsumerStream(this, `${this.plan.name}/${this.#streams}`, member);
         await this.#stream.over;
         this.#stream = undefined;
       }

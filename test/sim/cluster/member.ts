@@ -72,6 +72,8 @@ export class Member {
   readonly losses = { count: 0 };
   /** The consumer that was given something last, as far as this process has seen it. */
   lastSink: LastSink | undefined;
+  /** What its broker draws next; undefined: whatever comes. */
+  draws: number | undefined;
   skewMs: number;
   state: 'starting' | 'ready' | 'stopping' | 'over' = 'starting';
   paused = false;
@@ -105,6 +107,7 @@ export class Member {
       if (trace.on) trace.say(id, `${message} ${JSON.stringify(fields)}`);
     };
     const logger = { info: say, warn: say, error: say };
+    const random = seededRandom(scenario.seed);
     this.definitions = new Definitions({
       store: stores.definitions,
       clock,
@@ -121,7 +124,11 @@ export class Member {
       ...stores,
       definitions: this.definitions,
       clock,
-      random: seededRandom(scenario.seed),
+      random: () => {
+        const { draws = random() } = this;
+        this.draws = undefined;
+        return draws;
+      },
       limits: scenario.limits,
       logger,
       tracing: { publishing: () => undefined, delivered: (write) => options.onDelivered(this, write) },

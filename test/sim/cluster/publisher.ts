@@ -69,7 +69,7 @@ export class ClusterPublisher {
   }
 
   #make(): Batch {
-    const { name, maxBatch, keys, keyless, maxDataBytes } = this.#plan;
+    const { name, maxBatch, keys, keyless, hot, maxDataBytes } = this.#plan;
     this.#made += 1;
     const id = this.#made;
     const firstOfKey = new Map<string, number>();
@@ -77,7 +77,8 @@ export class ClusterPublisher {
     const messages = Array.from({ length: this.#chance.int(1, maxBatch) }, (): SentMessage => {
       this.#messages += 1;
       const identity = `${name}/${this.#messages}`;
-      const key = this.#chance.bool(keyless) ? '' : `key ${this.#chance.int(1, keys)}`;
+      const nthKey = this.#chance.bool(hot) ? 1 : this.#chance.int(1, keys);
+      const key = this.#chance.bool(keyless) ? '' : `key ${nthKey}`;
       const nth = (this.#ofKey.get(key) ?? 0) + 1;
       this.#ofKey.set(key, nth);
       const batchFirst = firstOfKey.get(key) ?? nth;

@@ -5,7 +5,9 @@ import { Chance } from '../prng.ts';
 import { PROJECT } from '../scenario.ts';
 
 export interface ConsumerPlan {
-  readonly clientId: string;
+  readonly name: string;
+  /** It has no client id; else that is its name. */
+  readonly anonymous: boolean;
   readonly maxOutstandingMessages: number;
   readonly maxOutstandingBytes: number;
   readonly outboxBytes: number;
@@ -21,6 +23,8 @@ export interface ConsumerPlan {
   readonly leaves: number;
   readonly blocks: number;
   readonly changesCredit: number;
+  /** For so long at most the broker takes a stream that is lost for a good one. */
+  readonly halfOpenMs: number;
 }
 
 export interface SubscriptionPlan {
@@ -37,6 +41,8 @@ export interface PublisherPlan {
   readonly maxBatch: number;
   readonly keys: number;
   readonly keyless: number;
+  /** How many of the messages have one and the same key. */
+  readonly hot: number;
   readonly maxDataBytes: number;
   readonly networkMs: number;
   readonly pauseMs: number;
@@ -167,10 +173,11 @@ export function drawSubscription(chance: Chance, id: string, planned: boolean): 
   };
 }
 
-function drawConsumer(chance: Chance, clientId: string, planned: boolean): ConsumerPlan {
+function drawConsumer(chance: Chance, name: string, planned: boolean): ConsumerPlan {
   const difficult = !planned && chance.bool(0.5);
   return {
-    clientId,
+    name,
+    anonymous: chance.bool(0.4),
     maxOutstandingMessages: chance.scale(1, 60),
     maxOutstandingBytes: chance.scale(60, 20_000),
     outboxBytes: chance.scale(100, 20_000),
@@ -183,6 +190,7 @@ function drawConsumer(chance: Chance, clientId: string, planned: boolean): Consu
     leaves: chance.pick([0, 0, 0.3]),
     blocks: difficult ? chance.pick([0, 0.3]) : 0,
     changesCredit: difficult ? chance.pick([0, 0.5]) : 0,
+    halfOpenMs: difficult ? chance.pick([0, 500, 8_000]) : 0,
   };
 }
 
@@ -193,6 +201,7 @@ function drawPublisher(chance: Chance, name: string): PublisherPlan {
     maxBatch: chance.scale(1, 8),
     keys: chance.pick([1, 2, 4, 12]),
     keyless: chance.pick([0, 0, 0.3, 1]),
+    hot: chance.pick([0, 0, 0.7]),
     maxDataBytes: chance.pick([20, 60, 600]),
     networkMs: chance.scale(1, 20),
     pauseMs: chance.scale(1, 300),

@@ -21,6 +21,8 @@ export class ConsumerStream implements ConsumerSink {
   readonly over: Promise<void>;
   readonly #owner: ClusterConsumer;
   readonly #member: Member;
+  /** What the broker draws for it, if it needs to. */
+  readonly #drawn: number;
   readonly #holder: Holder;
   readonly #resolveOver: () => void;
   readonly #forgetMember: () => void;
@@ -37,11 +39,12 @@ export class ConsumerStream implements ConsumerSink {
   #flushing = false;
 
   constructor(owner: ClusterConsumer, name: string, member: Member) {
-    const { world, plan, hash } = owner;
+    const { world, plan } = owner;
     this.#owner = owner;
     this.name = name;
     this.#member = member;
-    this.#holder = world.members.holders.holder(member.id, member.losses, hash);
+    this.#drawn = owner.chance.random();
+    this.#holder = world.members.holders.holder(member.id, member.losses, owner.hash(this.#drawn));
     const { promise, resolve } = Promise.withResolvers<void>();
     this.over = promise;
     this.#resolveOver = resolve;
@@ -60,6 +63,8 @@ export class ConsumerStream implements ConsumerSink {
     const { world } = this.#owner;
     const { frames } = messages;
     if (!this.#joined) world.fail(new Violation(`${this.name} was written to after its end`));
+    if (this.#owner.hasNewer(this))
+      world.fail(new Violation(`${this.name} was written to, and its client has a newer stream there`));
     if (!this.writable) world.fail(new Violation(`${this.name} was written to with a full outbox`));
     this.#member.lastSink = { kind: 'stream', frames, holder: this.#holder };
     this.#outboxBytes += frames.length;
@@ -73,18 +78,24 @@ export class ConsumerStream implements ConsumerSink {
     this.#owner.world.clock.setTimer(this.#owner.plan.networkMs, () => this.#lose(error.message));
   }
 
+  /** Whether both are at the same broker, this one for certain. */
+  isAt(other: ConsumerStream): boolean {
+    return this.#joined && this.#consumer !== undefined && this.#member === other.#member;
+  }
+
   unblock(): void {
     this.#blocked = false;
     for (const frames of this.#outbox.splice(0)) this.#transmit(frames);
   }
 
   #join(): void {
-    const { world, plan, subscription } = this.#owner;
+    const { world, plan, subscription, clientId } = this.#owner;
     if (!this.#open) return;
     try {
       this.#definition = this.#member.broker.runtimeOf(subscription).definition;
       this.#joined = true;
       world.members.holders.supersede(this.#holder);
+      this.#member.draws = this.#drawn;
       this.#consumer = this.#member.broker.subscribe(
         subscription,
         this,
@@ -93,7 +104,7 @@ export class ConsumerStream implements ConsumerSink {
           maxOutstandingBytes: plan.maxOutstandingBytes,
           ackDeadlineMs: plan.ackDeadlineMs,
         },
-        { origin: { clientId: plan.clientId, peerAddress: '' } },
+        { origin: { clientId, peerAddress: '' } },
       );
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error;
@@ -220,21 +231,22 @@ export class ConsumerStream implements ConsumerSink {
   }
 
   #hangUp(why: string): void {
-    const { chance } = this.#owner;
+    const { chance, plan, good } = this.#owner;
     if (this.#ready.length > 0 && chance.bool(0.5) && this.#definition !== undefined)
       this.#owner.late = { incarnation: this.#definition.incarnation, places: [...this.#ready] };
-    this.#lose(why);
+    const isHalfOpen = plan.halfOpenMs > 0 && !good && chance.bool(0.5);
+    this.#lose(why, isHalfOpen ? chance.scale(1, plan.halfOpenMs) : 0);
   }
 
-  /** Idempotent. The broker hears of it as soon as it runs. */
-  #lose(why: string): void {
+  /** Idempotent. The broker hears of it so much later, or when it runs again. */
+  #lose(why: string, heardAfterMs = 0): void {
     if (!this.#open) return;
     const { world } = this.#owner;
     this.#open = false;
     this.#holder.departures += 1;
     this.#forgetMember();
     if (world.trace.on) world.say(this.name, `is over: ${why}`);
-    this.#member.enter(() => {
+    this.#member.clock.setTimer(heardAfterMs, () => {
       this.#joined = false;
       this.#holder.departures += 1;
       this.#consumer?.leave();
