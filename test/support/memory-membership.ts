@@ -24,6 +24,8 @@ export class MemoryMembership implements MembershipStore {
   /** By name. */
   readonly #leases = new Map<string, Lease>();
   #coordinator = NOBODY;
+  /** The store's time at the last heartbeat. */
+  #heardMs = 0;
   #assignment: StoredAssignment = { version: 0, body: '' };
   /** To the next version. */
   #step = 1;
@@ -55,6 +57,8 @@ export class MemoryMembership implements MembershipStore {
         throw new BrokerError('FAILED_PRECONDITION', `the store holds ${found}, not ${identity}`);
       }
       const nowMs = this.#nowMs();
+      this.#setBack(this.#heardMs - nowMs);
+      this.#heardMs = nowMs;
       const own = this.#leases.get(member.name);
       const missed = this.#joined.has(member.id) && own?.member.id !== member.id;
       const held = own?.member.id === member.id && own.untilMs > nowMs;
@@ -117,14 +121,24 @@ export class MemoryMembership implements MembershipStore {
     const leases = new Map(this.#leases);
     const coordinator = this.#coordinator;
     const assignment = this.#assignment;
+    const heardMs = this.#heardMs;
     return () => {
       this.#leases.clear();
       for (const [name, lease] of leases) this.#leases.set(name, lease);
       this.#coordinator = coordinator;
       this.#assignment = assignment;
+      this.#heardMs = heardMs;
       this.#returns += 1;
       this.#step = SKIPPED_VERSIONS * this.#returns;
     };
+  }
+
+  /** If the clock went back leases go with it, or the dead would live so much longer. */
+  #setBack(byMs: number): void {
+    if (byMs <= 0) return;
+    for (const [name, { member, untilMs }] of this.#leases)
+      this.#leases.set(name, { member, untilMs: untilMs - byMs });
+    this.#coordinator = { ...this.#coordinator, untilMs: this.#coordinator.untilMs - byMs };
   }
 
   #coordinate(member: Member, nowMs: number, leaseMs: number): void {

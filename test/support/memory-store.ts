@@ -53,6 +53,8 @@ export interface SharedMemory {
    * slots; all if absent. What operators have asked for (members to be drained) stays.
    */
   checkpoint(fails?: (slot: Slot) => boolean): () => void;
+  /** Sets the store's clock, by which leases end and deletions are forgotten. */
+  setClock(byMs: number): void;
   /** As StoreHarness.damage. */
   damage(partition: PartitionId, offset: number, how: 'flip' | 'lose'): void;
 }
@@ -84,7 +86,9 @@ export function createSharedMemory(options: MemoryStoreOptions = {}): SharedMemo
   const take = takeEffect(options);
   const partitions = new Partitions(options.capacityBytes ?? Number.POSITIVE_INFINITY);
   const records: CursorRecords = new Map();
-  const nowMs = (): number => options.clock?.monotonicMs() ?? performance.now();
+  // As a server's, which counts from 1970: what never was is long ago.
+  let aheadMs = Date.UTC(2026);
+  const nowMs = (): number => (options.clock?.monotonicMs() ?? performance.now()) + aheadMs;
   const definitions = new MemoryDefinitions(take, nowMs, options.rememberedRemovals);
   const membership = new MemoryMembership(take, nowMs);
   const signals = createMemorySignals(take);
@@ -95,6 +99,9 @@ export function createSharedMemory(options: MemoryStoreOptions = {}): SharedMemo
       return () => {
         for (const each of goBack) each();
       };
+    },
+    setClock: (byMs) => {
+      aheadMs += byMs;
     },
     damage: (id, offset, how) => partitions.damage(id, offset, how),
     open: (memberId) => ({

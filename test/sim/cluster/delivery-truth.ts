@@ -167,8 +167,13 @@ export class DeliveryTruth {
   confirmed(first: number, last: number, returns: number): void {
     if (returns !== this.#log.returns || this.#log.deleted) return;
     for (let offset = first; offset <= Math.min(last, this.#log.endOffset - 1); offset += 1)
-      if (!this.#isSettled(offset) && this.#acked.get(offset) === returns)
+      if (!this.#isSettled(offset) && this.#acked.get(offset) === returns && this.#isKnownDelivered(offset))
         this.#fail(offset, 'was confirmed as acknowledged; the cursor in the store has it not');
+  }
+
+  /** Whether the owner must know that somebody was given it: an owner that took the partition by force has the cursor alone. */
+  #isKnownDelivered(offset: number): boolean {
+    return this.#delivered.get(offset)?.chain === this.#log.chain || this.#attemptsOf(offset) > 0;
   }
 
   get firstUnsettled(): number | undefined {

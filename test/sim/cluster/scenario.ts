@@ -77,6 +77,7 @@ export interface ClusterWeather {
   readonly linkCuts: number;
   readonly silences: number;
   readonly wallJumps: number;
+  readonly storeClockJumps: number;
   readonly adminChanges: number;
   /** Probabilities. */
   readonly loseSignals: number;
@@ -175,6 +176,7 @@ export function drawSubscription(chance: Chance, id: string, planned: boolean): 
 
 function drawConsumer(chance: Chance, name: string, planned: boolean): ConsumerPlan {
   const difficult = !planned && chance.bool(0.5);
+  const halfOpenMs = difficult ? chance.pick([0, 1_000, 8_000]) : 0;
   return {
     name,
     anonymous: chance.bool(0.4),
@@ -187,10 +189,10 @@ function drawConsumer(chance: Chance, name: string, planned: boolean): ConsumerP
     nack: difficult ? chance.pick([0, 0.05, 0.3]) : 0,
     forget: difficult ? chance.pick([0, 0.05, 0.2]) : 0,
     extend: difficult ? chance.pick([0, 0.2]) : 0,
-    leaves: chance.pick([0, 0, 0.3]),
+    leaves: halfOpenMs > 0 ? chance.pick([0.3, 0.8]) : chance.pick([0, 0, 0.3]),
     blocks: difficult ? chance.pick([0, 0.3]) : 0,
     changesCredit: difficult ? chance.pick([0, 0.5]) : 0,
-    halfOpenMs: difficult ? chance.pick([0, 500, 8_000]) : 0,
+    halfOpenMs,
   };
 }
 
@@ -224,6 +226,7 @@ const FAIR: ClusterWeather = {
   linkCuts: 0,
   silences: 0,
   wallJumps: 0,
+  storeClockJumps: 0,
   adminChanges: 0,
   loseSignals: 0,
   loseRequests: 0,
@@ -265,6 +268,7 @@ function drawRough(chance: Chance): ClusterWeather {
     linkCuts: some(0.3, 1),
     silences: some(0.3, 0.6),
     wallJumps: some(0.2),
+    storeClockJumps: some(0.2, 0.5),
     adminChanges: some(0.3, 1),
     loseSignals: chance.pick([0, 0.1, 1]),
     loseRequests: chance.pick([0, 0, 0.02, 0.1]),

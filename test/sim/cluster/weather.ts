@@ -48,7 +48,8 @@ export class ClusterWeatherman {
       { perSecond: weather.failovers, happen: () => this.#failOver() },
       { perSecond: weather.linkCuts, happen: () => this.#withTwo((a, b) => this.#cutLinks(a, b)) },
       { perSecond: weather.silences, happen: () => this.#withTwo((a, b) => this.#silence(a, b)) },
-      { perSecond: weather.wallJumps, happen: () => this.#withAny((member) => this.#jump(member)) },
+      { perSecond: weather.wallJumps, happen: () => this.#jump() },
+      { perSecond: weather.storeClockJumps, happen: () => this.#jumpStore() },
     ];
     for (const kind of kinds) if (kind.perSecond > 0) this.#world.spawn(this.#repeat(kind));
   }
@@ -210,12 +211,27 @@ export class ClusterWeatherman {
     peers.heal();
   }
 
-  #jump(member: Member): void {
+  /** Of one machine, or of all: a bad time server. */
+  #jump(): void {
+    const { alive } = this.#world.members;
+    const byMs = this.#jumpMs();
+    const concerned = this.#chance.bool(0.2) ? alive : this.#chance.shuffled(alive).slice(0, 1);
+    for (const member of concerned) {
+      if (member.paused) continue;
+      member.skewMs += byMs;
+      if (byMs < 0) this.#setBack.add(member);
+      if (this.#world.trace.on) this.#world.say(member.id, 'has its wall clock set');
+    }
+  }
+
+  #jumpStore(): void {
+    const byMs = this.#jumpMs();
+    if (this.#world.trace.on) this.#world.say('store', `has its clock set by ${byMs} ms`);
+    this.#world.cluster.memory.setClock(byMs);
+  }
+
+  #jumpMs(): number {
     const most = this.#chance.pick([20_000, 20_000, 30 * DAY_MS, 20 * 365 * DAY_MS]);
-    const byMs = this.#chance.int(-most, most);
-    if (member.paused) return;
-    member.skewMs += byMs;
-    if (byMs < 0) this.#setBack.add(member);
-    if (this.#world.trace.on) this.#world.say(member.id, 'has its wall clock set');
+    return this.#chance.int(-most, most);
   }
 }
