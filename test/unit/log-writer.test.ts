@@ -13,6 +13,7 @@ import { VirtualClock } from '../support/virtual-clock.ts';
 const SILENT = { info: () => {}, warn: () => {}, error: () => {} };
 
 const P = { logEpoch: 1, partition: 0 };
+const BEGIN_MS = new VirtualClock().nowMs();
 const WAITING = { giveUp: () => undefined, closed: false };
 
 let memory: ReturnType<typeof createSharedMemory>;
@@ -32,7 +33,7 @@ function chunk(offset: number, letter: string): CachedChunk {
   return new CachedChunk({
     firstOffset: offset,
     count: 1,
-    publishTimeMs: letter.charCodeAt(0),
+    publishTimeMs: BEGIN_MS + letter.charCodeAt(0),
     startByte: offset * 10,
     bytes: Buffer.alloc(10, letter),
   });
@@ -82,6 +83,41 @@ async function stored(): Promise<string> {
 }
 
 describe('a store that lost its last writes', () => {
+  test('gets those again that another owner had appended', async () => {
+    const former = await writer();
+    await former.append('ab');
+    const failover = memory.checkpoint();
+    await former.append('cd');
+    const { append, stats } = await writer();
+    await append('e');
+    failover();
+    expect(await append('f')).toBe('appended');
+    expect(await stored()).toBe('abcdef');
+    expect(stats.restoredMessages).toBe(3);
+  });
+
+  test('but not what was there for long', async () => {
+    const former = await writer();
+    const failover = memory.checkpoint();
+    await former.append('ab');
+    await clock.advance(100_000);
+    const { made, end } = await writer();
+    failover();
+    expect(await made.verify(end())).toBe('lost');
+    expect(errors).toEqual([expect.stringContaining('no broker holds any more')]);
+  });
+
+  test('before the new owner has appended anything', async () => {
+    const former = await writer();
+    await former.append('ab');
+    const failover = memory.checkpoint();
+    await former.append('cd');
+    const { made, end } = await writer();
+    failover();
+    expect(await made.verify(end())).toBe('same');
+    expect(await stored()).toBe('abcd');
+  });
+
   test('gets them again with the next append, and nobody notices', async () => {
     const { append, made, stats } = await writer();
     await append('ab');
@@ -188,16 +224,19 @@ describe('a broker that has the partition again', () => {
     expect(errors).toEqual([]);
   });
 
-  test('leaves alone what others have appended to its own, and forgets its own', async () => {
+  test('leaves alone what others have appended to its own, and keeps it with its own', async () => {
     const recent = new RecentRing(1_000);
+    const failover = memory.checkpoint();
     await (await claimed(recent)).append('ab');
     const other = memory.open('other');
     const { ownerEpoch } = await other.ownership.acquire(P);
     await other.log.append(P, ownerEpoch, 2, [chunk(2, 'X')]);
     const again = await claimed(recent);
-    expect(again.made.holdsRecent).toBe(false);
     expect(await again.append('c')).toBe('appended');
     expect(await stored()).toBe('abXc');
+    failover();
+    expect(await again.append('d')).toBe('appended');
+    expect(await stored()).toBe('abXcd');
     expect(errors).toEqual([]);
   });
 

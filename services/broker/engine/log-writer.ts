@@ -10,7 +10,8 @@
 // ours has been compared.
 //
 // A store goes back when a failover loses writes that it had acknowledged (asynchronous replication): chunks, and perhaps the
-// claim. What the owner still holds is appended again with the same offsets and bytes, so nobody notices.
+// claim. What the owner still holds is appended again with the same offsets and bytes, so nobody notices. It holds what it has
+// appended, and what it has found in the log that was appended lately by others.
 import { BrokerError } from '../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../core/partition.ts';
 import {
@@ -21,7 +22,7 @@ import {
   type LogStore,
 } from '../ports/log-store.ts';
 import type { OwnershipStore } from '../ports/ownership-store.ts';
-import type { CachedChunk } from './chunk-cache.ts';
+import { CachedChunk } from './chunk-cache.ts';
 import type { EngineContext } from './context.ts';
 import type { RecentChunks, RecentRing } from './recent-chunks.ts';
 
@@ -50,6 +51,11 @@ export interface AppendWaiting {
   /** Whether nobody is interested any more. */
   readonly closed: boolean;
 }
+
+/** What is in the log for longer than that when it is opened, a failover does not lose: replicas are not so far behind. */
+const TAIL_MS = 60_000;
+/** And no more than that of a partition, read when it is opened. */
+const TAIL_BYTES = 4 * 1024 * 1024;
 
 const FIRST_RETRY_MS = 50;
 const MAX_RETRY_MS = 2_000;
@@ -84,6 +90,12 @@ export class LogWriter {
    * is appended again first. Rejects as the store does, to be called again; ABORTED: with a new claim only.
    */
   async open(): Promise<LogBounds> {
+    const bounds = await this.#opened();
+    await this.#keepTail(bounds);
+    return bounds;
+  }
+
+  async #opened(): Promise<LogBounds> {
     const { id, log, context } = this.#options;
     const bounds = await log.bounds(id);
     const expectedEnd = this.#recent.endOffset;
@@ -96,12 +108,48 @@ export class LogWriter {
         return log.bounds(id);
       }
     } else if (headOffset >= expectedEnd || (await this.#isOurs(expectedEnd))) {
-      if (endOffset > expectedEnd) this.#recent.clear();
       return bounds;
     }
     this.#recent.clear();
     context.logger.error({ partition: formatPartitionId(id), storeEnd: endOffset, expectedEnd }, LOST_TAIL);
     return bounds;
+  }
+
+  async #keepTail(bounds: LogBounds): Promise<void> {
+    const { id, log, recent, context } = this.#options;
+    if (!recent.keeps) return;
+    const nowMs = context.clock.monotonicMs();
+    const { endOffset } = bounds;
+    const held = this.#recent.endOffset ?? 0;
+    let from = held < endOffset ? Math.max(held, await this.#tailOf(bounds)) : endOffset;
+    while (from < endOffset) {
+      try {
+        const chunks = await log.read(id, from, TAIL_BYTES);
+        if (chunks.length === 0) return;
+        for (const chunk of chunks) this.#recent.add(new CachedChunk(chunk), nowMs);
+        from = this.#recent.endOffset!;
+      } catch (error) {
+        if (!(error instanceof DamagedLog)) throw error;
+        from = error.range.endOffset;
+      }
+    }
+    // What is followed by something that is not kept can't be brought back.
+    if (this.#recent.endOffset !== endOffset) this.#recent.clear();
+  }
+
+  /** Where what was appended lately begins, looked for from the end in steps that double: a little more of it, or half. */
+  async #tailOf({ headOffset, endOffset, endByte }: LogBounds): Promise<number> {
+    const { id, log, context } = this.#options;
+    const lateMs = context.steady.datedMs() - TAIL_MS;
+    let tail = endOffset;
+    for (let step = 1; tail > headOffset; step *= 2) {
+      const [info] = await log.describe(id, Math.max(headOffset, endOffset - step), 1);
+      if (info === undefined || endByte - info.startByte > TAIL_BYTES) break;
+      if (info.publishTimeMs < lateMs && tail === endOffset) break;
+      tail = Math.min(tail, info.firstOffset);
+      if (info.publishTimeMs < lateMs) break;
+    }
+    return tail;
   }
 
   async append(

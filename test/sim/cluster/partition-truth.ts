@@ -20,9 +20,6 @@ export interface Claim {
 
 export interface Logged {
   readonly sent: SentMessage;
-  /** The member that appended it, and in which of the times that it has owned the partition: only of those it remembers it. */
-  readonly by: string;
-  readonly tenure: number;
   readonly publishTimeMs: number;
   told: boolean;
 }
@@ -31,6 +28,8 @@ export interface Logged {
 interface Lost {
   readonly offset: number;
   readonly logged: Logged;
+  /** Who had the partition, and has it in memory. */
+  readonly owner: string;
 }
 
 export interface PartitionCheckpoint {
@@ -72,6 +71,8 @@ export class PartitionTruth {
   returns = 0;
   #wentBackMs = Number.NEGATIVE_INFINITY;
   #tenure = 0;
+  /** In which its owner has appended: then it has opened the log, and has in memory what came lately, whoever has appended that. */
+  #openedTenure = -1;
   /** A note that the store has may be of a time that it has forgotten. */
   #isNoteOld = false;
   /** The greatest chain, and the last one of each member. */
@@ -131,13 +132,13 @@ export class PartitionTruth {
     this.#robbed.delete(claim.memberId);
     this.claim = claim;
     this.ownerId = claim.memberId;
-    this.#lost = this.#lost.filter(({ logged }) => logged.by === claim.memberId);
+    this.#lost = this.#lost.filter(({ owner }) => owner === claim.memberId);
   }
 
   released(memberId: string, nowMs: number): void {
     this.#checkWriter(memberId, this.claim?.ownerEpoch ?? 0, 'released');
     if (nowMs - this.#wentBackMs < RELEASE_MS) this.gaveUp(memberId);
-    const missing = this.#lost.find(({ logged }) => logged.told && logged.by === memberId);
+    const missing = this.#lost.find(({ logged, owner }) => logged.told && owner === memberId);
     if (missing !== undefined)
       throw new Violation(
         `${this.name}: ${memberId} has let go without bringing ${missing.logged.sent.identity} back to ${missing.offset}`,
@@ -153,6 +154,7 @@ export class PartitionTruth {
 
   appended(memberId: string, ownerEpoch: number, chunks: readonly Chunk[], sent: SentIndex): void {
     this.#checkWriter(memberId, ownerEpoch, 'appended');
+    this.#openedTenure = this.#tenure;
     for (const chunk of chunks) {
       if (chunk.firstOffset !== this.endOffset)
         throw new Violation(
@@ -179,11 +181,11 @@ export class PartitionTruth {
         const same = again?.logged.sent === message;
         const told = same && again.logged.told;
         const { publishTimeMs } = chunk;
-        this.log.push({ sent: message, by: memberId, tenure: this.#tenure, publishTimeMs, told });
+        this.log.push({ sent: message, publishTimeMs, told });
         this.furthestEnd = Math.max(this.furthestEnd, this.endOffset);
         if (told) this.toldEnd = this.endOffset;
         if (again !== undefined) this.#lost = this.#lost.filter((each) => each !== again);
-        if (again !== undefined && !same && again.logged.told && again.logged.by === memberId)
+        if (again !== undefined && !same && again.logged.told && again.owner === memberId)
           throw new Violation(
             `${this.name}-${offset}: ${again.logged.sent.identity} was acknowledged, and its owner has appended ${identity} there`,
           );
@@ -225,16 +227,13 @@ export class PartitionTruth {
     this.#isNoteOld = true;
     if (this.claim !== undefined) this.#robbed.set(this.claim.memberId, nowMs);
     const owner = this.claim?.memberId;
+    const hasOpened = this.#openedTenure === this.#tenure;
     const gone = this.log.splice(to.endOffset);
     for (const [index, logged] of gone.entries()) {
       const offset = to.endOffset + index;
       const former = this.#former.get(offset) ?? new Set();
       this.#former.set(offset, former.add(`${logged.sent.identity} ${logged.sent.content}`));
-      // What came before must be there first: an owner that has not got that itself can't bring anything back.
-      const remembered = [gone[0]!, logged].every(
-        ({ by, tenure }) => by === owner && tenure === this.#tenure,
-      );
-      if (remembered && owner !== undefined && isAlive(owner)) this.#lost.push({ offset, logged });
+      if (hasOpened && owner !== undefined && isAlive(owner)) this.#lost.push({ offset, logged, owner });
     }
     for (const [key, offsets] of this.byKey)
       this.byKey.set(
@@ -249,7 +248,7 @@ export class PartitionTruth {
 
   /** The member has stopped being an owner in a way that is not in order: what only it had is gone. */
   gaveUp(memberId: string): void {
-    this.#lost = this.#lost.filter(({ logged }) => logged.by !== memberId);
+    this.#lost = this.#lost.filter(({ owner }) => owner !== memberId);
   }
 
   /** To be called in the end: the first message that a publisher was told of and that its living owner has not brought back. */
