@@ -173,6 +173,14 @@ export class DefinitionCatalog {
     if (failure !== undefined) throw failure;
   }
 
+  /** How many the topic has by the store's word, without taking it up; 0: it is not there. */
+  async storedPartitionsOf(topic: string, logEpoch: number): Promise<number> {
+    const stored = await this.#store.get('topic', topic);
+    const found = stored && decode(stored);
+    if (found === undefined || found.deleted || incarnationOf(found.entry) !== logEpoch) return 0;
+    return found.entry.kind === 'topic' ? found.entry.definition.partitions : 0;
+  }
+
   /** A number that no topic or subscription has had. */
   nextIncarnation(): Promise<number> {
     return this.#store.nextIncarnation(this.#known.highestIncarnation);

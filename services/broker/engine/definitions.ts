@@ -109,6 +109,17 @@ export class Definitions {
     return this.#catalog.refresh();
   }
 
+  /**
+   * How many partitions the topic of that incarnation has, as far as is known here; where that is fewer than `least`, as far as
+   * the store knows, for another broker may have added some. UNAVAILABLE.
+   */
+  async partitionsOf(topic: string, logEpoch: number, least: number): Promise<number> {
+    const known = this.topic(topic);
+    const partitions = known?.logEpoch === logEpoch ? known.partitions : 0;
+    if (partitions >= least) return partitions;
+    return Math.max(partitions, await this.#catalog.storedPartitionsOf(topic, logEpoch));
+  }
+
   topic(name: string): TopicDefinition | undefined {
     return this.#catalog.topics.get(name);
   }
