@@ -113,6 +113,11 @@ export class DefinitionCatalog {
     return this.#known.partitions;
   }
 
+  /** Of all live subscriptions, one for each partition of its topic. */
+  get dispatchers(): number {
+    return this.#known.dispatchers;
+  }
+
   subscriptionsOf(topic: string): readonly SubscriptionDefinition[] {
     return this.#known.subscriptionsOf(topic);
   }
