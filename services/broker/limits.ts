@@ -2,6 +2,7 @@
 // loaded. engine and adapters import it; core gets values as arguments. Rules of names are core/names.ts'.
 import type { DefinitionDefaults, DefinitionLimits } from './core/definitions.ts';
 import { assert } from './core/errors.ts';
+import { MAX_HANDED_OVER } from './core/hand-over.ts';
 import { MAX_NAME_LENGTH } from './core/names.ts';
 import type { EngineLimits } from './engine/context.ts';
 
@@ -64,6 +65,11 @@ export const MAX_CONSUMERS_PER_SUBSCRIPTION = 10_000;
 export const MAX_HOLES_PER_CURSOR = 10_000;
 /** Messages with an ordering key that a subscription looks at ahead of their turn, per partition. Full: it waits for acks. */
 export const MAX_QUEUED_PER_PARTITION = 50_000;
+/**
+ * Messages of one partition that a subscription has looked at and that are not settled: outstanding, given back, or waiting by key.
+ * Full: delivery waits for acks. It bounds leases, and with the worst acks the gaps in a cursor: to a record of 60 KB a commit.
+ */
+export const MAX_UNSETTLED_PER_PARTITION = 60_000;
 /** Outstanding messages of one ordering key. */
 export const MAX_RUN_PER_KEY = 1_000;
 /** From an ack to the commit of its cursor: what a crash may deliver again. */
@@ -105,8 +111,14 @@ export const MAX_PUBLISH_STREAM_BYTES = 8 * MIB;
 
 export const MAX_TOPICS_PER_PROJECT = 10_000;
 export const MAX_SUBSCRIPTIONS_PER_PROJECT = 10_000;
-/** Partitions of all topics of a broker: each costs memory whether used or not. */
+/** Partitions of all topics: each costs 2.6 KB whether used or not. */
 export const MAX_PARTITIONS = 100_000;
+/**
+ * Of all subscriptions, one for each partition of its topic, in the whole cluster: the last broker that lives runs them all. Each
+ * costs 1.8 KB whether used or not, with ordering 3.2 KB: so many, on 1,024 partitions, took 355 MB of a heap of 1 GiB, which ended
+ * a broker with three times as many.
+ */
+export const MAX_DISPATCHERS = 100_000;
 
 export const DEFINITION_LIMITS: DefinitionLimits = Object.freeze({
   maxPartitions: 1_024,
@@ -216,6 +228,7 @@ export function engineLimits(cacheBytes: number, recentBytes = 0): EngineLimits 
     readBytes: READ_BYTES,
     maxHoles: MAX_HOLES_PER_CURSOR,
     maxQueued: MAX_QUEUED_PER_PARTITION,
+    maxUnsettled: MAX_UNSETTLED_PER_PARTITION,
     maxRun: MAX_RUN_PER_KEY,
     cursorCommitMs: CURSOR_COMMIT_MS,
     leaseSweepMs: LEASE_SWEEP_MS,
@@ -256,8 +269,15 @@ assert(
   'all ack ids fit into a request',
 );
 assert(DEFAULT_OUTSTANDING_MESSAGES <= MAX_OUTSTANDING_MESSAGES, 'the default credit in messages is allowed');
+assert(DEFAULT_OUTSTANDING_MESSAGES <= MAX_UNSETTLED_PER_PARTITION, 'one partition takes the default credit');
+assert(4 * MAX_UNSETTLED_PER_PARTITION <= MAX_HANDED_OVER, 'four full subscriptions can be handed over');
+assert(MAX_QUEUED_PER_PARTITION <= MAX_UNSETTLED_PER_PARTITION, 'what waits by key is unsettled');
 assert(DEFAULT_OUTSTANDING_BYTES <= MAX_OUTSTANDING_BYTES, 'the default credit in bytes is allowed');
 assert(DEFINITION_LIMITS.maxPartitions <= MAX_PARTITIONS, 'an empty broker takes any topic');
+assert(
+  MAX_PARTITIONS <= MAX_DISPATCHERS,
+  'as many partitions as there can be have room for a subscription each',
+);
 assert(
   MAX_BACKLOG_SUBSCRIPTIONS * (2 * MAX_NAME_LENGTH + 256) < MAX_RESPONSE_BYTES,
   'a backlog answer for named subscriptions fits into a response',

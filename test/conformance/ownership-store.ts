@@ -90,7 +90,7 @@ export function ownershipStoreConformance(name: string, open: OpenHarness): void
     });
 
     test('a note lasts over reopening, and may be empty or large', async () => {
-      const large = Buffer.alloc(1 << 20, 'note');
+      const large = Buffer.alloc(1 << 24, 'note');
       for (const note of [Buffer.alloc(0), large]) {
         const { ownerEpoch } = await ownership().acquire(P);
         await ownership().release(P, ownerEpoch, note);

@@ -120,7 +120,7 @@ export function drawScenario(seed: number): Scenario {
 }
 
 /** What the bounds on delay are promised for. */
-const AMPLE = { cacheBytes: 1_000_000, maxRun: 50, maxQueued: 300, maxHoles: 100 };
+const AMPLE = { cacheBytes: 1_000_000, maxRun: 50, maxQueued: 300, maxUnsettled: 1_000, maxHoles: 100 };
 
 function drawLimits(chance: Chance): EngineLimits {
   return {
@@ -133,6 +133,7 @@ function drawLimits(chance: Chance): EngineLimits {
     readBytes: chance.scale(300, 10_000),
     maxHoles: chance.scale(2, 100),
     maxQueued: chance.scale(2, 300),
+    maxUnsettled: chance.scale(4, 1_000),
     maxRun: chance.scale(1, 50),
     cursorCommitMs: chance.scale(5, 100),
     leaseSweepMs: chance.scale(10, 200),

@@ -38,6 +38,8 @@ export interface StartOptions {
   readonly listen?: string;
   /** Node's own flags, such as ['--cpu-prof']. */
   readonly nodeArgs?: readonly string[];
+  /** Default 30 s. */
+  readonly startTimeoutMs?: number;
 }
 
 /** A line of the broker's log; one that is not JSON, such as a stack trace of node's, has only msg. */
@@ -52,7 +54,7 @@ export interface Exit {
   readonly signal: NodeJS.Signals | null;
 }
 
-/** Starts a broker and waits until it listens. Rejects, with its log, if it ends or says nothing for 30 s. */
+/** Starts a broker and waits until it listens. Rejects, with its log, if it ends or does not say so in time. */
 export async function startBroker(options: StartOptions = {}): Promise<BrokerProcess> {
   const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), 'fanfare-broker-')));
   const args = [
@@ -71,7 +73,7 @@ export async function startBroker(options: StartOptions = {}): Promise<BrokerPro
   });
   const broker = new BrokerProcess(child, dataDir, options.dataDir === undefined);
   try {
-    const { address } = await broker.logged('listening', START_TIMEOUT_MS);
+    const { address } = await broker.logged('listening', options.startTimeoutMs ?? START_TIMEOUT_MS);
     broker.address = String(address);
     return broker;
   } catch (error) {

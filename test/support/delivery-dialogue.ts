@@ -41,7 +41,14 @@ export class Dialogue {
   nowMs = 0;
 
   constructor(title: string, options: Partial<DeliveryOptions> = {}) {
-    this.#options = { ordering: false, maxHoles: 1_000, maxQueued: 1_000, maxRun: 1_000, ...options };
+    this.#options = {
+      ordering: false,
+      maxHoles: 1_000,
+      maxQueued: 1_000,
+      maxUnsettled: 1_000,
+      maxRun: 1_000,
+      ...options,
+    };
     this.#delivery = new Delivery(this.#options, { startOffset: 0 }, 0);
     this.#record = this.#delivery.snapshot();
     this.#lines.push(title, '');

@@ -83,6 +83,11 @@ export class DeliveryModel {
     return this.messages.filter(({ state }) => state === 'leased').length;
   }
 
+  /** Delivered at least once and not settled. */
+  get unsettled(): number {
+    return this.messages.filter(({ state, delivered }) => state !== 'settled' && delivered).length;
+  }
+
   /** Settled intervals above the floor. */
   get holes(): number {
     let holes = 0;
@@ -145,6 +150,7 @@ export class DeliveryModel {
       }
     }
     this.totals.delivered += messages;
+    expect(this.outstanding, 'outstanding').toBeLessThanOrEqual(this.#options.maxUnsettled);
     expect(messages).toBeGreaterThan(0);
     expect(deliver.messages).toBe(messages);
     expect(deliver.bytes).toBe(bytes);

@@ -7,7 +7,7 @@ import type { Consumer, ConsumerSink } from '../../services/broker/engine/consum
 import type { EngineLimits } from '../../services/broker/engine/context.ts';
 import { Definitions } from '../../services/broker/engine/definitions.ts';
 import type { PublishedRun } from '../../services/broker/engine/topic-runtime.ts';
-import { engineLimits } from '../../services/broker/limits.ts';
+import { engineLimits, MAX_CONSUMERS_PER_SUBSCRIPTION } from '../../services/broker/limits.ts';
 import { decodeFrames } from '../sim/received.ts';
 import { type FaultyStores, withFaults } from './faulty-store.ts';
 import { createSharedMemory, type SharedMemory, type Stores } from './memory-store.ts';
@@ -70,7 +70,7 @@ export async function startEngine(options: EngineOptions = {}): Promise<EngineRi
     limits: { ...engineLimits(1 << 20), ...options.limits },
     logger: { info: say('info'), warn: say('warn'), error: say('error') },
     maxPullBytes: 1 << 20,
-    maxConsumersPerSubscription: 10,
+    maxConsumersPerSubscription: MAX_CONSUMERS_PER_SUBSCRIPTION,
   });
   await definitions.load();
   await broker.start();

@@ -9,7 +9,13 @@ import { MemoryPeers } from '../support/memory-peers.ts';
 import { createSharedMemory, PROJECT, RelayNode, TestRoutes } from '../support/relay-rig.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 
-const OPTIONS: DeliveryOptions = { ordering: false, maxHoles: 1_000, maxQueued: 1_000, maxRun: 1_000 };
+const OPTIONS: DeliveryOptions = {
+  ordering: false,
+  maxHoles: 1_000,
+  maxQueued: 1_000,
+  maxUnsettled: 1_000,
+  maxRun: 1_000,
+};
 const ORDERED: DeliveryOptions = { ...OPTIONS, ordering: true };
 
 /** A consumer on a partition of messages with these keys; 0 is none. */

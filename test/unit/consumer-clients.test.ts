@@ -131,7 +131,7 @@ test('consumers without a client id share an ordered subscription, wherever they
 test('a thousand consumers of an ordered subscription come and go', { timeout: 60_000 }, () => {
   const partitions = Array.from({ length: 8 }, () => {
     const delivery = new Delivery(
-      { ordering: true, maxHoles: 10_000, maxQueued: 50_000, maxRun: 1_000 },
+      { ordering: true, maxHoles: 10_000, maxQueued: 50_000, maxUnsettled: 60_000, maxRun: 1_000 },
       { startOffset: 0 },
       2_000,
     );

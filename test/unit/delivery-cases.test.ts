@@ -6,7 +6,13 @@ import { Delivery, type DeliveryOptions } from '../../services/broker/core/deliv
 import type { DeliveryEffect } from '../../services/broker/core/delivery-events.ts';
 import { chunkView } from '../support/delivery-rig.ts';
 
-const OPTIONS: DeliveryOptions = { ordering: false, maxHoles: 1_000, maxQueued: 1_000, maxRun: 1_000 };
+const OPTIONS: DeliveryOptions = {
+  ordering: false,
+  maxHoles: 1_000,
+  maxQueued: 1_000,
+  maxUnsettled: 60_000,
+  maxRun: 1_000,
+};
 const ORDERED: DeliveryOptions = { ...OPTIONS, ordering: true };
 
 function started(options: DeliveryOptions, endOffset: number, consumers = 1): Delivery {

@@ -100,6 +100,7 @@ const steps = fc.oneof(
 const bounds = fc.record({
   maxHoles: fc.constantFrom(1, 2, 4, 1_000),
   maxQueued: fc.constantFrom(1, 3, 10, 1_000),
+  maxUnsettled: fc.constantFrom(1, 2, 5, 1_000, 1_000),
   maxRun: fc.constantFrom(1, 2, 5, 1_000, 1_000),
 });
 

@@ -1,6 +1,8 @@
 // core/key-slots.ts: who has which slot. A slot is never taken from under an outstanding message.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { LeaseBudget } from '../../services/broker/core/credit.ts';
+import { KeyQueues } from '../../services/broker/core/key-queues.ts';
 import { KeySlots, NOBODY, SLOTS } from '../../services/broker/core/key-slots.ts';
 import { hashOfKey } from '../../services/broker/core/publish-batch.ts';
 import { cases } from '../support/property.ts';
@@ -105,6 +107,23 @@ test('a stalled consumer gets nothing while another is there, everything while i
   expect(slots.setStalled(9, true)).toEqual([]);
 });
 
+test('a partition holds no slots when nothing of any key waits or is outstanding', () => {
+  const queues = new KeyQueues(1_000, () => false);
+  queues.join(1, clientHash('client-1'));
+  const none = (): Uint32Array => new Uint32Array(500);
+  const chunk = { firstOffset: 0, count: 500, byteLength: 0, ends: none, keyHashes: none };
+  for (let offset = 0; offset < 500; offset += 1) queues.push(offset, 1 + offset);
+  const taken = queues.take(1, chunk, new LeaseBudget(500, 1, true));
+  expect(taken).toHaveLength(500);
+  // Of slots that are held, a second consumer would get its share.
+  const share = queues.slots.join(2, clientHash('client-2')).length;
+  expect(share).toBeGreaterThan(50);
+  queues.slots.leave(2);
+  for (const { key } of taken) queues.settled(key, 1);
+  expect(queues.active).toBe(0);
+  expect(queues.slots.join(2, clientHash('client-2'))).toEqual([]);
+});
+
 test('a slot with outstanding messages waits for their end before it moves', () => {
   const step = fc.record({
     kind: fc.constantFrom('join', 'leave', 'stall', 'unstall', 'lease', 'end'),
@@ -142,6 +161,11 @@ test('a slot with outstanding messages waits for their end before it moves', () 
           slots.leased(slot, 1);
         } else if (kind === 'end' && outstanding.has(slot)) {
           end(slot, 1);
+        }
+        if (outstanding.size === 0) {
+          const before = owners(slots);
+          slots.forget();
+          expect(owners(slots)).toEqual(before);
         }
         const wrong: string[] = [];
         for (let at = 0; at < SLOTS; at += 1) {

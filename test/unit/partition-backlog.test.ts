@@ -64,7 +64,7 @@ test.each([{ ordering: false }, { ordering: true }])(
   'at the end nothing before it is given any more; and when nothing is given any more it is the end: %j',
   { timeout: TIMEOUT_MS },
   ({ ordering }) => {
-    const options: DeliveryOptions = { ordering, maxHoles: 6, maxQueued: 8, maxRun: 3 };
+    const options: DeliveryOptions = { ordering, maxHoles: 6, maxQueued: 8, maxUnsettled: 1_000, maxRun: 3 };
     fc.assert(
       fc.property(fc.array(steps, { maxLength: 40 }), fc.nat(40), (run, before) => {
         const rig = new DeliveryRig(options);
@@ -91,7 +91,13 @@ test.each([{ ordering: false }, { ordering: true }])(
 );
 
 test('from whose side it is looked at, and before which offset', () => {
-  const rig = new DeliveryRig({ ordering: false, maxHoles: 100, maxQueued: 100, maxRun: 100 });
+  const rig = new DeliveryRig({
+    ordering: false,
+    maxHoles: 100,
+    maxQueued: 100,
+    maxUnsettled: 1_000,
+    maxRun: 100,
+  });
   rig.join(OURS);
   rig.join(222);
   rig.append([0, 0, 0, 0, 0, 0], [10, 10, 10, 10, 10, 10]);

@@ -1,7 +1,7 @@
 // What a relay keeps of a consumer's words until a partition has an owner again: the last word of each message, and of which
 // delivery it was.
 import { expect, test } from 'vitest';
-import { KeptSettles } from '../../services/broker/engine/relay-settles.ts';
+import { KeptSettles, MAX_KEPT_SETTLES } from '../../services/broker/engine/relay-settles.ts';
 
 const at = { logEpoch: 7, partition: 2 };
 
@@ -26,4 +26,12 @@ test('the last word counts, and says which delivery it is of', () => {
     { kind: 'extend', ...at, first: 12, last: 12, seconds: 10, attempt: 3 },
   ]);
   expect(kept.empty).toBe(true);
+});
+
+test('so many intervals are kept; of more, what was said is dropped and counted', () => {
+  const kept = new KeptSettles();
+  for (let n = 0; n <= MAX_KEPT_SETTLES; n += 1)
+    kept.add({ kind: 'ack', ...at, first: 2 * n, last: 2 * n, seconds: 0 }, 0);
+  expect(kept.dropped).toBe(1);
+  expect(kept.take(2, 0)).toHaveLength(MAX_KEPT_SETTLES);
 });

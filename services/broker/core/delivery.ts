@@ -55,6 +55,12 @@ export interface DeliveryOptions {
   readonly maxHoles: number;
   /** Messages with a key that are looked at ahead of their turn. */
   readonly maxQueued: number;
+  /**
+   * Messages that were looked at and are not settled, whatever became of them: outstanding, given back, waiting in their key. At so
+   * many nothing new is looked at. There is at least one between two holes, and in each lease, so it bounds both, however what is
+   * outstanding is acknowledged.
+   */
+  readonly maxUnsettled: number;
   /** Outstanding messages of one ordering key. */
   readonly maxRun: number;
 }
@@ -206,7 +212,9 @@ export class Delivery {
   get activeKeys(): number | undefined {
     if (this.#keys === undefined) return undefined;
     // At the bound on what is looked at, no other key goes out before some of it is settled.
-    const isKnown = this.#next >= this.#end || this.#keys.queued >= this.#options.maxQueued;
+    const { maxQueued, maxUnsettled } = this.#options;
+    const isKnown =
+      this.#next >= this.#end || this.#keys.queued >= maxQueued || this.#unsettled >= maxUnsettled;
     return isKnown ? this.#keys.active : undefined;
   }
 
@@ -375,10 +383,17 @@ export class Delivery {
    * below, and delivering those messages is what closes the holes.
    */
   #lookLimit(): number {
-    const { maxHoles } = this.#options;
-    if (this.#settled.length < maxHoles && this.#attempts.length < maxHoles) return this.#end;
+    const { maxHoles, maxUnsettled } = this.#options;
+    const limit = Math.min(this.#end, this.#next + Math.max(0, maxUnsettled - this.#unsettled));
+    if (this.#settled.length < maxHoles && this.#attempts.length < maxHoles) return limit;
     const known = Math.max(this.#settled.highest()?.last ?? 0, this.#attempts.highest()?.last ?? 0);
-    return Math.min(this.#end, known + 1);
+    return Math.min(limit, known + 1);
+  }
+
+  /** See DeliveryOptions.maxUnsettled. */
+  get #unsettled(): number {
+    const givenBack = this.#returned.count + this.#held.count + this.#persisting.count;
+    return this.#leases.count + givenBack + (this.#keys?.queued ?? 0);
   }
 
   /** Leases from #next on; what was settled before it was ever delivered here is stepped over. */

@@ -15,15 +15,18 @@ export interface HandedOver {
 }
 
 const FORMAT = 1;
-/** Intervals in a note: 60 bytes each at most, so a note stays below 1 MiB. What is beyond is delivered again. */
-export const MAX_HANDED_OVER = 16_000;
+/**
+ * Intervals in a note, with ordering mostly one for each message: as many as four subscriptions can have. 60 bytes each at most, so
+ * a note stays below 16 MiB. What is beyond is delivered again, of subscriptions without ordering first.
+ */
+export const MAX_HANDED_OVER = 240_000;
 /** Numbers of one interval. */
 const WIDTH = 6;
 
 export function encodeHandOver(subscriptions: readonly HandedOver[]): Uint8Array {
   const rows: [number, number[]][] = [];
   let left = MAX_HANDED_OVER;
-  for (const { incarnation, leases } of subscriptions) {
+  for (const { incarnation, leases } of [...subscriptions].sort(byOrdering)) {
     const numbers: number[] = [];
     let from = 0;
     for (const { first, last, deadlineMs, bytes, consumerHash, keyHash } of leases.slice(0, left)) {
@@ -35,6 +38,12 @@ export function encodeHandOver(subscriptions: readonly HandedOver[]): Uint8Array
     if (numbers.length > 0) rows.push([incarnation, numbers]);
   }
   return Buffer.from(JSON.stringify([FORMAT, rows]));
+}
+
+/** Of what is left out without a key, only messages come again; with one, it would be at two consumers. */
+function byOrdering(a: HandedOver, b: HandedOver): number {
+  const hasKeys = ({ leases }: HandedOver): boolean => leases.some(({ keyHash }) => keyHash !== 0);
+  return Number(hasKeys(b)) - Number(hasKeys(a));
 }
 
 /** FAILED_PRECONDITION if the note is of another format. */

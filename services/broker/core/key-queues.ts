@@ -297,6 +297,7 @@ export class KeyQueues {
     const others = this.#bySlot.get(key.slot)!;
     others.delete(key);
     if (others.size === 0) this.#bySlot.delete(key.slot);
+    if (this.#keys.size === 0) this.slots.forget();
   }
 
   #dropSettled(key: KeyState): void {

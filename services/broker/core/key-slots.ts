@@ -5,8 +5,8 @@
 // hash, which are one client, the newest has them. A slot with outstanding messages moves only when they have been settled:
 // until then it gives out nothing.
 //
-// A slot is made when it is first asked for: an idle partition costs nothing, and of a joining consumer only its own scores
-// are compared, so thousands may come and go.
+// A slot is made when it is first asked for, and forgotten when no message of any slot waits or is outstanding: an idle partition
+// holds none, whatever it has seen, and of a joining consumer only its own scores are compared, so thousands may come and go.
 
 export const SLOTS = 256;
 
@@ -44,7 +44,7 @@ export class KeySlots {
   readonly #members = new Map<number, Member>();
   /** How many members have each standing. */
   readonly #standings: [number, number, number] = [0, 0, 0];
-  readonly #slots: (Slot | undefined)[] = [];
+  readonly #slots = new Map<number, Slot>();
 
   static slotOf(keyHash: number): number {
     return keyHash % SLOTS;
@@ -108,6 +108,11 @@ export class KeySlots {
     return move(ended);
   }
 
+  /** Nothing is outstanding. Who has which slot follows from the members again, so nothing changes by it. */
+  forget(): void {
+    this.#slots.clear();
+  }
+
   get #eligible(): Standing | undefined {
     for (const standing of [ACTIVE, STALLED, DRAINING] as const)
       if (this.#standings[standing] > 0) return standing;
@@ -152,23 +157,22 @@ export class KeySlots {
 
   #each(change: (slot: Slot, at: number) => void): number[] {
     const changed: number[] = [];
-    this.#slots.forEach((slot, at) => {
-      if (slot === undefined) return;
+    for (const [at, slot] of this.#slots) {
       const before = holderOf(slot);
       change(slot, at);
       move(slot);
       if (holderOf(slot) !== before) changed.push(at);
-    });
+    }
     return changed;
   }
 
   #slot(at: number): Slot {
-    let slot = this.#slots[at];
+    let slot = this.#slots.get(at);
     if (slot === undefined) {
       slot = { current: NOBODY, desired: NOBODY, score: -1, outstanding: 0 };
       this.#choose(slot, at);
       move(slot);
-      this.#slots[at] = slot;
+      this.#slots.set(at, slot);
     }
     return slot;
   }

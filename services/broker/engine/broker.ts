@@ -367,6 +367,17 @@ export class Broker {
     return elsewhere;
   }
 
+  /**
+   * How many partitions there are of which something can be settled: see Definitions.partitionsOf. None if the subscription is
+   * gone. UNAVAILABLE.
+   */
+  async partitionsOf({ name, incarnation }: SettledSubscription, least: number): Promise<number> {
+    const runtime = this.#subscriptions.get(name);
+    if (runtime?.incarnation !== incarnation) return 0;
+    const { topic, topicEpoch } = runtime.definition;
+    return this.#options.definitions.partitionsOf(topic, topicEpoch, least);
+  }
+
   /** The subscription at work here. Throws NOT_FOUND, UNAVAILABLE. */
   runtimeOf(subscription: string): SubscriptionRuntime {
     return this.#subscriptionRuntime(subscription);

@@ -28,6 +28,7 @@ export interface EngineLimits {
   readonly readBytes: number;
   readonly maxHoles: number;
   readonly maxQueued: number;
+  readonly maxUnsettled: number;
   readonly maxRun: number;
   /** From an ack to the commit of its cursor, at most: what a crash may deliver again. */
   readonly cursorCommitMs: number;

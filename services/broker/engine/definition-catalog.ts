@@ -113,6 +113,11 @@ export class DefinitionCatalog {
     return this.#known.partitions;
   }
 
+  /** Of all live subscriptions, one for each partition of its topic. */
+  get dispatchers(): number {
+    return this.#known.dispatchers;
+  }
+
   subscriptionsOf(topic: string): readonly SubscriptionDefinition[] {
     return this.#known.subscriptionsOf(topic);
   }
@@ -171,6 +176,14 @@ export class DefinitionCatalog {
     }
     this.#sayWhatWasPutRight();
     if (failure !== undefined) throw failure;
+  }
+
+  /** How many the topic has by the store's word, without taking it up; 0: it is not there. */
+  async storedPartitionsOf(topic: string, logEpoch: number): Promise<number> {
+    const stored = await this.#store.get('topic', topic);
+    const found = stored && decode(stored);
+    if (found === undefined || found.deleted || incarnationOf(found.entry) !== logEpoch) return 0;
+    return found.entry.kind === 'topic' ? found.entry.definition.partitions : 0;
   }
 
   /** A number that no topic or subscription has had. */

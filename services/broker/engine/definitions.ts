@@ -21,6 +21,7 @@ import { MAX_NAME_LENGTH, parseSubscriptionName, parseTopicName } from '../core/
 import {
   DEFINITION_DEFAULTS,
   DEFINITION_LIMITS,
+  MAX_DISPATCHERS,
   MAX_PARTITIONS,
   MAX_SUBSCRIPTIONS_PER_PROJECT,
   MAX_TOPICS_PER_PROJECT,
@@ -69,6 +70,7 @@ export class Definitions {
     topics: new Map<string, number>(),
     subscriptions: new Map<string, number>(),
     partitions: 0,
+    dispatchers: 0,
   };
 
   constructor(options: DefinitionsOptions) {
@@ -107,6 +109,17 @@ export class Definitions {
    */
   refresh(): Promise<void> {
     return this.#catalog.refresh();
+  }
+
+  /**
+   * How many partitions the topic of that incarnation has, as far as is known here; where that is fewer than `least`, as far as
+   * the store knows, for another broker may have added some. UNAVAILABLE.
+   */
+  async partitionsOf(topic: string, logEpoch: number, least: number): Promise<number> {
+    const known = this.topic(topic);
+    const partitions = known?.logEpoch === logEpoch ? known.partitions : 0;
+    if (partitions >= least) return partitions;
+    return Math.max(partitions, await this.#catalog.storedPartitionsOf(topic, logEpoch));
   }
 
   topic(name: string): TopicDefinition | undefined {
@@ -182,7 +195,14 @@ export class Definitions {
       return this.#catalog.exclusively('topic', input.name, async () => {
         const before = this.getTopic(input.name);
         const definition = changedTopic(before, input, paths, DEFINITION_LIMITS, this.#defaults);
-        using _partitions = this.#reservePartitions(definition.partitions - before.partitions);
+        const added = definition.partitions - before.partitions;
+        using _partitions = this.#reservePartitions(added);
+        // Its turn is its subscriptions' as well, so their number stays what it is.
+        using _dispatchers = this.#reserveDispatchers(
+          'topic.partitions',
+          added * this.subscriptionsOf(input.name).length,
+          'delete subscriptions, or ask for fewer partitions',
+        );
         return this.#catalog.write({ kind: 'topic', definition });
       });
     });
@@ -215,6 +235,11 @@ export class Definitions {
             throw new BrokerError('ALREADY_EXISTS', `there is a subscription ${spec.name} already`);
           }
           using _name = this.#reserveName('subscriptions', spec.name, MAX_SUBSCRIPTIONS_PER_PROJECT);
+          using _dispatchers = this.#reserveDispatchers(
+            'subscription.topic',
+            topic.partitions,
+            'delete subscriptions, or take topics with fewer partitions',
+          );
           const definition: SubscriptionDefinition = {
             ...spec,
             ...(spec.start === 'latest' && { startOffsets: await this.#options.currentEnds(topic) }),
@@ -297,6 +322,23 @@ export class Definitions {
     return {
       [Symbol.dispose]: () => {
         this.#reserved.partitions -= count;
+      },
+    };
+  }
+
+  #reserveDispatchers(field: string, count: number, remedy: string): Disposable {
+    const taken = this.#catalog.dispatchers + this.#reserved.dispatchers;
+    if (count > 0 && taken + count > MAX_DISPATCHERS) {
+      throw new BrokerError(
+        'RESOURCE_EXHAUSTED',
+        `${field}: all subscriptions have ${taken} partitions to deliver, each those of its topic; ${count} more would pass ` +
+          `the limit of ${MAX_DISPATCHERS}: ${remedy}`,
+      );
+    }
+    this.#reserved.dispatchers += count;
+    return {
+      [Symbol.dispose]: () => {
+        this.#reserved.dispatchers -= count;
       },
     };
   }

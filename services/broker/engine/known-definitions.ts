@@ -15,11 +15,17 @@ export class KnownDefinitions {
   readonly #deleted = new Set<string>();
   readonly #ofTopic = new Map<string, Set<string>>();
   #partitions = 0;
+  #dispatchers = 0;
   #highestIncarnation = 0;
 
   /** Of all live topics. */
   get partitions(): number {
     return this.#partitions;
+  }
+
+  /** Of all live subscriptions, one for each partition of its topic. */
+  get dispatchers(): number {
+    return this.#dispatchers;
   }
 
   /** Ever known. */
@@ -50,14 +56,36 @@ export class KnownDefinitions {
   set(state: DefinitionState): void {
     const { entry, deleted } = state;
     const key = keyOf(entry.kind, entry.definition.name);
+    const topic = topicOf(entry);
+    const before = this.#dispatchersOf(topic);
     this.#forgetLive(this.#states.get(key), deleted ? undefined : entry);
     this.#states.set(key, state);
     this.#highestIncarnation = Math.max(this.#highestIncarnation, incarnationOf(entry));
-    if (deleted) {
-      this.#deleted.add(key);
-      return;
+    if (deleted) this.#deleted.add(key);
+    else {
+      this.#deleted.delete(key);
+      this.#setLive(entry);
     }
+    this.#dispatchers += this.#dispatchersOf(topic) - before;
+  }
+
+  delete(kind: DefinitionKind, name: string): void {
+    const key = keyOf(kind, name);
+    const state = this.#states.get(key);
+    if (state === undefined) return;
+    const topic = topicOf(state.entry);
+    const before = this.#dispatchersOf(topic);
+    this.#forgetLive(state, undefined);
+    this.#states.delete(key);
     this.#deleted.delete(key);
+    this.#dispatchers += this.#dispatchersOf(topic) - before;
+  }
+
+  #dispatchersOf(topic: string): number {
+    return (this.topics.get(topic)?.partitions ?? 0) * (this.#ofTopic.get(topic)?.size ?? 0);
+  }
+
+  #setLive(entry: DefinitionEntry): void {
     if (entry.kind === 'topic') {
       this.#partitions += entry.definition.partitions;
       this.topics.set(entry.definition);
@@ -66,13 +94,6 @@ export class KnownDefinitions {
       this.#ofTopic.set(topic, (this.#ofTopic.get(topic) ?? new Set()).add(name));
       this.subscriptions.set(entry.definition);
     }
-  }
-
-  delete(kind: DefinitionKind, name: string): void {
-    const key = keyOf(kind, name);
-    this.#forgetLive(this.#states.get(key), undefined);
-    this.#states.delete(key);
-    this.#deleted.delete(key);
   }
 
   /** `next` takes its place at once: pages in the order of names need not be made anew. */
@@ -90,6 +111,10 @@ export class KnownDefinitions {
     if (names?.size === 0) this.#ofTopic.delete(topic);
     if (next === undefined) this.subscriptions.delete(name);
   }
+}
+
+function topicOf(entry: DefinitionEntry): string {
+  return entry.kind === 'topic' ? entry.definition.name : entry.definition.topic;
 }
 
 export function keyOf(kind: DefinitionKind, name: string): string {

@@ -131,7 +131,14 @@ export class Partitions implements PartitionHost {
         if (dispatcher?.owner !== owner) continue;
         dispatchers.push(dispatcher);
       }
-      const note = encodeHandOver(this.#leasesOf(dispatchers));
+      const leases = this.#leasesOf(dispatchers);
+      const leftOut = leases.reduce((sum, each) => sum + each.leases.length, 0) - MAX_HANDED_OVER;
+      if (leftOut > 0)
+        this.#options.context.logger.warn(
+          { partition: key, leases: leftOut },
+          'more is outstanding than can be told to the next owner: what is beyond is delivered again',
+        );
+      const note = encodeHandOver(leases);
       for (const dispatcher of dispatchers) dispatcher.host.detach(dispatcher);
       for (const dispatcher of dispatchers) this.#options.committer.soon(dispatcher);
       await this.#options.committer.flushed();
@@ -221,6 +228,7 @@ export class Partitions implements PartitionHost {
         ordering: definition.ordering,
         maxHoles: limits.maxHoles,
         maxQueued: limits.maxQueued,
+        maxUnsettled: limits.maxUnsettled,
         maxRun: limits.maxRun,
       },
       record === undefined ? { startOffset } : { record },
@@ -304,7 +312,7 @@ export class Partitions implements PartitionHost {
     return dispatchers.map(({ delivery, subscription }) => ({
       incarnation: subscription,
       leases: delivery
-        .formerLeases(MAX_HANDED_OVER)
+        .formerLeases(Number.POSITIVE_INFINITY)
         .map((lease) => ({ ...lease, deadlineMs: lease.deadlineMs - nowMs })),
     }));
   }

@@ -41,6 +41,8 @@ export interface PeerHost {
     subscription: SettledSubscription,
     operations: readonly SettleOperation[],
   ): Promise<readonly SettleOperation[]>;
+  /** Of which something of the subscription can be settled, if there are as many as `least` or not. Rejects with UNAVAILABLE. */
+  partitionsOf(subscription: SettledSubscription, least: number): Promise<number>;
   /** Of the consumers whose streams end here. */
   readonly draining: ConsumerDrain;
 }

@@ -14,7 +14,7 @@ import { CreditShares, type ShareOrder } from '../core/credit-shares.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
 import type { LeasesOnLeave } from '../core/delivery-events.ts';
 import type { ConsumerOrigin, OpeningConsumer } from '../core/draining.ts';
-import type { BrokerError } from '../core/errors.ts';
+import { BrokerError } from '../core/errors.ts';
 import { isOfAnother, type SettleOperation, type SettleRequest } from '../core/settle-request.ts';
 import type { Consumer, ConsumerSink, DeliveredMessages } from './consumer.ts';
 import type { EngineContext } from './context.ts';
@@ -43,6 +43,8 @@ export interface RelayConsumerOptions {
   readonly topic: () => TopicDefinition;
   /** The owners of the topic's partitions, by member id. */
   readonly owners: (topic: TopicDefinition) => ReadonlyMap<string, Route>;
+  /** See PeerHost.partitionsOf. */
+  readonly partitions: (least: number) => Promise<number>;
   /** Settles what nobody could be told of before the consumer left. */
   readonly settleLater: (operations: readonly SettleOperation[]) => void;
   /** Another number for each consumer: which owner is the first to be given credit where there is not enough for all. */
@@ -74,6 +76,8 @@ export class RelayConsumer implements Consumer, DrainableConsumer, LegHost {
   readonly #lingering = new Map<Leg, () => void>();
   readonly #queue = new RelayQueue<RemoteLeg>();
   readonly #kept = new KeptSettles();
+  /** Asking whether partitions exist of which something is kept. */
+  #asking = false;
   #retryMs = FIRST_RETRY_MS;
   #cancelRetry: (() => void) | undefined;
   #limits: SessionLimits;
@@ -165,6 +169,7 @@ export class RelayConsumer implements Consumer, DrainableConsumer, LegHost {
       }
     }
     for (const [leg, operations] of sendable) leg.settle(operations);
+    if (!this.#kept.empty) void this.#dropUnknown();
   }
 
   pump(): void {
@@ -406,11 +411,29 @@ export class RelayConsumer implements Consumer, DrainableConsumer, LegHost {
       const leg = this.#legFor({ kind: 'ack', logEpoch, partition, first: 0, last: 0, seconds: 0 });
       if (leg !== undefined) leg.settle(this.#kept.take(partition, clock.monotonicMs()));
     }
-    if (!this.#kept.empty) this.#retryLater();
-    else {
+    if (!this.#kept.empty) {
+      this.#retryLater();
+      void this.#dropUnknown();
+    } else {
       this.#retryMs = FIRST_RETRY_MS;
       this.#checkQuiet();
     }
+  }
+
+  /** What was said of partitions that the topic has not got is of no meaning, and would be kept for ever. */
+  async #dropUnknown(): Promise<void> {
+    const unknown = this.#kept.partitions.filter((partition) => partition >= this.#partitions);
+    if (unknown.length === 0 || this.#asking || this.#left) return;
+    this.#asking = true;
+    try {
+      const partitions = await this.#options.partitions(Math.max(...unknown) + 1);
+      this.#kept.drop(unknown.filter((partition) => partition >= partitions));
+    } catch (error) {
+      // The next retry asks again.
+      if (!(error instanceof BrokerError)) throw error;
+    }
+    this.#asking = false;
+    this.#checkQuiet();
   }
 
   #retryLater(): void {

@@ -61,6 +61,11 @@ export class KeptSettles {
     }
   }
 
+  /** Keeps nothing of those partitions any longer. */
+  drop(partitions: Iterable<number>): void {
+    for (const partition of partitions) this.#kept.delete(partition);
+  }
+
   /** What is kept of the partition, to be sent now; it is not kept any longer. */
   take(partition: number, nowMs: number): SettleOperation[] {
     const kept = this.#kept.get(partition);

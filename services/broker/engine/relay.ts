@@ -119,6 +119,7 @@ export class Relay implements Remote {
       sessionIds: this.#sessionIds,
       topic: () => this.#topicNow(topic),
       owners: (now) => this.#ownersOf(now),
+      partitions: (least) => host.partitionsOf(definition, least),
       settleLater: (operations) => this.#settleLater(definition, operations),
       turn: this.#consumersMade++,
       onRestless: () => this.#turnLater(consumer),
@@ -140,9 +141,8 @@ export class Relay implements Remote {
 
   settle(subscription: SettledSubscription, operations: readonly SettleOperation[]): Promise<void> {
     const { routes, context, host } = this.#options;
-    const settleOwned = host.settleOwned.bind(host);
     const over = (): boolean => this.#closed;
-    const options = { peers: this.#peers, routes, clock: context.clock, settleOwned, over };
+    const options = { peers: this.#peers, routes, clock: context.clock, host, over };
     return settleRemotely(options, subscription, operations);
   }
 

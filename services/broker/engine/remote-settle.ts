@@ -1,8 +1,10 @@
 // Settles without a consumer (Acknowledge, ModifyAckDeadline) for partitions that are owned elsewhere: to their owners, and
-// again after those that moved meanwhile. Made by relay.ts.
+// again after those that moved meanwhile. What names a partition that is nowhere is ignored, as it is by its owner what names a
+// message that is not outstanding.
 import { BrokerError } from '../core/errors.ts';
 import type { SettleOperation } from '../core/settle-request.ts';
 import type { Clock } from '../ports/clock.ts';
+import type { PeerHost } from './peer-server.ts';
 import type { Peers } from './peers.ts';
 import type { SettledSubscription } from './remote.ts';
 import type { Route, Routes } from './routes.ts';
@@ -11,11 +13,7 @@ export interface RemoteSettleOptions {
   readonly peers: Peers;
   readonly routes: Routes;
   readonly clock: Clock;
-  /** What is owned here by now; returns the rest. */
-  readonly settleOwned: (
-    subscription: SettledSubscription,
-    operations: readonly SettleOperation[],
-  ) => Promise<readonly SettleOperation[]>;
+  readonly host: Pick<PeerHost, 'settleOwned' | 'partitionsOf'>;
   /** This broker stops: it is of no use to try again. */
   readonly over: () => boolean;
 }
@@ -37,7 +35,7 @@ export async function settleRemotely(
     const rest = [...byOwner(options.routes, left)].map(([route, group]) =>
       settleAt(options, route, subscription, group, giveUpMs),
     );
-    left = (await Promise.all(rest)).flat();
+    left = await existing(options, subscription, (await Promise.all(rest)).flat());
     if (left.length === 0) return;
     if (options.over() || clock.monotonicMs() >= giveUpMs) {
       throw new BrokerError(
@@ -49,9 +47,27 @@ export async function settleRemotely(
   }
 }
 
+/** Of which the partition exists, as far as anybody knows, and so does the subscription. */
+async function existing(
+  { host }: RemoteSettleOptions,
+  subscription: SettledSubscription,
+  operations: readonly SettleOperation[],
+): Promise<readonly SettleOperation[]> {
+  if (operations.length === 0) return operations;
+  const least = operations.reduce((most, { partition }) => Math.max(most, partition + 1), 0);
+  try {
+    const partitions = await host.partitionsOf(subscription, least);
+    return operations.filter(({ partition }) => partition < partitions);
+  } catch (error) {
+    // A store that does not say: they may exist.
+    if (error instanceof BrokerError && error.code === 'UNAVAILABLE') return operations;
+    throw error;
+  }
+}
+
 /** Returns what could not be settled there. */
 async function settleAt(
-  { peers, routes, clock, settleOwned }: RemoteSettleOptions,
+  { peers, routes, clock, host }: RemoteSettleOptions,
   route: Route | undefined,
   subscription: SettledSubscription,
   operations: readonly SettleOperation[],
@@ -59,7 +75,7 @@ async function settleAt(
 ): Promise<readonly SettleOperation[]> {
   if (route === undefined) return operations;
   try {
-    if (route.memberId === routes.selfId) return await settleOwned(subscription, operations);
+    if (route.memberId === routes.selfId) return await host.settleOwned(subscription, operations);
     const { link, release } = await peers.reach(route, Math.max(0, giveUpMs - clock.monotonicMs()));
     try {
       return await link.settle(subscription, operations);

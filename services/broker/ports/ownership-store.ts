@@ -43,7 +43,7 @@ export interface OwnershipStore {
   describe(partitions: readonly PartitionId[]): Promise<OwnershipState[]>;
 
   /**
-   * Gives the partition up and leaves a note for the next owner (at most 1 MiB). From then on writes of this claim are
+   * Gives the partition up and leaves a note for the next owner (at most 16 MiB). From then on writes of this claim are
    * refused. ABORTED: the claim is stale, nothing was written. UNAVAILABLE: the outcome is unknown.
    */
   release(partition: PartitionId, ownerEpoch: number, handOver: Uint8Array): Promise<void>;

@@ -137,6 +137,7 @@ function drawLimits(chance: Chance): EngineLimits {
     readBytes: chance.scale(300, 10_000),
     maxHoles: chance.scale(4, 100),
     maxQueued: chance.scale(4, 300),
+    maxUnsettled: chance.scale(4, 1_000),
     maxRun: chance.scale(1, 50),
     cursorCommitMs: chance.scale(5, 100),
     leaseSweepMs: chance.scale(50, 200),

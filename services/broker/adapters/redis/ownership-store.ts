@@ -13,7 +13,7 @@ import type { RedisKeys } from './keys.ts';
 import type { PartitionLists } from './partition-lists.ts';
 import { refusalError, verdictOf } from './replies.ts';
 
-const MAX_NOTE_BYTES = 1 << 20;
+const MAX_NOTE_BYTES = 1 << 24;
 /** How long a note waits for the next owner: longer than any lease that it may tell of. */
 const NOTE_MS = 3_600_000;
 /** How long it stays for an owner whose call had an unknown outcome. */

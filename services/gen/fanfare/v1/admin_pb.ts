@@ -1252,7 +1252,8 @@ export const Admin: GenService<{
   /**
    * Changes the fields named in update_mask. partitions can only grow (keys may then move to other partitions); durability
    * is immutable.
-   * FAILED_PRECONDITION: the change is not possible; nothing was changed.
+   * FAILED_PRECONDITION: the change is not possible; nothing was changed. RESOURCE_EXHAUSTED: more partitions, or more for all
+   * subscriptions to deliver, than there may be.
    *
    * @generated from rpc fanfare.v1.Admin.UpdateTopic
    */
@@ -1273,7 +1274,8 @@ export const Admin: GenService<{
     output: typeof DeleteTopicResponseSchema;
   },
   /**
-   * NOT_FOUND if there is no such topic, ALREADY_EXISTS if there is a subscription of that name.
+   * NOT_FOUND if there is no such topic, ALREADY_EXISTS if there is a subscription of that name. RESOURCE_EXHAUSTED: too many
+   * in the project, or more partitions for all subscriptions to deliver, each those of its topic, than there may be.
    *
    * @generated from rpc fanfare.v1.Admin.CreateSubscription
    */

@@ -190,7 +190,8 @@ export const Durability = {
   REPLICATED: 3,
 
   /**
-   * It is on disk. Survives a power failure.
+   * It is on disk. Survives a power failure. On Redis, the master's disk alone: a failover to a replica that did not have it yet
+   * loses it if its owner dies as well.
    *
    * @generated from enum value: DURABILITY_FSYNC = 4;
    */

@@ -66,7 +66,9 @@ export type SubscribeRequest = Message<"fanfare.v1.SubscribeRequest"> & {
   clientId: string;
 
   /**
-   * How many messages may be outstanding on this stream, 1 to 1,000,000. 0 in the first request: 1,000; later: unchanged.
+   * How many messages may be outstanding on this stream, 1 to 1,000,000. 0 in the first request: 1,000; later: unchanged. Of
+   * one partition a subscription has at most 60,000 unsettled, over all its streams: what is beyond waits for acknowledgements,
+   * as it does while those have left 10,000 gaps.
    *
    * @generated from field: int64 max_outstanding_messages = 7;
    */
