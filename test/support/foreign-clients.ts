@@ -45,6 +45,7 @@ const recipes: Record<ForeignLanguage, Recipe> = {
         env,
       });
       await run('go', ['build', '-buildvcs=false', '-o', 'fanfareclient', '.'], { cwd: dir, env });
+      await run('go', ['build', '-buildvcs=false', '-o', 'chaosclient', './chaos'], { cwd: dir, env });
     },
     client: async (dir) => ({ command: join(dir, 'fanfareclient'), args: [] }),
   },

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 
 export interface SmallDisk {
   readonly dir: string;
-  /** Writes a file that leaves only so many bytes free. */
+  /** Writes a file that leaves only so many bytes free, or none if somebody else takes them meanwhile. */
   fill(leaveBytes: number): Promise<void>;
   /** Removes that file. */
   free(): Promise<void>;
@@ -27,7 +27,11 @@ export async function mountSmallDisk(mebibytes: number): Promise<SmallDisk | und
     dir,
     async fill(leaveBytes) {
       const { bavail, bsize } = statfsSync(dir);
-      await writeFile(ballast, Buffer.alloc(Math.max(0, bavail * bsize - leaveBytes), 1));
+      try {
+        await writeFile(ballast, Buffer.alloc(Math.max(0, bavail * bsize - leaveBytes), 1));
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+      }
     },
     free: () => rm(ballast, { force: true }),
     async unmount() {

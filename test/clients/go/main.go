@@ -5,8 +5,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,7 +12,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
+
+	"fanfareclient/link"
 )
 
 // A run that takes longer has hung: every call then ends with DEADLINE_EXCEEDED.
@@ -73,21 +72,9 @@ func run(args []string) error {
 }
 
 func connect(o options) (*grpc.ClientConn, error) {
-	certificate, err := tls.LoadX509KeyPair(o.cert, o.key)
+	secured, err := link.Credentials(o.ca, o.cert, o.key)
 	if err != nil {
 		return nil, err
 	}
-	ca, err := os.ReadFile(o.ca)
-	if err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(ca) {
-		return nil, fmt.Errorf("no certificate in %s", o.ca)
-	}
-	return grpc.NewClient(o.address, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
-		Certificates: []tls.Certificate{certificate},
-		RootCAs:      roots,
-		MinVersion:   tls.VersionTLS12,
-	})))
+	return link.Open(o.address, secured)
 }
