@@ -119,6 +119,8 @@ export class ClusterStage implements AsyncDisposable {
     const gone = await this.#side(`gone-${n}`);
     const again = await this.#side(`again-${n}`);
     await delay(this.#between(1_000, 3_000));
+    // Before, so that the replica is not behind for as long as clients take to stop.
+    await Promise.all([gone, again].map((side) => side.stop()));
     const how = await this.#failOver(async () => {
       await gone.delete();
       await again.delete();
@@ -173,7 +175,10 @@ export class ClusterStage implements AsyncDisposable {
     if (this.#sideLoads.length === 0) return;
     for (const load of this.#sideLoads) await load.stopPublishing();
     await drained();
-    for (const load of this.#sideLoads) await load.delete();
+    for (const load of this.#sideLoads) {
+      await load.stop();
+      await load.delete();
+    }
     await this.#parts.load.deleteSubscription(this.#lateSubscription!);
     this.#sideLoads = [];
   }

@@ -61,6 +61,7 @@ export async function fillDisk(
   await recovered();
   await load.stopPublishing();
   await recovered();
+  await load.stop();
   await load.delete();
   const { code } = await broker.stop();
   if (code !== 0) throw new Error(`the broker on the small disk ended with code ${code}`);

@@ -91,17 +91,20 @@ export class Load {
     await Promise.all(names.map((name) => this.#clients.stop(name)));
   }
 
+  async stop(): Promise<void> {
+    await this.stopPublishing();
+    await this.stopConsuming();
+  }
+
   async stopConsuming(prefix = ''): Promise<void> {
     const names = this.#consumers.filter((name) => name.startsWith(prefix));
     this.#consumers = this.#consumers.filter((name) => !names.includes(name));
     await Promise.all(names.map((name) => this.#clients.stop(name)));
   }
 
-  /** With everything of it. */
+  /** With everything of it, once its clients are stopped. */
   async delete(): Promise<void> {
     const { topic } = this.#order;
-    await this.stopPublishing();
-    await this.stopConsuming();
     await this.#clients.note({ ev: 'deleting', topic: topicName(topic) });
     await this.#admin.deleteTopic(topic, { force: true });
   }
