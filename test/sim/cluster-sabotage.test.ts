@@ -37,6 +37,8 @@ const LATE_CONFIRMATIONS = (scenario: ClusterScenario): ClusterScenario => ({
   handOverMs: 800,
 });
 const FAILOVERS = stormy({ failovers: 0.4 });
+/** In which leases end. */
+const LONG_FAILOVERS = stormy({ failovers: 0.8, outages: 0.4 });
 
 /** Whatever a stale owner writes goes through under the newest claim. */
 function withoutEpochCheck(memory: SharedMemory): SharedMemory {
@@ -76,7 +78,7 @@ function neverFenced(keeper: MembershipKeeper): MembershipKeeper {
 }
 
 test('without a bug nothing is noticed in the same weather', { timeout: MINUTES_MS }, async () => {
-  for (const change of [PAUSES, STORE_CUTS, DRAINS, FAILOVERS, LATE_CONFIRMATIONS])
+  for (const change of [PAUSES, STORE_CUTS, DRAINS, FAILOVERS, LONG_FAILOVERS, LATE_CONFIRMATIONS])
     expect(await firstFailure(() => ({ change }), CONTROL_SEEDS)).toBe(NOTHING);
 });
 
@@ -143,6 +145,16 @@ test('an owner that does not remember what it has appended', { timeout: MINUTES_
   expect(failure).toMatch(
     /its owner has appended|has not brought it back|has let go without bringing|has not settled/,
   );
+});
+
+test('a broker that forgets the cursors of partitions that it has lost', {
+  timeout: MINUTES_MS,
+}, async () => {
+  const failure = await firstFailure(() => ({
+    change: LONG_FAILOVERS,
+    sabotage: { broker: ({ partitions }) => void Object.assign(partitions.remembered, { keep: () => {} }) },
+  }));
+  expect(failure).toMatch(/which has committed it as settled/);
 });
 
 /** The store does as its cause says: that nothing was written, of what is only not confirmed. */

@@ -88,7 +88,7 @@ export class ClusterChecker {
         truth.wrote(memberId, ownerEpoch, 'committed a cursor');
         const name = `${subscription} ${formatPartitionId(partition)}`;
         this.#records.set(name, record);
-        this.#deliveries.get(name)?.committed(record, truth.ownerId === memberId);
+        this.#deliveries.get(name)?.committed(memberId, record, truth.ownerId === memberId);
       },
       created: ({ incarnation, topicEpoch }) => {
         // Written again by somebody: the store had lost it.
@@ -173,7 +173,7 @@ export class ClusterChecker {
         throw new Violation(`${what}: the frame says ${message.logEpoch}.${message.partition}`);
       this.counts.deliveries += 1;
       if (message.attempt > 1) this.counts.redeliveries += 1;
-      history.delivered(message, holder, holder.ackDeadlineMs ?? definition.ackDeadlineMs, nowMs);
+      history.delivered(memberId, message, holder, holder.ackDeadlineMs ?? definition.ackDeadlineMs, nowMs);
     }
     return messages;
   }
@@ -243,7 +243,7 @@ export class ClusterChecker {
       const told = this.#toldAtCreation.get(definition.incarnation)?.get(id.partition) ?? 0;
       history = new DeliveryTruth(what, definition.ordering, start, told, this.partition(id));
       const record = this.#records.get(name);
-      if (record !== undefined) history.committed(record, true);
+      if (record !== undefined) history.committed('', record, true);
       this.#deliveries.set(name, history);
     }
     return history;

@@ -133,6 +133,7 @@ export class Member {
           throw new BrokerError('UNAVAILABLE', 'the store holds another cluster');
       },
     });
+    sabotage.broker?.(this.broker);
     this.membership = new MembershipKeeper({
       store: stores.membership,
       signals,
