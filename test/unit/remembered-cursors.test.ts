@@ -33,6 +33,7 @@ function remembered(incarnation = 7) {
     id: ID,
     subscription: { name: 'projects/p/subscriptions/s', incarnation },
     record: encodeCursor({ ...NOTHING, floor: 15 }),
+    isHandedOver: false,
     marks: [infoOf(SECOND), infoOf(FIRST)],
   };
 }

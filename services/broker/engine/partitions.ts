@@ -124,6 +124,7 @@ export class Partitions implements PartitionHost {
     if (topic === undefined || owner === undefined)
       throw new BrokerError('NOT_FOUND', `partition ${key} is not open here`);
     const dispatchers: Dispatcher[] = [];
+    let isHandedOver = false;
     this.#handingOver.set(key, { owner, dispatchers });
     try {
       topic.owners.delete(id.partition);
@@ -140,10 +141,11 @@ export class Partitions implements PartitionHost {
       for (const dispatcher of dispatchers) this.#options.committer.soon(dispatcher);
       await this.#options.committer.flushed();
       this.#checkOpen(owner);
+      isHandedOver = true;
       return { ownerEpoch: owner.ownerEpoch, note, confirm: this.#confirmation(owner, dispatchers) };
     } finally {
       this.#handingOver.delete(key);
-      this.#remember(owner, dispatchers);
+      this.#remember(owner, dispatchers, isHandedOver);
       for (const dispatcher of dispatchers) dispatcher.close();
       // It may have been given up before its deliveries were ended.
       this.#close(topic, owner);
@@ -283,14 +285,14 @@ export class Partitions implements PartitionHost {
   }
 
   /** The owner is given up: what its subscriptions had settled, whoever opens the partition next. */
-  #remember(owner: PartitionOwner, dispatchers: readonly Dispatcher[]): void {
+  #remember(owner: PartitionOwner, dispatchers: readonly Dispatcher[], isHandedOver: boolean): void {
     const { id, marks } = owner;
     if (!this.#recent.keeps || marks.length === 0) return;
     const nowMs = this.#options.context.clock.monotonicMs();
     for (const dispatcher of dispatchers) {
       const { name, incarnation } = dispatcher.host.definition;
       this.remembered.keep(
-        { id, subscription: { name, incarnation }, record: dispatcher.snapshot(), marks },
+        { id, subscription: { name, incarnation }, record: dispatcher.snapshot(), marks, isHandedOver },
         nowMs,
       );
     }
@@ -364,7 +366,7 @@ export class Partitions implements PartitionHost {
     for (const subscription of topic.subscriptions.values()) {
       const dispatcher = subscription.dispatchers.get(owner.id.partition);
       if (dispatcher?.owner !== owner) continue;
-      this.#remember(owner, [dispatcher]);
+      this.#remember(owner, [dispatcher], false);
       subscription.removeDispatcher(dispatcher);
     }
     owner.close(MOVED);

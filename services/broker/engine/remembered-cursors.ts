@@ -15,6 +15,8 @@ export interface RememberedCursor {
   readonly id: PartitionId;
   readonly subscription: SettledSubscription;
   readonly record: Uint8Array;
+  /** The next owner has read it in the store. */
+  readonly isHandedOver: boolean;
   /** See PartitionOwner. The same object for all cursors of one owner. */
   readonly marks: readonly ChunkInfo[];
 }
