@@ -2,7 +2,7 @@
 //
 //   membership-keeper ─assignment─▶ ownership-keeper ─own, hand over─▶ Broker.partitions
 //          └──────────▶ routes ──▶ relay ─links─▶ other brokers' peer-server;  ours answers theirs
-//   definition-watcher ─refresh─▶ definitions
+//   definition-watcher ─refresh─▶ definitions        cursor-teller: what former owners know, by way of the relay
 import { randomUUID } from 'node:crypto';
 import { clusterService } from './adapters/grpc/cluster.ts';
 import type { Authorize } from './adapters/grpc/identity.ts';
@@ -18,6 +18,7 @@ import type { Broker } from './engine/broker.ts';
 import { ClusterBacklog } from './engine/cluster-backlog.ts';
 import { ClusterDrain } from './engine/cluster-drain.ts';
 import type { TopicSource } from './engine/coordinator.ts';
+import { CursorTeller } from './engine/cursor-teller.ts';
 import { CutOffWatch } from './engine/cut-off.ts';
 import { DefinitionWatcher } from './engine/definition-watcher.ts';
 import type { Definitions } from './engine/definitions.ts';
@@ -89,6 +90,7 @@ export class ClusterNode {
   readonly #relay: Relay;
   readonly #peers: PeerServer;
   readonly #watcher: DefinitionWatcher;
+  readonly #teller: CursorTeller;
   readonly #cutOff: CutOffWatch;
 
   constructor(options: ClusterNodeOptions) {
@@ -142,6 +144,12 @@ export class ClusterNode {
       context,
       topics,
     });
+    this.#teller = new CursorTeller({
+      remembered: broker.partitions.remembered,
+      routes: this.routes,
+      remote: this.#relay,
+      context,
+    });
     this.#peers = new PeerServer({
       host: broker,
       routes: this.routes,
@@ -193,6 +201,7 @@ export class ClusterNode {
     await broker.start(this.#relay);
     this.#watcher.start();
     this.#ownership.start();
+    this.#teller.start();
   }
 
   /** Gives all partitions away; resolves when they are gone, at the latest after timeoutMs. */
@@ -219,6 +228,7 @@ export class ClusterNode {
   /** Leaves the cluster; what was not handed over is abandoned. Streams must have ended. Idempotent. */
   async stop(): Promise<void> {
     this.#cutOff.stop();
+    await this.#teller.stop();
     await this.#ownership.stop();
     await this.#watcher.stop();
     this.#peers.close();

@@ -2,7 +2,6 @@
 // and deleted and created again while the replica had fallen behind are after it as they were before, with every
 // acknowledged message and every ack; and when the new master has them, no broker needs to remember them any more.
 import { expect, test } from 'vitest';
-import { decodeCursor } from '../../services/broker/core/cursor.ts';
 import type { Client } from '../../services/client/client.ts';
 import {
   type LossyFailover,
@@ -10,59 +9,9 @@ import {
   startSentinels,
   startSlots,
 } from '../support/lossy-failover.ts';
-import { until } from '../support/redis.ts';
+import { publish, range, settled, take } from '../support/lossy-workload.ts';
 
 const MINUTES_MS = 60_000;
-
-async function publish(client: Client, topic: string, from: number, count: number): Promise<void> {
-  await using publisher = client.publisher(topic, { retryDeadlineMs: 60_000 });
-  const numbers = Array.from({ length: count }, (_, index) => from + index);
-  await Promise.all(numbers.map((n) => publisher.publish({ data: `${n}`, orderingKey: `key-${n % 7}` })));
-}
-
-/** So many messages, acknowledged; more than that after a moment are an error. */
-async function take(client: Client, subscription: string, count: number): Promise<number[]> {
-  const got: number[] = [];
-  const timeout = AbortSignal.timeout(40_000);
-  const consumer = client.subscribe(subscription, {
-    clientId: 'consumer',
-    signal: timeout,
-    maxOutstandingMessages: count,
-  });
-  for await (const message of consumer) {
-    got.push(Number(message.data.toString()));
-    message.ack();
-    if (got.length === count) break;
-  }
-  return got.sort((a, b) => a - b);
-}
-
-/** Resolves when the cursors in the store say that so many messages are settled. */
-async function settled(
-  redis: LossyFailover,
-  client: Client,
-  subscription: string,
-  count: number,
-): Promise<void> {
-  const { incarnation, topic } = await client.admin.getSubscription(subscription);
-  const { logEpoch, partitions } = await client.admin.getTopic(topic.split('/').at(-1)!);
-  await until(`${count} messages of ${subscription} are settled`, async () => {
-    let sum = 0;
-    for (let partition = 0; partition < partitions; partition += 1) {
-      const key = `fanfare:{${logEpoch}.${partition}}:cursors`;
-      const record = await (await redis.serverOf(key)).bytes(key, `${incarnation}`);
-      if (record === null) continue;
-      const cursor = decodeCursor(record);
-      sum += cursor.floor;
-      for (const { first, last } of cursor.settled) sum += last - first + 1;
-    }
-    return sum === count;
-  });
-}
-
-function range(from: number, count: number): number[] {
-  return Array.from({ length: count }, (_, index) => from + index);
-}
 
 async function namesOf(client: Client): Promise<string[]> {
   const topics = await client.admin.listTopics();

@@ -3,6 +3,7 @@
 import { expect, test } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { MembershipKeeper } from '../../services/broker/engine/membership-keeper.ts';
+import type { DefinitionStore } from '../../services/broker/ports/definition-store.ts';
 import type { ClusterStores, SharedMemory } from '../support/memory-store.ts';
 import { type ClusterRunOptions, runClusterSeed } from './cluster/run.ts';
 import type { ClusterScenario } from './cluster/scenario.ts';
@@ -37,6 +38,10 @@ const LATE_CONFIRMATIONS = (scenario: ClusterScenario): ClusterScenario => ({
   handOverMs: 800,
 });
 const FAILOVERS = stormy({ failovers: 0.4 });
+/** With much to be lost by them. */
+const LOST_CHANGES = stormy({ failovers: 1, adminChanges: 3 });
+/** In which leases end. */
+const LONG_FAILOVERS = stormy({ failovers: 0.8, outages: 0.4 });
 
 /** Whatever a stale owner writes goes through under the newest claim. */
 function withoutEpochCheck(memory: SharedMemory): SharedMemory {
@@ -76,7 +81,15 @@ function neverFenced(keeper: MembershipKeeper): MembershipKeeper {
 }
 
 test('without a bug nothing is noticed in the same weather', { timeout: MINUTES_MS }, async () => {
-  for (const change of [PAUSES, STORE_CUTS, DRAINS, FAILOVERS, LATE_CONFIRMATIONS])
+  for (const change of [
+    PAUSES,
+    STORE_CUTS,
+    DRAINS,
+    FAILOVERS,
+    LONG_FAILOVERS,
+    LOST_CHANGES,
+    LATE_CONFIRMATIONS,
+  ])
     expect(await firstFailure(() => ({ change }), CONTROL_SEEDS)).toBe(NOTHING);
 });
 
@@ -143,6 +156,50 @@ test('an owner that does not remember what it has appended', { timeout: MINUTES_
   expect(failure).toMatch(
     /its owner has appended|has not brought it back|has let go without bringing|has not settled/,
   );
+});
+
+test('a broker that forgets the cursors of partitions that it has lost', {
+  timeout: MINUTES_MS,
+}, async () => {
+  const failure = await firstFailure(() => ({
+    change: LONG_FAILOVERS,
+    sabotage: { broker: ({ partitions }) => void Object.assign(partitions.remembered, { keep: () => {} }) },
+  }));
+  expect(failure).toMatch(/which has committed it as settled/);
+});
+
+/** The definitions as the member sees them, changed. */
+function withDefinitions(
+  stores: ClusterStores,
+  changed: (definitions: DefinitionStore) => Partial<DefinitionStore>,
+): ClusterStores {
+  const { definitions } = stores;
+  return {
+    ...stores,
+    definitions: {
+      list: () => definitions.list(),
+      version: () => definitions.version(),
+      get: (kind, name) => definitions.get(kind, name),
+      remove: (kind, name, revision) => definitions.remove(kind, name, revision),
+      nextIncarnation: (above) => definitions.nextIncarnation(above),
+      put: (...args) => definitions.put(...args),
+      removals: () => definitions.removals(),
+      ...changed(definitions),
+    },
+  };
+}
+
+test('definitions that the store has lost, taken for deleted', { timeout: MINUTES_MS }, async () => {
+  const failure = await firstFailure(() => ({
+    change: LOST_CHANGES,
+    sabotage: {
+      stores: (_id, stores) =>
+        withDefinitions(stores, (definitions) => ({
+          removals: async () => ({ ...(await definitions.removals()), forgottenTo: Number.MAX_SAFE_INTEGER }),
+        })),
+    },
+  }));
+  expect(failure).toMatch(/has said that it is \d+$/);
 });
 
 /** The store does as its cause says: that nothing was written, of what is only not confirmed. */

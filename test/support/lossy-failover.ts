@@ -23,8 +23,14 @@ export interface LossyFailover extends AsyncDisposable {
 
 type BrokerOptions = Pick<ClusterOptions, 'brokers' | 'args'>;
 
+export interface Promotable extends LossyFailover {
+  /** A broker that reaches nothing from now on, not even after the failover; until it does again. */
+  cutOff(broker: number): void;
+  reconnect(broker: number): void;
+}
+
 /** One server with a replica; brokers reach whichever is the master by way of their store proxies. */
-export async function startPromotable(options: BrokerOptions = {}): Promise<LossyFailover> {
+export async function startPromotable(options: BrokerOptions = {}): Promise<Promotable> {
   await using opened = new AsyncDisposableStack();
   const master = opened.use(await startRedis());
   const replica = opened.use(await startRedis());
@@ -33,8 +39,19 @@ export async function startPromotable(options: BrokerOptions = {}): Promise<Loss
   await until('the replica follows', async () => (await replica.info('master_link_status')) === 'up');
   const cluster = opened.use(await startCluster({ ...options, redis: master.address, proxies: true }));
   const parts = opened.move();
+  const cutOff = new Set<number>();
+  const reconnect = (broker: number): void => {
+    const storeProxy = cluster.brokers[broker]!.storeProxy!;
+    storeProxy.heal();
+    storeProxy.cut();
+  };
   return {
     cluster,
+    cutOff(broker) {
+      cutOff.add(broker);
+      cluster.brokers[broker]!.storeProxy!.set('both', { holds: true });
+    },
+    reconnect,
     async fallBehind() {
       replication.set('toClient', { holds: true });
     },
@@ -43,10 +60,9 @@ export async function startPromotable(options: BrokerOptions = {}): Promise<Loss
       await meanwhile?.();
       replication.cut();
       await replica.promote();
-      for (const { storeProxy } of cluster.brokers) {
+      for (const [broker, { storeProxy }] of cluster.brokers.entries()) {
         storeProxy!.target = replica.address;
-        storeProxy!.heal();
-        storeProxy!.cut();
+        if (!cutOff.has(broker)) reconnect(broker);
       }
     },
     serverOf: async () => (master.running ? master : replica),

@@ -1,7 +1,13 @@
 // core/cursor.ts: what is written can be read back, and what was not written by it is refused, never believed.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { type Cursor, decodeCursor, encodeCursor } from '../../services/broker/core/cursor.ts';
+import {
+  type Cursor,
+  cursorBelow,
+  decodeCursor,
+  encodeCursor,
+  joinCursors,
+} from '../../services/broker/core/cursor.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { cases } from '../support/property.ts';
 
@@ -110,4 +116,56 @@ test('a number beyond 2^53 is refused', () => {
   expect(refusal(endless)?.code).toBe('FAILED_PRECONDITION');
   const huge = Uint8Array.of(1, ...new Uint8Array(8).fill(0xff), 0x01, 0, 0);
   expect(refusal(huge)?.code).toBe('FAILED_PRECONDITION');
+});
+
+const small: fc.Arbitrary<Cursor> = fc
+  .tuple(fc.nat(20), fc.array(fc.constantFrom('settled', 'once', 'twice', 'new'), { maxLength: 30 }))
+  .map(([floor, states]) => {
+    const at = (state: string) =>
+      states.flatMap((each, index) =>
+        each === state ? [{ first: floor + 1 + index, last: floor + 1 + index }] : [],
+      );
+    const attempts = [
+      ...at('once').map((each) => ({ ...each, value: 1 })),
+      ...at('twice').map((each) => ({ ...each, value: 2 })),
+    ];
+    return { floor, settled: at('settled'), attempts: attempts.sort((a, b) => a.first - b.first) };
+  });
+
+function isSettled({ floor, settled }: Cursor, offset: number): boolean {
+  return offset < floor || settled.some(({ first, last }) => first <= offset && offset <= last);
+}
+
+function attemptsOf(cursor: Cursor, offset: number): number {
+  if (isSettled(cursor, offset)) return 0;
+  return cursor.attempts.find(({ first, last }) => first <= offset && offset <= last)?.value ?? 0;
+}
+
+test('of two cursors of one log both are right in what is settled, and the greater count is', () => {
+  fc.assert(
+    fc.property(small, small, (a, b) => {
+      const joined = decodeCursor(encodeCursor(joinCursors(a, b)));
+      for (let offset = 0; offset < 60; offset += 1) {
+        const settled = isSettled(a, offset) || isSettled(b, offset);
+        expect(isSettled(joined, offset)).toBe(settled);
+        if (!settled)
+          expect(attemptsOf(joined, offset)).toBe(Math.max(attemptsOf(a, offset), attemptsOf(b, offset)));
+      }
+      expect(joined.settled.every(({ first }) => first > joined.floor)).toBe(true);
+    }),
+    cases(500),
+  );
+});
+
+test('of what lies beyond an offset nothing is said', () => {
+  fc.assert(
+    fc.property(small, fc.nat(60), (cursor, end) => {
+      const below = decodeCursor(encodeCursor(cursorBelow(cursor, end)));
+      for (let offset = 0; offset < 60; offset += 1) {
+        expect(isSettled(below, offset)).toBe(offset < end && isSettled(cursor, offset));
+        expect(attemptsOf(below, offset)).toBe(offset < end ? attemptsOf(cursor, offset) : 0);
+      }
+    }),
+    cases(500),
+  );
 });

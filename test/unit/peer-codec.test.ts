@@ -31,11 +31,13 @@ const operations = fc.array(
       more: small,
       seconds: fc.nat(600),
       attempt: fc.option(fc.integer({ min: 1, max: 2 ** 31 }), { nil: undefined }),
+      settledBefore: fc.boolean(),
     })
-    .map(({ more, attempt, ...rest }) => ({
+    .map(({ more, attempt, settledBefore, ...rest }) => ({
       ...rest,
       last: rest.first + more,
       ...(attempt !== undefined && { attempt }),
+      ...(settledBefore && { settledBefore: true as const }),
     })),
   { maxLength: 5 },
 );

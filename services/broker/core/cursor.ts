@@ -6,6 +6,7 @@
 // intervals, for each the gap, length − 1 and count. All numbers are varints (LEB128), gaps count from the end of the
 // previous interval (the first from floor).
 import { BrokerError } from './errors.ts';
+import { IntervalMap, IntervalSet } from './intervals.ts';
 
 export interface Cursor {
   /** Everything below is settled. */
@@ -90,6 +91,32 @@ export function decodeCursor(record: Uint8Array): Cursor {
   if (Math.max(from, settled.at(-1)?.last ?? 0) > Number.MAX_SAFE_INTEGER)
     throw damaged('an offset is beyond 2^53');
   return { floor, settled, attempts };
+}
+
+/** What it says of the offsets below one. */
+export function cursorBelow({ floor, settled, attempts }: Cursor, end: number): Cursor {
+  const cut = <T extends { first: number; last: number }>(all: readonly T[]): T[] =>
+    all.filter(({ first }) => first < end).map((each) => ({ ...each, last: Math.min(each.last, end - 1) }));
+  return { floor: Math.min(floor, end), settled: cut(settled), attempts: cut(attempts) };
+}
+
+/** What is settled by either is settled; of deliveries in vain the greater count is right. Both are of the same log. */
+export function joinCursors(a: Cursor, b: Cursor): Cursor {
+  const settled = new IntervalSet();
+  const attempts = new IntervalMap<number>();
+  for (const { floor, settled: own } of [a, b]) {
+    if (floor > 0) settled.add(0, floor - 1);
+    for (const { first, last } of own) settled.add(first, last);
+  }
+  for (const { first, last, value } of [...a.attempts, ...b.attempts]) {
+    for (const before of attempts.cut(first, last))
+      attempts.insert(before.first, before.last, Math.max(before.value, value));
+    for (const gap of attempts.gaps(first, last)) attempts.insert(gap.first, gap.last, value);
+  }
+  for (const { first, last } of settled) attempts.cut(first, last);
+  const [lowest, ...others] = settled;
+  if (lowest?.first !== 0) return { floor: 0, settled: [...settled], attempts: [...attempts] };
+  return { floor: lowest.last + 1, settled: others, attempts: [...attempts] };
 }
 
 function damaged(why: string): BrokerError {

@@ -15,7 +15,7 @@ export type DeliveryEvent =
   | { readonly kind: 'append'; readonly endOffset: number }
   /** Retention has deleted everything below headOffset. */
   | { readonly kind: 'trim'; readonly headOffset: number }
-  /** What is there was given up: it is settled for everybody. */
+  /** What is there was given up, or settled under a former owner: it is settled, whoever has it. */
   | { readonly kind: 'skip'; readonly first: number; readonly last: number }
   /**
    * Consumers have numbers from 1 on; the hash is of what is stable about one (its client id). It takes over what it had at

@@ -11,7 +11,7 @@
 //   held                      persisted          → available, attempt + 1      cursor commit
 //   available, held           ack (late)         → settled, if it was delivered before   consumer
 //   any                       trim               → settled                     retention
-//   any                       skip               → settled                     damage that was given up
+//   any                       skip               → settled                     damage that was given up, a former owner
 //   (start)                                      → leased, to a former consumer  the note of the partition's former owner
 //
 // Everything is an interval: a chunk leased to one consumer is one lease, an ack range one operation. In a subscription
@@ -552,6 +552,7 @@ export class Delivery {
     if (first > last) return 0;
     const leases = this.#leases.cut(first, last);
     const added = this.#mark(first, last);
+    if (added === 0) return 0;
     if (this.#settled.has(this.#next)) {
       // What comes next has been settled before it was looked at.
       const [unsettled] = this.#settled.gaps(this.#next, this.#end - 1);

@@ -15,6 +15,8 @@ export interface SettleOperation {
   readonly seconds: number;
   /** Of nack and extend: the delivery that is meant, of messages that may be under way once more; absent: whichever. */
   readonly attempt?: number;
+  /** Of an ack: a former owner of the partition knows that they were settled, so they are, delivered or not. No client says so. */
+  readonly settledBefore?: true;
 }
 
 export interface SettleRequest {

@@ -41,8 +41,8 @@ export interface PartitionOwnerOptions {
   readonly id: PartitionId;
   readonly writer: LogWriter;
   readonly bounds: LogBounds;
-  /** Of the newest chunk. */
-  readonly lastPublishTimeMs: number;
+  /** The newest chunk; undefined: the log is empty. */
+  readonly newest: ChunkInfo | undefined;
   readonly cache: ChunkCache;
   readonly context: EngineContext;
   /** Answer publishers before the store has the messages: durability `memory`. */
@@ -88,6 +88,7 @@ export class PartitionOwner {
   readonly #log: LogStore;
   readonly #context: EngineContext;
   #bounds: LogBounds;
+  #newest: ChunkInfo | undefined;
   #lastPublishTimeMs: number;
   /** What was appended from each offset on is dated later than elapsed time by so much: a line for each shift of the clock. */
   readonly #shifts: { readonly fromOffset: number; readonly shiftMs: number }[] = [];
@@ -105,7 +106,8 @@ export class PartitionOwner {
   constructor(options: PartitionOwnerOptions) {
     this.#options = options;
     this.id = options.id;
-    this.#lastPublishTimeMs = options.lastPublishTimeMs;
+    this.#newest = options.newest;
+    this.#lastPublishTimeMs = options.newest?.publishTimeMs ?? 0;
     this.chunks = new PartitionChunks(options.id, options.cache);
     this.#log = options.cache.log;
     this.#damage = new LogDamage(options.id, options.cache.log, options.context);
@@ -126,6 +128,15 @@ export class PartitionOwner {
 
   get bounds(): LogBounds {
     return this.#bounds;
+  }
+
+  /**
+   * Chunks that tell this log from one that went on differently after the store went back, the newest first: the last one, and the
+   * one that was the last when the partition was opened.
+   */
+  get marks(): readonly ChunkInfo[] {
+    const marks = [this.#newest, this.#options.newest];
+    return [...new Set(marks)].filter((mark) => mark !== undefined);
   }
 
   /**
@@ -311,6 +322,8 @@ export class PartitionOwner {
       endOffset: last.endOffset,
       endByte: last.startByte + last.byteLength,
     };
+    const { firstOffset, count, publishTimeMs, startByte, byteLength } = last;
+    this.#newest = { firstOffset, count, publishTimeMs, startByte, byteLength };
     stats.appendedChunks += chunks.length;
     stats.publishedMessages += last.endOffset - expectedEnd;
     stats.publishedBytes += this.#bounds.endByte - chunks[0]!.startByte;

@@ -4,6 +4,7 @@
 //   own:       log's bounds ─▶ PartitionOwner ─▶ a dispatcher for each subscription, with the former owner's leases ─▶ open
 //   handOver:  publishes go elsewhere ─▶ appends end ─▶ deliveries end ─▶ cursors are committed ─▶ note for the next owner
 //   abandon:   everything ends; nothing is written any more
+import { decodeCursor, encodeCursor } from '../core/cursor.ts';
 import type { TopicDefinition } from '../core/definitions.ts';
 import { Delivery } from '../core/delivery.ts';
 import type { FormerLease } from '../core/delivery-events.ts';
@@ -22,6 +23,7 @@ import { LogWriter } from './log-writer.ts';
 import type { HandedOver as PartitionHandedOver, PartitionHost } from './partition-host.ts';
 import { MOVED, PartitionOwner, type PendingPublish } from './partition-owner.ts';
 import { RecentRing } from './recent-chunks.ts';
+import { RememberedCursors } from './remembered-cursors.ts';
 import type { SubscriptionRuntime } from './subscription-runtime.ts';
 import type { TopicRuntime } from './topic-runtime.ts';
 
@@ -48,6 +50,7 @@ const VERIFY_MS = 1_000;
 export class Partitions implements PartitionHost {
   readonly #options: PartitionsOptions;
   readonly #recent: RecentRing;
+  readonly remembered: RememberedCursors;
   /** Being opened: an abandon meanwhile is noted here. */
   readonly #opening = new Map<string, { abandoned: boolean }>();
   /** Closed for publishes, cursors not committed yet. */
@@ -61,6 +64,7 @@ export class Partitions implements PartitionHost {
   constructor(options: PartitionsOptions) {
     this.#options = options;
     this.#recent = new RecentRing(options.context.limits.recentBytes);
+    this.remembered = new RememberedCursors(options.log);
   }
 
   /** Begins to look, now and then, whether the store still has what it acknowledged: only of use with one that can go back. */
@@ -120,6 +124,7 @@ export class Partitions implements PartitionHost {
     if (topic === undefined || owner === undefined)
       throw new BrokerError('NOT_FOUND', `partition ${key} is not open here`);
     const dispatchers: Dispatcher[] = [];
+    let isHandedOver = false;
     this.#handingOver.set(key, { owner, dispatchers });
     try {
       topic.owners.delete(id.partition);
@@ -143,9 +148,11 @@ export class Partitions implements PartitionHost {
       for (const dispatcher of dispatchers) this.#options.committer.soon(dispatcher);
       await this.#options.committer.flushed();
       this.#checkOpen(owner);
+      isHandedOver = true;
       return { ownerEpoch: owner.ownerEpoch, note, confirm: this.#confirmation(owner, dispatchers) };
     } finally {
       this.#handingOver.delete(key);
+      this.#remember(owner, dispatchers, isHandedOver);
       for (const dispatcher of dispatchers) dispatcher.close();
       // It may have been given up before its deliveries were ended.
       this.#close(topic, owner);
@@ -161,11 +168,12 @@ export class Partitions implements PartitionHost {
       if (!this.#recent.keeps) return owner.ownerEpoch;
       again = (await owner.confirm()) || again;
       const { id: partition, ownerEpoch } = owner;
-      if (again && records.length > 0)
-        await commitAll(
-          cursors,
-          records.map((record) => ({ ...record, partition, ownerEpoch })),
-        );
+      const commits = again ? records.map((record) => ({ ...record, partition, ownerEpoch })) : [];
+      if (commits.length > 0)
+        await commitAll(cursors, commits).catch((error: unknown) => {
+          if (!wentBack(error)) throw error;
+          throw new BrokerError('UNAVAILABLE', 'the store went back once more', { cause: error });
+        });
       again = true;
       return ownerEpoch;
     };
@@ -217,12 +225,12 @@ export class Partitions implements PartitionHost {
     owner: PartitionOwner,
   ): Promise<Dispatcher | undefined> {
     const { definition } = runtime;
-    const { cursors, context, committer, leases } = this.#options;
+    const { context, committer, leases } = this.#options;
     const { limits } = context;
-    const record = await cursors.load(definition.incarnation, owner.id);
+    const startOffset = definition.startOffsets?.[owner.id.partition] ?? 0;
+    const record = await this.#loadCursor(definition.incarnation, owner, startOffset);
     if (runtime.closed || owner.closed) return undefined;
     const former = this.#former.get(owner);
-    const startOffset = definition.startOffsets?.[owner.id.partition] ?? 0;
     const delivery = new Delivery(
       {
         ordering: definition.ordering,
@@ -272,7 +280,7 @@ export class Partitions implements PartitionHost {
       id,
       writer,
       bounds,
-      lastPublishTimeMs: newest?.publishTimeMs ?? 0,
+      newest,
       cache,
       context,
       answerFirst: definition.durability === 'memory',
@@ -282,6 +290,45 @@ export class Partitions implements PartitionHost {
       },
       onMoved: (publish) => this.#options.moved(topic.definition, id, publish),
     });
+  }
+
+  /** The owner is given up: what its subscriptions had settled, whoever opens the partition next. */
+  #remember(owner: PartitionOwner, dispatchers: readonly Dispatcher[], isHandedOver: boolean): void {
+    const { id, marks } = owner;
+    if (!this.#recent.keeps || marks.length === 0) return;
+    const nowMs = this.#options.context.clock.monotonicMs();
+    for (const dispatcher of dispatchers) {
+      const { name, incarnation } = dispatcher.host.definition;
+      this.remembered.keep(
+        { id, subscription: { name, incarnation }, record: dispatcher.snapshot(), marks, isHandedOver },
+        nowMs,
+      );
+    }
+  }
+
+  /** What it begins with, undefined: at the subscription's start. What only this broker remembers is in the store by then, too. */
+  async #loadCursor(
+    incarnation: number,
+    owner: PartitionOwner,
+    startOffset: number,
+  ): Promise<Uint8Array | undefined> {
+    const { cursors } = this.#options;
+    const stored = await cursors.load(incarnation, owner.id);
+    const found =
+      stored === undefined ? { floor: startOffset, settled: [], attempts: [] } : decodeCursor(stored);
+    const joined = await this.remembered.joined(owner, incarnation, found);
+    if (joined === found) return stored;
+    const record = encodeCursor(joined);
+    if (Buffer.compare(record, encodeCursor(found)) === 0) return stored;
+    const { id: partition, ownerEpoch } = owner;
+    try {
+      await commitAll(cursors, [{ partition, ownerEpoch, subscription: incarnation, record }]);
+    } catch (error) {
+      if (!wentBack(error)) throw error;
+      owner.verify(true);
+      throw new BrokerError('ABORTED', 'the store went back once more', { cause: error });
+    }
+    return record;
   }
 
   /** By the subscription's incarnation, with deadlines of this broker's clock. */
@@ -326,23 +373,23 @@ export class Partitions implements PartitionHost {
     if (topic.owners.get(owner.id.partition) === owner) topic.owners.delete(owner.id.partition);
     for (const subscription of topic.subscriptions.values()) {
       const dispatcher = subscription.dispatchers.get(owner.id.partition);
-      if (dispatcher?.owner === owner) subscription.removeDispatcher(dispatcher);
+      if (dispatcher?.owner !== owner) continue;
+      this.#remember(owner, [dispatcher], false);
+      subscription.removeDispatcher(dispatcher);
     }
     owner.close(MOVED);
     owner.chunks.dropBelow(owner.bounds.endOffset);
   }
 }
 
-/** UNAVAILABLE, ABORTED. */
+/** As CursorStore.commit; ABORTED: the claim is stale. */
 async function commitAll(cursors: CursorStore, commits: readonly CursorCommit[]): Promise<void> {
-  try {
-    const stale = await cursors.commit(commits);
-    if (stale.length > 0) throw new BrokerError('ABORTED', 'another broker owns the partition');
-  } catch (error) {
-    if (error instanceof BrokerError && error.code === 'FAILED_PRECONDITION')
-      throw new BrokerError('UNAVAILABLE', 'the store went back once more', { cause: error });
-    throw error;
-  }
+  const stale = await cursors.commit(commits);
+  if (stale.length > 0) throw new BrokerError('ABORTED', 'another broker owns the partition');
+}
+
+function wentBack(error: unknown): error is BrokerError {
+  return error instanceof BrokerError && error.code === 'FAILED_PRECONDITION';
 }
 
 /** A subscription for which nothing was prepared; undefined if something was for all. */

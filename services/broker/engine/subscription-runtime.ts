@@ -167,13 +167,15 @@ export class SubscriptionRuntime implements DispatcherHost {
   settle(consumer: number, request: SettleRequest): Set<Dispatcher> {
     const { stats, clock } = this.#context;
     const touched = new Set<Dispatcher>();
-    for (const { kind, logEpoch, partition, first, last, seconds, attempt } of request.operations) {
+    for (const operation of request.operations) {
+      const { kind, logEpoch, partition, first, last, seconds, attempt, settledBefore } = operation;
       // Of an earlier incarnation of the topic, or a partition that is not here: nothing to settle.
       const dispatcher = logEpoch === this.#logEpoch ? this.dispatchers.get(partition) : undefined;
       if (dispatcher === undefined) continue;
       touched.add(dispatcher);
       const { delivery } = dispatcher;
-      if (kind === 'ack') {
+      if (settledBefore) dispatcher.apply({ kind: 'skip', first, last });
+      else if (kind === 'ack') {
         const before = delivery.ackedTotal;
         dispatcher.apply({ kind, consumer, first, last });
         stats.ackedMessages += delivery.ackedTotal - before;

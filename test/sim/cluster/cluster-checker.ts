@@ -1,6 +1,6 @@
 // Judges a cluster while it runs: told what the store really has, what owners give out, what clients say and hear, it throws a
 // Violation at the first broken promise. Made by world.ts. The promises are listed in partition-truth.ts (logs, claims,
-// publishers), delivery-truth.ts (subscriptions) and assignment-truth.ts, and here:
+// publishers), delivery-truth.ts (subscriptions), assignment-truth.ts and definition-truth.ts, and here:
 //
 //   fenced       nobody gives anything out while its lease in the store has ended
 //   one owner    only the newest claim gives anything out; who was robbed of a partition by force may be late to learn it
@@ -9,12 +9,14 @@ import { formatPartitionId, type PartitionId } from '../../../services/broker/co
 import type { SettleOperation } from '../../../services/broker/core/settle-request.ts';
 import type { PublishedRun } from '../../../services/broker/engine/topic-runtime.ts';
 import type { Clock } from '../../../services/broker/ports/clock.ts';
+import { CLUSTER_SLOT, type Slot } from '../../support/memory-store.ts';
 import type { SentMessage } from '../log-history.ts';
 import { decodeFrames, type Received } from '../received.ts';
 import { Violation } from '../violation.ts';
 import { AssignmentTruth } from './assignment-truth.ts';
+import { DefinitionTruth } from './definition-truth.ts';
 import { DeliveryTruth, type Holder } from './delivery-truth.ts';
-import { PartitionTruth } from './partition-truth.ts';
+import { type PartitionCheckpoint, PartitionTruth } from './partition-truth.ts';
 import { byRun, SentIndex } from './sent-index.ts';
 import type { StoreWitness } from './witnessed-store.ts';
 
@@ -23,6 +25,7 @@ export class ClusterChecker {
   /** After everything was settled: where logs ended then. What is below and is delivered now is delivered for nothing. */
   #quietEnds: ReadonlyMap<PartitionTruth, number> = new Map();
   readonly assignments = new AssignmentTruth();
+  readonly definitions = new DefinitionTruth();
   /** For tests. */
   readonly counts = { deliveries: 0, redeliveries: 0, acquisitions: 0 };
   readonly #clock: Clock;
@@ -88,7 +91,7 @@ export class ClusterChecker {
         truth.wrote(memberId, ownerEpoch, 'committed a cursor');
         const name = `${subscription} ${formatPartitionId(partition)}`;
         this.#records.set(name, record);
-        this.#deliveries.get(name)?.committed(record, truth.ownerId === memberId);
+        this.#deliveries.get(name)?.committed(memberId, record, truth.ownerId === memberId);
       },
       created: ({ incarnation, topicEpoch }) => {
         // Written again by somebody: the store had lost it.
@@ -120,20 +123,24 @@ export class ClusterChecker {
     };
   }
 
-  /** Returns what brings the checker back to this moment, with the store. */
-  checkpoint(): (isAlive: (memberId: string) => boolean) => void {
-    const partitions = [...this.#partitions.values()].map((truth) => ({ truth, to: truth.checkpoint() }));
+  /** Returns what brings the checker back to this moment, with the slots of the store that fail. */
+  checkpoint(fails: (slot: Slot) => boolean): (isAlive: (memberId: string) => boolean) => void {
+    const points = new Map([...this.#partitions.values()].map((truth) => [truth, truth.checkpoint()]));
     const records = new Map(this.#records);
+    const definitions = this.definitions.checkpoint();
+    const nothing: PartitionCheckpoint = { endOffset: 0, headOffset: 0, claim: undefined };
     return (isAlive) => {
       const nowMs = this.#clock.monotonicMs();
-      const known = new Set(partitions.map(({ truth }) => truth));
-      for (const { truth, to } of partitions) truth.wentBack(to, nowMs, isAlive);
+      if (fails(CLUSTER_SLOT)) definitions();
       for (const truth of this.#partitions.values())
-        if (!known.has(truth))
-          truth.wentBack({ endOffset: 0, headOffset: 0, claim: undefined }, nowMs, isAlive);
-      this.#records.clear();
-      for (const [name, record] of records) this.#records.set(name, record);
-      for (const [name, delivery] of this.#deliveries) delivery.wentBack(records.get(name));
+        if (fails(truth.name)) truth.wentBack(points.get(truth) ?? nothing, nowMs, isAlive);
+      for (const name of new Set([...records.keys(), ...this.#records.keys(), ...this.#deliveries.keys()])) {
+        if (!fails(name.slice(name.indexOf(' ') + 1))) continue;
+        const record = records.get(name);
+        if (record === undefined) this.#records.delete(name);
+        else this.#records.set(name, record);
+        this.#deliveries.get(name)?.wentBack(record);
+      }
     };
   }
 
@@ -173,7 +180,7 @@ export class ClusterChecker {
         throw new Violation(`${what}: the frame says ${message.logEpoch}.${message.partition}`);
       this.counts.deliveries += 1;
       if (message.attempt > 1) this.counts.redeliveries += 1;
-      history.delivered(message, holder, holder.ackDeadlineMs ?? definition.ackDeadlineMs, nowMs);
+      history.delivered(memberId, message, holder, holder.ackDeadlineMs ?? definition.ackDeadlineMs, nowMs);
     }
     return messages;
   }
@@ -243,7 +250,7 @@ export class ClusterChecker {
       const told = this.#toldAtCreation.get(definition.incarnation)?.get(id.partition) ?? 0;
       history = new DeliveryTruth(what, definition.ordering, start, told, this.partition(id));
       const record = this.#records.get(name);
-      if (record !== undefined) history.committed(record, true);
+      if (record !== undefined) history.committed('', record, true);
       this.#deliveries.set(name, history);
     }
     return history;

@@ -8,11 +8,13 @@
 //   ordered      of a key, everything before has been settled, or was delivered under the same chain of claims; and while a
 //                message of the key is out for sure, no other consumer gets one
 //   heard        what a client has acknowledged on a stream that lasted is not delivered again, but for an ack that was late
+//   remembered   what an owner has committed as settled it does not deliver again, whatever the store has lost since: not before
+//                its process ends, or the log has lost what it had then
 //   acked        a cursor settles only what somebody has acknowledged, or retention deleted
 import { type Cursor, decodeCursor } from '../../../services/broker/core/cursor.ts';
 import type { Received } from '../received.ts';
 import { Violation } from '../violation.ts';
-import type { PartitionTruth } from './partition-truth.ts';
+import type { Logged, PartitionTruth } from './partition-truth.ts';
 
 /** A client at a broker; its counters rise when something of it is lost. */
 export interface Holder {
@@ -58,6 +60,11 @@ export class DeliveryTruth {
   readonly #acked = new Map<number, number>();
   /** A nack may arrive when its message has been given out once more. */
   readonly #nackedUntilMs = new Map<number, number>();
+  /** What each member has committed last, and the log's newest message at that time. */
+  readonly #known = new Map<
+    string,
+    { readonly cursor: Cursor; readonly end: number; readonly newest: Logged | undefined }
+  >();
   #cursor: Cursor | undefined;
   /** Of the log, when the cursor was written: of what came later it says nothing. */
   #cursorEnd = 0;
@@ -79,7 +86,7 @@ export class DeliveryTruth {
     this.#log = log;
   }
 
-  delivered(message: Received, holder: Holder, ackDeadlineMs: number, nowMs: number): void {
+  delivered(memberId: string, message: Received, holder: Holder, ackDeadlineMs: number, nowMs: number): void {
     const { offset, attempt, identity } = message;
     const { chain, returns } = this.#log;
     if (!this.#log.held(offset, message))
@@ -89,6 +96,8 @@ export class DeliveryTruth {
       this.#fail(offset, `is delivered; the subscription begins at ${this.#startOffset}`);
     if (this.#isSettled(offset))
       this.#fail(offset, `is delivered although a cursor in the store has it as settled`);
+    if (this.#isKnownTo(memberId, offset))
+      this.#fail(offset, `is delivered by ${memberId}, which has committed it as settled`);
     const durable = this.#attemptsOf(offset) + 1;
     const isKnown = this.#returns === returns && offset < this.#cursorEnd;
     if ((attempt < durable && isKnown) || (attempt > durable && this.#returns === returns))
@@ -145,8 +154,10 @@ export class DeliveryTruth {
   }
 
   /** The store has this cursor now. A store that went back may take one of a former owner, of which the present one can't know. */
-  committed(record: Uint8Array, isOwners: boolean): void {
+  committed(memberId: string, record: Uint8Array, isOwners: boolean): void {
     const cursor = decodeCursor(record);
+    const { endOffset: end, log } = this.#log;
+    this.#known.set(memberId, { cursor, end, newest: log[end - 1] });
     const before = this.#cursor;
     this.#cursor = cursor;
     this.#returns = isOwners ? this.#log.returns : -1;
@@ -233,10 +244,17 @@ export class DeliveryTruth {
     return chain === this.#log.chain && returns === this.#log.returns;
   }
 
+  #isKnownTo(memberId: string, offset: number): boolean {
+    const known = this.#known.get(memberId);
+    if (known === undefined || offset >= known.end) return false;
+    const newest = this.#log.log[known.end - 1];
+    const isSameLog =
+      newest?.sent === known.newest?.sent && newest?.publishTimeMs === known.newest?.publishTimeMs;
+    return isSameLog && settles(known.cursor, offset);
+  }
+
   #isSettled(offset: number): boolean {
-    const { floor, settled } = this.#cursor ?? NO_CURSOR;
-    if (offset >= this.#cursorEnd) return false;
-    return offset < floor || settled.some(({ first, last }) => first <= offset && offset <= last);
+    return offset < this.#cursorEnd && settles(this.#cursor ?? NO_CURSOR, offset);
   }
 
   #attemptsOf(offset: number): number {
@@ -247,6 +265,10 @@ export class DeliveryTruth {
   #fail(offset: number, what: string): never {
     throw new Violation(`${this.#what}: ${this.#log.name}-${offset} ${what}`);
   }
+}
+
+function settles({ floor, settled }: Cursor, offset: number): boolean {
+  return offset < floor || settled.some(({ first, last }) => first <= offset && offset <= last);
 }
 
 function nameOf({ hash, relay }: Holder): string {

@@ -8,6 +8,7 @@ import { formatPartitionId, type PartitionId } from '../../../services/broker/co
 import type { BacklogReporter } from '../../../services/broker/engine/backlog-types.ts';
 import { Broker } from '../../../services/broker/engine/broker.ts';
 import { ClusterBacklog } from '../../../services/broker/engine/cluster-backlog.ts';
+import { CursorTeller } from '../../../services/broker/engine/cursor-teller.ts';
 import { DefinitionWatcher } from '../../../services/broker/engine/definition-watcher.ts';
 import { Definitions } from '../../../services/broker/engine/definitions.ts';
 import { MembershipKeeper } from '../../../services/broker/engine/membership-keeper.ts';
@@ -83,6 +84,7 @@ export class Member {
   readonly #relay: Relay;
   readonly #peers: PeerServer;
   readonly #watcher: DefinitionWatcher;
+  readonly #teller: CursorTeller;
   readonly #endListeners = new Set<() => void>();
   #instantMs = 0;
   #inInstant = 0;
@@ -140,6 +142,7 @@ export class Member {
           throw new BrokerError('UNAVAILABLE', 'the store holds another cluster');
       },
     });
+    sabotage.broker?.(this.broker);
     this.membership = new MembershipKeeper({
       store: stores.membership,
       signals,
@@ -182,6 +185,8 @@ export class Member {
       context,
       topics,
     });
+    const { remembered } = this.broker.partitions;
+    this.#teller = new CursorTeller({ remembered, routes, remote: this.#relay, context });
     this.#peers = new PeerServer({
       host: this.broker,
       routes,
@@ -212,6 +217,7 @@ export class Member {
     await this.broker.start(this.#relay);
     this.#watcher.start();
     this.ownership.start();
+    this.#teller.start();
     this.state = 'ready';
   }
 
@@ -222,6 +228,7 @@ export class Member {
     await new Promise<void>((resolve) => this.clock.setTimer(LINGER_MS, resolve));
     this.#peers.close();
     await this.broker.stop();
+    await this.#teller.stop();
     await this.ownership.stop();
     await this.#watcher.stop();
     await this.membership.stop();

@@ -6,6 +6,7 @@
 import { BrokerError } from '../../../services/broker/core/errors.ts';
 import type { Chance } from '../prng.ts';
 import { Violation } from '../violation.ts';
+import type { DefinitionTruth } from './definition-truth.ts';
 import type { Member } from './member.ts';
 import type { SubscriptionPlan, TopicPlan } from './scenario.ts';
 import type { ClusterWorld } from './world.ts';
@@ -64,12 +65,17 @@ export class ClusterOperator {
 
   async #createTopic(member: Member, { name, partitions }: TopicPlan): Promise<void> {
     this.#say(member, `creates ${name}`);
-    await this.#call(member, () => member.definitions.createTopic(ROOT, { name, partitions }));
+    this.#truth.trying(name);
+    const topic = await this.#call(member, () => member.definitions.createTopic(ROOT, { name, partitions }));
+    this.#truth.topic(topic, member.id);
   }
 
   async #deleteTopic(member: Member, topic: TopicPlan): Promise<void> {
     this.#say(member, `deletes ${topic.name}`);
+    for (const { name } of [topic, ...topic.subscriptions]) this.#truth.trying(name);
+    const logEpoch = member.definitions.topic(topic.name)?.logEpoch;
     await this.#call(member, () => member.definitions.deleteTopic(ROOT, topic.name, { force: true }));
+    this.#truth.deleted(topic.name, logEpoch, member.id);
     // At once, and through another broker.
     const other = this.#world.members.reachable(this.#chance);
     if (this.#chance.bool(0.5) && other !== undefined) await this.#createTopic(other, topic);
@@ -79,9 +85,11 @@ export class ClusterOperator {
     const partitions = (member.definitions.topic(name)?.partitions ?? 0) + 1;
     if (partitions > MAX_PARTITIONS) return;
     this.#say(member, `gives ${name} ${partitions} partitions`);
-    await this.#call(member, () =>
+    this.#truth.trying(name);
+    const topic = await this.#call(member, () =>
       member.definitions.updateTopic(ROOT, { name, partitions }, ['partitions']),
     );
+    this.#truth.topic(topic, member.id);
   }
 
   async #createSubscription(member: Member, topic: string, plan: SubscriptionPlan): Promise<void> {
@@ -93,6 +101,7 @@ export class ClusterOperator {
     const before = checker
       .partitionsOf(logEpoch)
       .map((truth) => ({ truth, toldEnd: truth.toldEnd, returns: truth.returns }));
+    this.#truth.trying(name);
     const created = await this.#call(member, () =>
       member.definitions.createSubscription(ROOT, {
         name,
@@ -102,6 +111,7 @@ export class ClusterOperator {
         start,
       }),
     );
+    this.#truth.subscription(created, member.id);
     if (created.startOffsets === undefined || created.topicEpoch !== logEpoch) return;
     for (const { truth, toldEnd, returns } of before) {
       const startsAt = created.startOffsets[truth.id.partition] ?? 0;
@@ -114,7 +124,14 @@ export class ClusterOperator {
 
   async #deleteSubscription(member: Member, name: string): Promise<void> {
     this.#say(member, `deletes ${name}`);
+    this.#truth.trying(name);
+    const incarnation = member.definitions.subscription(name)?.incarnation;
     await this.#call(member, () => member.definitions.deleteSubscription(ROOT, name));
+    this.#truth.deleted(name, incarnation, member.id);
+  }
+
+  get #truth(): DefinitionTruth {
+    return this.#world.checker.definitions;
   }
 
   #call<T>(member: Member, call: () => Promise<T>): Promise<T> {

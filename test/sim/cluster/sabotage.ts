@@ -1,5 +1,6 @@
 // Bugs to be planted between the parts of a cluster, to see that the simulation finds them. None of them by default; planted by
 // cluster-sabotage.test.ts, asked by world.ts, members.ts and member.ts.
+import type { Broker } from '../../../services/broker/engine/broker.ts';
 import type { MembershipKeeper } from '../../../services/broker/engine/membership-keeper.ts';
 import type { Claim } from '../../../services/broker/ports/ownership-store.ts';
 import type { PeerAnswer, PeerRequest } from '../../../services/broker/ports/peer.ts';
@@ -12,6 +13,8 @@ export interface Sabotage {
   readonly stores?: (memberId: string, stores: ClusterStores) => ClusterStores;
   /** As everybody but itself sees it. */
   readonly membership?: (keeper: MembershipKeeper) => MembershipKeeper;
+  /** Before it starts. */
+  readonly broker?: (broker: Broker) => void;
   /** With which a partition is opened. */
   readonly claim?: (claim: Claim) => Claim;
   readonly handOverBegins?: (memberId: string) => void;

@@ -1,5 +1,6 @@
 // Makes the weather of a cluster: deaths, pauses, restarts, joins, drains, cuts between brokers and to the store, failovers
 // that lose the last writes. Started by world.ts; when the chaos is over it puts everything right again.
+import { CLUSTER_SLOT, type Slot } from '../../support/memory-store.ts';
 import type { Chance } from '../prng.ts';
 import type { Member } from './member.ts';
 import { DAY_MS } from './scenario.ts';
@@ -173,8 +174,15 @@ export class ClusterWeatherman {
 
   async #failOver(): Promise<void> {
     const { cluster, checker, members } = this.#world;
-    const goBack = cluster.memory.checkpoint();
-    const followBack = checker.checkpoint();
+    // Of a whole server, or of one of those that share the slots of a Redis Cluster.
+    const fails = this.#chance.pick<(slot: Slot) => boolean>([
+      () => true,
+      (slot) => slot === CLUSTER_SLOT,
+      (slot) => slot !== CLUSTER_SLOT,
+      (slot) => slot.endsWith('0'),
+    ]);
+    const goBack = cluster.memory.checkpoint(fails);
+    const followBack = checker.checkpoint(fails);
     this.#world.say('store', 'a replica stays behind');
     await this.#world.sleep(this.#chance.scale(5, MAX_LOST_MS));
     this.#world.say('store', 'the replica takes over');

@@ -271,6 +271,8 @@ export class ClusterWorld {
   }
 
   async #stillAndQuiet(): Promise<void> {
+    const alive = new Set(this.members.ready.map(({ id }) => id));
+    this.checker.definitions.check(this.members.ready[0]!.definitions, (id) => alive.has(id));
     this.say('world', 'still');
     this.checker.assignments.still = true;
     await this.#slices(STILL_MS);

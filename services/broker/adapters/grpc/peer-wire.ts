@@ -45,6 +45,7 @@ export function wireOperation(operation: SettleOperation): MessageInitShape<type
     last: BigInt(operation.last),
     seconds: BigInt(operation.seconds),
     attempt: BigInt(operation.attempt ?? 0),
+    settledBefore: operation.settledBefore ?? false,
   };
 }
 
@@ -56,7 +57,11 @@ export function operationOf(wire: WireOperation): SettleOperation {
   );
   if (kind === undefined || last < first) throw unreadable('a bad operation');
   const operation = { kind, ...partitionOf(wire.partition), first, last, seconds: number(wire.seconds) };
-  return wire.attempt === 0n ? operation : { ...operation, attempt: number(wire.attempt) };
+  return {
+    ...operation,
+    ...(wire.attempt !== 0n && { attempt: number(wire.attempt) }),
+    ...(wire.settledBefore && { settledBefore: true }),
+  };
 }
 
 export function number(value: bigint): number {

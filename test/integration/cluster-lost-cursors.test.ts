@@ -1,0 +1,72 @@
+// A failover of Redis that loses the last cursors and takes longer than a lease, so that every partition is claimed anew: what was
+// acknowledged, and committed, is not delivered again as long as a broker lives that knows of it.
+import { expect, test } from 'vitest';
+import { SAYS } from '../support/cluster-lines.ts';
+import { type LossyFailover, startPromotable } from '../support/lossy-failover.ts';
+import { publish, range, settled, settledNow, take } from '../support/lossy-workload.ts';
+
+const MINUTES_MS = 60_000;
+
+/** 100 messages, of which 70 are acknowledged; of 60 of these the replica never hears. */
+async function acknowledgeUnheard(redis: LossyFailover): Promise<number[]> {
+  const { cluster } = redis;
+  await using client = cluster.client('all');
+  await client.admin.createTopic('orders', { partitions: 4 });
+  await client.admin.createSubscription('billing', { topic: 'orders' });
+  await publish(client, 'orders', 0, 100);
+  const before = await take(client, 'billing', 10);
+  await settled(redis, client, 'billing', 10);
+  await cluster.settled();
+  await redis.fallBehind();
+  const unheard = await take(client, 'billing', 60);
+  await settled(redis, client, 'billing', 70);
+  return [...before, ...unheard];
+}
+
+async function expectTheRest(redis: LossyFailover, acknowledged: readonly number[]): Promise<void> {
+  await using client = redis.cluster.client('all');
+  const rest = range(0, 100).filter((n) => !acknowledged.includes(n));
+  expect(await take(client, 'billing', 30)).toEqual(rest);
+  await settled(redis, client, 'billing', 100);
+}
+
+test('guarantee 11: each broker that claims its partitions anew has its cursors', {
+  timeout: 2 * MINUTES_MS,
+}, async () => {
+  await using redis = await startPromotable();
+  const { cluster } = redis;
+  const acknowledged = await acknowledgeUnheard(redis);
+  const sinceMs = Date.now();
+  await redis.failOver(async () => {
+    for (const i of cluster.brokers.keys()) await cluster.logged(i, SAYS.fenced, sinceMs);
+  });
+  await cluster.settled();
+  await expectTheRest(redis, acknowledged);
+});
+
+test('guarantee 11: a broker that has lost its partitions to others tells them of its cursors', {
+  timeout: 2 * MINUTES_MS,
+}, async () => {
+  await using redis = await startPromotable();
+  const { cluster } = redis;
+  const acknowledged = await acknowledgeUnheard(redis);
+  // The cursors of its partitions are known to this one alone; of the others' the new master hears at once.
+  const sinceMs = Date.now();
+  redis.cutOff(0);
+  await redis.failOver(async () => {
+    for (const i of cluster.brokers.keys()) await cluster.logged(i, SAYS.fenced, sinceMs);
+  });
+  await cluster.until(
+    ({ brokers, partitions }) =>
+      brokers.length === 2 && partitions.every(({ owner }) => owner === 'broker-2' || owner === 'broker-3'),
+    1,
+  );
+  await using client = cluster.client(1);
+  // It is not to have them again. Brokers drain only those that live.
+  const drained = 'fanfare:{cluster}:drained';
+  await (await redis.serverOf(drained)).command('SADD', drained, 'broker-1');
+  expect(await settledNow(redis, client, 'billing')).toBeLessThan(70);
+  redis.reconnect(0);
+  await settled(redis, client, 'billing', 70);
+  await expectTheRest(redis, acknowledged);
+});
