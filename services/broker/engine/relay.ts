@@ -168,6 +168,11 @@ export class Relay implements Remote {
       if (consumer.incarnation === incarnation) consumer.ended(reason);
   }
 
+  topicGrown({ logEpoch }: TopicDefinition): void {
+    for (const { publishes } of [...this.#partitions.values()])
+      if (publishes.id.logEpoch === logEpoch) publishes.grown();
+  }
+
   topicEnded({ logEpoch }: TopicDefinition, reason: BrokerError): void {
     for (const [key, partition] of [...this.#partitions]) {
       if (partition.publishes.id.logEpoch !== logEpoch) continue;
@@ -297,6 +302,7 @@ class RoutedPartition implements LinkUser {
       context,
       link: () => (this.#link?.state === 'up' ? this.#link : undefined),
       owner: () => host.owner(id),
+      partitions: () => host.partitionsOf(id.logEpoch),
     });
     this.routed();
   }
