@@ -2,6 +2,7 @@
 // stands for a line that somebody could forget.
 import { expect, test } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
+import { decodeEras, encodeEras } from '../../services/broker/core/growth.ts';
 import type { MembershipKeeper } from '../../services/broker/engine/membership-keeper.ts';
 import type { ClusterStores, SharedMemory } from '../support/memory-store.ts';
 import { type ClusterRunOptions, runClusterSeed } from './cluster/run.ts';
@@ -36,6 +37,7 @@ const LATE_CONFIRMATIONS = (scenario: ClusterScenario): ClusterScenario => ({
   ...stormy({ pauses: 0.5, drains: 2, confirmMs: 900, failConfirms: 0 })(scenario),
   handOverMs: 800,
 });
+const GROWTHS = stormy({ growths: 1.5 });
 const FAILOVERS = stormy({ failovers: 0.4 });
 
 /** Whatever a stale owner writes goes through under the newest claim. */
@@ -76,7 +78,7 @@ function neverFenced(keeper: MembershipKeeper): MembershipKeeper {
 }
 
 test('without a bug nothing is noticed in the same weather', { timeout: MINUTES_MS }, async () => {
-  for (const change of [PAUSES, STORE_CUTS, DRAINS, FAILOVERS, LATE_CONFIRMATIONS])
+  for (const change of [PAUSES, STORE_CUTS, DRAINS, FAILOVERS, LATE_CONFIRMATIONS, GROWTHS])
     expect(await firstFailure(() => ({ change }), CONTROL_SEEDS)).toBe(NOTHING);
 });
 
@@ -183,4 +185,31 @@ test('a new owner that throws the note of the former one away', { timeout: MINUT
     sabotage: { claim: ({ ownerEpoch }) => ({ ownerEpoch, handOver: undefined }) },
   }));
   expect(failure).toMatch(/although .* has it|a second time with attempt/);
+});
+
+/** Eras of partitions are found to begin with their first message, as if nothing had been published before. */
+function erasFromZero(stores: ClusterStores): ClusterStores {
+  const { cursors } = stores;
+  return {
+    ...stores,
+    cursors: {
+      load: async (subscription, partition) => {
+        const record = await cursors.load(subscription, partition);
+        if (record === undefined || subscription !== partition.logEpoch) return record;
+        return encodeEras(decodeEras(record).map(({ partitions }) => ({ partitions, fromOffset: 0 })));
+      },
+      drop: (subscription) => cursors.drop(subscription),
+      commit: (commits) => cursors.commit(commits),
+    },
+  };
+}
+
+test('a subscription that does not wait for what was before its topic grew', {
+  timeout: MINUTES_MS,
+}, async () => {
+  const failure = await firstFailure(() => ({
+    change: GROWTHS,
+    sabotage: { stores: (_id, stores) => erasFromZero(stores) },
+  }));
+  expect(failure).toMatch(/the topic has grown/);
 });

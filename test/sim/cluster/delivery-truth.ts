@@ -10,6 +10,7 @@
 //   heard        what a client has acknowledged on a stream that lasted is not delivered again, but for an ack that was late
 //   acked        a cursor settles only what somebody has acknowledged, or retention deleted
 import { type Cursor, decodeCursor } from '../../../services/broker/core/cursor.ts';
+import type { SentMessage } from '../log-history.ts';
 import type { Received } from '../received.ts';
 import { Violation } from '../violation.ts';
 import type { PartitionTruth } from './partition-truth.ts';
@@ -167,8 +168,13 @@ export class DeliveryTruth {
   confirmed(first: number, last: number, returns: number): void {
     if (returns !== this.#log.returns || this.#log.deleted) return;
     for (let offset = first; offset <= Math.min(last, this.#log.endOffset - 1); offset += 1)
-      if (!this.#isSettled(offset) && this.#acked.get(offset) === returns)
+      if (!this.#isSettled(offset) && this.#acked.get(offset) === returns && this.#mustKnow(offset))
         this.#fail(offset, 'was confirmed as acknowledged; the cursor in the store has it not');
+  }
+
+  /** The present owner must know that it was delivered. What another one had not written down is nobody's to acknowledge. */
+  #mustKnow(offset: number): boolean {
+    return this.#delivered.get(offset)?.chain === this.#log.chain || this.#attemptsOf(offset) > 0;
   }
 
   get firstUnsettled(): number | undefined {
@@ -176,6 +182,13 @@ export class DeliveryTruth {
     for (let offset = from; offset < this.#log.endOffset; offset += 1)
       if (!this.#isSettled(offset)) return offset;
     return undefined;
+  }
+
+  /** The message is there, and the subscription's, and nobody has acknowledged it. */
+  owes(offset: number, sent: SentMessage): boolean {
+    if (this.#log.log[offset]?.sent !== sent) return false;
+    if (offset < this.#startOffset || offset < this.#log.furthestHead) return false;
+    return !this.#acked.has(offset) && !this.#isSettled(offset);
   }
 
   #checkAcked(offset: number): void {

@@ -8,7 +8,7 @@
 //   kept         what a publisher was told is in the log. A store that went back may lose what its owner did not outlive
 import type { PartitionId } from '../../../services/broker/core/partition.ts';
 import type { Chunk } from '../../../services/broker/ports/log-store.ts';
-import type { SentMessage } from '../log-history.ts';
+import { publisherOf, type SentMessage } from '../log-history.ts';
 import { decodeFrames } from '../received.ts';
 import { Violation } from '../violation.ts';
 import type { SentIndex } from './sent-index.ts';
@@ -24,6 +24,8 @@ export interface Logged {
   readonly by: string;
   readonly tenure: number;
   readonly publishTimeMs: number;
+  /** By the checker's clock; if the store had lost it and has it again, the first time. */
+  readonly firstAppendedMs: number;
   told: boolean;
 }
 
@@ -151,7 +153,13 @@ export class PartitionTruth {
     this.#checkWriter(memberId, ownerEpoch, what);
   }
 
-  appended(memberId: string, ownerEpoch: number, chunks: readonly Chunk[], sent: SentIndex): void {
+  appended(
+    memberId: string,
+    ownerEpoch: number,
+    chunks: readonly Chunk[],
+    sent: SentIndex,
+    nowMs: number,
+  ): void {
     this.#checkWriter(memberId, ownerEpoch, 'appended');
     for (const chunk of chunks) {
       if (chunk.firstOffset !== this.endOffset)
@@ -179,7 +187,9 @@ export class PartitionTruth {
         const same = again?.logged.sent === message;
         const told = same && again.logged.told;
         const { publishTimeMs } = chunk;
-        this.log.push({ sent: message, by: memberId, tenure: this.#tenure, publishTimeMs, told });
+        const firstAppendedMs = same ? again.logged.firstAppendedMs : nowMs;
+        const tenure = this.#tenure;
+        this.log.push({ sent: message, by: memberId, tenure, publishTimeMs, firstAppendedMs, told });
         this.furthestEnd = Math.max(this.furthestEnd, this.endOffset);
         if (told) this.toldEnd = this.endOffset;
         if (again !== undefined) this.#lost = this.#lost.filter((each) => each !== again);
@@ -190,6 +200,7 @@ export class PartitionTruth {
         const ofKey = this.byKey.get(message.key);
         if (ofKey === undefined) this.byKey.set(message.key, [offset]);
         else ofKey.push(offset);
+        sent.appended(message, this.name);
         this.#checkOrder(offset, message, sent);
       }
     }
@@ -272,16 +283,17 @@ export class PartitionTruth {
 
   #checkOrder(offset: number, message: SentMessage, sent: SentIndex): void {
     let copies = 0;
-    const publisher = publisherOf(message);
+    const publisher = publisherOf(message.identity);
     for (const other of this.byKey.get(message.key) ?? []) {
       const { sent: earlier } = this.log[other]!;
       if (earlier === message) copies += 1;
       if (
         message.key !== '' &&
         !sent.isGivenUp(message) &&
+        !sent.wasElsewhere(message, this.name) &&
         other < offset &&
         earlier.nth > message.nth &&
-        publisherOf(earlier) === publisher &&
+        publisherOf(earlier.identity) === publisher &&
         copies === 0
       )
         throw new Violation(
@@ -293,8 +305,4 @@ export class PartitionTruth {
         `${this.name}-${offset}: ${message.identity} is there ${copies} times and was sent ${sent.timesSent(message)} times`,
       );
   }
-}
-
-function publisherOf({ identity }: SentMessage): string {
-  return identity.slice(0, identity.indexOf('/'));
 }

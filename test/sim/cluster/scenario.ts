@@ -72,6 +72,8 @@ export interface ClusterWeather {
   readonly silences: number;
   readonly wallJumps: number;
   readonly adminChanges: number;
+  /** A topic gets more partitions. */
+  readonly growths: number;
   /** Probabilities. */
   readonly loseSignals: number;
   readonly loseRequests: number;
@@ -216,6 +218,7 @@ const FAIR: ClusterWeather = {
   silences: 0,
   wallJumps: 0,
   adminChanges: 0,
+  growths: 0,
   loseSignals: 0,
   loseRequests: 0,
   loseAnswers: 0,
@@ -233,6 +236,7 @@ function drawPlanned(chance: Chance): ClusterWeather {
     drains: chance.pick([0.3, 0.8]),
     wallJumps: chance.pick([0, 0.2]),
     adminChanges: chance.pick([0, 0, 0.5]),
+    growths: chance.pick([0, 0.3, 1]),
     loseSignals: chance.pick([0, 0.3]),
     storeMs: chance.pick([1, 5, 20]),
     linkMs: chance.pick([1, 5, 40]),
@@ -257,6 +261,7 @@ function drawRough(chance: Chance): ClusterWeather {
     silences: some(0.3, 0.6),
     wallJumps: some(0.2),
     adminChanges: some(0.3, 1),
+    growths: some(0.3, 1),
     loseSignals: chance.pick([0, 0.1, 1]),
     loseRequests: chance.pick([0, 0, 0.02, 0.1]),
     loseAnswers: chance.pick([0, 0, 0.02, 0.1]),
