@@ -114,7 +114,7 @@ function capOpinions({ state, inputs, nowMs }: Seen): Opinion[] {
   if (blockedMessages > 0) {
     result.push({
       rule: 'blocked-messages',
-      says: `${n(blockedMessages)} messages wait although replicas are not busy: parked, behind a poison message or of a busy ordering key; they don't count`,
+      says: `${n(blockedMessages)} messages wait although replicas are not busy: parked, behind a poison message, of a busy ordering key or since the topic has grown; they don't count`,
     });
   }
   return result;

@@ -70,7 +70,7 @@ $ fanfare topic list -o json | jq -r '.[].name'`,
     )
       .option(
         '--partitions <count>',
-        'more than there are; keys may then move',
+        'more than there are; keys then move and keep their order: with ordering, what is new waits for what was before',
         parseCount(PARTITIONS.min, PARTITIONS.max),
       )
       .action(async (name, flags) => (await run()).updateTopic(name, flags)),

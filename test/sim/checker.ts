@@ -14,7 +14,7 @@ import type { Clock } from '../../services/broker/ports/clock.ts';
 import type { CursorCommit } from '../../services/broker/ports/cursor-store.ts';
 import { DeliveryHistory } from './delivery-history.ts';
 import type { ConsumerName, Moment } from './lease.ts';
-import { LogHistory } from './log-history.ts';
+import { type LoggedMessage, LogHistory } from './log-history.ts';
 import type { StoreObserver } from './observed-store.ts';
 import type { Received } from './received.ts';
 import { Turns } from './turns.ts';
@@ -158,6 +158,8 @@ export class Checker implements StoreObserver {
         throw new Violation(
           `${definition.name}: ${place} was delivered with other bytes than are in the log`,
         );
+      if (definition.ordering && logged !== undefined && logged.sent.key !== '')
+        this.#checkOtherPartitions(definition, partition, place, logged);
       history.delivered(consumer, message, deadlineMs, this.#moment(), seenLate);
     }
   }
@@ -171,6 +173,22 @@ export class Checker implements StoreObserver {
       this.#turns.set(incarnation, turns);
     }
     turns.served(this.#of(definition, partition), this.#allOf(definition), this.#options.clock.monotonicMs());
+  }
+
+  #checkOtherPartitions(
+    definition: SubscriptionDefinition,
+    partition: number,
+    place: string,
+    logged: LoggedMessage,
+  ): void {
+    for (const other of this.#allOf(definition)) {
+      const { id } = other.log;
+      const before = id.partition === partition ? undefined : other.firstBefore(logged);
+      if (before !== undefined)
+        throw new Violation(
+          `${definition.name}: ${place} of key ${logged.sent.key} overtakes ${id.logEpoch}.${id.partition}-${before}: the topic has grown`,
+        );
+    }
   }
 
   /** The broker is about to hear this, from a consumer's stream or from a call without one. */

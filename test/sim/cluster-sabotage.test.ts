@@ -2,6 +2,7 @@
 // stands for a line that somebody could forget.
 import { expect, test } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
+import { decodeEras, encodeEras } from '../../services/broker/core/growth.ts';
 import type { MembershipKeeper } from '../../services/broker/engine/membership-keeper.ts';
 import type { DefinitionStore } from '../../services/broker/ports/definition-store.ts';
 import type { ClusterStores, SharedMemory } from '../support/memory-store.ts';
@@ -37,6 +38,7 @@ const LATE_CONFIRMATIONS = (scenario: ClusterScenario): ClusterScenario => ({
   ...stormy({ pauses: 0.5, drains: 2, confirmMs: 900, failConfirms: 0 })(scenario),
   handOverMs: 800,
 });
+const GROWTHS = stormy({ growths: 1.5 });
 const FAILOVERS = stormy({ failovers: 0.4 });
 /** With much to be lost by them. */
 const LOST_CHANGES = stormy({ failovers: 1, adminChanges: 3 });
@@ -89,6 +91,7 @@ test('without a bug nothing is noticed in the same weather', { timeout: MINUTES_
     LONG_FAILOVERS,
     LOST_CHANGES,
     LATE_CONFIRMATIONS,
+    GROWTHS,
   ])
     expect(await firstFailure(() => ({ change }), CONTROL_SEEDS)).toBe(NOTHING);
 });
@@ -240,4 +243,31 @@ test('a new owner that throws the note of the former one away', { timeout: MINUT
     sabotage: { claim: ({ ownerEpoch }) => ({ ownerEpoch, handOver: undefined }) },
   }));
   expect(failure).toMatch(/although .* has it|a second time with attempt/);
+});
+
+/** Eras of partitions are found to begin with their first message, as if nothing had been published before. */
+function erasFromZero(stores: ClusterStores): ClusterStores {
+  const { cursors } = stores;
+  return {
+    ...stores,
+    cursors: {
+      load: async (subscription, partition) => {
+        const record = await cursors.load(subscription, partition);
+        if (record === undefined || subscription !== partition.logEpoch) return record;
+        return encodeEras(decodeEras(record).map(({ partitions }) => ({ partitions, fromOffset: 0 })));
+      },
+      drop: (subscription) => cursors.drop(subscription),
+      commit: (commits) => cursors.commit(commits),
+    },
+  };
+}
+
+test('a subscription that does not wait for what was before its topic grew', {
+  timeout: MINUTES_MS,
+}, async () => {
+  const failure = await firstFailure(() => ({
+    change: GROWTHS,
+    sabotage: { stores: (_id, stores) => erasFromZero(stores) },
+  }));
+  expect(failure).toMatch(/the topic has grown/);
 });

@@ -8,7 +8,8 @@
 //   attempts     rise by 1 with each delivery that ended in vain; the count is durable before the redelivery; a crash
 //                takes nothing back, and what was outstanding counts, once a cursor has been written since
 //   ordered      of a key, the next message goes out only to the consumer that has all before it, or when nothing of the key
-//                is outstanding, and then it is the lowest unsettled one; so no two consumers share a key, nothing overtakes
+//                is outstanding, and then it is the lowest unsettled one; so no two consumers share a key, nothing overtakes.
+//                Over partitions, once the topic has grown: nothing goes out before what its publisher sent earlier is settled
 //
 // The broker ends leases some time after their deadline, unseen: from its deadline on a lease is *endable*, and with it those
 // behind it in the run of its key. A settled message whose cursor may not have been durable at a crash is *open*: the next
@@ -24,7 +25,7 @@ import {
   type Moment,
   newEntry,
 } from './lease.ts';
-import type { PartitionHistory } from './log-history.ts';
+import { type LoggedMessage, type PartitionHistory, publisherOf } from './log-history.ts';
 import { Violation } from './violation.ts';
 
 /** The broker looks for expired leases now and then: by this long after its deadline, a lease has ended. */
@@ -203,6 +204,19 @@ export class DeliveryHistory {
     const from = Math.max(this.#options.startOffset, this.#log.headOffset);
     for (let offset = from; offset < this.#log.endOffset; offset += 1) {
       if (this.#isTrimmed(offset)) continue;
+      if ((this.#entries.get(offset)?.state ?? 'unsettled') === 'unsettled') return offset;
+    }
+    return undefined;
+  }
+
+  /** The first message that its publisher sent before that one under its key, and that is not settled; undefined if there is none. */
+  firstBefore({ sent: { identity, key, nth }, appendedMs }: LoggedMessage): number | undefined {
+    const publisher = publisherOf(identity);
+    for (const offset of this.#log.byKey.get(key) ?? []) {
+      const { sent, appendedMs: beforeMs } = this.#log.messages[offset]!;
+      // A batch may be there again.
+      if (sent.nth >= nth || beforeMs >= appendedMs || publisherOf(sent.identity) !== publisher) continue;
+      if (offset < this.#options.startOffset || this.#isTrimmed(offset)) continue;
       if ((this.#entries.get(offset)?.state ?? 'unsettled') === 'unsettled') return offset;
     }
     return undefined;

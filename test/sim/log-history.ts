@@ -8,7 +8,7 @@
 //                may be told before, and then only a crash can keep the message from coming there
 //   whole        what a publisher was told was not stored is not there: it is there no more often than it was sent otherwise
 import type { PartitionId } from '../../services/broker/core/partition.ts';
-import type { PublishedRun } from '../../services/broker/engine/topic-runtime.ts';
+import type { PublishedRun } from '../../services/broker/engine/routed-batch.ts';
 import type { Chunk, LogBounds, LogRange } from '../../services/broker/ports/log-store.ts';
 import { decodeFrames } from './received.ts';
 import { Violation } from './violation.ts';
@@ -22,6 +22,10 @@ export interface SentMessage {
   /** Its number among its publisher's messages of the key, and that of the first one of its batch. */
   readonly nth: number;
   readonly batchFirst: number;
+}
+
+export function publisherOf(identity: string): string {
+  return identity.slice(0, identity.indexOf('/'));
 }
 
 export interface LoggedMessage {
@@ -224,7 +228,7 @@ export class LogHistory {
 
   #checkOrder(log: PartitionHistory, sent: SentMessage): void {
     if (sent.key === '') return;
-    const who = `${sent.identity.split('/')[0]} ${sent.key}`;
+    const who = `${publisherOf(sent.identity)} ${sent.key}`;
     const before = log.last.get(who);
     log.last.set(who, sent);
     const continues = before !== undefined && before.batch === sent.batch && sent.nth === before.nth + 1;

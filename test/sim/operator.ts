@@ -12,7 +12,7 @@ import { Violation } from './violation.ts';
 import type { World } from './world.ts';
 
 const ROOT = 'operator';
-const MAX_PARTITIONS = 5;
+const MAX_PARTITIONS = 8;
 
 /** An incarnation; 0: deleted; undefined: a call about it had no answer. */
 type Known = number | undefined;
@@ -24,7 +24,7 @@ export class Operator {
   readonly #subscriptions = new Map<string, Known>();
   readonly #plans: { readonly topic: TopicPlan; readonly subscription: SubscriptionPlan }[] = [];
   #extras = 0;
-  busy = false;
+  #underWay = 0;
 
   constructor(world: World) {
     this.#world = world;
@@ -38,8 +38,18 @@ export class Operator {
     }
   }
 
+  get busy(): boolean {
+    return this.#underWay > 0;
+  }
+
   start(): void {
-    if (this.#world.scenario.weather.adminChanges > 0) this.#world.spawn(this.#run());
+    const { weather, topics } = this.#world.scenario;
+    if (weather.adminChanges > 0)
+      this.#world.spawn(this.#run(weather.adminChanges, (life) => this.#change(life)));
+    if (weather.growths > 0)
+      this.#world.spawn(
+        this.#run(weather.growths, (life) => this.#addPartitions(life, this.#chance.pick(topics).name)),
+      );
   }
 
   /** To be called when a life has begun. */
@@ -50,20 +60,20 @@ export class Operator {
       this.#subscriptions.set(name, agreed(name, known, definitions.subscription(name)?.incarnation ?? 0));
   }
 
-  async #run(): Promise<void> {
+  async #run(rate: number, change: (life: Life) => Promise<void>): Promise<void> {
     const world = this.#world;
     while (world.phase === 'chaos' && !world.over) {
-      await world.sleep(this.#chance.pauseMs(world.scenario.weather.adminChanges));
+      await world.sleep(this.#chance.pauseMs(rate));
       const life = world.reachable();
       if (life === undefined || world.phase !== 'chaos') continue;
-      this.busy = true;
+      this.#underWay += 1;
       try {
-        await this.#change(life);
+        await change(life);
       } catch (error) {
         if (!(error instanceof BrokerError)) throw error;
         if (world.trace.on) world.say('operator', `is refused: ${error.code} ${error.message}`);
       }
-      this.busy = false;
+      this.#underWay -= 1;
     }
   }
 
@@ -82,7 +92,7 @@ export class Operator {
       case 3:
         return this.#addSubscription(life, topic);
       default:
-        return this.#addPartition(life, topic.name);
+        return this.#addPartitions(life, topic.name);
     }
   }
 
@@ -105,9 +115,10 @@ export class Operator {
     for (const each of subscriptions) this.#subscriptions.set(each, 0);
   }
 
-  async #addPartition(life: Life, name: string): Promise<void> {
-    const partitions = (life.definitions.topic(name)?.partitions ?? 0) + 1;
-    if (partitions > MAX_PARTITIONS) return;
+  async #addPartitions(life: Life, name: string): Promise<void> {
+    const before = life.definitions.topic(name)?.partitions ?? 0;
+    const partitions = this.#chance.bool(0.5) ? before + 1 : before * 2;
+    if (before === 0 || partitions > MAX_PARTITIONS) return;
     this.#world.say('operator', `gives ${name} ${partitions} partitions`);
     await this.#world.call(life, () =>
       life.definitions.updateTopic(ROOT, { name, partitions }, ['partitions']),

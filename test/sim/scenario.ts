@@ -76,6 +76,8 @@ export interface Weather {
   readonly worstFault: number;
   readonly clockJumps: number;
   readonly adminChanges: number;
+  /** A topic gets more partitions. */
+  readonly growths: number;
   /** Stored chunks that a bad disk damages, to be given up by an operator a while later. */
   readonly damages: number;
 }
@@ -269,6 +271,7 @@ const CALM: Weather = {
   worstFault: 0,
   clockJumps: 0,
   adminChanges: 0,
+  growths: 0,
   damages: 0,
 };
 
@@ -282,6 +285,7 @@ function drawWeather(chance: Chance): Weather {
     worstFault: chance.pick([0.02, 0.1, 0.4]),
     clockJumps: chance.pick([0, 0, 0.2]),
     adminChanges: chance.pick([0, 0.3, 1]),
+    growths: chance.pick([0, 0, 0.5, 1.5]),
     damages: chance.pick([0, 0, 0, 0.5]),
   };
 }

@@ -6,7 +6,7 @@ import { Broker } from '../../services/broker/engine/broker.ts';
 import type { Consumer, ConsumerSink } from '../../services/broker/engine/consumer.ts';
 import type { EngineLimits } from '../../services/broker/engine/context.ts';
 import { Definitions } from '../../services/broker/engine/definitions.ts';
-import type { PublishedRun } from '../../services/broker/engine/topic-runtime.ts';
+import type { PublishedRun } from '../../services/broker/engine/routed-batch.ts';
 import { engineLimits, MAX_CONSUMERS_PER_SUBSCRIPTION } from '../../services/broker/limits.ts';
 import { decodeFrames } from '../sim/received.ts';
 import { type FaultyStores, withFaults } from './faulty-store.ts';

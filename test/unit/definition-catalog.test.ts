@@ -237,7 +237,8 @@ describe('updating', () => {
   test('goes on from what another broker wrote', async () => {
     const { definitions, inner, topic, changes } = await withTopic();
     const { name: _name, revision: _revision, ...rest } = topic;
-    await inner.put('topic', ORDERS, JSON.stringify({ format: 1, ...rest, partitions: 9 }), 1);
+    const grown = { format: 1, ...rest, partitions: 9, formerPartitions: [topic.partitions] };
+    await inner.put('topic', ORDERS, JSON.stringify(grown), 1);
     const label = () => definitions.updateTopic('me', { name: ORDERS, labels: { a: 'b' } }, ['labels']);
     expect(await label()).toMatchObject({ partitions: 9, revision: 3 });
     expect(changes).toEqual(['updated orders', 'updated orders']);
@@ -246,11 +247,12 @@ describe('updating', () => {
   test('that loses to another writer in the same moment is ABORTED', async () => {
     const { definitions, inner, topic, store } = await withTopic();
     const { name: _name, revision: _revision, ...rest } = topic;
+    const grown = { format: 1, ...rest, partitions: 9, formerPartitions: [topic.partitions] };
     const { get } = store;
     store.get = async (kind, name) => {
       const found = await get(kind, name);
       store.get = get;
-      await inner.put('topic', ORDERS, JSON.stringify({ format: 1, ...rest, partitions: 9 }), 1);
+      await inner.put('topic', ORDERS, JSON.stringify(grown), 1);
       return found;
     };
     const label = () => definitions.updateTopic('me', { name: ORDERS, labels: { a: 'b' } }, ['labels']);

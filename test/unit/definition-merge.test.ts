@@ -2,6 +2,7 @@
 // nothing is dropped that nobody has deleted, and what was acknowledged is there as long as a broker remembers it.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { decodeTopic } from '../../services/broker/core/definition-codec.ts';
 import {
   type DefinitionState,
   liveState,
@@ -92,6 +93,23 @@ describe('what a broker knows and what the store has', () => {
     expect(merge(live(), undefined, forgetful)).toEqual({ kind: 'letGo' });
     expect(merge(tombstone(), undefined, forgetful)).toEqual({ kind: 'drop' });
     expect(shown(merge(live(), live({ revision: 1 }), forgetful))).toBe('write 3');
+  });
+
+  test('every count that either knows stays known, whoever is newer', () => {
+    const four = { partitions: 9, formerPartitions: [4] };
+    const six = { partitions: 8, formerPartitions: [4, 6] };
+    const all = { partitions: 9, formerPartitions: [4, 6, 8] };
+    for (const [known, found] of [
+      [live({ ...four, revision: 3 }), live({ ...six, revision: 4 })],
+      [live({ ...six, revision: 4 }), live({ ...four, revision: 3 })],
+      [live({ ...four, revision: 4 }), live({ ...six, revision: 4 })],
+    ] as const) {
+      const step = merge(known, found, past);
+      expect(step).toMatchObject({ kind: 'write', state: { entry: { definition: all } } });
+      // What is written is what it says.
+      const { state } = step as { state: DefinitionState };
+      expect(decodeTopic(TOPIC.name, 0, state.body).definition).toMatchObject(all);
+    }
   });
 
   test('grown partitions stay, with everything else as it was changed last', () => {

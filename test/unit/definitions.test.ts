@@ -93,12 +93,22 @@ describe('updates', () => {
     expect(change({ partitions: 16, labels: { a: 'b' }, retentionMs: 60_000 }, ['partitions'])).toEqual({
       ...topic,
       partitions: 16,
+      formerPartitions: [topic.partitions],
     });
     expect(change({ labels: { a: 'b' } }, ['labels', 'retention'])).toEqual({
       ...topic,
       labels: { a: 'b' },
       retentionMs: defaults.retentionMs,
     });
+  });
+
+  test('remember every count of partitions', () => {
+    const grown = { ...topic, partitions: 16, formerPartitions: [8] };
+    const more = changedTopic(grown, { name: topic.name, partitions: 32 }, ['partitions'], limits, defaults);
+    expect(more).toEqual({ ...topic, partitions: 32, formerPartitions: [8, 16] });
+    expect(decodeTopic(topic.name, more.revision, encodeDefinition(more)).definition).toEqual(more);
+    const same = changedTopic(grown, { name: topic.name, partitions: 16 }, ['partitions'], limits, defaults);
+    expect(same).toEqual(grown);
   });
 
   test.each([

@@ -94,6 +94,7 @@ class World {
       },
       link: () => (this.#target === 'here' ? undefined : this.#links.get(this.#target)),
       owner: () => (this.#owner === 'here' ? { publish: (publish) => this.#store(publish) } : undefined),
+      partitions: () => 1,
     });
   }
 
@@ -188,6 +189,9 @@ function publishOf(first: number, count: number, outcomes: World['outcomes']): P
     failed: ({ message }) => {
       const outcome = message.includes('may have been stored') ? 'unknown' : 'not stored';
       for (let i = 0; i < count; i += 1) outcomes.set(first + i, outcome);
+    },
+    misrouted: () => {
+      throw new Error('the topic has not grown');
     },
   };
 }

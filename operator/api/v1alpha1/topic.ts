@@ -34,7 +34,7 @@ export const topicSpec = object(
     ),
     partitions: withDefault(
       integer(
-        'Ordering, ownership and parallelism go by partition. Can only grow; keys may then move to other partitions.',
+        'Ordering, ownership and parallelism go by partition. Can only grow. Ordering keys then move and keep their order: subscriptions with ordering get what comes after once they have settled what was before.',
         {
           min: 1,
           max: 1_024,

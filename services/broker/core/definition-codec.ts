@@ -29,13 +29,16 @@ export function encodeTombstone(definition: TopicDefinition | SubscriptionDefini
 export function decodeTopic(name: string, revision: number, body: string): Stored<TopicDefinition> {
   const document = parse(name, body);
   const durability = DURABILITY_LEVELS.find((level) => level === document.durability);
+  const { formerPartitions } = document;
   if (durability === undefined) throw damaged(name, 'durability');
+  if (formerPartitions !== undefined && !isNumbers(formerPartitions)) throw damaged(name, 'formerPartitions');
   return {
     deleted: document.deleted === true,
     definition: {
       name,
       revision,
       partitions: number(name, document, 'partitions'),
+      ...(formerPartitions !== undefined && { formerPartitions }),
       retentionMs: number(name, document, 'retentionMs'),
       retentionBytesPerPartition: number(name, document, 'retentionBytesPerPartition'),
       durability,

@@ -3,10 +3,11 @@
 //
 // Invariant: nothing is dropped because it is missing. An incarnation ends by its deletion alone, and stays deleted: a tombstone
 // in the store, or the note of one that was finished, outweighs everything else that is known of the incarnation. Otherwise the
-// greater (incarnation, revision) wins, partitions never become fewer, and what the store lacks is written again. States of a name
+// greater (incarnation, revision) wins, a topic has had every count of partitions that either knows, and what the store lacks is written again. States of a name
 // only rise in this order, whoever writes them, so brokers that know different things come to agree.
 import { encodeDefinition, encodeTombstone } from './definition-codec.ts';
 import type { SubscriptionDefinition, TopicDefinition } from './definitions.ts';
+import { partitionCounts } from './growth.ts';
 
 export type DefinitionEntry =
   | { readonly kind: 'topic'; readonly definition: TopicDefinition }
@@ -82,17 +83,26 @@ function endOf(known: DefinitionState | undefined, found: DefinitionState, past:
 }
 
 function sameIncarnation(known: DefinitionState, found: DefinitionState): MergeStep {
-  if (known.deleted || revisionOf(found) < revisionOf(known)) return writeOver(found, known);
+  if (known.deleted) return writeOver(found, known);
+  if (revisionOf(found) < revisionOf(known)) {
+    const entry = withCountsOf(known.entry, found.entry);
+    return writeOver(found, entry === known.entry ? known : liveState(entry));
+  }
   if (revisionOf(found) === revisionOf(known) && found.body === known.body) return { kind: 'none' };
   // Two brokers have changed it, one of them without knowing of a change that the store had forgotten.
-  if (known.entry.kind === 'topic' && found.entry.kind === 'topic') {
-    const { partitions } = known.entry.definition;
-    if (found.entry.definition.partitions < partitions) {
-      const definition = { ...found.entry.definition, partitions };
-      return { kind: 'write', state: liveState({ kind: 'topic', definition }, revisionOf(found) + 1) };
-    }
-  }
-  return { kind: 'take' };
+  const entry = withCountsOf(found.entry, known.entry);
+  if (entry === found.entry) return { kind: 'take' };
+  return { kind: 'write', state: liveState(entry, revisionOf(found) + 1) };
+}
+
+/** Partitions may have messages by any count that a broker has heard of. */
+function withCountsOf(entry: DefinitionEntry, other: DefinitionEntry): DefinitionEntry {
+  if (entry.kind !== 'topic' || other.kind !== 'topic') return entry;
+  const counts = partitionCounts(entry.definition);
+  const all = [...new Set([...counts, ...partitionCounts(other.definition)])].sort((a, b) => a - b);
+  if (all.length === counts.length) return entry;
+  const definition = { ...entry.definition, partitions: all.at(-1)!, formerPartitions: all.slice(0, -1) };
+  return { kind: 'topic', definition };
 }
 
 function writeOver(found: DefinitionState | undefined, known: DefinitionState): MergeStep {

@@ -15,6 +15,8 @@ export type Labels = Readonly<Record<string, string>>;
 export interface TopicDefinition {
   readonly name: string;
   readonly partitions: number;
+  /** The counts that it has had before, rising; absent: it has not grown. growth.ts needs them. */
+  readonly formerPartitions?: readonly number[];
   readonly retentionMs: number;
   /** 0: no limit. */
   readonly retentionBytesPerPartition: number;
@@ -171,7 +173,8 @@ export function changedTopic(
         'make a new topic with fewer',
     );
   }
-  return next;
+  if (next.partitions === current.partitions) return next;
+  return { ...next, formerPartitions: [...(current.formerPartitions ?? []), current.partitions] };
 }
 
 /** As changedTopic. */

@@ -13,6 +13,8 @@ export type LeasesOnLeave = 'end' | 'stay' | 'wait';
 export type DeliveryEvent =
   /** The log now ends at endOffset. */
   | { readonly kind: 'append'; readonly endOffset: number }
+  /** Nothing from there on is looked at, until that is said of a later offset or of Infinity. What is outstanding stays so. */
+  | { readonly kind: 'hold'; readonly fromOffset: number }
   /** Retention has deleted everything below headOffset. */
   | { readonly kind: 'trim'; readonly headOffset: number }
   /** What is there was given up, or settled under a former owner: it is settled, whoever has it. */

@@ -3,6 +3,7 @@
 //
 //   state of a message        event              → state                       caused by
 //   (not yet appended)        append             → available                   partition owner
+//   available                 hold               → not looked at, until later  the topic has grown
 //   available                 lease              → leased                      a consumer's credit
 //   leased                    ack                → settled                     consumer
 //   leased                    extend             → leased, later deadline      consumer
@@ -103,6 +104,8 @@ export class Delivery {
   /** Never looked at from here on. */
   #next: number;
   #end: number;
+  /** Nothing from here on is looked at: the topic has grown, and what was before it is not settled yet. */
+  #holdFrom = Number.POSITIVE_INFINITY;
   /** No lease ends before this; Infinity without leases. */
   #earliestDeadlineMs = Number.POSITIVE_INFINITY;
 
@@ -166,6 +169,11 @@ export class Delivery {
     return this.backlogMessages > this.#leases.count;
   }
 
+  /** There is something behind what is held back, and nothing before it that was not looked at. */
+  get isHeld(): boolean {
+    return this.#next >= this.#holdFrom && this.#next < this.#end;
+  }
+
   /** What is outstanding, for the partition's next owner; at most `most` intervals. */
   formerLeases(most: number): FormerLease[] {
     const leases: FormerLease[] = [];
@@ -193,11 +201,12 @@ export class Delivery {
   }
 
   /**
-   * Messages that more consumers would not speed up: those that failed again and again, and what waits behind them in their
-   * ordering key. An estimate: what was not looked at yet is not in it.
+   * Messages that more consumers would not speed up: those that failed again and again, what waits behind them in their
+   * ordering key, and what is held back. An estimate: what else was not looked at yet is not in it.
    */
   get blockedMessages(): number {
-    let blocked = 0;
+    const heldFrom = Math.max(this.#next, this.#holdFrom);
+    let blocked = heldFrom < this.#end ? sizeOf(this.#untouched(heldFrom, this.#end - 1)) : 0;
     for (const { first, last, value } of this.#attempts)
       if (value >= BLOCKED_AFTER_FAILURES) blocked += last - first + 1;
     const isCounted = (offset: number): boolean => {
@@ -237,7 +246,9 @@ export class Delivery {
     const isOther = (consumer: number): boolean => this.#hashes.get(consumer) !== hash;
     elsewhereMessages += this.#keys?.waitingFor(isOther, before) ?? 0;
     // What nobody looks at before something else is settled waits for whoever settles that.
-    const isAtBound = this.#next >= this.#lookLimit() || (this.#keys?.queued ?? 0) >= this.#options.maxQueued;
+    const isAtBound =
+      (this.#next >= this.#lookLimit() && !this.isHeld) ||
+      (this.#keys?.queued ?? 0) >= this.#options.maxQueued;
     const ahead = isAtBound && this.#next <= last ? sizeOf(this.#untouched(this.#next, last)) : 0;
     if (elsewhereMessages + ahead === messages) elsewhereMessages = messages;
     return { messages, elsewhereMessages };
@@ -267,6 +278,9 @@ export class Delivery {
         assert(event.endOffset >= this.#end, 'a log end went back');
         this.appendedTotal += event.endOffset - this.#end;
         this.#end = event.endOffset;
+        break;
+      case 'hold':
+        this.#holdFrom = event.fromOffset;
         break;
       case 'trim':
         this.expiredByRetentionTotal += this.#giveUp(this.#floor, event.headOffset - 1, effects);
@@ -384,7 +398,11 @@ export class Delivery {
    */
   #lookLimit(): number {
     const { maxHoles, maxUnsettled } = this.#options;
-    const limit = Math.min(this.#end, this.#next + Math.max(0, maxUnsettled - this.#unsettled));
+    const limit = Math.min(
+      this.#end,
+      this.#holdFrom,
+      this.#next + Math.max(0, maxUnsettled - this.#unsettled),
+    );
     if (this.#settled.length < maxHoles && this.#attempts.length < maxHoles) return limit;
     const known = Math.max(this.#settled.highest()?.last ?? 0, this.#attempts.highest()?.last ?? 0);
     return Math.min(limit, known + 1);

@@ -33,11 +33,12 @@ import { Patience } from './patience.ts';
 import { pull } from './pull.ts';
 import type { Remote, SettledSubscription } from './remote.ts';
 import { RetentionSweeper } from './retention-sweeper.ts';
+import type { PublishedRun } from './routed-batch.ts';
 import { Session, type SessionLimits } from './session.ts';
 import { createStats, type Stats } from './stats.ts';
 import { SteadyClock } from './steady-clock.ts';
 import { SubscriptionRuntime } from './subscription-runtime.ts';
-import { type PublishedRun, TopicRuntime } from './topic-runtime.ts';
+import { TopicRuntime } from './topic-runtime.ts';
 
 export interface BrokerOptions {
   readonly log: LogStore;
@@ -185,6 +186,7 @@ export class Broker {
     this.#stopping = true;
     const patience = new Patience(this.context.clock, patienceMs);
     this.draining.close();
+    for (const topic of this.#topics.values()) topic.close(STOPPING);
     for (const subscription of this.#subscriptions.values()) subscription.close(STOPPING);
     this.partitions.stop();
     await patience.lasts(Promise.all([this.#retention.stop(), this.#remote?.settled()]));
@@ -228,6 +230,11 @@ export class Broker {
       }
       return size;
     });
+  }
+
+  /** How many the topic has; 0 if it is not known. */
+  partitionsOf(logEpoch: number): number {
+    return this.#topicsByEpoch.get(logEpoch)?.definition.partitions ?? 0;
   }
 
   /** The owner of a partition that is owned here. */
@@ -371,7 +378,7 @@ export class Broker {
    * How many partitions there are of which something can be settled: see Definitions.partitionsOf. None if the subscription is
    * gone. UNAVAILABLE.
    */
-  async partitionsOf({ name, incarnation }: SettledSubscription, least: number): Promise<number> {
+  async partitionsToSettle({ name, incarnation }: SettledSubscription, least: number): Promise<number> {
     const runtime = this.#subscriptions.get(name);
     if (runtime?.incarnation !== incarnation) return 0;
     const { topic, topicEpoch } = runtime.definition;
@@ -444,7 +451,11 @@ export class Broker {
       const { topic } = change;
       if (!ends) await this.#openTopic(topic);
       else await this.#closeTopic(topic, reasonOfEnd(change.kind, topic));
-      if (change.kind === 'deleted') await log.drop(topic.logEpoch);
+      if (change.kind === 'deleted') {
+        await log.drop(topic.logEpoch);
+        // The eras of its partitions.
+        await cursors.drop(topic.logEpoch);
+      }
     } else {
       const { subscription } = change;
       if (!ends) await this.#openSubscription(subscription);
@@ -462,8 +473,11 @@ export class Broker {
         else publish.failed(MOVED);
       });
     }
-    topic.definition = definition;
+    // In this order: nothing is brought to an owner by a count that it does not know.
+    topic.grow(definition);
     this.#topicsByEpoch.set(definition.logEpoch, topic);
+    this.#remote?.topicGrown(definition);
+    this.partitions.topicGrown(topic);
     if (this.#remote === undefined) await this.#ownAll(topic);
     this.#topics.set(definition.name, topic);
     this.partitions.topicsChanged();
@@ -513,9 +527,11 @@ export class Broker {
     this.#topicsByEpoch.delete(logEpoch);
     if (this.#topics.get(name) === topic) this.#topics.delete(name);
     const owners = [...topic.owners.values()];
+    topic.close(reason);
     for (const owner of owners) owner.close(reason);
     this.partitions.topicsChanged();
     this.#remote?.topicEnded(topic.definition, reason);
+    this.partitions.topicEnded(topic.definition);
     await Promise.all(owners.map((owner) => owner.flushed()));
   }
 

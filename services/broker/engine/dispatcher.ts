@@ -9,6 +9,7 @@ import type { CachedChunk } from './chunk-cache.ts';
 import { DeliveredMessages } from './consumer.ts';
 import type { EngineContext } from './context.ts';
 import type { CursorCommitter, CursorHolder } from './cursor-committer.ts';
+import type { EraGates } from './era-gates.ts';
 import type { LeaseHolder, LeaseSweeper } from './lease-sweeper.ts';
 import { MISSING } from './log-check.ts';
 import type { LogFollower, PartitionOwner } from './partition-owner.ts';
@@ -40,8 +41,11 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
   readonly #context: EngineContext;
   readonly #committer: CursorCommitter;
   readonly #sweeper: LeaseSweeper;
+  readonly #gates: EraGates;
   #loading = false;
   closed = false;
+  /** So many of the partition's eras are open to it: EraGates' to change. */
+  openEras = 0;
 
   constructor(
     owner: PartitionOwner,
@@ -50,6 +54,7 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
     context: EngineContext,
     committer: CursorCommitter,
     sweeper: LeaseSweeper,
+    gates: EraGates,
   ) {
     this.owner = owner;
     this.delivery = delivery;
@@ -57,14 +62,22 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
     this.#context = context;
     this.#committer = committer;
     this.#sweeper = sweeper;
+    this.#gates = gates;
     owner.followers.add(this);
+    gates.watch(this);
   }
 
   appended(endOffset: number): void {
     const idle = this.delivery.backlogMessages === 0;
+    const wasHeld = this.delivery.isHeld;
     this.apply({ kind: 'append', endOffset });
     if (idle) this.host.firstMessage();
     this.host.pump(this);
+    if (this.delivery.isHeld && !wasHeld) this.#gates.soon();
+  }
+
+  eraBegun(): void {
+    this.#gates.watch(this);
   }
 
   restored(): void {
@@ -154,6 +167,7 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
     this.apply({ kind: 'persisted' });
     this.owner.dropSettled();
     this.host.pump(this);
+    this.#gates.soon();
   }
 
   lost(): void {

@@ -16,13 +16,20 @@ import { CachedChunk, type ChunkCache, PartitionChunks } from './chunk-cache.ts'
 import type { EngineContext } from './context.ts';
 import { LogDamage } from './log-damage.ts';
 import type { AppendOutcome, LogWriter } from './log-writer.ts';
+import type { PartitionGrowth } from './partition-growth.ts';
 
 /** Exactly one of its functions is called, once. */
 export interface PendingPublish {
   readonly slice: Slice;
+  /** By how many partitions it was brought here. Undefined: it came over a link, and nobody knows. */
+  readonly partitions?: number | undefined;
+  /** It came over a link on which something before it was refused, which it must not overtake. */
+  readonly behindRefused?: boolean;
   /** The slice's messages have consecutive offsets from firstOffset on and are as durable as the topic asks. */
   done(firstOffset: number): void;
   failed(error: BrokerError): void;
+  /** Nothing of it was stored: the topic has grown, and its keys may belong elsewhere. Whoever brought it sees to it. */
+  misrouted(): void;
 }
 
 /** Somebody who follows the log: a dispatcher. */
@@ -31,6 +38,8 @@ export interface LogFollower {
   readonly floor: number;
   appended(endOffset: number): void;
   trimmed(headOffset: number): void;
+  /** What comes from now on is of a new era: see core/growth.ts. */
+  eraBegun(): void;
   /** What is in the range was given up. */
   skipped(range: LogRange): void;
   /** The store had gone back and was put right: what else was written lately may be gone, too. */
@@ -51,6 +60,8 @@ export interface PartitionOwnerOptions {
   readonly onLost: (owner: PartitionOwner) => void;
   /** A publish that was accepted here and certainly not stored, because the partition has moved. In their order. */
   readonly onMoved: (publish: PendingPublish) => void;
+  /** Messages that were answered before they were stored, and whose keys may belong to other partitions by now. */
+  readonly onMisrouted: (slice: Slice, ends: Pick<PendingPublish, 'failed'> & { done(): void }) => void;
 }
 
 /** With this reason a partition is closed whose publishes are to go on elsewhere. */
@@ -83,6 +94,8 @@ export class PartitionOwner {
   readonly id: PartitionId;
   readonly chunks: PartitionChunks;
   readonly followers = new Set<LogFollower>();
+  /** Given to it before anything is published. */
+  growth: PartitionGrowth | undefined;
   readonly #damage: LogDamage;
   readonly #options: PartitionOwnerOptions;
   readonly #log: LogStore;
@@ -162,6 +175,7 @@ export class PartitionOwner {
       else publish.failed(this.#closed);
       return;
     }
+    if (this.growth?.admits(publish) === false) return;
     this.#pending.push({ publish, bytes: sliceBytes(publish.slice), answered: false, toldEarly: false });
     this.#work();
   }
@@ -196,8 +210,10 @@ export class PartitionOwner {
     if (this.#closed !== undefined) return;
     this.#closed = reason;
     this.#damage.gone(Number.POSITIVE_INFINITY);
+    const held = this.growth?.close() ?? [];
     if (reason === MOVED) this.#move(this.#pending.splice(0), false);
     else this.#fail(this.#pending.splice(0), reason);
+    for (const publish of held) this.publish(publish);
   }
 
   /** A follower's floor has moved: chunks that all have settled need not stay in memory. */
@@ -269,7 +285,10 @@ export class PartitionOwner {
           this.#verify = false;
           if ((await this.#options.writer.verify(this.#bounds.endOffset)) === 'lost') this.lose();
         } else break;
-        if (this.#options.writer.takeRestored()) for (const follower of this.followers) follower.restored();
+        if (this.#options.writer.takeRestored()) {
+          for (const follower of this.followers) follower.restored();
+          this.growth?.restored();
+        }
       }
     } finally {
       this.#working = false;
@@ -471,17 +490,16 @@ export class PartitionOwner {
   }
 
   /** It gets another offset than its publisher was told, at the end of what the new owner has by then. */
-  #bringAfter({ slice }: PendingPublish): void {
+  #bringAfter({ slice, partitions }: PendingPublish): void {
     if (this.#closed?.code === 'NOT_FOUND') return;
     const { logger, stats } = this.#context;
     const bytes = sliceBytes(slice);
     stats.uncommittedBytes += bytes;
-    this.#options.onMoved({
-      slice,
-      done: () => {
+    const ends = {
+      done: (): void => {
         stats.uncommittedBytes -= bytes;
       },
-      failed: ({ message }) => {
+      failed: ({ message }: BrokerError): void => {
         stats.uncommittedBytes -= bytes;
         const fields = {
           partition: formatPartitionId(this.id),
@@ -490,6 +508,12 @@ export class PartitionOwner {
         };
         logger.error(fields, 'messages of the durability memory are lost with their owner');
       },
+    };
+    this.#options.onMoved({
+      slice,
+      partitions: partitions ?? this.growth?.eras.at(-1)?.partitions,
+      ...ends,
+      misrouted: () => this.#options.onMisrouted(slice, ends),
     });
   }
 

@@ -9,6 +9,7 @@ import type { TopicDefinition } from '../core/definitions.ts';
 import { Delivery } from '../core/delivery.ts';
 import type { FormerLease } from '../core/delivery-events.ts';
 import { BrokerError } from '../core/errors.ts';
+import { decodeEras, firstEra, partitionCounts } from '../core/growth.ts';
 import { decodeHandOver, encodeHandOver, type HandedOver, MAX_HANDED_OVER } from '../core/hand-over.ts';
 import { formatPartitionId, type PartitionId } from '../core/partition.ts';
 import type { CursorCommit, CursorStore } from '../ports/cursor-store.ts';
@@ -18,8 +19,11 @@ import type { ChunkCache } from './chunk-cache.ts';
 import type { EngineContext } from './context.ts';
 import type { CursorCommitter } from './cursor-committer.ts';
 import { Dispatcher } from './dispatcher.ts';
+import { EraGates } from './era-gates.ts';
+import { EraIndex } from './era-index.ts';
 import type { LeaseSweeper } from './lease-sweeper.ts';
 import { LogWriter } from './log-writer.ts';
+import { PartitionGrowth } from './partition-growth.ts';
 import type { HandedOver as PartitionHandedOver, PartitionHost } from './partition-host.ts';
 import { MOVED, PartitionOwner, type PendingPublish } from './partition-owner.ts';
 import { RecentRing } from './recent-chunks.ts';
@@ -51,6 +55,8 @@ export class Partitions implements PartitionHost {
   readonly #options: PartitionsOptions;
   readonly #recent: RecentRing;
   readonly remembered: RememberedCursors;
+  readonly #eras: EraIndex;
+  readonly #gates: EraGates;
   /** Being opened: an abandon meanwhile is noted here. */
   readonly #opening = new Map<string, { abandoned: boolean }>();
   /** Closed for publishes, cursors not committed yet. */
@@ -65,6 +71,9 @@ export class Partitions implements PartitionHost {
     this.#options = options;
     this.#recent = new RecentRing(options.context.limits.recentBytes);
     this.remembered = new RememberedCursors(options.log);
+    const { cursors, topics, context } = options;
+    this.#eras = new EraIndex({ cursors, topics, logger: context.logger });
+    this.#gates = new EraGates(cursors, this.#eras, context);
   }
 
   /** Begins to look, now and then, whether the store still has what it acknowledged: only of use with one that can go back. */
@@ -79,6 +88,16 @@ export class Partitions implements PartitionHost {
 
   stop(): void {
     this.#cancelVerify();
+    this.#gates.stop();
+  }
+
+  /** Publishes by the old count that wait for other brokers have been given back before. */
+  topicGrown({ definition, owners }: TopicRuntime): void {
+    for (const owner of owners.values()) owner.growth?.grow(partitionCounts(definition));
+  }
+
+  topicEnded({ logEpoch }: TopicDefinition): void {
+    this.#eras.forget(logEpoch);
   }
 
   async own(id: PartitionId, claim: Claim): Promise<void> {
@@ -98,8 +117,9 @@ export class Partitions implements PartitionHost {
         prepared.set(next, await this.#prepareDispatcher(next, owner));
         if (opening.abandoned) break;
       }
-      if (opening.abandoned || this.#options.topics.get(id.logEpoch) !== topic)
+      if (opening.abandoned || owner.closed || this.#options.topics.get(id.logEpoch) !== topic)
         throw new BrokerError('ABORTED', `partition ${key} was given up while it was being opened`);
+      owner.growth?.grow(partitionCounts(topic.definition));
       topic.owners.set(id.partition, owner);
     } catch (error) {
       for (const dispatcher of prepared.values()) dispatcher?.close();
@@ -162,7 +182,8 @@ export class Partitions implements PartitionHost {
   /** A store that went back since the cursors were committed may have forgotten those as well. */
   #confirmation(owner: PartitionOwner, dispatchers: readonly Dispatcher[]): () => Promise<number> {
     const { cursors } = this.#options;
-    const records = dispatchers.map((each) => ({ subscription: each.subscription, record: each.snapshot() }));
+    const holders = owner.growth === undefined ? dispatchers : [...dispatchers, owner.growth];
+    const records = holders.map((each) => ({ subscription: each.subscription, record: each.snapshot() }));
     let again = false;
     return async () => {
       if (!this.#recent.keeps) return owner.ownerEpoch;
@@ -244,7 +265,7 @@ export class Partitions implements PartitionHost {
       former?.get(definition.incarnation),
     );
     former?.delete(definition.incarnation);
-    return new Dispatcher(owner, delivery, runtime, context, committer, leases);
+    return new Dispatcher(owner, delivery, runtime, context, committer, leases, this.#gates);
   }
 
   #begin(runtime: SubscriptionRuntime, dispatcher: Dispatcher): void {
@@ -261,7 +282,7 @@ export class Partitions implements PartitionHost {
   }
 
   async #makeOwner(topic: TopicRuntime, id: PartitionId, claim: Claim): Promise<PartitionOwner> {
-    const { log, ownership, context, cache, checkStore } = this.#options;
+    const { log, ownership, context, cache, checkStore, cursors, committer } = this.#options;
     const { definition } = topic;
     const writer = new LogWriter({
       id,
@@ -276,7 +297,8 @@ export class Partitions implements PartitionHost {
     const bounds = await writer.open();
     const isEmpty = bounds.headOffset === bounds.endOffset;
     const [newest] = isEmpty ? [] : await log.describe(id, bounds.endOffset - 1, 1);
-    return new PartitionOwner({
+    const record = await cursors.load(id.logEpoch, id);
+    const owner = new PartitionOwner({
       id,
       writer,
       bounds,
@@ -289,7 +311,12 @@ export class Partitions implements PartitionHost {
         for (const listener of this.#staleListeners) listener(id);
       },
       onMoved: (publish) => this.#options.moved(topic.definition, id, publish),
+      onMisrouted: (slice, ends) => topic.publishAgain(slice, ends),
     });
+    const counts = partitionCounts(topic.definition);
+    const eras = record === undefined ? [firstEra(counts, id.partition)] : decodeEras(record);
+    owner.growth = new PartitionGrowth({ owner, eras, counts, index: this.#eras, committer, context });
+    return owner;
   }
 
   /** The owner is given up: what its subscriptions had settled, whoever opens the partition next. */

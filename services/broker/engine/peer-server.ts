@@ -32,6 +32,8 @@ import type { SubscriptionRuntime } from './subscription-runtime.ts';
 export interface PeerHost {
   /** Of a partition that is owned here. */
   owner(id: PartitionId): PartitionOwner | undefined;
+  /** How many the topic has; 0 if it is not known. */
+  partitionsOf(logEpoch: number): number;
   /** Throws NOT_FOUND, UNAVAILABLE. */
   topicDefinition(name: string): TopicDefinition;
   /** Throws NOT_FOUND, UNAVAILABLE. */
@@ -42,7 +44,7 @@ export interface PeerHost {
     operations: readonly SettleOperation[],
   ): Promise<readonly SettleOperation[]>;
   /** Of which something of the subscription can be settled, if there are as many as `least` or not. Rejects with UNAVAILABLE. */
-  partitionsOf(subscription: SettledSubscription, least: number): Promise<number>;
+  partitionsToSettle(subscription: SettledSubscription, least: number): Promise<number>;
   /** Of the consumers whose streams end here. */
   readonly draining: ConsumerDrain;
 }
@@ -248,15 +250,26 @@ class OwnerLink implements PeerLinkHandler {
       const batch = parsePublish(messages, PUBLISH_LIMITS);
       const release = admit(this.#context, batch);
       const isGone = (): boolean => this.closedAlready;
+      const isBehind = (): boolean => attempt <= (this.#refused.get(key) ?? 0);
+      const back = (message: string): void => {
+        this.#refused.set(key, Math.max(attempt, this.#refused.get(key) ?? 0));
+        refuse('NOT_OWNER', message);
+      };
       const publish: RelayedPublish = {
         slice: { batch, indexes: undefined },
         get gone() {
           return isGone();
         },
+        get behindRefused() {
+          return isBehind();
+        },
         moved: () => {
           release();
-          this.#refused.set(key, Math.max(attempt, this.#refused.get(key) ?? 0));
-          refuse('NOT_OWNER', 'the partition has moved');
+          back('the partition has moved');
+        },
+        misrouted: () => {
+          release();
+          back('the topic has grown');
         },
         done: (firstOffset) => {
           release();

@@ -119,7 +119,7 @@ export class Relay implements Remote {
       sessionIds: this.#sessionIds,
       topic: () => this.#topicNow(topic),
       owners: (now) => this.#ownersOf(now),
-      partitions: (least) => host.partitionsOf(definition, least),
+      partitions: (least) => host.partitionsToSettle(definition, least),
       settleLater: (operations) => this.#settleLater(definition, operations),
       turn: this.#consumersMade++,
       onRestless: () => this.#turnLater(consumer),
@@ -166,6 +166,11 @@ export class Relay implements Remote {
   subscriptionEnded({ incarnation }: SubscriptionDefinition, reason: BrokerError): void {
     for (const consumer of [...this.#consumers])
       if (consumer.incarnation === incarnation) consumer.ended(reason);
+  }
+
+  topicGrown({ logEpoch }: TopicDefinition): void {
+    for (const { publishes } of [...this.#partitions.values()])
+      if (publishes.id.logEpoch === logEpoch) publishes.grown();
   }
 
   topicEnded({ logEpoch }: TopicDefinition, reason: BrokerError): void {
@@ -297,6 +302,7 @@ class RoutedPartition implements LinkUser {
       context,
       link: () => (this.#link?.state === 'up' ? this.#link : undefined),
       owner: () => host.owner(id),
+      partitions: () => host.partitionsOf(id.logEpoch),
     });
     this.routed();
   }

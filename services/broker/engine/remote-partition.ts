@@ -6,6 +6,7 @@
 //   waiting               the target's link is up                → sent
 //   waiting               the partition is opened here           → (given to its owner)
 //   waiting, relayed      the partition is another broker's      → (sent back to the relay)
+//   waiting               the topic has grown                    → (given back, to be routed anew)
 //   waiting               10 s have passed                       → failed, nothing was stored
 //   sent                  published, refused                     → done, failed
 //   sent                  not owner                              → returned
@@ -51,6 +52,8 @@ export interface RemotePartitionOptions {
   readonly link: () => PublishLink | undefined;
   /** The owner here, if there is one: then it takes everything. */
   readonly owner: () => { publish(publish: PendingPublish): void } | undefined;
+  /** How many partitions the topic has. */
+  readonly partitions: () => number;
 }
 
 interface Waiting {
@@ -97,6 +100,10 @@ export class RemotePartition {
 
   /** Never throws: `failed` says why not. */
   publish(publish: PendingPublish): void {
+    if (this.#isStale(publish)) {
+      publish.misrouted();
+      return;
+    }
     const owner = this.empty ? this.#options.owner() : undefined;
     if (owner !== undefined) {
       owner.publish(publish);
@@ -116,6 +123,11 @@ export class RemotePartition {
       this.#pumping = false;
       this.#pump();
     });
+  }
+
+  /** The topic has more partitions than before: what was not sent, or comes back, is routed anew. */
+  grown(): void {
+    this.#giveBackStale();
   }
 
   /** The route has changed: a target that refused before may take it now. */
@@ -166,6 +178,19 @@ export class RemotePartition {
     this.#sentOn = link;
     while (this.#waiting.length > 0) this.#send(link, this.#takeGroup());
     this.#watchExpiry();
+  }
+
+  #giveBackStale(): void {
+    const stale = this.#waiting.filter(({ publish }) => this.#isStale(publish));
+    if (stale.length === 0) return;
+    this.#waiting = this.#waiting.filter(({ publish }) => !this.#isStale(publish));
+    for (const { publish } of stale) publish.misrouted();
+    this.#watchExpiry();
+    this.#tellIfEmpty();
+  }
+
+  #isStale({ partitions }: PendingPublish): boolean {
+    return partitions !== undefined && partitions < this.#options.partitions();
   }
 
   /** What came over links. */
@@ -244,6 +269,7 @@ export class RemotePartition {
     else if (returned.length > 0) {
       this.#attempt += 1;
       this.#waiting = returned.concat(this.#waiting);
+      this.#giveBackStale();
       this.#watchExpiry();
       this.#backOff();
     }

@@ -13,7 +13,7 @@ export interface RemoteSettleOptions {
   readonly peers: Peers;
   readonly routes: Routes;
   readonly clock: Clock;
-  readonly host: Pick<PeerHost, 'settleOwned' | 'partitionsOf'>;
+  readonly host: Pick<PeerHost, 'settleOwned' | 'partitionsToSettle'>;
   /** This broker stops: it is of no use to try again. */
   readonly over: () => boolean;
 }
@@ -56,7 +56,7 @@ async function existing(
   if (operations.length === 0) return operations;
   const least = operations.reduce((most, { partition }) => Math.max(most, partition + 1), 0);
   try {
-    const partitions = await host.partitionsOf(subscription, least);
+    const partitions = await host.partitionsToSettle(subscription, least);
     return operations.filter(({ partition }) => partition < partitions);
   } catch (error) {
     // A store that does not say: they may exist.

@@ -58,6 +58,9 @@ export interface Remote {
   /** The subscription is not known any more: its consumers end. */
   subscriptionEnded(subscription: SubscriptionDefinition, reason: BrokerError): void;
 
+  /** The topic has more partitions than before: what waits for others is given back, to be routed anew. */
+  topicGrown(topic: TopicDefinition): void;
+
   /** The topic is not known any more: what waits for its partitions fails. */
   topicEnded(topic: TopicDefinition, reason: BrokerError): void;
 

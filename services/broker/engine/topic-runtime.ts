@@ -1,6 +1,9 @@
 // One topic at work on this broker: the owners of its partitions that are here, its subscriptions, and the way of a batch to
 // the owners.
-import { type Slice, sliceBytes } from '../core/chunk.ts';
+//
+// When the topic has grown a key may belong to another partition. So nothing is routed by the new count before everything that
+// was routed by the old one has an answer or has come back (misrouted), to go first. What is published meanwhile waits here.
+import { type Slice, sliceBytes, sliceLength } from '../core/chunk.ts';
 import type { TopicDefinition } from '../core/definitions.ts';
 import { BrokerError } from '../core/errors.ts';
 import { type PartitionId, partitionOfKey } from '../core/partition.ts';
@@ -8,20 +11,22 @@ import type { PublishBatch } from '../core/publish-batch.ts';
 import { admit } from './admission.ts';
 import type { EngineContext } from './context.ts';
 import type { PartitionOwner, PendingPublish } from './partition-owner.ts';
+import { type PublishedRun, RoutedBatch } from './routed-batch.ts';
 import type { SubscriptionRuntime } from './subscription-runtime.ts';
-
-/** Consecutive messages of a batch with consecutive offsets of one partition. */
-export interface PublishedRun {
-  readonly partition: number;
-  readonly firstOffset: number;
-  readonly count: number;
-}
 
 /** Messages without a key stay with one partition for so many bytes or so long: large chunks, and all get their share. */
 const STICKY_BYTES = 256 * 1024;
 const STICKY_MS = 50;
 
+interface Returned {
+  /** Of its slice: in the order in which they were sent. */
+  readonly number: number;
+  readonly routed: RoutedBatch;
+  readonly slice: Slice;
+}
+
 export class TopicRuntime {
+  /** Changed by grow() alone. */
   definition: TopicDefinition;
   /** By partition: those that are owned here. */
   readonly owners = new Map<number, PartitionOwner>();
@@ -33,6 +38,15 @@ export class TopicRuntime {
   #sticky = 0;
   #stickyBytes = 0;
   #stickySinceMs = 0;
+  /** Slices that were ever sent, and those of them without an answer. */
+  #sent = 0;
+  #unanswered = 0;
+  /** Some of these were routed by an older count. */
+  #growing = false;
+  #returned: Returned[] = [];
+  /** Until then. */
+  #waiting: RoutedBatch[] = [];
+  #closed: BrokerError | undefined;
 
   /** `elsewhere` takes publishes for partitions that are not owned here. */
   constructor(
@@ -43,6 +57,19 @@ export class TopicRuntime {
     this.definition = definition;
     this.#context = context;
     this.#elsewhere = elsewhere;
+  }
+
+  /** The definition has changed. */
+  grow(definition: TopicDefinition): void {
+    const hasGrown = definition.partitions > this.definition.partitions;
+    this.definition = definition;
+    if (hasGrown && this.#unanswered > 0) this.#growing = true;
+  }
+
+  /** What waits here fails, now and later. */
+  close(reason: BrokerError): void {
+    this.#closed = reason;
+    this.#goOn();
   }
 
   /**
@@ -64,62 +91,90 @@ export class TopicRuntime {
       failed(error);
       return;
     }
-    const { partitions } = this.definition;
-    const keyless = this.#stickyPartition();
-    if (!batch.keyed || partitions === 1) {
-      const slice = { batch, indexes: undefined };
-      this.#stickyBytes += sliceBytes(slice);
-      this.#give(keyless, {
-        slice,
-        done: (firstOffset) => {
-          release();
-          done([{ partition: keyless, firstOffset, count: batch.count }]);
-        },
-        failed: (error) => {
-          release();
-          failed(error);
-        },
-      });
-      return;
-    }
-    const partitionOf = new Uint16Array(batch.count);
-    const counts = new Uint32Array(partitions);
-    for (let i = 0; i < batch.count; i += 1) {
-      const hash = batch.keyHashes[i]!;
-      const partition = hash === 0 ? keyless : partitionOfKey(hash, partitions);
-      partitionOf[i] = partition;
-      counts[partition] = counts[partition]! + 1;
-    }
-    const slices = sliceByPartition(batch, partitionOf, counts);
-    const firstOffsets = new Float64Array(partitions);
-    let waiting = slices.length;
-    const failures: BrokerError[] = [];
-    const arrived = (): void => {
-      waiting -= 1;
-      if (waiting > 0) return;
-      release();
-      if (failures.length > 0) failed(failureOf(failures, slices.length));
-      else done(runsOf(partitionOf, firstOffsets));
-    };
-    for (const { partition, slice } of slices) {
-      this.#give(partition, {
-        slice,
-        done: (firstOffset) => {
-          firstOffsets[partition] = firstOffset;
-          arrived();
-        },
-        failed: (error) => {
-          failures.push(error);
-          arrived();
-        },
-      });
-    }
+    const routed = new RoutedBatch(
+      batch,
+      (runs) => {
+        release();
+        done(runs);
+      },
+      (error) => {
+        release();
+        failed(error);
+      },
+    );
+    if (this.#growing) this.#waiting.push(routed);
+    else this.#route(routed, { batch, indexes: undefined });
   }
 
-  #give(partition: number, publish: PendingPublish): void {
+  /** Messages that were answered already, and that their partition has not stored: they may belong elsewhere by now. */
+  publishAgain(slice: Slice, ends: { done(): void; failed(error: BrokerError): void }): void {
+    const routed = new RoutedBatch(
+      slice.batch,
+      () => ends.done(),
+      (error) => ends.failed(error),
+    );
+    this.#route(routed, slice);
+  }
+
+  #route(routed: RoutedBatch, slice: Slice): void {
+    const { partitions } = this.definition;
+    const keyless = this.#stickyPartition();
+    if (!slice.batch.keyed || partitions === 1) {
+      this.#stickyBytes += sliceBytes(slice);
+      this.#give(keyless, routed, slice);
+      return;
+    }
+    const slices = sliceByPartition(slice, partitions, keyless);
+    routed.split(slices.length);
+    for (const { partition, slice: part } of slices) this.#give(partition, routed, part);
+  }
+
+  #give(partition: number, routed: RoutedBatch, slice: Slice): void {
+    this.#sent += 1;
+    this.#unanswered += 1;
+    const number = this.#sent;
+    const { logEpoch, partitions } = this.definition;
+    const publish: PendingPublish = {
+      slice,
+      partitions,
+      done: (firstOffset) => {
+        routed.stored(partition, firstOffset, slice);
+        this.#answered();
+      },
+      failed: (error) => {
+        routed.refused(error);
+        this.#answered();
+      },
+      misrouted: () => {
+        this.#returned.push({ number, routed, slice });
+        this.#growing = true;
+        this.#answered();
+      },
+    };
     const owner = this.owners.get(partition);
     if (owner !== undefined && !this.opening.has(partition)) owner.publish(publish);
-    else this.#elsewhere({ logEpoch: this.definition.logEpoch, partition }, publish);
+    else this.#elsewhere({ logEpoch, partition }, publish);
+  }
+
+  #answered(): void {
+    this.#unanswered -= 1;
+    if (this.#growing && this.#unanswered === 0) this.#goOn();
+  }
+
+  /** Nothing is under way by an older count any more. */
+  #goOn(): void {
+    const returned = this.#returned.sort((a, b) => a.number - b.number);
+    const waiting = this.#waiting;
+    this.#returned = [];
+    this.#waiting = [];
+    this.#growing = false;
+    if (this.#closed !== undefined) {
+      for (const { routed } of returned) routed.refused(this.#closed);
+      for (const routed of waiting) routed.refused(this.#closed);
+      return;
+    }
+    for (const { routed, slice } of returned) this.#route(routed, slice);
+    for (const routed of waiting) this.#route(routed, { batch: routed.batch, indexes: undefined });
   }
 
   #stickyPartition(): number {
@@ -135,54 +190,35 @@ export class TopicRuntime {
   }
 }
 
-const PARTLY_STORED = new BrokerError(
-  'UNAVAILABLE',
-  'part of the batch may have been stored, the rest was refused: publish it again a little later',
-);
-
-/** What is said of a batch of which not all slices were stored. */
-function failureOf(failures: readonly BrokerError[], slices: number): BrokerError {
-  const gone = failures.find(({ code }) => code === 'NOT_FOUND');
-  const unknown = gone ?? failures.find(({ code }) => code === 'UNAVAILABLE');
-  if (unknown !== undefined) return unknown;
-  return failures.length === slices ? failures[0]! : PARTLY_STORED;
-}
-
 function sliceByPartition(
-  batch: PublishBatch,
-  partitionOf: Uint16Array,
-  counts: Uint32Array,
+  slice: Slice,
+  partitions: number,
+  keyless: number,
 ): { partition: number; slice: Slice }[] {
-  const slices: { partition: number; slice: Slice }[] = [];
-  const indexesOf: (Uint32Array | undefined)[] = [];
-  for (let partition = 0; partition < counts.length; partition += 1) {
-    const count = counts[partition]!;
-    if (count === 0) continue;
-    const indexes = count === batch.count ? undefined : new Uint32Array(count);
-    indexesOf[partition] = indexes;
-    slices.push({ partition, slice: { batch, indexes } });
+  const { batch, indexes } = slice;
+  const length = sliceLength(slice);
+  const partitionOf = new Uint16Array(length);
+  const counts = new Uint32Array(partitions);
+  for (let i = 0; i < length; i += 1) {
+    const hash = batch.keyHashes[indexes === undefined ? i : indexes[i]!]!;
+    const partition = hash === 0 ? keyless : partitionOfKey(hash, partitions);
+    partitionOf[i] = partition;
+    counts[partition] = counts[partition]! + 1;
   }
-  if (slices.length > 1) {
-    const filled = new Uint32Array(counts.length);
-    for (let i = 0; i < batch.count; i += 1) {
-      const partition = partitionOf[i]!;
-      indexesOf[partition]![filled[partition]!] = i;
-      filled[partition] = filled[partition]! + 1;
-    }
+  const slices: { partition: number; slice: Slice }[] = [];
+  const indexesOf: Uint32Array[] = [];
+  for (let partition = 0; partition < partitions; partition += 1) {
+    const count = counts[partition]!;
+    if (count === length) return [{ partition, slice }];
+    if (count === 0) continue;
+    indexesOf[partition] = new Uint32Array(count);
+    slices.push({ partition, slice: { batch, indexes: indexesOf[partition] } });
+  }
+  const filled = new Uint32Array(partitions);
+  for (let i = 0; i < length; i += 1) {
+    const partition = partitionOf[i]!;
+    indexesOf[partition]![filled[partition]!] = indexes === undefined ? i : indexes[i]!;
+    filled[partition] = filled[partition]! + 1;
   }
   return slices;
-}
-
-function runsOf(partitionOf: Uint16Array, firstOffsets: Float64Array): PublishedRun[] {
-  const next = firstOffsets;
-  const runs: PublishedRun[] = [];
-  let from = 0;
-  for (let i = 1; i <= partitionOf.length; i += 1) {
-    const partition = partitionOf[from]!;
-    if (i < partitionOf.length && partitionOf[i] === partition) continue;
-    runs.push({ partition, firstOffset: next[partition]!, count: i - from });
-    next[partition] = next[partition]! + (i - from);
-    from = i;
-  }
-  return runs;
 }

@@ -3,14 +3,16 @@
 // publishers), delivery-truth.ts (subscriptions), assignment-truth.ts and definition-truth.ts, and here:
 //
 //   fenced       nobody gives anything out while its lease in the store has ended
+//   grown        in a subscription with ordering nothing goes out before what its publisher was told of before it was stored, under
+//                the same key and in another partition, is acknowledged
 //   one owner    only the newest claim gives anything out; who was robbed of a partition by force may be late to learn it
 import type { SubscriptionDefinition } from '../../../services/broker/core/definitions.ts';
 import { formatPartitionId, type PartitionId } from '../../../services/broker/core/partition.ts';
 import type { SettleOperation } from '../../../services/broker/core/settle-request.ts';
-import type { PublishedRun } from '../../../services/broker/engine/topic-runtime.ts';
+import type { PublishedRun } from '../../../services/broker/engine/routed-batch.ts';
 import type { Clock } from '../../../services/broker/ports/clock.ts';
 import { CLUSTER_SLOT, type Slot } from '../../support/memory-store.ts';
-import type { SentMessage } from '../log-history.ts';
+import { publisherOf, type SentMessage } from '../log-history.ts';
 import { decodeFrames, type Received } from '../received.ts';
 import { Violation } from '../violation.ts';
 import { AssignmentTruth } from './assignment-truth.ts';
@@ -19,6 +21,13 @@ import { DeliveryTruth, type Holder } from './delivery-truth.ts';
 import { type PartitionCheckpoint, PartitionTruth } from './partition-truth.ts';
 import { byRun, SentIndex } from './sent-index.ts';
 import type { StoreWitness } from './witnessed-store.ts';
+
+interface Place {
+  readonly sent: SentMessage;
+  readonly partition: number;
+  readonly offset: number;
+  readonly toldMs: number;
+}
 
 export class ClusterChecker {
   readonly sent = new SentIndex();
@@ -38,6 +47,8 @@ export class ClusterChecker {
   readonly #toldAtCreation = new Map<number, ReadonlyMap<number, number>>();
   /** Incarnations of subscriptions that were deleted: who has not heard of that may find no cursor, and begin anew. */
   readonly #forgotten = new Set<number>();
+  /** Where publishers were told that their messages are, by topic, publisher and key. */
+  readonly #places = new Map<string, Place[]>();
   /** By the store's clock. */
   readonly #leases = new Map<string, number>();
 
@@ -73,7 +84,7 @@ export class ClusterChecker {
   witness(memberId: string): StoreWitness {
     return {
       appended: (id, ownerEpoch, chunks) =>
-        this.partition(id).appended(memberId, ownerEpoch, chunks, this.sent),
+        this.partition(id).appended(memberId, ownerEpoch, chunks, this.sent, this.#clock.monotonicMs()),
       trimmed: (id, ownerEpoch, { headOffset }) => {
         const truth = this.partition(id);
         truth.wrote(memberId, ownerEpoch, 'trimmed');
@@ -180,16 +191,44 @@ export class ClusterChecker {
         throw new Violation(`${what}: the frame says ${message.logEpoch}.${message.partition}`);
       this.counts.deliveries += 1;
       if (message.attempt > 1) this.counts.redeliveries += 1;
+      if (definition.ordering) this.#checkGrown(definition, partition, message);
       history.delivered(memberId, message, holder, holder.ackDeadlineMs ?? definition.ackDeadlineMs, nowMs);
     }
     return messages;
   }
 
+  #checkGrown(
+    definition: SubscriptionDefinition,
+    { logEpoch, partition }: PartitionId,
+    message: Received,
+  ): void {
+    const logged = this.partition({ logEpoch, partition }).log[message.offset];
+    if (logged === undefined || logged.sent.key === '' || logged.sent.identity !== message.identity) return;
+    const { sent, firstAppendedMs } = logged;
+    for (const place of this.#places.get(placesName(logEpoch, sent)) ?? []) {
+      if (place.partition === partition || place.sent.nth >= sent.nth || place.toldMs >= firstAppendedMs)
+        continue;
+      if (this.#of(definition, { logEpoch, partition: place.partition }).owes(place.offset, place.sent))
+        throw new Violation(
+          `${definition.name}: ${logEpoch}.${partition}-${message.offset} of key ${sent.key} overtakes ` +
+            `${logEpoch}.${place.partition}-${place.offset}: the topic has grown`,
+        );
+    }
+  }
+
   // --- clients ---
 
   told(logEpoch: number, messages: readonly SentMessage[], runs: readonly PublishedRun[]): void {
-    for (const run of byRun(messages, runs))
-      this.partition({ logEpoch, partition: run.partition }).told(run.messages, run.firstOffset);
+    for (const { partition, firstOffset, messages: told } of byRun(messages, runs)) {
+      this.partition({ logEpoch, partition }).told(told, firstOffset);
+      for (const [index, sent] of told.entries()) {
+        if (sent.key === '') continue;
+        const name = placesName(logEpoch, sent);
+        const places = this.#places.get(name) ?? [];
+        this.#places.set(name, places);
+        places.push({ sent, partition, offset: firstOffset + index, toldMs: this.#clock.monotonicMs() });
+      }
+    }
   }
 
   /** The client sends this; on a stream: `holder`. */
@@ -255,4 +294,8 @@ export class ClusterChecker {
     }
     return history;
   }
+}
+
+function placesName(logEpoch: number, { identity, key }: SentMessage): string {
+  return `${logEpoch} ${publisherOf(identity)} ${key}`;
 }

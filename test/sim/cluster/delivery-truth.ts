@@ -12,6 +12,7 @@
 //                its process ends, or the log has lost what it had then
 //   acked        a cursor settles only what somebody has acknowledged, or retention deleted
 import { type Cursor, decodeCursor } from '../../../services/broker/core/cursor.ts';
+import type { SentMessage } from '../log-history.ts';
 import type { Received } from '../received.ts';
 import { Violation } from '../violation.ts';
 import type { Logged, PartitionTruth } from './partition-truth.ts';
@@ -192,6 +193,13 @@ export class DeliveryTruth {
     for (let offset = from; offset < this.#log.endOffset; offset += 1)
       if (!this.#isSettled(offset)) return offset;
     return undefined;
+  }
+
+  /** The message is there, and the subscription's, and nobody has acknowledged it. */
+  owes(offset: number, sent: SentMessage): boolean {
+    if (this.#log.log[offset]?.sent !== sent) return false;
+    if (offset < this.#startOffset || offset < this.#log.furthestHead) return false;
+    return !this.#acked.has(offset) && !this.#isSettled(offset);
   }
 
   #checkAcked(offset: number): void {

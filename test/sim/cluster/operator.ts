@@ -12,36 +12,46 @@ import type { SubscriptionPlan, TopicPlan } from './scenario.ts';
 import type { ClusterWorld } from './world.ts';
 
 const ROOT = 'operator';
-const MAX_PARTITIONS = 6;
+const MAX_PARTITIONS = 12;
 
 export class ClusterOperator {
   readonly #world: ClusterWorld;
   readonly #chance: Chance;
-  busy = false;
+  #underWay = 0;
 
   constructor(world: ClusterWorld) {
     this.#world = world;
     this.#chance = world.chance.fork();
   }
 
-  start(): void {
-    if (this.#world.scenario.weather.adminChanges > 0) this.#world.spawn(this.#run());
+  get busy(): boolean {
+    return this.#underWay > 0;
   }
 
-  async #run(): Promise<void> {
+  start(): void {
+    const { adminChanges, growths } = this.#world.scenario.weather;
+    const { topics } = this.#world.scenario;
+    if (adminChanges > 0) this.#world.spawn(this.#run(adminChanges, (member) => this.#change(member)));
+    if (growths > 0)
+      this.#world.spawn(
+        this.#run(growths, (member) => this.#addPartitions(member, this.#chance.pick(topics).name)),
+      );
+  }
+
+  async #run(rate: number, change: (member: Member) => Promise<void>): Promise<void> {
     const world = this.#world;
     while (world.phase === 'chaos' && !world.over) {
-      await world.sleep(this.#chance.pauseMs(world.scenario.weather.adminChanges));
+      await world.sleep(this.#chance.pauseMs(rate));
       const member = world.members.reachable(this.#chance);
       if (member === undefined || world.phase !== 'chaos') continue;
-      this.busy = true;
+      this.#underWay += 1;
       try {
-        await this.#change(member);
+        await change(member);
       } catch (error) {
         if (!(error instanceof BrokerError)) throw error;
         if (world.trace.on) world.say('operator', `is refused: ${error.code} ${error.message}`);
       }
-      this.busy = false;
+      this.#underWay -= 1;
     }
   }
 
@@ -59,7 +69,7 @@ export class ClusterOperator {
       case 2:
         return this.#deleteSubscription(member, subscription.name);
       default:
-        return this.#addPartition(member, topic.name);
+        return this.#addPartitions(member, topic.name);
     }
   }
 
@@ -81,9 +91,10 @@ export class ClusterOperator {
     if (this.#chance.bool(0.5) && other !== undefined) await this.#createTopic(other, topic);
   }
 
-  async #addPartition(member: Member, name: string): Promise<void> {
-    const partitions = (member.definitions.topic(name)?.partitions ?? 0) + 1;
-    if (partitions > MAX_PARTITIONS) return;
+  async #addPartitions(member: Member, name: string): Promise<void> {
+    const before = member.definitions.topic(name)?.partitions ?? 0;
+    const partitions = this.#chance.bool(0.5) ? before + 1 : before * 2;
+    if (before === 0 || partitions > MAX_PARTITIONS) return;
     this.#say(member, `gives ${name} ${partitions} partitions`);
     this.#truth.trying(name);
     const topic = await this.#call(member, () =>

@@ -8,7 +8,7 @@
 //   kept         what a publisher was told is in the log. A store that went back may lose what its owner did not outlive
 import type { PartitionId } from '../../../services/broker/core/partition.ts';
 import type { Chunk } from '../../../services/broker/ports/log-store.ts';
-import type { SentMessage } from '../log-history.ts';
+import { publisherOf, type SentMessage } from '../log-history.ts';
 import { decodeFrames } from '../received.ts';
 import { Violation } from '../violation.ts';
 import type { SentIndex } from './sent-index.ts';
@@ -21,6 +21,8 @@ export interface Claim {
 export interface Logged {
   readonly sent: SentMessage;
   readonly publishTimeMs: number;
+  /** By the checker's clock; if the store had lost it and has it again, the first time. */
+  readonly firstAppendedMs: number;
   told: boolean;
 }
 
@@ -152,7 +154,13 @@ export class PartitionTruth {
     this.#checkWriter(memberId, ownerEpoch, what);
   }
 
-  appended(memberId: string, ownerEpoch: number, chunks: readonly Chunk[], sent: SentIndex): void {
+  appended(
+    memberId: string,
+    ownerEpoch: number,
+    chunks: readonly Chunk[],
+    sent: SentIndex,
+    nowMs: number,
+  ): void {
     this.#checkWriter(memberId, ownerEpoch, 'appended');
     this.#openedTenure = this.#tenure;
     for (const chunk of chunks) {
@@ -181,7 +189,8 @@ export class PartitionTruth {
         const same = again?.logged.sent === message;
         const told = same && again.logged.told;
         const { publishTimeMs } = chunk;
-        this.log.push({ sent: message, publishTimeMs, told });
+        const firstAppendedMs = same ? again.logged.firstAppendedMs : nowMs;
+        this.log.push({ sent: message, publishTimeMs, firstAppendedMs, told });
         this.furthestEnd = Math.max(this.furthestEnd, this.endOffset);
         if (told) this.toldEnd = this.endOffset;
         if (again !== undefined) this.#lost = this.#lost.filter((each) => each !== again);
@@ -192,6 +201,7 @@ export class PartitionTruth {
         const ofKey = this.byKey.get(message.key);
         if (ofKey === undefined) this.byKey.set(message.key, [offset]);
         else ofKey.push(offset);
+        sent.appended(message, this.name);
         this.#checkOrder(offset, message, sent);
       }
     }
@@ -271,16 +281,17 @@ export class PartitionTruth {
 
   #checkOrder(offset: number, message: SentMessage, sent: SentIndex): void {
     let copies = 0;
-    const publisher = publisherOf(message);
+    const publisher = publisherOf(message.identity);
     for (const other of this.byKey.get(message.key) ?? []) {
       const { sent: earlier } = this.log[other]!;
       if (earlier === message) copies += 1;
       if (
         message.key !== '' &&
         !sent.isGivenUp(message) &&
+        !sent.wasElsewhere(message, this.name) &&
         other < offset &&
         earlier.nth > message.nth &&
-        publisherOf(earlier) === publisher &&
+        publisherOf(earlier.identity) === publisher &&
         copies === 0
       )
         throw new Violation(
@@ -292,8 +303,4 @@ export class PartitionTruth {
         `${this.name}-${offset}: ${message.identity} is there ${copies} times and was sent ${sent.timesSent(message)} times`,
       );
   }
-}
-
-function publisherOf({ identity }: SentMessage): string {
-  return identity.slice(0, identity.indexOf('/'));
 }

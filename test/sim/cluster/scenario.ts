@@ -79,6 +79,8 @@ export interface ClusterWeather {
   readonly wallJumps: number;
   readonly storeClockJumps: number;
   readonly adminChanges: number;
+  /** A topic gets more partitions. */
+  readonly growths: number;
   /** Probabilities. */
   readonly loseSignals: number;
   readonly loseRequests: number;
@@ -229,6 +231,7 @@ const FAIR: ClusterWeather = {
   wallJumps: 0,
   storeClockJumps: 0,
   adminChanges: 0,
+  growths: 0,
   loseSignals: 0,
   loseRequests: 0,
   loseAnswers: 0,
@@ -246,6 +249,7 @@ function drawPlanned(chance: Chance): ClusterWeather {
     drains: chance.pick([0.3, 0.8]),
     wallJumps: chance.pick([0, 0.2]),
     adminChanges: chance.pick([0, 0, 0.5]),
+    growths: chance.pick([0, 0.3, 1]),
     loseSignals: chance.pick([0, 0.3]),
     storeMs: chance.pick([1, 5, 20]),
     linkMs: chance.pick([1, 5, 40]),
@@ -271,6 +275,7 @@ function drawRough(chance: Chance): ClusterWeather {
     wallJumps: some(0.2),
     storeClockJumps: some(0.2, 0.5),
     adminChanges: some(0.3, 1),
+    growths: some(0.3, 1),
     loseSignals: chance.pick([0, 0.1, 1]),
     loseRequests: chance.pick([0, 0, 0.02, 0.1]),
     loseAnswers: chance.pick([0, 0, 0.02, 0.1]),

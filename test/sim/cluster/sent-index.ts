@@ -1,5 +1,5 @@
 // Everything that publishers of a cluster have sent, and what they were told of it. Filled by publisher.ts, read by the checker.
-import type { PublishedRun } from '../../../services/broker/engine/topic-runtime.ts';
+import type { PublishedRun } from '../../../services/broker/engine/routed-batch.ts';
 import type { SentMessage } from '../log-history.ts';
 import { Violation } from '../violation.ts';
 
@@ -22,6 +22,8 @@ export class SentIndex {
   readonly #messages = new Map<string, SentMessage>();
   readonly #times = new Map<SentMessage, number>();
   readonly #givenUp = new Set<SentMessage>();
+  /** In the logs of which partitions they have come to be. */
+  readonly #partitions = new Map<SentMessage, Set<string>>();
 
   get(identity: string): SentMessage | undefined {
     return this.#messages.get(identity);
@@ -29,6 +31,17 @@ export class SentIndex {
 
   timesSent(message: SentMessage): number {
     return this.#times.get(message) ?? 0;
+  }
+
+  appended(message: SentMessage, partition: string): void {
+    const partitions = this.#partitions.get(message) ?? new Set();
+    this.#partitions.set(message, partitions.add(partition));
+  }
+
+  /** It was there before, by the partitions that the topic had then: what comes is a copy. */
+  wasElsewhere(message: SentMessage, partition: string): boolean {
+    for (const other of this.#partitions.get(message) ?? []) if (other !== partition) return true;
+    return false;
   }
 
   /** What was sent of them may still arrive, after what is sent from now on. */

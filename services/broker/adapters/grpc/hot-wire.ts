@@ -3,7 +3,7 @@
 
 import { BrokerError } from '../../core/errors.ts';
 import { LENGTH, VARINT, varintLength, WireReader, writeVarint } from '../../core/wire.ts';
-import type { PublishedRun } from '../../engine/topic-runtime.ts';
+import type { PublishedRun } from '../../engine/routed-batch.ts';
 
 /** PublishResponse: message_ids = 1, durability = 16. */
 export function encodePublishResponse(

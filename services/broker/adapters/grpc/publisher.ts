@@ -12,7 +12,7 @@ import {
   requestHead,
 } from '../../core/publish-batch.ts';
 import type { Broker } from '../../engine/broker.ts';
-import type { PublishedRun } from '../../engine/topic-runtime.ts';
+import type { PublishedRun } from '../../engine/routed-batch.ts';
 import { encodePublishResponse, encodePublishStreamError, encodePublishStreamResponse } from './hot-wire.ts';
 import type { Authorize } from './identity.ts';
 import { type GrpcService, grpcService, type RawBidiStream, type RpcBorder } from './rpc.ts';

@@ -664,8 +664,8 @@ export type Backlog = Message<"fanfare.v1.Backlog"> & {
   consumersWithoutCredit: number;
 
   /**
-   * Of messages: those that have failed at least twice, and those that wait behind one in their ordering key. More
-   * consumers would not speed them up. An estimate, of what the brokers have looked at.
+   * Of messages: those that have failed at least twice, those that wait behind one in their ordering key, and those that wait since
+   * the topic has grown (see UpdateTopic). More consumers would not speed them up. An estimate, of what the brokers have looked at.
    *
    * @generated from field: uint64 blocked_messages = 15;
    */
@@ -1250,8 +1250,10 @@ export const Admin: GenService<{
     output: typeof ListTopicsResponseSchema;
   },
   /**
-   * Changes the fields named in update_mask. partitions can only grow (keys may then move to other partitions); durability
-   * is immutable.
+   * Changes the fields named in update_mask. durability is immutable. partitions can only grow. Ordering keys then move to other
+   * partitions, and keep their order: a subscription with ordering is given what is published to a partition after the growth once
+   * it has settled what was published before in the partitions from which keys come to it, or retention has deleted that. Until then
+   * that is backlog, and blocked_messages. Other subscriptions don't wait. Publishes pause until all brokers know of the growth.
    * FAILED_PRECONDITION: the change is not possible; nothing was changed. RESOURCE_EXHAUSTED: more partitions, or more for all
    * subscriptions to deliver, than there may be.
    *

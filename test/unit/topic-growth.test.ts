@@ -1,0 +1,174 @@
+// Guarantee 2 over a growth of the topic, on one broker. Several brokers: test/sim/cluster.
+import { describe, expect, test } from 'vitest';
+import { BrokerError } from '../../services/broker/core/errors.ts';
+import { partitionOfKey } from '../../services/broker/core/partition.ts';
+import { hashOfKey } from '../../services/broker/core/publish-batch.ts';
+import { type EngineRig, startEngine, TOPIC } from '../support/engine-rig.ts';
+import type { Stores } from '../support/memory-store.ts';
+
+function partitionOf(key: string, partitions: number): number {
+  const bytes = Buffer.from(key);
+  return partitionOfKey(hashOfKey(bytes, 0, bytes.length), partitions);
+}
+
+/** The first key that belongs to partition `from` of 2 and to `to` of 4. */
+function keyThatMoves(from: number, to: number): string {
+  for (let n = 0; ; n += 1)
+    if (partitionOf(`k${n}`, 2) === from && partitionOf(`k${n}`, 4) === to) return `k${n}`;
+}
+
+const MOVED = keyThatMoves(0, 1);
+/** Now in partition 1 of 4, and before in partition 1 of 2. */
+const GONE = keyThatMoves(1, 2);
+
+async function grow({ definitions }: EngineRig, partitions: number): Promise<void> {
+  await definitions.updateTopic('tester', { name: TOPIC, partitions }, ['partitions']);
+}
+
+/** What was published at once is stored, or not: the clock goes on until that is known. */
+async function published(rig: EngineRig, ...texts: string[]): Promise<unknown> {
+  const outcome = rig.publish(...texts);
+  await rig.clock.advance(100);
+  return outcome;
+}
+
+const ORDERED = { partitions: 2, ordering: true };
+
+describe('a subscription with ordering', () => {
+  test('guarantee 2: what comes after the growth waits for what was before', async () => {
+    const rig = await startEngine(ORDERED);
+    for (let n = 0; n < 20; n += 1) await published(rig, `${MOVED}:a${n}`);
+    await grow(rig, 4);
+    for (let n = 0; n < 20; n += 1)
+      expect(await published(rig, `${MOVED}:b${n}`)).toMatchObject([{ partition: 1 }]);
+    const received = rig.consume();
+    await rig.clock.advance(2_000);
+    expect(received).toHaveLength(40);
+    expect(received).toEqual([...received].sort((a, b) => order(a) - order(b)));
+  });
+
+  test('is given nothing of what is after while something before is outstanding, and then at once', async () => {
+    const rig = await startEngine(ORDERED);
+    await published(rig, `${MOVED}:before`);
+    const kept = rig.consume({ keep: true });
+    await rig.clock.advance(100);
+    await grow(rig, 4);
+    await published(rig, `${MOVED}:after`);
+    await rig.clock.advance(5_000);
+    expect(kept).toEqual(['before']);
+    const [report] = await rig.broker.backlog.report('projects/p', []);
+    expect(report).toMatchObject({ messages: 2, blockedMessages: 1 });
+    // Its lease is up, it comes again, and is acknowledged by the other one.
+    const received = rig.consume();
+    await rig.clock.advance(40_000);
+    expect(received.slice(-2)).toEqual(['before', 'after']);
+  });
+
+  test('what was before and is lost to retention is not waited for', async () => {
+    const rig = await startEngine({ ...ORDERED, retentionMs: 60_000 });
+    await published(rig, `${MOVED}:before`);
+    await grow(rig, 4);
+    await rig.clock.advance(59_000);
+    await published(rig, `${MOVED}:after`);
+    await rig.clock.advance(20_000);
+    const received = rig.consume();
+    await rig.clock.advance(1_000);
+    expect(received).toEqual(['after']);
+  });
+
+  test('other partitions wait for nothing', async () => {
+    const rig = await startEngine(ORDERED);
+    const stays = keyThatMoves(0, 0);
+    await published(rig, `${MOVED}:before`);
+    const kept = rig.consume({ keep: true });
+    await rig.clock.advance(100);
+    await grow(rig, 4);
+    await published(rig, `${stays}:stays`, `${MOVED}:after`, `${GONE}:moves without anything before`);
+    await rig.clock.advance(1_000);
+    expect(kept).toEqual(['before', 'stays', 'moves without anything before']);
+  });
+
+  test('over two growths, of which the one between has no messages', async () => {
+    const rig = await startEngine(ORDERED);
+    await published(rig, `${MOVED}:before`);
+    await grow(rig, 3);
+    await grow(rig, 4);
+    await published(rig, `${MOVED}:after`);
+    const kept = rig.consume({ keep: true });
+    await rig.clock.advance(2_000);
+    expect(kept).toEqual(['before']);
+  });
+
+  test('over a restart', async () => {
+    const rig = await startEngine(ORDERED);
+    await published(rig, `${MOVED}:before`);
+    await grow(rig, 4);
+    await published(rig, `${MOVED}:after`);
+    await rig.broker.stop();
+    const next = await startEngine({ ...ORDERED, after: rig });
+    const kept = next.consume({ keep: true });
+    await rig.clock.advance(2_000);
+    expect(kept).toEqual(['before']);
+    expect(await published(next, `${MOVED}:later`)).toMatchObject([{ partition: 1, firstOffset: 1 }]);
+    const received = next.consume();
+    await rig.clock.advance(40_000);
+    expect(received).toEqual(['before', 'after', 'later']);
+  });
+});
+
+test('a subscription without ordering does not wait', async () => {
+  const rig = await startEngine({ ...ORDERED, ordering: false });
+  await published(rig, `${MOVED}:before`);
+  const kept = rig.consume({ keep: true });
+  await rig.clock.advance(100);
+  await grow(rig, 4);
+  await published(rig, `${MOVED}:after`);
+  expect(kept).toEqual(['before', 'after']);
+});
+
+describe('publishes', () => {
+  test('that are under way when the topic grows keep their order, and all are stored', async () => {
+    const rig = await startEngine(ORDERED);
+    const outcomes = [rig.publish(`${MOVED}:0`, 'keyless', `${GONE}:0`)];
+    const grown = grow(rig, 4);
+    for (let n = 1; n < 30; n += 1) outcomes.push(rig.publish(`${MOVED}:${n}`, `${GONE}:${n}`));
+    await rig.clock.advance(500);
+    await grown;
+    for (const outcome of await Promise.all(outcomes)) expect(outcome).toBeInstanceOf(Array);
+    const received = rig.consume();
+    await rig.clock.advance(2_000);
+    expect(received).toHaveLength(61);
+  });
+
+  test('wait while the store does not take the beginning of the era, then hear that nothing was stored', async () => {
+    let down = false;
+    const between = (stores: Stores): Stores => ({
+      ...stores,
+      cursors: {
+        load: (subscription, partition) => stores.cursors.load(subscription, partition),
+        drop: (subscription) => stores.cursors.drop(subscription),
+        commit: async (commits) => {
+          if (down) throw new BrokerError('UNAVAILABLE', 'fault: the store is down');
+          return stores.cursors.commit(commits);
+        },
+      },
+    });
+    const rig = await startEngine({ ...ORDERED, between });
+    await published(rig, `${MOVED}:before`);
+    down = true;
+    await grow(rig, 4);
+    const late = rig.publish(`${GONE}:late`);
+    await rig.clock.advance(11_000);
+    expect(await late).toMatchObject({
+      code: 'UNAVAILABLE',
+      message: expect.stringContaining('nothing was stored'),
+    });
+    down = false;
+    await rig.clock.advance(1_000);
+    expect(await published(rig, `${GONE}:again`)).toMatchObject([{ partition: 2 }]);
+  });
+});
+
+function order(identity: string): number {
+  return (identity.startsWith('a') ? 0 : 100) + Number(identity.slice(1));
+}
