@@ -3,7 +3,8 @@ import { beforeEach, expect, test } from 'vitest';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
 import { BEAT_MS, SILENT_BEATS } from '../../services/broker/engine/relay-link.ts';
 import type { PeerAnswer, PeerLinkHandler, PeerRequest } from '../../services/broker/ports/peer.ts';
-import { requestOf } from '../support/publish-requests.ts';
+import { keyOfPartition } from '../support/keys.ts';
+import { messageBytes, requestOf } from '../support/publish-requests.ts';
 import { createSharedMemory, PROJECT, RelayNode, TestRoutes, TOPIC } from '../support/relay-rig.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 
@@ -100,6 +101,30 @@ beforeEach(async () => {
 
 const incarnation = (): number =>
   node.definitions.subscription(`${PROJECT}/subscriptions/audit`)!.incarnation;
+
+test('what is behind a publish that belongs elsewhere goes back with it', async () => {
+  await run(node.definitions.deleteTopic('me', TOPIC, { force: true }));
+  [id] = (await run(node.createTopic(2))) as [PartitionId];
+  routes.set(id, 'me');
+  const link = new Link('x');
+  const elsewhere = keyOfPartition(1, 2);
+  const here = keyOfPartition(0, 2);
+  const keyed = (call: number, ...keys: string[]) =>
+    publish(
+      call,
+      1,
+      requestOf(keys.map((orderingKey) => messageBytes({ data: Buffer.of(call), orderingKey }))),
+    );
+  // By a relay that takes the topic for smaller. They wait until the partition is open.
+  link.say(keyed(1, here), keyed(2, here, elsewhere), keyed(3, here));
+  await run(node.own(id));
+  await clock.advance(100);
+  expect(link.of('published').map(({ call }) => call)).toEqual([1]);
+  expect(link.of('refused')).toEqual([
+    { kind: 'refused', call: 2, reason: 'NOT_OWNER', message: 'the topic has grown' },
+    { kind: 'refused', call: 3, reason: 'NOT_OWNER', message: 'the topic has grown' },
+  ]);
+});
 
 test('a publish that was refused is not overtaken by one behind it, whatever happens meanwhile', async () => {
   const link = new Link('x');

@@ -1,25 +1,13 @@
 // Guarantee 2 over a growth of the topic, on one broker. Several brokers: test/sim/cluster.
 import { describe, expect, test } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
-import { partitionOfKey } from '../../services/broker/core/partition.ts';
-import { hashOfKey } from '../../services/broker/core/publish-batch.ts';
 import { type EngineRig, startEngine, TOPIC } from '../support/engine-rig.ts';
+import { keyThatMoves } from '../support/keys.ts';
 import type { Stores } from '../support/memory-store.ts';
 
-function partitionOf(key: string, partitions: number): number {
-  const bytes = Buffer.from(key);
-  return partitionOfKey(hashOfKey(bytes, 0, bytes.length), partitions);
-}
-
-/** The first key that belongs to partition `from` of 2 and to `to` of 4. */
-function keyThatMoves(from: number, to: number): string {
-  for (let n = 0; ; n += 1)
-    if (partitionOf(`k${n}`, 2) === from && partitionOf(`k${n}`, 4) === to) return `k${n}`;
-}
-
-const MOVED = keyThatMoves(0, 1);
-/** Now in partition 1 of 4, and before in partition 1 of 2. */
-const GONE = keyThatMoves(1, 2);
+/** From partition 0 of 2 to 1 of 4. */
+const MOVED = keyThatMoves(0, 2, 1, 4);
+const GONE = keyThatMoves(1, 2, 2, 4);
 
 async function grow({ definitions }: EngineRig, partitions: number): Promise<void> {
   await definitions.updateTopic('tester', { name: TOPIC, partitions }, ['partitions']);
@@ -78,7 +66,7 @@ describe('a subscription with ordering', () => {
 
   test('other partitions wait for nothing', async () => {
     const rig = await startEngine(ORDERED);
-    const stays = keyThatMoves(0, 0);
+    const stays = keyThatMoves(0, 2, 0, 4);
     await published(rig, `${MOVED}:before`);
     const kept = rig.consume({ keep: true });
     await rig.clock.advance(100);

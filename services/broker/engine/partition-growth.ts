@@ -69,7 +69,7 @@ export class PartitionGrowth implements CursorHolder {
     this.#eras = [...eras];
     this.#durable = eras.length;
     // The usual case: it has always had that many.
-    if (counts.length === 1 && eras[0]!.partitions === counts[0]) this.#isOpen = true;
+    if (counts.length === 1 && eras.length === 1 && eras[0]!.partitions === counts[0]) this.#isOpen = true;
     else {
       this.#committer.rest([this]);
       void this.#work();
