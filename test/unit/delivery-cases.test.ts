@@ -1,7 +1,7 @@
 // core/delivery.ts in single situations that random events reach seldom or do not measure.
 import { describe, expect, test } from 'vitest';
 import type { ChunkView } from '../../services/broker/core/credit.ts';
-import { decodeCursor } from '../../services/broker/core/cursor.ts';
+import { decodeCursor, encodeCursor } from '../../services/broker/core/cursor.ts';
 import { Delivery, type DeliveryOptions } from '../../services/broker/core/delivery.ts';
 import type { DeliveryEffect } from '../../services/broker/core/delivery-events.ts';
 import { chunkView } from '../support/delivery-rig.ts';
@@ -56,6 +56,16 @@ function given(effects: readonly DeliveryEffect[]): number[] {
         ),
   );
 }
+
+test('what was settled in an earlier life and is given up now is passed', () => {
+  const record = { floor: 0, settled: [{ first: 1, last: 1 }], attempts: [] };
+  const delivery = new Delivery(OPTIONS, { record: encodeCursor(record) }, 3);
+  delivery.step({ kind: 'join', consumer: 1, hash: 1 }, 0);
+  expect(given(lease(delivery, chunkView(0, [10], undefined)))).toEqual([0]);
+  expect(delivery.peek(1)).toBe(1);
+  delivery.step({ kind: 'skip', first: 1, last: 1 }, 0);
+  expect(delivery.peek(1)).toBe(2);
+});
 
 describe('a message that does not fit into the credit', () => {
   test('is not overtaken by small ones of other keys, which would take the credit for ever', () => {

@@ -570,12 +570,12 @@ export class Delivery {
     if (first > last) return 0;
     const leases = this.#leases.cut(first, last);
     const added = this.#mark(first, last);
-    if (added === 0) return 0;
     if (this.#settled.has(this.#next)) {
       // What comes next has been settled before it was looked at.
       const [unsettled] = this.#settled.gaps(this.#next, this.#end - 1);
       this.#next = unsettled?.first ?? this.#end;
     }
+    if (added === 0) return 0;
     this.#endLeases(leases, effects);
     this.#keys?.dropSettled();
     effects.push({ kind: 'moved' });
