@@ -10,6 +10,8 @@ import type { Subscription } from '../../services/client/subscription.ts';
 export interface ClusterLoadOptions {
   readonly topic: string;
   readonly partitions: number;
+  /** The topic will have so many in the end; default: as many as it begins with. */
+  readonly growsTo?: number;
   readonly subscriptions: number;
   readonly keys: number;
   /** Messages a second. */
@@ -76,7 +78,7 @@ export class ClusterLoad implements AsyncDisposable {
 
   /** Creates topic and subscriptions, begins to publish and to consume. */
   async start(): Promise<void> {
-    const { topic, partitions, subscriptions, late = false } = this.#options;
+    const { topic, partitions, growsTo = partitions, subscriptions, late = false } = this.#options;
     await this.#client.admin.createTopic(topic, { partitions });
     for (let i = 0; i < subscriptions + (late ? 1 : 0); i += 1) {
       await this.#client.admin.createSubscription(`${topic}-${i}`, {
@@ -92,7 +94,7 @@ export class ClusterLoad implements AsyncDisposable {
         redelivered: 0,
         redeliveredAfterAck: 0,
       });
-      this.#arrivals.push(Array.from({ length: partitions }, () => []));
+      this.#arrivals.push(Array.from({ length: growsTo }, () => []));
       if (i < subscriptions) this.#subscribe(i);
     }
     this.#pump = this.#publishAtRate();
