@@ -107,6 +107,25 @@ for (const { how, outlastsLease, unreplicated } of [
   });
 }
 
+test('what brokers had appended that have gone since, in order, those who have their partitions now append again', {
+  timeout: 120_000,
+}, async () => {
+  const { cluster, master, replica, replication, moveTo } = await startByHand();
+  const load = await startLoad(cluster, 'moved');
+  replication.set('toClient', { holds: true });
+  await publishMore(load, 400);
+  expect(await cluster.terminate(1)).toMatchObject({ code: 0 });
+  await load.resumed(ALL, performance.now(), RESUME_MS);
+  const sinceMs = Date.now();
+  await master.kill();
+  replication.cut();
+  await replica.promote();
+  moveTo(replica);
+  await load.resumed(ALL, performance.now(), RESUME_MS);
+  await cluster.restart(1);
+  await expectRestored(cluster, load, sinceMs, 350);
+});
+
 test('so does a replica that Sentinels make the master', { timeout: 120_000 }, async () => {
   const group = parts.use(await startRedisWithSentinels());
   const cluster = parts.use(await startCluster({ store: group.url }));
