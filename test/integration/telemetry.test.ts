@@ -93,7 +93,7 @@ test("publish, deliver and process spans link to the publisher's span", async ()
   };
   await using broker = await startBroker({
     args: METRICS_ARGS,
-    env: { ...otlp, OTEL_METRIC_EXPORT_INTERVAL: '100', OTEL_RESOURCE_ATTRIBUTES: 'deployment.zone=a' },
+    env: { ...otlp, OTEL_METRIC_EXPORT_INTERVAL: '1000', OTEL_RESOURCE_ATTRIBUTES: 'deployment.zone=a' },
   });
   await using client = broker.connect();
   await client.admin.createTopic('orders');

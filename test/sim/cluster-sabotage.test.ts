@@ -147,7 +147,7 @@ test('a hand-over without the last commit of the cursors', { timeout: MINUTES_MS
   });
   // What was acknowledged last is delivered again.
   expect(failure).toMatch(
-    /although client \w+ at \S+ has it|long ago|by the cursor in the store|overtakes|which has committed it as settled/,
+    /although client \w+ at \S+ has it|long ago|by the cursor in the store|overtakes|its owner has forgotten the first time/,
   );
 });
 
