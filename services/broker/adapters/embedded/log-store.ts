@@ -88,8 +88,12 @@ export class EmbeddedLogStore implements LogStore {
         this.#refuse(partition, ownerEpoch);
         after = stateAfter(slot, expectedEnd, chunks);
         slot.staged = after;
-        keys = chunks.map((chunk) => chunkKey(partition, infoOf(chunk), framesSum(chunk.bytes)));
-        const ops = chunks.map(({ bytes: value }, index): Op => ({ table: LOG, key: keys[index]!, value }));
+        const ops = chunks.map((chunk): Op => {
+          const valueSum = framesSum(chunk.bytes);
+          const key = chunkKey(partition, infoOf(chunk), valueSum);
+          return { table: LOG, key, value: chunk.bytes, valueSum };
+        });
+        keys = ops.map(({ key }) => key);
         return { ops, result: undefined };
       },
       applied: (sequence) => {

@@ -20,6 +20,8 @@ export interface Op {
   readonly table: Table;
   readonly key: Buffer;
   readonly value: Uint8Array | undefined;
+  /** crc32 of the value, if whoever made it has it. */
+  readonly valueSum?: number;
 }
 
 export interface Entry {
