@@ -193,7 +193,8 @@ export function sharedDefinitionConformance(name: string, open: OpenSharedHarnes
         versions.push(await store.version());
       }
       const rest = Array.from({ length: MAX_REMEMBERED }, (_, nth) => excess + nth);
-      await Promise.all(rest.map(remove));
+      // Not all at once: a store has a time for each answer.
+      for (let at = 0; at < rest.length; at += 256) await Promise.all(rest.slice(at, at + 256).map(remove));
       const { removed, forgottenTo } = await (await b()).removals();
       const numbers = removed.map(({ body }) => Number(body)).sort((one, other) => one - other);
       expect(numbers).toEqual(rest);
