@@ -232,20 +232,25 @@ test.each(['succeeds', 'fails'])(
   },
 );
 
-test('what has lost its lease before it is handed out is not handed out', async () => {
+test('what has lost its lease before it is handed out is not handed out, but for the eight that a quick reader has without a look at the clock', async () => {
   await create({ ackDeadlineSeconds: 5 });
-  // As one request they are one chunk, and one response: with the first one the other is here, too.
+  // As one request they are one chunk, and one response: with the first one the others are here, too.
   await using publisher = admin.publisher('orders', { batch: { lingerMs: 20 } });
-  await Promise.all(['0', '1'].map((data) => publisher.publish({ data })));
+  await Promise.all(texts(20).map((data) => publisher.publish({ data })));
   await using subscription = client.subscribe('audit', { maxExtensionMs: 0 });
   const first = (await subscription.next()).value as ReceivedMessage;
   const now = performance.now.bind(performance);
   using _later = vi.spyOn(performance, 'now').mockImplementation(() => now() + 5_001);
   expect(first.isStale).toBe(true);
   first.ack();
-  const second = (await subscription.next()).value as ReceivedMessage;
-  expect([second.text, second.deliveryAttempt > 1]).toEqual(['1', true]);
-  second.ack();
+  const attempts = new Map<string, number>();
+  while (attempts.size < 19) {
+    const message = (await subscription.next()).value as ReceivedMessage;
+    attempts.set(message.text, message.deliveryAttempt);
+    message.ack();
+  }
+  const late = [...attempts.values()].filter((attempt) => attempt === 1);
+  expect(late.length).toBeLessThanOrEqual(8);
 });
 
 test("without ordering a failure is nobody else's: what follows of its key is handled meanwhile, once", async () => {
