@@ -60,7 +60,7 @@ async function backlog(): Promise<number> {
 /** When the lease of the first message that has one ends, from now. */
 function leaseMs(): number {
   const { delivery } = broker.broker.runtimeOf(SUBSCRIPTION).dispatchers.get(0)!;
-  return delivery.formerLeases(1)[0]!.deadlineMs - broker.broker.context.clock.monotonicMs();
+  return delivery.formerLeases()[0]!.deadlineMs - broker.broker.context.clock.monotonicMs();
 }
 
 /** Nobody gets through to the broker while `doing` is done. */

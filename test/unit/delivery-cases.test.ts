@@ -212,7 +212,7 @@ test('who has the messages by note was not delivered to in vain', () => {
   const before = started(OPTIONS, 20);
   lease(before, chunkView(0, new Array<number>(20).fill(1), undefined), { messages: 10 });
   const record = before.snapshot();
-  const after = new Delivery(OPTIONS, { record }, 20, before.formerLeases(100));
+  const after = new Delivery(OPTIONS, { record }, 20, before.formerLeases());
   expect(decodeCursor(after.snapshot())).toEqual(decodeCursor(record));
   after.step({ kind: 'join', consumer: 1, hash: 1 }, 0);
   after.step({ kind: 'nack', consumer: 1, first: 0, last: 9 }, 0);

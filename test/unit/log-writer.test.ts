@@ -65,7 +65,7 @@ async function claimed(recent: RecentRing, options: { checkStore?: () => Promise
       tracing: undefined,
     },
   });
-  let { endOffset: end } = await made.open();
+  let end = (await made.open()).bounds.endOffset;
   const append = async (letters: string): Promise<string> => {
     const chunks = [...letters].map((letter, i) => chunk(end + i, letter));
     const appending = made.append(end, chunks, WAITING);

@@ -174,11 +174,10 @@ export class Delivery {
     return this.#next >= this.#holdFrom && this.#next < this.#end;
   }
 
-  /** What is outstanding, for the partition's next owner; at most `most` intervals. */
-  formerLeases(most: number): FormerLease[] {
+  /** What is outstanding, for the partition's next owner. */
+  formerLeases(): FormerLease[] {
     const leases: FormerLease[] = [];
     for (const { first, last, value } of this.#leases) {
-      if (leases.length === most) break;
       leases.push({
         first,
         last,

@@ -57,6 +57,12 @@ const TAIL_MS = 60_000;
 /** And no more than that of a partition, read when it is opened. */
 const TAIL_BYTES = 4 * 1024 * 1024;
 
+export interface OpenedLog {
+  readonly bounds: LogBounds;
+  /** The newest chunk; undefined: the log is empty, or its description is damaged. */
+  readonly newest: ChunkInfo | undefined;
+}
+
 const FIRST_RETRY_MS = 50;
 const MAX_RETRY_MS = 2_000;
 
@@ -89,13 +95,16 @@ export class LogWriter {
    * The log as it is found under a new claim. What this broker appended under an earlier one, and the store has forgotten since,
    * is appended again first. Rejects as the store does, to be called again; ABORTED: with a new claim only.
    */
-  async open(): Promise<LogBounds> {
-    const bounds = await this.#opened();
-    await this.#keepTail(bounds);
-    return bounds;
+  async open(): Promise<OpenedLog> {
+    const bounds = await this.#putRight();
+    const { headOffset, endOffset } = bounds;
+    const { id, log } = this.#options;
+    const [newest] = headOffset === endOffset ? [] : await log.describe(id, endOffset - 1, 1);
+    await this.#keepTail(bounds, newest);
+    return { bounds, newest };
   }
 
-  async #opened(): Promise<LogBounds> {
+  async #putRight(): Promise<LogBounds> {
     const { id, log, context } = this.#options;
     const bounds = await log.bounds(id);
     const expectedEnd = this.#recent.endOffset;
@@ -115,17 +124,17 @@ export class LogWriter {
     return bounds;
   }
 
-  async #keepTail(bounds: LogBounds): Promise<void> {
+  async #keepTail(bounds: LogBounds, newest: ChunkInfo | undefined): Promise<void> {
     const { id, log, recent, context } = this.#options;
     if (!recent.keeps) return;
     const nowMs = context.clock.monotonicMs();
     const { endOffset } = bounds;
     const held = this.#recent.endOffset ?? 0;
-    let from = held < endOffset ? Math.max(held, await this.#tailOf(bounds)) : endOffset;
+    let from = held < endOffset ? Math.max(held, await this.#tailOf(bounds, newest)) : endOffset;
     while (from < endOffset) {
       try {
         const chunks = await log.read(id, from, TAIL_BYTES);
-        if (chunks.length === 0) return;
+        if (chunks.length === 0) break;
         for (const chunk of chunks) this.#recent.add(new CachedChunk(chunk), nowMs);
         from = this.#recent.endOffset!;
       } catch (error) {
@@ -138,16 +147,20 @@ export class LogWriter {
   }
 
   /** Where what was appended lately begins, looked for from the end in steps that double: a little more of it, or half. */
-  async #tailOf({ headOffset, endOffset, endByte }: LogBounds): Promise<number> {
+  async #tailOf(
+    { headOffset, endOffset, endByte }: LogBounds,
+    newest: ChunkInfo | undefined,
+  ): Promise<number> {
     const { id, log, context } = this.#options;
     const lateMs = context.steady.datedMs() - TAIL_MS;
     let tail = endOffset;
-    for (let step = 1; tail > headOffset; step *= 2) {
-      const [info] = await log.describe(id, Math.max(headOffset, endOffset - step), 1);
-      if (info === undefined || endByte - info.startByte > TAIL_BYTES) break;
-      if (info.publishTimeMs < lateMs && tail === endOffset) break;
-      tail = Math.min(tail, info.firstOffset);
-      if (info.publishTimeMs < lateMs) break;
+    let info = newest;
+    while (info !== undefined && info.firstOffset < tail && endByte - info.startByte <= TAIL_BYTES) {
+      const isOld = info.publishTimeMs < lateMs;
+      if (isOld && tail === endOffset) break;
+      tail = info.firstOffset;
+      if (isOld || tail <= headOffset) break;
+      [info] = await log.describe(id, Math.max(headOffset, 2 * tail - endOffset), 1);
     }
     return tail;
   }

@@ -294,9 +294,7 @@ export class Partitions implements PartitionHost {
       context,
       checkStore,
     });
-    const bounds = await writer.open();
-    const isEmpty = bounds.headOffset === bounds.endOffset;
-    const [newest] = isEmpty ? [] : await log.describe(id, bounds.endOffset - 1, 1);
+    const { bounds, newest } = await writer.open();
     const record = await cursors.load(id.logEpoch, id);
     const owner = new PartitionOwner({
       id,
@@ -385,9 +383,7 @@ export class Partitions implements PartitionHost {
     const nowMs = this.#options.context.clock.monotonicMs();
     return dispatchers.map(({ delivery, subscription }) => ({
       incarnation: subscription,
-      leases: delivery
-        .formerLeases(Number.POSITIVE_INFINITY)
-        .map((lease) => ({ ...lease, deadlineMs: lease.deadlineMs - nowMs })),
+      leases: delivery.formerLeases().map((lease) => ({ ...lease, deadlineMs: lease.deadlineMs - nowMs })),
     }));
   }
 
