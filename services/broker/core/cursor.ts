@@ -7,6 +7,7 @@
 // previous interval (the first from floor).
 import { BrokerError } from './errors.ts';
 import { IntervalMap, IntervalSet } from './intervals.ts';
+import { writeVarint } from './wire.ts';
 
 export interface Cursor {
   /** Everything below is settled. */
@@ -27,9 +28,7 @@ export function encodeCursor({ floor, settled, attempts }: Cursor): Uint8Array {
   const bytes = new Uint8Array(numbers * MAX_NUMBER_BYTES);
   let at = 0;
   const put = (value: number): void => {
-    let rest = value;
-    for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) bytes[at++] = (rest % 0x80) + 0x80;
-    bytes[at++] = rest;
+    at = writeVarint(bytes, at, value);
   };
   put(FORMAT);
   put(floor);

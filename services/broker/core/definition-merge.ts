@@ -3,8 +3,8 @@
 //
 // Invariant: nothing is dropped because it is missing. An incarnation ends by its deletion alone, and stays deleted: a tombstone
 // in the store, or the note of one that was finished, outweighs everything else that is known of the incarnation. Otherwise the
-// greater (incarnation, revision) wins, a topic has had every count of partitions that either knows, and what the store lacks is written again. States of a name
-// only rise in this order, whoever writes them, so brokers that know different things come to agree.
+// greater (incarnation, revision) wins, a topic has had every count of partitions that either knows, and what the store lacks is
+// written again. States of a name only rise in this order, whoever writes them, so brokers that know different things come to agree.
 import { encodeDefinition, encodeTombstone } from './definition-codec.ts';
 import type { SubscriptionDefinition, TopicDefinition } from './definitions.ts';
 import { partitionCounts } from './growth.ts';

@@ -310,35 +310,39 @@ export class Definitions {
   }
 
   #reservePartitions(count: number): Disposable {
-    const taken = this.#catalog.partitions + this.#reserved.partitions;
-    if (count > 0 && taken + count > MAX_PARTITIONS) {
-      throw new BrokerError(
-        'RESOURCE_EXHAUSTED',
+    return this.#reserve(
+      'partitions',
+      count,
+      MAX_PARTITIONS,
+      (taken) =>
         `topic.partitions: all topics have ${taken} partitions, ${count} more would pass the limit of ` +
-          `${MAX_PARTITIONS}: delete topics, or ask for fewer`,
-      );
-    }
-    this.#reserved.partitions += count;
-    return {
-      [Symbol.dispose]: () => {
-        this.#reserved.partitions -= count;
-      },
-    };
+        `${MAX_PARTITIONS}: delete topics, or ask for fewer`,
+    );
   }
 
   #reserveDispatchers(field: string, count: number, remedy: string): Disposable {
-    const taken = this.#catalog.dispatchers + this.#reserved.dispatchers;
-    if (count > 0 && taken + count > MAX_DISPATCHERS) {
-      throw new BrokerError(
-        'RESOURCE_EXHAUSTED',
+    return this.#reserve(
+      'dispatchers',
+      count,
+      MAX_DISPATCHERS,
+      (taken) =>
         `${field}: all subscriptions have ${taken} partitions to deliver, each those of its topic; ${count} more would pass ` +
-          `the limit of ${MAX_DISPATCHERS}: ${remedy}`,
-      );
-    }
-    this.#reserved.dispatchers += count;
+        `the limit of ${MAX_DISPATCHERS}: ${remedy}`,
+    );
+  }
+
+  #reserve(
+    what: 'partitions' | 'dispatchers',
+    count: number,
+    limit: number,
+    refusal: (taken: number) => string,
+  ): Disposable {
+    const taken = this.#catalog[what] + this.#reserved[what];
+    if (count > 0 && taken + count > limit) throw new BrokerError('RESOURCE_EXHAUSTED', refusal(taken));
+    this.#reserved[what] += count;
     return {
       [Symbol.dispose]: () => {
-        this.#reserved.dispatchers -= count;
+        this.#reserved[what] -= count;
       },
     };
   }

@@ -6,6 +6,7 @@
 // While it is closed publishes of this broker wait here, for at most WAIT_MS; those of relays go back to them, and come again.
 // Invariant: no message is appended by a count before the beginning of its era is durable, here and where its key came from.
 
+import { sliceLength } from '../core/chunk.ts';
 import { BrokerError } from '../core/errors.ts';
 import { type Era, encodeEras, sourcesOf } from '../core/growth.ts';
 import { formatPartitionId, partitionOfKey } from '../core/partition.ts';
@@ -158,11 +159,12 @@ export class PartitionGrowth implements CursorHolder {
   }
 
   /** By the count of this owner, whatever its relay knows. */
-  #isHere({ slice: { batch, indexes } }: PendingPublish): boolean {
+  #isHere({ slice }: PendingPublish): boolean {
+    const { batch, indexes } = slice;
     const count = this.#count;
     if (!batch.keyed || count === 1) return true;
     const { partition } = this.owner.id;
-    const messages = indexes?.length ?? batch.count;
+    const messages = sliceLength(slice);
     for (let i = 0; i < messages; i += 1) {
       const hash = batch.keyHashes[indexes === undefined ? i : indexes[i]!]!;
       if (hash !== 0 && partitionOfKey(hash, count) !== partition) return false;

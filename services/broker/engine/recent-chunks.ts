@@ -14,7 +14,7 @@ interface Entry {
 }
 
 /** How long a failover may take to show: beyond, a store that still has a chunk is not going to lose it. */
-const KEEP_MS = 300_000;
+export const KEEP_MS = 300_000;
 
 export class RecentRing {
   readonly #maxBytes: number;

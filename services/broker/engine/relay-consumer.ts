@@ -43,7 +43,7 @@ export interface RelayConsumerOptions {
   readonly topic: () => TopicDefinition;
   /** The owners of the topic's partitions, by member id. */
   readonly owners: (topic: TopicDefinition) => ReadonlyMap<string, Route>;
-  /** See PeerHost.partitionsOf. */
+  /** See PeerHost.partitionsToSettle. */
   readonly partitions: (least: number) => Promise<number>;
   /** Settles what nobody could be told of before the consumer left. */
   readonly settleLater: (operations: readonly SettleOperation[]) => void;

@@ -9,6 +9,7 @@ import { type Cursor, cursorBelow, decodeCursor, joinCursors } from '../core/cur
 import { formatPartitionId, type PartitionId } from '../core/partition.ts';
 import type { ChunkInfo, LogStore } from '../ports/log-store.ts';
 import type { PartitionOwner } from './partition-owner.ts';
+import { KEEP_MS } from './recent-chunks.ts';
 import type { SettledSubscription } from './remote.ts';
 
 export interface RememberedCursor {
@@ -35,8 +36,6 @@ interface Compared {
 const MAX_BYTES = 16 * 1024 * 1024;
 /** Of a cursor, beside its record: keys, and what the entry holds. */
 const ENTRY_BYTES = 300;
-/** As recent-chunks: a store that has something for longer is not going to lose it. */
-const KEEP_MS = 300_000;
 
 export class RememberedCursors {
   readonly #log: LogStore;
