@@ -1,4 +1,5 @@
-// The cluster of a chaos run: three brokers, each a process, over a Redis with a replica; its load; and what is done to them. Each fault takes its time, ends with everything running again, and says what it did.
+// The cluster of a chaos run: three brokers, each a process, over a Redis with a replica; its load; and what is done to them. Each
+// fault takes its time, ends with everything running again, and says what it did.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -23,6 +23,14 @@ async function acknowledgeUnheard(redis: LossyFailover): Promise<number[]> {
   return [...before, ...unheard];
 }
 
+/** The replica takes over when all brokers have lost their leases. */
+async function failOverLate({ cluster, failOver }: LossyFailover): Promise<void> {
+  const sinceMs = Date.now();
+  await failOver(async () => {
+    for (const i of cluster.brokers.keys()) await cluster.logged(i, SAYS.fenced, sinceMs);
+  });
+}
+
 async function expectTheRest(redis: LossyFailover, acknowledged: readonly number[]): Promise<void> {
   await using client = redis.cluster.client('all');
   const rest = range(0, 100).filter((n) => !acknowledged.includes(n));
@@ -34,13 +42,9 @@ test('guarantee 11: each broker that claims its partitions anew has its cursors'
   timeout: 2 * MINUTES_MS,
 }, async () => {
   await using redis = await startPromotable();
-  const { cluster } = redis;
   const acknowledged = await acknowledgeUnheard(redis);
-  const sinceMs = Date.now();
-  await redis.failOver(async () => {
-    for (const i of cluster.brokers.keys()) await cluster.logged(i, SAYS.fenced, sinceMs);
-  });
-  await cluster.settled();
+  await failOverLate(redis);
+  await redis.cluster.settled();
   await expectTheRest(redis, acknowledged);
 });
 
@@ -51,11 +55,8 @@ test('guarantee 11: a broker that has lost its partitions to others tells them o
   const { cluster } = redis;
   const acknowledged = await acknowledgeUnheard(redis);
   // The cursors of its partitions are known to this one alone; of the others' the new master hears at once.
-  const sinceMs = Date.now();
   redis.cutOff(0);
-  await redis.failOver(async () => {
-    for (const i of cluster.brokers.keys()) await cluster.logged(i, SAYS.fenced, sinceMs);
-  });
+  await failOverLate(redis);
   await cluster.until(
     ({ brokers, partitions }) =>
       brokers.length === 2 && partitions.every(({ owner }) => owner === 'broker-2' || owner === 'broker-3'),

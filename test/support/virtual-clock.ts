@@ -79,6 +79,17 @@ export class VirtualClock implements Clock {
     }
   }
 
+  /** Moves time on until the work is done. Resolves or rejects as the work does; throws as runUntil does. */
+  async finish<T>(work: Promise<T>): Promise<T> {
+    let done = false;
+    const ended = work.finally(() => {
+      done = true;
+    });
+    ended.catch(() => {});
+    await this.runUntil(() => done);
+    return ended;
+  }
+
   /** The next deferred call or due timer. False if there is none up to untilMs. */
   #step(untilMs: number): boolean {
     const deferred = this.#deferred.shift();

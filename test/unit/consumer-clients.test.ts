@@ -41,15 +41,7 @@ async function brokers(
   return ids;
 }
 
-async function run<T>(work: Promise<T>): Promise<T> {
-  let done = false;
-  const ended = work.finally(() => {
-    done = true;
-  });
-  ended.catch(() => {});
-  await clock.runUntil(() => done);
-  return ended;
-}
+const run = <T>(work: Promise<T>): Promise<T> => clock.finish(work);
 
 async function publish(keys: number, each: number): Promise<void> {
   for (let turn = 0; turn < each; turn += 1) {

@@ -49,16 +49,7 @@ async function everywhere(): Promise<void> {
   for (const node of nodes) await run(node.definitions.refresh());
 }
 
-/** Virtual time moves on until it is done. */
-async function run<T>(work: Promise<T>): Promise<T> {
-  let done = false;
-  const ended = work.finally(() => {
-    done = true;
-  });
-  ended.catch(() => {});
-  await clock.runUntil(() => done);
-  return ended;
-}
+const run = <T>(work: Promise<T>): Promise<T> => clock.finish(work);
 
 function drain(
   at: number,

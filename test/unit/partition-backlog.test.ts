@@ -122,15 +122,7 @@ test('of several brokers every partition is there, seen from the consumer behind
     routes.add(id, `${id}:1`);
     return new RelayNode({ id, clock, memory, routes, connector: peers.connector(id, clock) });
   });
-  const run = async <T>(work: Promise<T>): Promise<T> => {
-    let done = false;
-    const ended = work.finally(() => {
-      done = true;
-    });
-    ended.catch(() => {});
-    await clock.runUntil(() => done);
-    return ended;
-  };
+  const run = <T>(work: Promise<T>): Promise<T> => clock.finish(work);
   await run(Promise.all(nodes.map((node) => node.start())));
   for (const node of nodes)
     peers.listen(node.id, `${node.id}:1`, clock, (link, relay) => node.peers.accept(link, relay));

@@ -47,15 +47,7 @@ async function brokers(owner: (partition: number) => number, ordering: boolean):
   }
 }
 
-async function run<T>(work: Promise<T>): Promise<T> {
-  let done = false;
-  const ended = work.finally(() => {
-    done = true;
-  });
-  ended.catch(() => {});
-  await clock.runUntil(() => done);
-  return ended;
-}
+const run = <T>(work: Promise<T>): Promise<T> => clock.finish(work);
 
 /** The consumer acknowledges what it has, every other millisecond. */
 async function handle(consumer: TestConsumer, until: () => boolean): Promise<void> {

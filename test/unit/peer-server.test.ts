@@ -44,15 +44,7 @@ class Link {
   }
 }
 
-async function run<T>(work: Promise<T>): Promise<T> {
-  let done = false;
-  const ended = work.finally(() => {
-    done = true;
-  });
-  ended.catch(() => {});
-  await clock.runUntil(() => done);
-  return ended;
-}
+const run = <T>(work: Promise<T>): Promise<T> => clock.finish(work);
 
 function publish(
   call: number,

@@ -62,14 +62,8 @@ class RandomRun {
     return from[Math.floor(this.random() * from.length)]!;
   }
 
-  async run<T>(work: Promise<T>): Promise<T> {
-    let done = false;
-    const ended = work.finally(() => {
-      done = true;
-    });
-    ended.catch(() => {});
-    await this.clock.runUntil(() => done);
-    return ended;
+  run<T>(work: Promise<T>): Promise<T> {
+    return this.clock.finish(work);
   }
 
   async begin(): Promise<void> {

@@ -24,15 +24,7 @@ let near: RelayNode;
 let owner: RelayNode;
 let id: PartitionId;
 
-async function run<T>(work: Promise<T>): Promise<T> {
-  let done = false;
-  const ended = work.finally(() => {
-    done = true;
-  });
-  ended.catch(() => {});
-  await clock.runUntil(() => done);
-  return ended;
-}
+const run = <T>(work: Promise<T>): Promise<T> => clock.finish(work);
 
 /** How long it took. */
 async function timed(work: Promise<unknown>): Promise<number> {

@@ -53,16 +53,7 @@ async function subscriptions(...names: string[]): Promise<void> {
   await everywhere();
 }
 
-/** Virtual time moves on until it is done. */
-async function run<T>(work: Promise<T>): Promise<T> {
-  let done = false;
-  const ended = work.finally(() => {
-    done = true;
-  });
-  ended.catch(() => {});
-  await clock.runUntil(() => done);
-  return ended;
-}
+const run = <T>(work: Promise<T>): Promise<T> => clock.finish(work);
 
 const numbers = (count: number, from = 0): { data: string }[] =>
   Array.from({ length: count }, (_, at) => ({ data: `${from + at}` }));

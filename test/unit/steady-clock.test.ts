@@ -84,15 +84,7 @@ test('property: elapsed time is what passes, within a hundredth, whatever the cl
 });
 
 describe('guarantee 1: retention by time', () => {
-  /** Time goes on until it is done. */
-  async function run<T>({ clock }: EngineRig, work: Promise<T>): Promise<T> {
-    let done = false;
-    const ended = work.finally(() => {
-      done = true;
-    });
-    await clock.runUntil(() => done);
-    return ended;
-  }
+  const run = <T>({ clock }: EngineRig, work: Promise<T>): Promise<T> => clock.finish(work);
 
   async function waiting(rig: EngineRig): Promise<number> {
     const [report] = await rig.broker.backlog.report('projects/p', [SUBSCRIPTION]);
