@@ -3,7 +3,8 @@
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 
 /** What vitest's JSON reporter writes, as far as it is needed here. */
 interface Report {
@@ -11,8 +12,20 @@ interface Report {
   readonly numFailedTests: number;
   readonly numPendingTests: number;
   readonly numTotalTests: number;
-  readonly testResults: readonly { readonly status: string; readonly assertionResults: readonly unknown[] }[];
+  readonly testResults: readonly {
+    readonly name: string;
+    readonly status: string;
+    readonly message: string;
+    readonly assertionResults: readonly {
+      readonly fullName: string;
+      readonly status: string;
+      readonly failureMessages?: readonly string[];
+    }[];
+  }[];
 }
+
+/** Enough of a failure to know what it was, where only the end of a long output is kept. */
+const FAILURE_CHARS = 1500;
 
 const CHECKS: readonly { name: string; command: readonly string[] }[] = [
   { name: 'lint and format', command: ['biome', 'check', '--error-on-warnings', '.'] },
@@ -54,6 +67,7 @@ else {
   failed += report.testResults.filter(
     (each) => each.status === 'failed' && each.assertionResults.length === 0,
   ).length;
+  for (const line of failures(report)) console.log(line);
 }
 // Whatever else vitest complains of (an unhandled rejection, say).
 if (code !== 0 && failed === 0) failed = 1;
@@ -65,6 +79,21 @@ function run([command, ...args]: readonly string[]): number {
   const { status, error } = spawnSync(command!, args, { stdio: 'inherit' });
   if (error) console.error(`${command} cannot be run: ${error.message}. Use \`npm test\`, after \`npm ci\`.`);
   return status ?? 1;
+}
+
+/** Names each failure once more, shortly: vitest's own account may be thousands of lines up. */
+function failures(report: Report): string[] {
+  return report.testResults.flatMap(({ name, status, message, assertionResults }) => {
+    const file = relative(process.cwd(), name);
+    if (assertionResults.length === 0) return status === 'failed' ? [failure(file, message)] : [];
+    return assertionResults
+      .filter((each) => each.status !== 'passed')
+      .map((each) => failure(`${file}: ${each.fullName}`, each.failureMessages?.join('\n') || each.status));
+  });
+}
+
+function failure(what: string, why: string): string {
+  return `FAILED ${what}\n${stripVTControlCharacters(why).slice(0, FAILURE_CHARS).replaceAll(/^/gm, '  | ')}`;
 }
 
 function read(path: string): Report | undefined {
