@@ -13,22 +13,22 @@ import type { ClusterFigures } from './adapters/otel/metric-catalog.ts';
 import type { RedisStore } from './adapters/redis/store.ts';
 import { principalMatcher, type StoreConfig } from './config.ts';
 import { BrokerError } from './core/errors.ts';
-import type { BacklogReporter } from './engine/backlog-types.ts';
 import type { Broker } from './engine/broker.ts';
-import { ClusterBacklog } from './engine/cluster-backlog.ts';
-import { ClusterDrain } from './engine/cluster-drain.ts';
-import type { TopicSource } from './engine/coordinator.ts';
-import { CursorTeller } from './engine/cursor-teller.ts';
-import { CutOffWatch } from './engine/cut-off.ts';
-import { DefinitionWatcher } from './engine/definition-watcher.ts';
-import type { Definitions } from './engine/definitions.ts';
-import type { ConsumerDrain } from './engine/draining-consumers.ts';
-import { memberLoad } from './engine/member-load.ts';
-import { MembershipKeeper } from './engine/membership-keeper.ts';
-import { OwnershipKeeper } from './engine/ownership-keeper.ts';
-import { PeerServer } from './engine/peer-server.ts';
-import { Relay } from './engine/relay.ts';
-import { ClusterRoutes, type Routes } from './engine/routes.ts';
+import { DefinitionWatcher } from './engine/definitions/definition-watcher.ts';
+import type { Definitions } from './engine/definitions/definitions.ts';
+import type { BacklogReporter } from './engine/delivery/backlog-types.ts';
+import type { ConsumerDrain } from './engine/delivery/draining-consumers.ts';
+import { OwnerLinks } from './engine/links/owner/owner-links.ts';
+import { ClusterBacklog } from './engine/links/relay/cluster-backlog.ts';
+import { ClusterDrain } from './engine/links/relay/cluster-drain.ts';
+import { CursorTeller } from './engine/links/relay/cursor-teller.ts';
+import { Relay } from './engine/links/relay/relay.ts';
+import type { TopicSource } from './engine/membership/coordinator.ts';
+import { CutOffWatch } from './engine/membership/cut-off.ts';
+import { memberLoad } from './engine/membership/member-load.ts';
+import { MembershipKeeper } from './engine/membership/membership-keeper.ts';
+import { OwnershipKeeper } from './engine/membership/ownership-keeper.ts';
+import { ClusterRoutes, type Routes } from './engine/membership/routes.ts';
 import { MAX_CONSUMERS_PER_SUBSCRIPTION } from './limits.ts';
 import type { Log } from './log.ts';
 import type { Clock } from './ports/clock.ts';
@@ -88,7 +88,7 @@ export class ClusterNode {
   readonly #membership: MembershipKeeper;
   readonly #ownership: OwnershipKeeper;
   readonly #relay: Relay;
-  readonly #peers: PeerServer;
+  readonly #peers: OwnerLinks;
   readonly #watcher: DefinitionWatcher;
   readonly #teller: CursorTeller;
   readonly #cutOff: CutOffWatch;
@@ -150,7 +150,7 @@ export class ClusterNode {
       remote: this.#relay,
       context,
     });
-    this.#peers = new PeerServer({
+    this.#peers = new OwnerLinks({
       host: broker,
       routes: this.routes,
       context,

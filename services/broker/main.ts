@@ -31,9 +31,9 @@ import { ClusterNode, joinedCluster, type SharedStoreConfig } from './cluster-no
 import { advertisedAddress, brokerName, type Config, formatHostPort, parseConfig } from './config.ts';
 import { BrokerError } from './core/errors.ts';
 import { Broker, type BrokerOptions } from './engine/broker.ts';
-import { Definitions, type DefinitionsOptions } from './engine/definitions.ts';
-import { memberLoad } from './engine/member-load.ts';
-import { soleRoutes } from './engine/routes.ts';
+import { Definitions, type DefinitionsOptions } from './engine/definitions/definitions.ts';
+import { memberLoad } from './engine/membership/member-load.ts';
+import { soleRoutes } from './engine/membership/routes.ts';
 import * as limits from './limits.ts';
 import { createLog, type Log } from './log.ts';
 import type { DefinitionStore } from './ports/definition-store.ts';

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { openEmbeddedStore } from '../../services/broker/adapters/embedded/store.ts';
-import { Definitions } from '../../services/broker/engine/definitions.ts';
+import { Definitions } from '../../services/broker/engine/definitions/definitions.ts';
 import { MAX_DISPATCHERS } from '../../services/broker/limits.ts';
 import { startBroker } from '../support/broker.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';

@@ -3,7 +3,7 @@
 import { expect, test } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { decodeEras, encodeEras } from '../../services/broker/core/growth.ts';
-import type { MembershipKeeper } from '../../services/broker/engine/membership-keeper.ts';
+import type { MembershipKeeper } from '../../services/broker/engine/membership/membership-keeper.ts';
 import type { DefinitionStore } from '../../services/broker/ports/definition-store.ts';
 import type { ClusterStores, SharedMemory } from '../support/memory-store.ts';
 import { type ClusterRunOptions, runClusterSeed } from './cluster/run.ts';

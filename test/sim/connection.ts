@@ -11,7 +11,7 @@ import {
   type ConsumerSink,
   type DeliveredMessages,
   LocalConsumer,
-} from '../../services/broker/engine/consumer.ts';
+} from '../../services/broker/engine/delivery/consumer.ts';
 import type { SimConsumer } from './consumer.ts';
 import type { Life } from './life.ts';
 import { decodeFrames, type Received } from './received.ts';

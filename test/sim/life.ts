@@ -6,7 +6,7 @@
 // ownerEpoch to fence that off.
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { Broker } from '../../services/broker/engine/broker.ts';
-import { Definitions } from '../../services/broker/engine/definitions.ts';
+import { Definitions } from '../../services/broker/engine/definitions/definitions.ts';
 import type { Clock } from '../../services/broker/ports/clock.ts';
 import type { CursorCommit } from '../../services/broker/ports/cursor-store.ts';
 import type { Stores } from '../support/memory-store.ts';

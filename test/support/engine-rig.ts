@@ -3,9 +3,9 @@ import type { DurabilityLevel } from '../../services/broker/core/definitions.ts'
 import type { BrokerError } from '../../services/broker/core/errors.ts';
 import { parsePublish } from '../../services/broker/core/publish-batch.ts';
 import { Broker } from '../../services/broker/engine/broker.ts';
-import type { Consumer, ConsumerSink } from '../../services/broker/engine/consumer.ts';
 import type { EngineLimits } from '../../services/broker/engine/context.ts';
-import { Definitions } from '../../services/broker/engine/definitions.ts';
+import { Definitions } from '../../services/broker/engine/definitions/definitions.ts';
+import type { Consumer, ConsumerSink } from '../../services/broker/engine/delivery/consumer.ts';
 import type { PublishedRun } from '../../services/broker/engine/routed-batch.ts';
 import { engineLimits, MAX_CONSUMERS_PER_SUBSCRIPTION } from '../../services/broker/limits.ts';
 import { decodeFrames } from '../sim/received.ts';

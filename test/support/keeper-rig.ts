@@ -9,11 +9,11 @@ import {
 } from '../../services/broker/core/assignment.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../services/broker/core/partition.ts';
-import { eligibleMembers, type TopicSource } from '../../services/broker/engine/coordinator.ts';
-import { MembershipKeeper } from '../../services/broker/engine/membership-keeper.ts';
-import { OwnershipKeeper } from '../../services/broker/engine/ownership-keeper.ts';
+import { eligibleMembers, type TopicSource } from '../../services/broker/engine/membership/coordinator.ts';
+import { MembershipKeeper } from '../../services/broker/engine/membership/membership-keeper.ts';
+import { OwnershipKeeper } from '../../services/broker/engine/membership/ownership-keeper.ts';
+import { ClusterRoutes } from '../../services/broker/engine/membership/routes.ts';
 import type { HandedOver, PartitionHost } from '../../services/broker/engine/partition-host.ts';
-import { ClusterRoutes } from '../../services/broker/engine/routes.ts';
 import type { Claim } from '../../services/broker/ports/ownership-store.ts';
 import { type MemberConnection, MemoryCluster } from './memory-cluster.ts';
 import { seededRandom } from './random.ts';

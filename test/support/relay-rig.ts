@@ -7,13 +7,17 @@ import { formatPartitionId, type PartitionId } from '../../services/broker/core/
 import { hashOfKey, parsePublish } from '../../services/broker/core/publish-batch.ts';
 import type { SettleOperation } from '../../services/broker/core/settle-request.ts';
 import { Broker } from '../../services/broker/engine/broker.ts';
-import { ClusterBacklog } from '../../services/broker/engine/cluster-backlog.ts';
-import { ClusterDrain } from '../../services/broker/engine/cluster-drain.ts';
-import type { Consumer, ConsumerSink, DeliveredMessages } from '../../services/broker/engine/consumer.ts';
-import { Definitions } from '../../services/broker/engine/definitions.ts';
-import { PeerServer } from '../../services/broker/engine/peer-server.ts';
-import { Relay } from '../../services/broker/engine/relay.ts';
-import type { Route, Routes } from '../../services/broker/engine/routes.ts';
+import { Definitions } from '../../services/broker/engine/definitions/definitions.ts';
+import type {
+  Consumer,
+  ConsumerSink,
+  DeliveredMessages,
+} from '../../services/broker/engine/delivery/consumer.ts';
+import { OwnerLinks } from '../../services/broker/engine/links/owner/owner-links.ts';
+import { ClusterBacklog } from '../../services/broker/engine/links/relay/cluster-backlog.ts';
+import { ClusterDrain } from '../../services/broker/engine/links/relay/cluster-drain.ts';
+import { Relay } from '../../services/broker/engine/links/relay/relay.ts';
+import type { Route, Routes } from '../../services/broker/engine/membership/routes.ts';
 import { engineLimits, PUBLISH_LIMITS } from '../../services/broker/limits.ts';
 import type { Clock } from '../../services/broker/ports/clock.ts';
 import type { PeerConnector } from '../../services/broker/ports/peer.ts';
@@ -82,7 +86,7 @@ export class RelayNode {
   readonly definitions: Definitions;
   readonly broker: Broker;
   readonly relay: Relay;
-  readonly peers: PeerServer;
+  readonly peers: OwnerLinks;
   readonly backlog: ClusterBacklog;
   readonly draining: ClusterDrain;
   readonly logs: string[] = [];
@@ -115,7 +119,7 @@ export class RelayNode {
     const topics = () => this.definitions.topics();
     const { context } = this.broker;
     this.relay = new Relay({ connector, routes: routes.of(id), host: this.broker, context, topics });
-    this.peers = new PeerServer({
+    this.peers = new OwnerLinks({
       host: this.broker,
       routes: routes.of(id),
       context,

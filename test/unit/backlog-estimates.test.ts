@@ -3,7 +3,7 @@
 import { expect, test } from 'vitest';
 import type { BacklogReport } from '../../services/broker/core/backlog-report.ts';
 import { Delivery, type DeliveryOptions } from '../../services/broker/core/delivery.ts';
-import { mergeReports } from '../../services/broker/engine/remote-backlog.ts';
+import { mergeReports } from '../../services/broker/engine/links/relay/relayed-backlog.ts';
 import { chunkView } from '../support/delivery-rig.ts';
 import { MemoryPeers } from '../support/memory-peers.ts';
 import { createSharedMemory, PROJECT, RelayNode, TestRoutes } from '../support/relay-rig.ts';

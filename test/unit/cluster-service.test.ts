@@ -14,8 +14,8 @@ import { authorizeAll, Identity } from '../../services/broker/adapters/grpc/iden
 import { routingService } from '../../services/broker/adapters/grpc/routing.ts';
 import { type GrpcService, RpcBorder } from '../../services/broker/adapters/grpc/rpc.ts';
 import { WatchSlots } from '../../services/broker/adapters/grpc/watch.ts';
-import { type AuditRecord, Definitions } from '../../services/broker/engine/definitions.ts';
-import { soleRoutes } from '../../services/broker/engine/routes.ts';
+import { type AuditRecord, Definitions } from '../../services/broker/engine/definitions/definitions.ts';
+import { soleRoutes } from '../../services/broker/engine/membership/routes.ts';
 import { Cluster } from '../../services/gen/fanfare/v1/cluster_pb.ts';
 import { Routing } from '../../services/gen/fanfare/v1/routing_pb.ts';
 import { CLUSTER, KeeperRig, type RigMember } from '../support/keeper-rig.ts';

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { CutOffWatch } from '../../services/broker/engine/cut-off.ts';
-import type { MembershipListener } from '../../services/broker/engine/membership-keeper.ts';
+import { CutOffWatch } from '../../services/broker/engine/membership/cut-off.ts';
+import type { MembershipListener } from '../../services/broker/engine/membership/membership-keeper.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 
 function watch() {

@@ -2,8 +2,8 @@
 import { describe, expect, test } from 'vitest';
 import type { SubscriptionDefinition, TopicDefinition } from '../../services/broker/core/definitions.ts';
 import { AssertionError, BrokerError } from '../../services/broker/core/errors.ts';
-import type { DefinitionChange } from '../../services/broker/engine/definition-catalog.ts';
-import { type AuditRecord, Definitions } from '../../services/broker/engine/definitions.ts';
+import type { DefinitionChange } from '../../services/broker/engine/definitions/definition-catalog.ts';
+import { type AuditRecord, Definitions } from '../../services/broker/engine/definitions/definitions.ts';
 import type { DefinitionStore } from '../../services/broker/ports/definition-store.ts';
 import { createSharedMemory } from '../support/memory-store.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';

@@ -11,7 +11,7 @@ import {
 } from '../../services/broker/core/definition-merge.ts';
 import type { TopicDefinition } from '../../services/broker/core/definitions.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
-import { Definitions } from '../../services/broker/engine/definitions.ts';
+import { Definitions } from '../../services/broker/engine/definitions/definitions.ts';
 import { createSharedMemory, type SharedMemory } from '../support/memory-store.ts';
 import { cases, TIMEOUT_MS } from '../support/property.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';

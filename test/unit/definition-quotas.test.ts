@@ -1,7 +1,7 @@
 // How many topics, partitions and subscriptions there can be: each limit of limits.ts is reached, and what would pass it is
 // refused with what, how many, the limit and what to do. Over the memory store.
 import { beforeEach, expect, test } from 'vitest';
-import { Definitions } from '../../services/broker/engine/definitions.ts';
+import { Definitions } from '../../services/broker/engine/definitions/definitions.ts';
 import {
   MAX_DISPATCHERS,
   MAX_PARTITIONS,

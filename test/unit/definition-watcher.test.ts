@@ -1,7 +1,7 @@
 // The watcher takes up what other brokers write: by signal at once, by poll within a second, and in spite of a failing store.
 import { expect, test } from 'vitest';
 import { AssertionError, BrokerError } from '../../services/broker/core/errors.ts';
-import { DefinitionWatcher } from '../../services/broker/engine/definition-watcher.ts';
+import { DefinitionWatcher } from '../../services/broker/engine/definitions/definition-watcher.ts';
 import type { SignalKind } from '../../services/broker/ports/signals.ts';
 import { withRejections } from '../sim/rejections.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';

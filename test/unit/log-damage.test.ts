@@ -1,6 +1,6 @@
 // Stored messages that are damaged: their delivery stops there and says so, all else goes on, and what was given up is passed.
 import { expect, test } from 'vitest';
-import { checkLog } from '../../services/broker/engine/log-check.ts';
+import { checkLog } from '../../services/broker/engine/log/log-check.ts';
 import { type EngineRig, startEngine } from '../support/engine-rig.ts';
 
 const DAMAGED =

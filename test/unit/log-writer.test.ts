@@ -1,9 +1,9 @@
 // The partition's writer against a store that goes back: what it restores, and what it must not.
 import { beforeEach, describe, expect, test } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
-import { CachedChunk } from '../../services/broker/engine/chunk-cache.ts';
-import { LogWriter } from '../../services/broker/engine/log-writer.ts';
-import { RecentRing } from '../../services/broker/engine/recent-chunks.ts';
+import { CachedChunk } from '../../services/broker/engine/log/chunk-cache.ts';
+import { LogWriter } from '../../services/broker/engine/log/log-writer.ts';
+import { RecentRing } from '../../services/broker/engine/log/recent-chunks.ts';
 import { createStats } from '../../services/broker/engine/stats.ts';
 import { SteadyClock } from '../../services/broker/engine/steady-clock.ts';
 import type { OwnershipStore } from '../../services/broker/ports/ownership-store.ts';

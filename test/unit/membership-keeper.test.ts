@@ -2,9 +2,9 @@
 import { describe, expect, test } from 'vitest';
 import { decodeAssignment, loadsOf } from '../../services/broker/core/assignment.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
-import { MAX_RECENT_MOVES } from '../../services/broker/engine/cluster-moves.ts';
-import { eligibleMembers } from '../../services/broker/engine/coordinator.ts';
-import { MemberLease } from '../../services/broker/engine/member-lease.ts';
+import { MAX_RECENT_MOVES } from '../../services/broker/engine/membership/cluster-moves.ts';
+import { eligibleMembers } from '../../services/broker/engine/membership/coordinator.ts';
+import { MemberLease } from '../../services/broker/engine/membership/member-lease.ts';
 import type { Member } from '../../services/broker/ports/membership-store.ts';
 import { KeeperRig, LEASE_MS } from '../support/keeper-rig.ts';
 import { CLUSTER_SLOT } from '../support/memory-store.ts';

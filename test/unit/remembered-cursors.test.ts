@@ -1,8 +1,8 @@
 // What a broker remembers of cursors is bounded, and is believed only as far as the log is the one of which it is remembered.
 import { expect, test } from 'vitest';
 import { encodeCursor } from '../../services/broker/core/cursor.ts';
-import type { PartitionOwner } from '../../services/broker/engine/partition-owner.ts';
-import { RememberedCursors } from '../../services/broker/engine/remembered-cursors.ts';
+import type { PartitionOwner } from '../../services/broker/engine/log/partition-owner.ts';
+import { RememberedCursors } from '../../services/broker/engine/log/remembered-cursors.ts';
 import type { ChunkInfo } from '../../services/broker/ports/log-store.ts';
 import { createMemoryStore } from '../support/memory-store.ts';
 

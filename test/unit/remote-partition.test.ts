@@ -3,13 +3,13 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { parsePublish } from '../../services/broker/core/publish-batch.ts';
-import type { PendingPublish } from '../../services/broker/engine/partition-owner.ts';
-import type { PublishOutcome } from '../../services/broker/engine/relay-link.ts';
+import type { PublishOutcome } from '../../services/broker/engine/links/relay/relay-link.ts';
 import {
   type PublishLink,
-  RemotePartition,
+  RelayedPublishes,
   WAIT_FOR_OWNER_MS,
-} from '../../services/broker/engine/remote-partition.ts';
+} from '../../services/broker/engine/links/relay/relayed-publishes.ts';
+import type { PendingPublish } from '../../services/broker/engine/log/partition-owner.ts';
 import { createStats } from '../../services/broker/engine/stats.ts';
 import { SteadyClock } from '../../services/broker/engine/steady-clock.ts';
 import { engineLimits, PUBLISH_LIMITS } from '../../services/broker/limits.ts';
@@ -76,12 +76,12 @@ class World {
   #owner: MemberName | undefined = 'a';
   #target: MemberName = 'a';
   readonly #links = new Map<MemberName, Link>();
-  readonly partition: RemotePartition;
+  readonly partition: RelayedPublishes;
 
   constructor(sticky: boolean) {
     this.#sticky = sticky;
     for (const member of MEMBERS) this.#links.set(member, new Link(member));
-    this.partition = new RemotePartition({
+    this.partition = new RelayedPublishes({
       topic: 'projects/p/topics/t',
       id: ID,
       context: {

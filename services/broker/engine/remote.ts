@@ -7,10 +7,10 @@ import type { DrainReport, DrainRequest, OpeningConsumer } from '../core/drainin
 import type { BrokerError } from '../core/errors.ts';
 import type { PartitionId } from '../core/partition.ts';
 import type { SettleOperation } from '../core/settle-request.ts';
-import type { Consumer, ConsumerSink } from './consumer.ts';
-import type { DrainableConsumer } from './draining-consumers.ts';
-import type { PartitionOwner, PendingPublish } from './partition-owner.ts';
-import type { SessionLimits } from './session.ts';
+import type { Consumer, ConsumerSink } from './delivery/consumer.ts';
+import type { DrainableConsumer } from './delivery/draining-consumers.ts';
+import type { SessionLimits } from './delivery/session.ts';
+import type { PartitionOwner, PendingPublish } from './log/partition-owner.ts';
 
 /** Of which messages are settled: what is said of it must not be taken for another one of the same name. */
 export interface SettledSubscription {

@@ -3,7 +3,7 @@
 import { BrokerError } from '../core/errors.ts';
 import type { LogStore } from '../ports/log-store.ts';
 import type { EngineContext } from './context.ts';
-import type { PartitionOwner } from './partition-owner.ts';
+import type { PartitionOwner } from './log/partition-owner.ts';
 import type { TopicRuntime } from './topic-runtime.ts';
 
 /**

@@ -10,9 +10,9 @@ import { type PartitionId, partitionOfKey } from '../core/partition.ts';
 import type { PublishBatch } from '../core/publish-batch.ts';
 import { admit } from './admission.ts';
 import type { EngineContext } from './context.ts';
-import type { PartitionOwner, PendingPublish } from './partition-owner.ts';
+import type { SubscriptionRuntime } from './delivery/subscription-runtime.ts';
+import type { PartitionOwner, PendingPublish } from './log/partition-owner.ts';
 import { type PublishedRun, RoutedBatch } from './routed-batch.ts';
-import type { SubscriptionRuntime } from './subscription-runtime.ts';
 
 /** Messages without a key stay with one partition for so many bytes or so long: large chunks, and all get their share. */
 const STICKY_BYTES = 256 * 1024;

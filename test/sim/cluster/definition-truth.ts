@@ -6,7 +6,7 @@
 // Of a change that a failover has lost only the broker that made it need know: it is owed while that one lives. Of a name that
 // somebody has tried to change, and was not told what became of that, nothing is known before the next change.
 import type { SubscriptionDefinition, TopicDefinition } from '../../../services/broker/core/definitions.ts';
-import type { Definitions } from '../../../services/broker/engine/definitions.ts';
+import type { Definitions } from '../../../services/broker/engine/definitions/definitions.ts';
 import { Violation } from '../violation.ts';
 
 interface Change {

@@ -5,18 +5,18 @@
 // resume(), and then everything that is due, late.
 import { BrokerError } from '../../../services/broker/core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../../services/broker/core/partition.ts';
-import type { BacklogReporter } from '../../../services/broker/engine/backlog-types.ts';
 import { Broker } from '../../../services/broker/engine/broker.ts';
-import { ClusterBacklog } from '../../../services/broker/engine/cluster-backlog.ts';
-import { CursorTeller } from '../../../services/broker/engine/cursor-teller.ts';
-import { DefinitionWatcher } from '../../../services/broker/engine/definition-watcher.ts';
-import { Definitions } from '../../../services/broker/engine/definitions.ts';
-import { MembershipKeeper } from '../../../services/broker/engine/membership-keeper.ts';
-import { OwnershipKeeper } from '../../../services/broker/engine/ownership-keeper.ts';
+import { DefinitionWatcher } from '../../../services/broker/engine/definitions/definition-watcher.ts';
+import { Definitions } from '../../../services/broker/engine/definitions/definitions.ts';
+import type { BacklogReporter } from '../../../services/broker/engine/delivery/backlog-types.ts';
+import { OwnerLinks } from '../../../services/broker/engine/links/owner/owner-links.ts';
+import { ClusterBacklog } from '../../../services/broker/engine/links/relay/cluster-backlog.ts';
+import { CursorTeller } from '../../../services/broker/engine/links/relay/cursor-teller.ts';
+import { Relay } from '../../../services/broker/engine/links/relay/relay.ts';
+import { MembershipKeeper } from '../../../services/broker/engine/membership/membership-keeper.ts';
+import { OwnershipKeeper } from '../../../services/broker/engine/membership/ownership-keeper.ts';
+import { ClusterRoutes } from '../../../services/broker/engine/membership/routes.ts';
 import type { PartitionHost } from '../../../services/broker/engine/partition-host.ts';
-import { PeerServer } from '../../../services/broker/engine/peer-server.ts';
-import { Relay } from '../../../services/broker/engine/relay.ts';
-import { ClusterRoutes } from '../../../services/broker/engine/routes.ts';
 import type { Clock } from '../../../services/broker/ports/clock.ts';
 import type { PeerConnector } from '../../../services/broker/ports/peer.ts';
 import type { DeliveryWrite } from '../../../services/broker/ports/telemetry.ts';
@@ -82,7 +82,7 @@ export class Member {
   abandonedMs = Number.NEGATIVE_INFINITY;
   readonly #options: MemberOptions;
   readonly #relay: Relay;
-  readonly #peers: PeerServer;
+  readonly #peers: OwnerLinks;
   readonly #watcher: DefinitionWatcher;
   readonly #teller: CursorTeller;
   readonly #endListeners = new Set<() => void>();
@@ -187,7 +187,7 @@ export class Member {
     });
     const { remembered } = this.broker.partitions;
     this.#teller = new CursorTeller({ remembered, routes, remote: this.#relay, context });
-    this.#peers = new PeerServer({
+    this.#peers = new OwnerLinks({
       host: this.broker,
       routes,
       context,

@@ -1,7 +1,7 @@
 // Bugs to be planted between the parts of a cluster, to see that the simulation finds them. None of them by default; planted by
 // cluster-sabotage.test.ts, asked by world.ts, members.ts and member.ts.
 import type { Broker } from '../../../services/broker/engine/broker.ts';
-import type { MembershipKeeper } from '../../../services/broker/engine/membership-keeper.ts';
+import type { MembershipKeeper } from '../../../services/broker/engine/membership/membership-keeper.ts';
 import type { Claim } from '../../../services/broker/ports/ownership-store.ts';
 import type { PeerAnswer, PeerRequest } from '../../../services/broker/ports/peer.ts';
 import type { ClusterStores, SharedMemory } from '../../support/memory-store.ts';

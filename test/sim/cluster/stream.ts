@@ -5,7 +5,11 @@
 import type { SubscriptionDefinition } from '../../../services/broker/core/definitions.ts';
 import { BrokerError } from '../../../services/broker/core/errors.ts';
 import type { SettleOperation } from '../../../services/broker/core/settle-request.ts';
-import type { Consumer, ConsumerSink, DeliveredMessages } from '../../../services/broker/engine/consumer.ts';
+import type {
+  Consumer,
+  ConsumerSink,
+  DeliveredMessages,
+} from '../../../services/broker/engine/delivery/consumer.ts';
 import { decodeFrames, type Received } from '../received.ts';
 import { describe, operationsFor, type Place } from '../settlements.ts';
 import { Violation } from '../violation.ts';

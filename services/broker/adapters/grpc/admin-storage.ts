@@ -9,8 +9,8 @@ import type {
 import type { TopicDefinition } from '../../core/definitions.ts';
 import { BrokerError } from '../../core/errors.ts';
 import { parseProjectName, parseTopicName } from '../../core/names.ts';
-import type { Definitions } from '../../engine/definitions.ts';
-import { checkLog, damageAt } from '../../engine/log-check.ts';
+import type { Definitions } from '../../engine/definitions/definitions.ts';
+import { checkLog, damageAt } from '../../engine/log/log-check.ts';
 import { MAX_PAGE_SIZE, READ_BYTES } from '../../limits.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { LogStore } from '../../ports/log-store.ts';

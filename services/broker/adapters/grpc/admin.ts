@@ -4,9 +4,9 @@ import type { MessageInitShape } from '@bufbuild/protobuf';
 import { Admin, type BacklogSchema } from '../../../gen/fanfare/v1/admin_pb.ts';
 import { BrokerError } from '../../core/errors.ts';
 import { parseProjectName, parseSubscriptionName } from '../../core/names.ts';
-import type { BacklogReporter } from '../../engine/backlog-types.ts';
-import type { AuditRecord, Definitions } from '../../engine/definitions.ts';
-import type { ConsumerDrain } from '../../engine/draining-consumers.ts';
+import type { AuditRecord, Definitions } from '../../engine/definitions/definitions.ts';
+import type { BacklogReporter } from '../../engine/delivery/backlog-types.ts';
+import type { ConsumerDrain } from '../../engine/delivery/draining-consumers.ts';
 import {
   DEFAULT_WATCH_INTERVAL_MS,
   FIRST_MESSAGE_DELAY_MS,

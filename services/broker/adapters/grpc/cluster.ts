@@ -11,11 +11,11 @@ import {
 import { BrokerError } from '../../core/errors.ts';
 import { quote } from '../../core/names.ts';
 import type { PartitionId } from '../../core/partition.ts';
-import type { RecentMove } from '../../engine/cluster-moves.ts';
-import { eligibleMembers } from '../../engine/coordinator.ts';
-import type { AuditRecord, Definitions } from '../../engine/definitions.ts';
-import type { SelfMember } from '../../engine/membership-keeper.ts';
-import type { Routes } from '../../engine/routes.ts';
+import type { AuditRecord, Definitions } from '../../engine/definitions/definitions.ts';
+import type { RecentMove } from '../../engine/membership/cluster-moves.ts';
+import { eligibleMembers } from '../../engine/membership/coordinator.ts';
+import type { SelfMember } from '../../engine/membership/membership-keeper.ts';
+import type { Routes } from '../../engine/membership/routes.ts';
 import { MAX_RESPONSE_BYTES } from '../../limits.ts';
 import type { ClusterView } from '../../ports/membership-store.ts';
 import type { OwnershipStore } from '../../ports/ownership-store.ts';

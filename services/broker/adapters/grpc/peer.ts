@@ -27,7 +27,7 @@ export interface PeerServiceOptions {
   readonly isBroker: BrokerPrincipals;
   /** Somebody who is no broker has tried to be one. */
   readonly onRefused: (caller: { readonly principal: string; readonly address: string }) => void;
-  /** PeerServer.accept. */
+  /** OwnerLinks.accept. */
   readonly accept: (link: PeerLinkServer, relay: string) => PeerLinkHandler;
 }
 

@@ -1,7 +1,7 @@
 // fanfare.v1.Routing: where the partitions of a topic are. Registered by main.ts; the routes are engine/routes'.
 import { Routing } from '../../../gen/fanfare/v1/routing_pb.ts';
-import type { Definitions } from '../../engine/definitions.ts';
-import type { Routes } from '../../engine/routes.ts';
+import type { Definitions } from '../../engine/definitions/definitions.ts';
+import type { Routes } from '../../engine/membership/routes.ts';
 import type { Authorize } from './identity.ts';
 import { type GrpcService, grpcService, type RpcBorder } from './rpc.ts';
 import { ChangeFlag, type WatchSlots } from './watch.ts';

@@ -15,8 +15,8 @@ import {
   type MetricProducer,
 } from '@opentelemetry/sdk-metrics';
 import type { BacklogReport } from '../../core/backlog-report.ts';
-import type { BacklogReporter } from '../../engine/backlog-types.ts';
 import type { TopicSize } from '../../engine/broker.ts';
+import type { BacklogReporter } from '../../engine/delivery/backlog-types.ts';
 import type { Stats } from '../../engine/stats.ts';
 import type { Clock } from '../../ports/clock.ts';
 import {

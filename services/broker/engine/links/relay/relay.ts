@@ -1,0 +1,333 @@
+// The way to partitions that other brokers own, for the clients of this one: publishes, consumers, settles, backlog. Made by
+// main.ts in a cluster and given to Broker.start; the other end of its links is peer-server.
+//
+//   publish ─▶ RelayedPublishes ─┐
+//   consumer ─▶ RelayedConsumer ──┼─▶ RelayLinks ─▶ RelayLink ─▶ the owner, by Routes
+//   settle, backlog ────────────┘
+import type { BacklogReport, PartitionQuestion } from '../../../core/backlog-report.ts';
+import type { ConsumerClient } from '../../../core/consumer-client.ts';
+import type { SubscriptionDefinition, TopicDefinition } from '../../../core/definitions.ts';
+import type { DrainReport, DrainRequest, OpeningConsumer } from '../../../core/draining.ts';
+import { BrokerError } from '../../../core/errors.ts';
+import { formatPartitionId, type PartitionId } from '../../../core/partition.ts';
+import type { SettleOperation } from '../../../core/settle-request.ts';
+import type { PeerConnector } from '../../../ports/peer.ts';
+import type { EngineContext } from '../../context.ts';
+import type { Consumer, ConsumerSink } from '../../delivery/consumer.ts';
+import type { DrainableConsumer } from '../../delivery/draining-consumers.ts';
+import type { SessionLimits } from '../../delivery/session.ts';
+import type { PartitionOwner, PendingPublish } from '../../log/partition-owner.ts';
+import type { Route, Routes } from '../../membership/routes.ts';
+import type { Remote, SettledSubscription } from '../../remote.ts';
+import type { PeerHost } from '../owner/owner-links.ts';
+import { ShareSessionIds } from '../share-session.ts';
+import type { RelayLink } from './relay-link.ts';
+import { type LinkUser, RelayLinks } from './relay-links.ts';
+import { ownersOf, RelayedBacklog } from './relayed-backlog.ts';
+import { RelayedConsumer } from './relayed-consumer.ts';
+import { drainRemotely } from './relayed-drain.ts';
+import { RelayedPublishes } from './relayed-publishes.ts';
+import { settleRemotely } from './relayed-settles.ts';
+
+export interface RelayOptions {
+  readonly connector: PeerConnector;
+  readonly routes: Routes;
+  readonly host: PeerHost;
+  readonly context: EngineContext;
+  readonly topics: () => Iterable<TopicDefinition>;
+}
+
+const TURN_MS = 100;
+/** How long a partition that was added may go without its consumers, at most. */
+const LOOK_MS = 500;
+/** How long a broker that stops waits for what it has passed on to owners to be answered. */
+const SETTLE_MS = 2_000;
+/** Partitions that nothing waits for are forgotten at times. */
+const MAX_EMPTY_PARTITIONS = 1_000;
+const STOPPING = new BrokerError('UNAVAILABLE', 'the broker is stopping: connect again');
+
+export class Relay implements Remote {
+  readonly #options: RelayOptions;
+  readonly #peers: RelayLinks;
+  readonly #backlog: RelayedBacklog;
+  readonly #partitions = new Map<string, RoutedPartition>();
+  readonly #consumers = new Set<RelayedConsumer>();
+  readonly #restless = new Set<RelayedConsumer>();
+  readonly #settlingLater = new Set<Promise<void>>();
+  readonly #sessionIds = new ShareSessionIds('local');
+  #consumersMade = 0;
+  /** By logEpoch, until routes change. */
+  readonly #owners = new Map<number, { readonly partitions: number; readonly routes: Map<string, Route> }>();
+  #turning: (() => void) | undefined;
+  #looking: (() => void) | undefined;
+  #routing = false;
+  #closed = false;
+  readonly #stopListening: () => void;
+
+  constructor(options: RelayOptions) {
+    const { connector, routes, host, context, topics } = options;
+    this.#options = options;
+    this.#peers = new RelayLinks(connector, context, (subscription) =>
+      this.#backlog.firstMessage(subscription),
+    );
+    this.#backlog = new RelayedBacklog({ peers: this.#peers, routes, host, clock: context.clock, topics });
+    this.#stopListening = routes.onChange(() => this.#routesChanged());
+  }
+
+  publish(topic: TopicDefinition, id: PartitionId, publish: PendingPublish): void {
+    if (this.#closed) {
+      publish.failed(STOPPING);
+      return;
+    }
+    const key = formatPartitionId(id);
+    let partition = this.#partitions.get(key);
+    if (partition === undefined) {
+      this.#forgetEmpty();
+      partition = new RoutedPartition(topic.name, id, this.#peers, this.#options);
+      this.#partitions.set(key, partition);
+    }
+    partition.publishes.publish(publish);
+  }
+
+  /**
+   * What waits goes to the owner now. Resolves when nothing is on its way to a former one any more, at once but for a moment
+   * after a move: publishes that go to the owner directly before that could overtake.
+   */
+  opened(_topic: TopicDefinition, owner: PartitionOwner): Promise<void> {
+    const partition = this.#partitions.get(formatPartitionId(owner.id));
+    if (partition === undefined) return Promise.resolve();
+    return partition.publishes.opened();
+  }
+
+  consumer(
+    definition: SubscriptionDefinition,
+    client: ConsumerClient,
+    sink: ConsumerSink,
+    limits: SessionLimits,
+    opening: OpeningConsumer,
+  ): Consumer {
+    const { host, routes, context } = this.#options;
+    const topic = host.topicDefinition(definition.topic);
+    const consumer: RelayedConsumer = new RelayedConsumer({
+      definition,
+      runtime: host.runtimeOf(definition.name),
+      client,
+      sink,
+      limits,
+      opening,
+      peers: this.#peers,
+      routes,
+      context,
+      sessionIds: this.#sessionIds,
+      topic: () => this.#topicNow(topic),
+      owners: (now) => this.#ownersOf(now),
+      partitions: (least) => host.partitionsToSettle(definition, least),
+      settleLater: (operations) => this.#settleLater(definition, operations),
+      turn: this.#consumersMade++,
+      onRestless: () => this.#turnLater(consumer),
+      onLeft: () => {
+        this.#consumers.delete(consumer);
+        this.#restless.delete(consumer);
+        if (this.#consumers.size > 0) return;
+        this.#looking?.();
+        this.#looking = undefined;
+      },
+    });
+    consumer.routed();
+    if (!consumer.over) {
+      this.#consumers.add(consumer);
+      this.#lookLater();
+    }
+    return consumer;
+  }
+
+  settle(subscription: SettledSubscription, operations: readonly SettleOperation[]): Promise<void> {
+    const { routes, context, host } = this.#options;
+    const over = (): boolean => this.#closed;
+    const options = { peers: this.#peers, routes, clock: context.clock, host, over };
+    return settleRemotely(options, subscription, operations);
+  }
+
+  backlog(parent: string, names: readonly string[], question?: PartitionQuestion): Promise<BacklogReport[]> {
+    return this.#backlog.report(parent, names, question);
+  }
+
+  onFirstMessage(listener: (subscription: string) => void): () => void {
+    return this.#backlog.onFirstMessage(listener);
+  }
+
+  *consumersOf(subscription: string): Iterable<DrainableConsumer> {
+    for (const consumer of this.#consumers) if (consumer.subscription === subscription) yield consumer;
+  }
+
+  drain(request: DrainRequest): Promise<DrainReport> {
+    const { routes, context } = this.#options;
+    return drainRemotely({ peers: this.#peers, routes, clock: context.clock }, request);
+  }
+
+  subscriptionEnded({ incarnation }: SubscriptionDefinition, reason: BrokerError): void {
+    for (const consumer of [...this.#consumers])
+      if (consumer.incarnation === incarnation) consumer.ended(reason);
+  }
+
+  topicGrown({ logEpoch }: TopicDefinition): void {
+    for (const { publishes } of [...this.#partitions.values()])
+      if (publishes.id.logEpoch === logEpoch) publishes.grown();
+  }
+
+  topicEnded({ logEpoch }: TopicDefinition, reason: BrokerError): void {
+    for (const [key, partition] of [...this.#partitions]) {
+      if (partition.publishes.id.logEpoch !== logEpoch) continue;
+      this.#partitions.delete(key);
+      partition.close(reason);
+    }
+  }
+
+  async settled(): Promise<void> {
+    const publishes = [...this.#partitions.values()].map((partition) => partition.publishes);
+    for (const each of publishes) each.close(STOPPING);
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    const cancelTimer = this.#options.context.clock.setTimer(SETTLE_MS, resolve);
+    await Promise.race([
+      late,
+      Promise.all([...publishes.map((each) => each.emptied()), ...this.#settlingLater]),
+    ]);
+    cancelTimer();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#stopListening();
+    this.#turning?.();
+    this.#looking?.();
+    for (const consumer of [...this.#consumers]) consumer.ended(STOPPING);
+    for (const partition of this.#partitions.values()) partition.close(STOPPING);
+    this.#partitions.clear();
+    this.#peers.close();
+  }
+
+  /** Partitions may have been added since. */
+  #topicNow(topic: TopicDefinition): TopicDefinition {
+    try {
+      const now = this.#options.host.topicDefinition(topic.name);
+      return now.logEpoch === topic.logEpoch ? now : topic;
+    } catch (error) {
+      // Deleted: its subscriptions end soon.
+      if (error instanceof BrokerError) return topic;
+      throw error;
+    }
+  }
+
+  #ownersOf(topic: TopicDefinition): ReadonlyMap<string, Route> {
+    const known = this.#owners.get(topic.logEpoch);
+    if (known?.partitions === topic.partitions) return known.routes;
+    const routes = ownersOf([topic], this.#options.routes);
+    this.#owners.set(topic.logEpoch, { partitions: topic.partitions, routes });
+    return routes;
+  }
+
+  /** At the end of the turn: a change of routes may be told in several parts. */
+  #routesChanged(): void {
+    this.#owners.clear();
+    if (this.#routing) return;
+    this.#routing = true;
+    this.#options.context.clock.defer(() => {
+      this.#routing = false;
+      if (this.#closed) return;
+      for (const partition of this.#partitions.values()) partition.routed();
+      for (const consumer of [...this.#consumers]) consumer.routed();
+      this.#backlog.routed();
+    });
+  }
+
+  #turnLater(consumer: RelayedConsumer): void {
+    this.#restless.add(consumer);
+    this.#turning ??= this.#options.context.clock.setTimer(TURN_MS, () => {
+      this.#turning = undefined;
+      for (const each of [...this.#restless]) {
+        if (each.turn()) this.#turnLater(each);
+        else this.#restless.delete(each);
+      }
+    });
+  }
+
+  #lookLater(): void {
+    this.#looking ??= this.#options.context.clock.setTimer(LOOK_MS, () => {
+      this.#looking = undefined;
+      for (const consumer of [...this.#consumers]) consumer.look();
+      if (this.#consumers.size > 0) this.#lookLater();
+    });
+  }
+
+  #settleLater(subscription: SettledSubscription, operations: readonly SettleOperation[]): void {
+    if (this.#closed) return;
+    const settling = this.settle(subscription, operations)
+      .catch((error: unknown) => {
+        if (!(error instanceof BrokerError)) throw error;
+        this.#options.context.logger.warn(
+          { subscription: subscription.name, reason: error.message },
+          'what a consumer settled before it left is delivered again',
+        );
+      })
+      .finally(() => this.#settlingLater.delete(settling));
+    this.#settlingLater.add(settling);
+  }
+
+  #forgetEmpty(): void {
+    if (this.#partitions.size < MAX_EMPTY_PARTITIONS) return;
+    for (const [key, partition] of this.#partitions) {
+      if (!partition.publishes.empty) continue;
+      partition.close(STOPPING);
+      this.#partitions.delete(key);
+    }
+  }
+}
+
+/** A remote partition with the link to its present target. */
+class RoutedPartition implements LinkUser {
+  readonly publishes: RelayedPublishes;
+  readonly #peers: RelayLinks;
+  readonly #routes: Routes;
+  readonly #id: PartitionId;
+  #link: RelayLink | undefined;
+  /** Of the member whose link is used. */
+  #memberId = '';
+  #release: () => void = () => undefined;
+
+  constructor(topic: string, id: PartitionId, peers: RelayLinks, { routes, host, context }: RelayOptions) {
+    this.#peers = peers;
+    this.#routes = routes;
+    this.#id = id;
+    this.publishes = new RelayedPublishes({
+      topic,
+      id,
+      context,
+      link: () => (this.#link?.state === 'up' ? this.#link : undefined),
+      owner: () => host.owner(id),
+      partitions: () => host.partitionsOf(id.logEpoch),
+    });
+    this.routed();
+  }
+
+  up(link: RelayLink): void {
+    this.#link = link;
+    this.publishes.pump();
+  }
+
+  routed(): void {
+    const route = this.#routes.ownerOf(this.#id);
+    const memberId = route === undefined || route.memberId === this.#routes.selfId ? '' : route.memberId;
+    if (memberId !== this.#memberId) {
+      this.#memberId = memberId;
+      this.#release();
+      this.#link = undefined;
+      this.#release = memberId === '' ? () => undefined : this.#peers.use(route!, this);
+    }
+    this.publishes.routed();
+  }
+
+  close(reason: BrokerError): void {
+    this.#release();
+    this.publishes.close(reason);
+  }
+}

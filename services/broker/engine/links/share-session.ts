@@ -1,0 +1,113 @@
+// A session that has only a share of its consumer's credit, and says what the share is worth: whether more of it would be of
+// use, and when what was outstanding above a lowered limit has ended. Made by peer-server (for a relay's consumer) and for
+// the part of a relayed consumer that this broker owns itself.
+import type { ConsumerClient } from '../../core/consumer-client.ts';
+import type { Clock } from '../../ports/clock.ts';
+import type { ConsumerSink } from '../delivery/consumer.ts';
+import { Session, type SessionLimits } from '../delivery/session.ts';
+import type { SubscriptionRuntime } from '../delivery/subscription-runtime.ts';
+
+/** Told at the end of a turn in which something changed. */
+export interface ShareListener {
+  /** The limit is lower than what is outstanding, or was when this was last called: so many are left. */
+  outstanding(messages: number): void;
+  wants(more: boolean): void;
+}
+
+/** Numbers apart from those that broker.ts gives, below 2^32 as all are. */
+export class ShareSessionIds {
+  readonly #from: number;
+  #last = 0;
+
+  constructor(kind: 'local' | 'peer') {
+    this.#from = kind === 'local' ? 0x4000_0000 : 0x8000_0000;
+  }
+
+  next(runtime: SubscriptionRuntime): number {
+    do this.#last = (this.#last + 1) % 0x4000_0000;
+    while (runtime.session(this.#from + this.#last) !== undefined);
+    return this.#from + this.#last;
+  }
+}
+
+export class ShareSession extends Session {
+  readonly #runtime: SubscriptionRuntime;
+  readonly #clock: Clock;
+  readonly #listener: ShareListener;
+  #looking = false;
+  /** Limits were given: before, that it lacks credit is no news. */
+  #begun = false;
+  #wants = false;
+  #outstandingTold = 0;
+  #overdrawn = false;
+
+  constructor(
+    id: number,
+    client: ConsumerClient,
+    sink: ConsumerSink,
+    ackDeadlineMs: number,
+    runtime: SubscriptionRuntime,
+    clock: Clock,
+    listener: ShareListener,
+  ) {
+    super(id, client, sink, { maxOutstandingMessages: 0, maxOutstandingBytes: 0, ackDeadlineMs });
+    this.#runtime = runtime;
+    this.#clock = clock;
+    this.#listener = listener;
+  }
+
+  override get limits(): SessionLimits {
+    return super.limits;
+  }
+
+  /** Confirm it with `outstandingMessages` after a pump. */
+  override set limits(limits: SessionLimits) {
+    super.limits = limits;
+    this.#begun = true;
+    this.#outstandingTold = this.outstandingMessages;
+    this.#overdrawn = this.outstandingMessages > limits.maxOutstandingMessages;
+    this.#look();
+  }
+
+  /** Asked whenever there may be something to give out. */
+  override get ready(): boolean {
+    const ready = super.ready;
+    if (!ready || this.#wants) this.#look();
+    return ready;
+  }
+
+  /** A share of nothing is no lack where there is nothing to give out. */
+  override get withoutCredit(): boolean {
+    return super.withoutCredit && (this.limits.maxOutstandingMessages > 0 || this.#wants);
+  }
+
+  override leaseEnded(messages: number, bytes: number): void {
+    super.leaseEnded(messages, bytes);
+    if (this.#overdrawn || this.#wants) this.#look();
+  }
+
+  #look(): void {
+    if (this.#looking || !this.#begun) return;
+    this.#looking = true;
+    this.#clock.defer(() => {
+      this.#looking = false;
+      if (this.closed) return;
+      if (this.#overdrawn && this.outstandingMessages !== this.#outstandingTold) {
+        this.#outstandingTold = this.outstandingMessages;
+        this.#overdrawn = this.outstandingMessages > this.limits.maxOutstandingMessages;
+        this.#listener.outstanding(this.outstandingMessages);
+      }
+      // One whose transport takes nothing lacks that, not credit.
+      const wants = this.sink.writable && !this.draining && !super.ready && this.#hasMore();
+      if (wants === this.#wants) return;
+      this.#wants = wants;
+      this.#listener.wants(wants);
+    });
+  }
+
+  #hasMore(): boolean {
+    for (const { delivery } of this.#runtime.dispatchers.values())
+      if (delivery.peek(this.id) !== undefined) return true;
+    return false;
+  }
+}

@@ -1,0 +1,182 @@
+// Writes cursors down: soon after an ack, at once where a redelivery or an Acknowledge call waits for it, all that have
+// moved in one commit. One loop for the broker, driven by dispatchers.
+//
+// A store that can go back (a failover) may forget the last commit of a cursor that then does not move again, and nothing
+// else would show it. So each cursor is committed once more when it has rested for longer than a failover forgets.
+import { BrokerError } from '../../core/errors.ts';
+import type { CursorStore } from '../../ports/cursor-store.ts';
+import type { EngineContext } from '../context.ts';
+import type { PartitionOwner } from './partition-owner.ts';
+
+/** Somebody with a cursor: a dispatcher. */
+export interface CursorHolder {
+  readonly owner: PartitionOwner;
+  /** The subscription's incarnation. */
+  readonly subscription: number;
+  readonly closed: boolean;
+  /** The record to commit now. */
+  snapshot(): Uint8Array;
+  /** The last snapshot is durable. */
+  committed(): void;
+  /** The owner's claim is stale: nothing of it is written any more. */
+  lost(): void;
+}
+
+const RETRY_MS = 250;
+/** More than a replica may lag behind when it takes over. */
+const REPEAT_MS = 10_000;
+
+export class CursorCommitter {
+  readonly #store: CursorStore;
+  readonly #context: EngineContext;
+  #dirty = new Set<CursorHolder>();
+  /** Calls that wait for the commit of what is dirty. */
+  #waiting: (() => void)[] = [];
+  /** resting → (soon) → waiting for the timer → (timer, now) → committing → resting */
+  #state: 'resting' | 'waiting' | 'committing' = 'resting';
+  #cancelTimer: () => void = () => undefined;
+  /** Asked for while committing. */
+  #again = false;
+  /** Committed, and when to commit them once more: the soonest first. */
+  readonly #resting = new Map<CursorHolder, number>();
+  /** Dirty only because it is time for that. */
+  readonly #repeated = new Set<CursorHolder>();
+  #cancelRepeat: (() => void) | undefined;
+  #stopped = false;
+
+  constructor(store: CursorStore, context: EngineContext) {
+    this.#store = store;
+    this.#context = context;
+  }
+
+  /** The holder's cursor has moved: commit it within cursorCommitMs. */
+  soon(holder: CursorHolder): void {
+    if (this.#stopped) return;
+    this.#repeated.delete(holder);
+    this.#dirty.add(holder);
+    if (this.#state === 'resting') this.#wait(this.#context.limits.cursorCommitMs);
+  }
+
+  /** Somebody waits for it. */
+  now(holder: CursorHolder): void {
+    if (this.#stopped) return;
+    this.#repeated.delete(holder);
+    this.#dirty.add(holder);
+    this.#hurry();
+  }
+
+  /** Resolves when everything that is dirty now has been committed. Does not reject: an unreachable store is waited for. */
+  flushed(): Promise<void> {
+    if (this.#dirty.size === 0 && this.#state !== 'committing') return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve);
+      this.#hurry();
+    });
+  }
+
+  /** Nothing is committed any more; what was dirty has been flushed before. */
+  stop(): void {
+    this.#stopped = true;
+    this.#cancelRepeat?.();
+    this.#cancelTimer();
+    this.#resting.clear();
+  }
+
+  /** They were committed lately: by this broker, or by the partition's former owner. */
+  rest(holders: readonly CursorHolder[]): void {
+    if (this.#context.limits.recentBytes === 0) return;
+    const dueMs = this.#context.clock.monotonicMs() + REPEAT_MS;
+    for (const holder of holders) {
+      this.#resting.delete(holder);
+      if (!this.#repeated.delete(holder) && !holder.closed) this.#resting.set(holder, dueMs);
+    }
+    this.#armRepeat();
+  }
+
+  #armRepeat(): void {
+    const [soonest] = this.#resting.values();
+    if (soonest === undefined || this.#cancelRepeat !== undefined) return;
+    const { clock } = this.#context;
+    this.#cancelRepeat = clock.setTimer(Math.max(0, soonest - clock.monotonicMs()), () => {
+      this.#cancelRepeat = undefined;
+      this.#repeat();
+      this.#armRepeat();
+    });
+  }
+
+  #repeat(): void {
+    const nowMs = this.#context.clock.monotonicMs();
+    for (const [holder, dueMs] of this.#resting) {
+      if (dueMs > nowMs) return;
+      this.#resting.delete(holder);
+      // One that is dirty anyway is committed as such.
+      if (holder.closed || this.#dirty.has(holder)) continue;
+      this.soon(holder);
+      this.#repeated.add(holder);
+    }
+  }
+
+  #wait(delayMs: number): void {
+    this.#state = 'waiting';
+    this.#cancelTimer = this.#context.clock.setTimer(delayMs, () => void this.#run());
+  }
+
+  #hurry(): void {
+    if (this.#state === 'committing') {
+      this.#again = true;
+      return;
+    }
+    this.#cancelTimer();
+    this.#state = 'committing';
+    // At the end of the turn: several dispatchers, one commit.
+    this.#context.clock.defer(() => void this.#run());
+  }
+
+  async #run(): Promise<void> {
+    this.#state = 'committing';
+    this.#again = false;
+    const holders = [...this.#dirty].filter((holder) => !holder.closed);
+    const waiting = this.#waiting;
+    this.#dirty = new Set();
+    this.#waiting = [];
+    const done = await this.#commit(holders);
+    if (!done) {
+      for (const holder of holders) this.#dirty.add(holder);
+      this.#waiting = waiting.concat(this.#waiting);
+      this.#wait(RETRY_MS);
+      return;
+    }
+    this.#state = 'resting';
+    this.rest(holders);
+    for (const resolve of waiting) resolve();
+    for (const holder of holders) holder.committed();
+    // committed() may have asked for another one.
+    if (this.#again || this.#waiting.length > 0) this.#hurry();
+    else if (this.#dirty.size > 0 && this.#state === 'resting')
+      this.#wait(this.#context.limits.cursorCommitMs);
+  }
+
+  async #commit(holders: readonly CursorHolder[]): Promise<boolean> {
+    if (holders.length === 0) return true;
+    const { logger, stats } = this.#context;
+    const commits = holders.map((holder) => ({
+      partition: holder.owner.id,
+      ownerEpoch: holder.owner.ownerEpoch,
+      subscription: holder.subscription,
+      record: holder.snapshot(),
+    }));
+    stats.cursorCommits += commits.length;
+    try {
+      const stale = await this.#store.commit(commits);
+      for (const index of stale) holders[index]!.lost();
+      return true;
+    } catch (error) {
+      if (!(error instanceof BrokerError)) throw error;
+      stats.cursorCommitFailures += 1;
+      logger.warn({ reason: error.message }, 'cursors cannot be committed: trying again');
+      // The store went back: owners claim their partitions again, and restore what is missing.
+      if (error.code === 'FAILED_PRECONDITION') for (const { owner } of holders) owner.verify(true);
+      return false;
+    }
+  }
+}

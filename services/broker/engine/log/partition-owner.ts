@@ -1,0 +1,525 @@
+// The only writer of one partition: gives offsets, cuts frames, appends them in groups, then tells publishers and
+// dispatchers.
+//
+//   publish → pending → (one append under way) → store → publishers hear, dispatchers get the same chunk
+//
+// While an append is under way the next publishes gather: the slower the store, the larger the groups. log-writer.ts sees
+// to it that every append has a known outcome before anything else is appended.
+//
+// With the durability `memory` publishers hear before the append. What they were told holds: such a group is appended again and
+// again, under its offsets, until the store takes it, and meanwhile nobody else hears early. Only a crash loses it.
+import { cutChunk, type Slice, sliceBytes, sliceLength, splitSlice } from '../../core/chunk.ts';
+import { BrokerError } from '../../core/errors.ts';
+import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
+import type { ChunkInfo, LogBounds, LogRange, LogStore } from '../../ports/log-store.ts';
+import type { EngineContext } from '../context.ts';
+import { CachedChunk, type ChunkCache, PartitionChunks } from './chunk-cache.ts';
+import { LogDamage } from './log-damage.ts';
+import type { AppendOutcome, LogWriter } from './log-writer.ts';
+import type { PartitionGrowth } from './partition-growth.ts';
+
+/** Exactly one of its functions is called, once. */
+export interface PendingPublish {
+  readonly slice: Slice;
+  /** By how many partitions it was brought here. Undefined: it came over a link, and nobody knows. */
+  readonly partitions?: number | undefined;
+  /** It came over a link on which something before it was refused, which it must not overtake. */
+  readonly behindRefused?: boolean;
+  /** The slice's messages have consecutive offsets from firstOffset on and are as durable as the topic asks. */
+  done(firstOffset: number): void;
+  failed(error: BrokerError): void;
+  /** Nothing of it was stored: the topic has grown, and its keys may belong elsewhere. Whoever brought it sees to it. */
+  misrouted(): void;
+}
+
+/** Somebody who follows the log: a dispatcher. */
+export interface LogFollower {
+  /** It needs nothing below this any more. */
+  readonly floor: number;
+  appended(endOffset: number): void;
+  trimmed(headOffset: number): void;
+  /** What comes from now on is of a new era: see core/growth.ts. */
+  eraBegun(): void;
+  /** What is in the range was given up. */
+  skipped(range: LogRange): void;
+  /** The store had gone back and was put right: what else was written lately may be gone, too. */
+  restored(): void;
+}
+
+export interface PartitionOwnerOptions {
+  readonly id: PartitionId;
+  readonly writer: LogWriter;
+  readonly bounds: LogBounds;
+  /** The newest chunk; undefined: the log is empty. */
+  readonly newest: ChunkInfo | undefined;
+  readonly cache: ChunkCache;
+  readonly context: EngineContext;
+  /** Answer publishers before the store has the messages: durability `memory`. */
+  readonly answerFirst: boolean;
+  /** The claim has gone to another broker. */
+  readonly onLost: (owner: PartitionOwner) => void;
+  /** A publish that was accepted here and certainly not stored, because the partition has moved. In their order. */
+  readonly onMoved: (publish: PendingPublish) => void;
+  /** Messages that were answered before they were stored, and whose keys may belong to other partitions by now. */
+  readonly onMisrouted: (slice: Slice, ends: Pick<PendingPublish, 'failed'> & { done(): void }) => void;
+}
+
+/** With this reason a partition is closed whose publishes are to go on elsewhere. */
+export const MOVED = new BrokerError('UNAVAILABLE', 'the partition has moved to another broker: try again');
+
+/** A publish on its way through the append. */
+interface Waiting {
+  readonly publish: PendingPublish;
+  /** Of its messages. */
+  readonly bytes: number;
+  /** It has heard: of two reasons to answer the first one counts. */
+  answered: boolean;
+  /** And that was before it was stored. */
+  toldEarly: boolean;
+}
+
+/** Between tries to append what has been answered. */
+const FIRST_RETRY_MS = 50;
+const MAX_RETRY_MS = 2_000;
+
+const UNKNOWN = new BrokerError(
+  'UNAVAILABLE',
+  'the store does not answer: the messages may have been stored',
+);
+
+/** By so much clocks of brokers may differ, or be put back little by little, without dates in a partition going back. */
+const MAX_AHEAD_MS = 5_000;
+
+export class PartitionOwner {
+  readonly id: PartitionId;
+  readonly chunks: PartitionChunks;
+  readonly followers = new Set<LogFollower>();
+  /** Given to it before anything is published. */
+  growth: PartitionGrowth | undefined;
+  readonly #damage: LogDamage;
+  readonly #options: PartitionOwnerOptions;
+  readonly #log: LogStore;
+  readonly #context: EngineContext;
+  #bounds: LogBounds;
+  #newest: ChunkInfo | undefined;
+  #lastPublishTimeMs: number;
+  /** What was appended from each offset on is dated later than elapsed time by so much: a line for each shift of the clock. */
+  readonly #shifts: { readonly fromOffset: number; readonly shiftMs: number }[] = [];
+  /** What lies below was dated before this broker had the partition, perhaps by another clock; and when it took it over. */
+  readonly #ownFrom: number;
+  readonly #ownSinceMs: number;
+  #pending: Waiting[] = [];
+  #working = false;
+  #verify = false;
+  #closed: BrokerError | undefined;
+  #idle: (() => void)[] = [];
+  /** The last append did not succeed at once: publishers hear afterwards, whatever the durability. */
+  #troubled = false;
+
+  constructor(options: PartitionOwnerOptions) {
+    this.#options = options;
+    this.id = options.id;
+    this.#newest = options.newest;
+    this.#lastPublishTimeMs = options.newest?.publishTimeMs ?? 0;
+    this.chunks = new PartitionChunks(options.id, options.cache);
+    this.#log = options.cache.log;
+    this.#damage = new LogDamage(options.id, options.cache.log, options.context);
+    this.#bounds = options.bounds;
+    this.#ownFrom = options.bounds.endOffset;
+    this.#ownSinceMs = options.context.steady.elapsedMs();
+    this.#context = options.context;
+  }
+
+  /** Changes when a store that had forgotten the claim gives a new one. */
+  get ownerEpoch(): number {
+    return this.#options.writer.ownerEpoch;
+  }
+
+  get closed(): boolean {
+    return this.#closed !== undefined;
+  }
+
+  get bounds(): LogBounds {
+    return this.#bounds;
+  }
+
+  /**
+   * Chunks that tell this log from one that went on differently after the store went back, the newest first: the last one, and the
+   * one that was the last when the partition was opened.
+   */
+  get marks(): readonly ChunkInfo[] {
+    const marks = [this.#newest, this.#options.newest];
+    return [...new Set(marks)].filter((mark) => mark !== undefined);
+  }
+
+  /**
+   * For how long the message of that offset and date has been in the log. Steps of this machine's clock count for nothing. Of what
+   * was dated before this broker had the partition: undefined for the first `doubtedMs` of its life, in which a clock that was wrong
+   * at the start is mostly put right, and then the least that it can be.
+   */
+  ageMs({ firstOffset, publishTimeMs }: ChunkInfo, doubtedMs: number): number | undefined {
+    const { steady } = this.#context;
+    if (firstOffset < this.#ownFrom) {
+      if (steady.runningMs < doubtedMs) return undefined;
+      // What is dated later than that was dated by a clock that was ahead.
+      return steady.elapsedMs() - Math.min(this.#ownSinceMs, publishTimeMs - steady.lowestShiftMs);
+    }
+    const dated = this.#shifts.findLast(({ fromOffset }) => fromOffset <= firstOffset);
+    return steady.elapsedMs() - (publishTimeMs - (dated?.shiftMs ?? 0));
+  }
+
+  /** Takes messages into the next append. Never throws: `failed` says why not. */
+  publish(publish: PendingPublish): void {
+    if (this.#closed !== undefined) {
+      if (this.#closed === MOVED) this.#options.onMoved(publish);
+      else publish.failed(this.#closed);
+      return;
+    }
+    if (this.growth?.admits(publish) === false) return;
+    this.#pending.push({ publish, bytes: sliceBytes(publish.slice), answered: false, toldEarly: false });
+    this.#work();
+  }
+
+  /** Looks whether the store still has what it has acknowledged; unless `suspected` only if there is something to lose. */
+  verify(suspected = false): void {
+    if (this.#closed !== undefined || !(suspected || this.#options.writer.holdsRecent)) return;
+    this.#verify = true;
+    this.#work();
+  }
+
+  /**
+   * Looks, after it was closed, whether the store still has everything; resolves to whether something had to be put right.
+   * UNAVAILABLE: the store does not answer; ABORTED: the claim has gone.
+   */
+  async confirm(): Promise<boolean> {
+    const { writer } = this.#options;
+    const outcome = await writer.verify(this.#bounds.endOffset);
+    if (outcome === 'later') throw new BrokerError('UNAVAILABLE', 'the store does not answer');
+    if (outcome === 'lost')
+      throw new BrokerError('ABORTED', `another broker owns partition ${formatPartitionId(this.id)}`);
+    return writer.takeRestored();
+  }
+
+  /** Resolves when nothing is waiting for an append. */
+  async flushed(): Promise<void> {
+    while (this.#working) await new Promise<void>((resolve) => this.#idle.push(resolve));
+  }
+
+  /** Refuses everything from now on, what waits included. An append under way is finished. */
+  close(reason: BrokerError): void {
+    if (this.#closed !== undefined) return;
+    this.#closed = reason;
+    this.#damage.gone(Number.POSITIVE_INFINITY);
+    const held = this.growth?.close() ?? [];
+    if (reason === MOVED) this.#move(this.#pending.splice(0), false);
+    else this.#fail(this.#pending.splice(0), reason);
+    for (const publish of held) this.publish(publish);
+  }
+
+  /** A follower's floor has moved: chunks that all have settled need not stay in memory. */
+  dropSettled(): void {
+    let lowest = this.#bounds.endOffset;
+    for (const follower of this.followers) lowest = Math.min(lowest, follower.floor);
+    this.chunks.dropBelow(lowest);
+  }
+
+  /** The chunk with that offset, without its frames; undefined at the end of the log. */
+  async describe(offset: number): Promise<ChunkInfo | undefined> {
+    const [info] = await this.#log.describe(this.id, offset, 1);
+    return info;
+  }
+
+  /** Deletes chunks below the offset; at most maxChunks. Returns whether there may be more. */
+  async trim(beforeOffset: number, maxChunks: number): Promise<boolean> {
+    const before = this.#bounds.headOffset;
+    const bounds = await this.#log.trim(this.id, this.ownerEpoch, beforeOffset, maxChunks);
+    if (bounds.headOffset === before) return false;
+    this.#trimmed(bounds);
+    return bounds.headOffset < beforeOffset;
+  }
+
+  /** Asks the store where the log begins: a trim of unknown outcome may have happened. Returns whether one has. */
+  async findHead(): Promise<boolean> {
+    const bounds = await this.#log.bounds(this.id);
+    if (bounds.headOffset <= this.#bounds.headOffset) return false;
+    this.#trimmed(bounds);
+    return true;
+  }
+
+  /**
+   * Nothing whole was found in the range, which begins in the log. True: it was deleted or given up, and followers have been
+   * told. False: it is damage, and was said. Rejects as the store does; UNAVAILABLE: the store has gone back to before it.
+   */
+  async pass(range: LogRange, reason: string): Promise<boolean> {
+    const bounds = await this.#log.bounds(this.id);
+    if (bounds.headOffset > this.#bounds.headOffset) this.#trimmed(bounds);
+    if (bounds.headOffset > range.firstOffset || this.closed) return true;
+    if (bounds.endOffset <= range.firstOffset) {
+      this.verify(true);
+      throw new BrokerError('UNAVAILABLE', 'the store has gone back: what it has lost comes again');
+    }
+    const given = await this.#damage.lookAt(range, reason);
+    if (given === undefined) return false;
+    for (const follower of this.followers) follower.skipped(given);
+    return true;
+  }
+
+  #trimmed({ headOffset, headByte }: LogBounds): void {
+    this.#damage.gone(headOffset);
+    this.#bounds = { ...this.#bounds, headOffset, headByte };
+    this.chunks.dropBelow(headOffset);
+    for (const follower of this.followers) follower.trimmed(headOffset);
+  }
+
+  #work(): void {
+    if (this.#working) return;
+    this.#working = true;
+    this.#context.clock.defer(() => void this.#workAll());
+  }
+
+  async #workAll(): Promise<void> {
+    try {
+      for (;;) {
+        if (this.#pending.length > 0) await this.#appendGroup(this.#takeGroup());
+        else if (this.#verify && this.#closed === undefined) {
+          this.#verify = false;
+          if ((await this.#options.writer.verify(this.#bounds.endOffset)) === 'lost') this.lose();
+        } else break;
+        if (this.#options.writer.takeRestored()) {
+          for (const follower of this.followers) follower.restored();
+          this.growth?.restored();
+        }
+      }
+    } finally {
+      this.#working = false;
+      for (const resolve of this.#idle.splice(0)) resolve();
+    }
+  }
+
+  #takeGroup(): Waiting[] {
+    const { maxAppendBytes } = this.#context.limits;
+    let bytes = 0;
+    let count = 0;
+    for (const waiting of this.#pending) {
+      bytes += waiting.bytes;
+      if (count > 0 && bytes > maxAppendBytes) break;
+      count += 1;
+    }
+    return count === this.#pending.length ? this.#pending.splice(0) : this.#pending.splice(0, count);
+  }
+
+  async #appendGroup(group: readonly Waiting[]): Promise<void> {
+    const { stats, mayServe } = this.#context;
+    const expectedEnd = this.#bounds.endOffset;
+    const chunks = this.#cut(group);
+    const early = this.#options.answerFirst && !this.#troubled && mayServe?.() !== false;
+    // What was answered is no longer counted as received, and still held.
+    const heldBytes = early ? chunks.reduce((bytes, { byteLength }) => bytes + byteLength, 0) : 0;
+    if (early) {
+      this.#answer(group, expectedEnd);
+      for (const waiting of group) waiting.toldEarly = true;
+    }
+    stats.uncommittedBytes += heldBytes;
+    const outcome = early
+      ? await this.#appendForSure(group, expectedEnd, chunks)
+      : await this.#append(group, expectedEnd, chunks);
+    stats.uncommittedBytes -= heldBytes;
+    this.#troubled = outcome.kind !== 'appended';
+    if (outcome.kind === 'refused') {
+      this.#fail(group, outcome.error);
+      return;
+    }
+    if (outcome.kind === 'lost') {
+      if (outcome.perhaps) this.#fail(group, UNKNOWN);
+      this.#move(group, outcome.perhaps);
+      this.lose();
+      return;
+    }
+    const last = chunks.at(-1)!;
+    this.#bounds = {
+      ...this.#bounds,
+      endOffset: last.endOffset,
+      endByte: last.startByte + last.byteLength,
+    };
+    const { firstOffset, count, publishTimeMs, startByte, byteLength } = last;
+    this.#newest = { firstOffset, count, publishTimeMs, startByte, byteLength };
+    stats.appendedChunks += chunks.length;
+    stats.publishedMessages += last.endOffset - expectedEnd;
+    stats.publishedBytes += this.#bounds.endByte - chunks[0]!.startByte;
+    for (const chunk of chunks) this.chunks.add(chunk);
+    if (!early) this.#answer(group, expectedEnd);
+    const { headOffset } = this.#bounds;
+    for (const follower of this.followers) {
+      follower.appended(last.endOffset);
+      // It went when nobody knew yet that it was there.
+      if (headOffset > expectedEnd) follower.trimmed(headOffset);
+    }
+  }
+
+  #append(
+    group: readonly Waiting[],
+    expectedEnd: number,
+    chunks: readonly CachedChunk[],
+  ): Promise<AppendOutcome> {
+    this.#context.stats.appends += 1;
+    const isClosed = (): boolean => this.#closed !== undefined;
+    return this.#options.writer.append(expectedEnd, chunks, {
+      giveUp: () => {
+        this.#troubled = true;
+        // Publishers may try again elsewhere; this owner goes on until it knows.
+        this.#fail(group, UNKNOWN);
+        this.#fail(
+          this.#pending.splice(0),
+          new BrokerError('UNAVAILABLE', 'the store does not answer: nothing was stored'),
+        );
+      },
+      get closed() {
+        return isClosed();
+      },
+    });
+  }
+
+  /** Of publishes that were answered: until they are stored, or the partition is lost. Those behind them are refused meanwhile. */
+  async #appendForSure(
+    group: readonly Waiting[],
+    expectedEnd: number,
+    chunks: readonly CachedChunk[],
+  ): Promise<AppendOutcome> {
+    const { clock } = this.#context;
+    for (let delayMs = FIRST_RETRY_MS; ; delayMs = Math.min(delayMs * 2, MAX_RETRY_MS)) {
+      const outcome = await this.#append(group, expectedEnd, chunks);
+      if (outcome.kind !== 'refused') return outcome;
+      this.#fail(this.#pending.splice(0), outcome.error);
+      if (this.#closed !== undefined) return { kind: 'lost', perhaps: false };
+      await new Promise<void>((resolve) => clock.setTimer(delayMs, resolve));
+    }
+  }
+
+  /** Cuts chunks of at most maxChunkBytes and maxChunkMessages, as far as the slices' bounds allow. */
+  #cut(group: readonly Waiting[]): CachedChunk[] {
+    const { steady, limits } = this.#context;
+    this.#date(Math.floor(steady.datedMs()), steady.shiftMs);
+    const chunks: CachedChunk[] = [];
+    let firstOffset = this.#bounds.endOffset;
+    let startByte = this.#bounds.endByte;
+    let slices: Slice[] = [];
+    let bytes = 0;
+    let messages = 0;
+    const cut = (): void => {
+      const made = cutChunk(slices, this.id, firstOffset, this.#lastPublishTimeMs, Buffer.allocUnsafeSlow);
+      const chunk = { firstOffset, count: made.count, publishTimeMs: this.#lastPublishTimeMs, startByte };
+      chunks.push(new CachedChunk({ ...chunk, bytes: made.bytes as Buffer }, made.ends, made.keyHashes));
+      firstOffset += made.count;
+      startByte += made.bytes.length;
+      slices = [];
+      bytes = 0;
+      messages = 0;
+    };
+    for (const waiting of group) {
+      const count = sliceLength(waiting.publish.slice);
+      const isFull =
+        bytes + waiting.bytes > limits.maxChunkBytes || messages + count > limits.maxChunkMessages;
+      if (slices.length > 0 && isFull) cut();
+      if (waiting.bytes > limits.maxChunkBytes) {
+        const parts = splitSlice(waiting.publish.slice, limits.maxChunkBytes);
+        for (const part of parts.slice(0, -1)) {
+          slices.push(part);
+          cut();
+        }
+        slices.push(parts.at(-1)!);
+        bytes = sliceBytes(parts.at(-1)!);
+        messages = sliceLength(parts.at(-1)!);
+      } else {
+        slices.push(waiting.publish.slice);
+        bytes += waiting.bytes;
+        messages += count;
+      }
+    }
+    cut();
+    return chunks;
+  }
+
+  /** Dates in a partition rise, but for a clock that was set back for good. */
+  #date(nowMs: number, shiftMs: number): void {
+    const ahead = this.#lastPublishTimeMs - nowMs;
+    if (ahead <= 0 || ahead > MAX_AHEAD_MS) this.#lastPublishTimeMs = nowMs;
+    const { endOffset } = this.#bounds;
+    if ((this.#shifts.at(-1)?.shiftMs ?? 0) !== shiftMs)
+      this.#shifts.push({ fromOffset: endOffset, shiftMs });
+  }
+
+  /** A write was refused because the claim is stale. */
+  lose(): void {
+    if (this.#closed !== undefined) return;
+    this.#context.stats.lostClaims += 1;
+    this.#context.logger.error(
+      { partition: formatPartitionId(this.id), ownerEpoch: this.ownerEpoch },
+      'a write was refused: another broker owns the partition now',
+    );
+    // Nobody finds it any more before what waits is moved: it must not come back here.
+    this.#options.onLost(this);
+    this.close(MOVED);
+  }
+
+  #answer(group: readonly Waiting[], expectedEnd: number): void {
+    let firstOffset = expectedEnd;
+    for (const waiting of group) {
+      const { publish } = waiting;
+      if (this.#settle(waiting)) publish.done(firstOffset);
+      firstOffset += sliceLength(publish.slice);
+    }
+  }
+
+  #fail(group: readonly Waiting[], error: BrokerError): void {
+    for (const waiting of group) {
+      if (!this.#settle(waiting)) continue;
+      this.#context.stats.refusedPublishes += 1;
+      waiting.publish.failed(error);
+    }
+  }
+
+  /**
+   * The new owner is to have what was not stored: of what may have been only that of which publishers were told that it is
+   * safe, which may make it come twice.
+   */
+  #move(group: readonly Waiting[], perhapsStored: boolean): void {
+    for (const waiting of group) {
+      if (waiting.toldEarly) this.#bringAfter(waiting.publish);
+      else if (!perhapsStored && this.#settle(waiting)) this.#options.onMoved(waiting.publish);
+    }
+  }
+
+  /** It gets another offset than its publisher was told, at the end of what the new owner has by then. */
+  #bringAfter({ slice, partitions }: PendingPublish): void {
+    if (this.#closed?.code === 'NOT_FOUND') return;
+    const { logger, stats } = this.#context;
+    const bytes = sliceBytes(slice);
+    stats.uncommittedBytes += bytes;
+    const ends = {
+      done: (): void => {
+        stats.uncommittedBytes -= bytes;
+      },
+      failed: ({ message }: BrokerError): void => {
+        stats.uncommittedBytes -= bytes;
+        const fields = {
+          partition: formatPartitionId(this.id),
+          messages: sliceLength(slice),
+          reason: message,
+        };
+        logger.error(fields, 'messages of the durability memory are lost with their owner');
+      },
+    };
+    this.#options.onMoved({
+      slice,
+      partitions: partitions ?? this.growth?.eras.at(-1)?.partitions,
+      ...ends,
+      misrouted: () => this.#options.onMisrouted(slice, ends),
+    });
+  }
+
+  #settle(waiting: Waiting): boolean {
+    if (waiting.answered) return false;
+    waiting.answered = true;
+    return true;
+  }
+}

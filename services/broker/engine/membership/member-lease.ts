@@ -1,0 +1,81 @@
+// This broker's lease as it counts it itself: from before the heartbeat was sent, by its own monotonic clock, less a margin. So it
+// always ends here before the store gives anything to others.
+//
+//        renewed in time                        its time is up, or end()
+//   ended ─────────────▶ held (renewed again and again) ─────────────▶ ended
+//                        held ─the wall clock jumped ahead─▶ in doubt ─the store says that nobody has missed it─▶ held
+//                                                                └────────it was missed────────▶ ended
+//
+// A process that was paused finds out when it goes on: at the timer, or at a late answer, whichever comes first. A machine that was
+// suspended can't: its monotonic clock stood still, too. But its wall clock has jumped ahead by then, so a lease by which it would
+// be over is in doubt until the next heartbeat is answered: nothing is delivered meanwhile, and nothing is given up for a clock that
+// was merely set. One whose clock is set back while it is suspended notices nothing before that answer.
+import type { Clock } from '../../ports/clock.ts';
+
+/** Of the lease: what clocks may drift and a busy event loop may be late. */
+const MARGIN_PART = 0.1;
+
+export class MemberLease {
+  readonly #clock: Clock;
+  readonly #usableMs: number;
+  readonly #ended: (reason: string) => void;
+  #held = false;
+  #untilMs = Number.NEGATIVE_INFINITY;
+  /** The same by the wall clock. */
+  #wallUntilMs = Number.NEGATIVE_INFINITY;
+  #cancelTimer: () => void = () => {};
+
+  /** `ended` is called each time a lease that was held is lost. */
+  constructor(clock: Clock, leaseMs: number, ended: (reason: string) => void) {
+    this.#clock = clock;
+    this.#usableMs = leaseMs * (1 - MARGIN_PART);
+    this.#ended = ended;
+  }
+
+  /** This very moment. */
+  get holds(): boolean {
+    return this.#lasts && this.#clock.nowMs() < this.#wallUntilMs;
+  }
+
+  /** By the monotonic clock alone. */
+  get #lasts(): boolean {
+    return this.#held && this.#clock.monotonicMs() < this.#untilMs;
+  }
+
+  /**
+   * A heartbeat that was sent then was answered; `missed`: others have seen the former lease ended. Returns whether there is a lease
+   * now where there was none.
+   */
+  renewed(sentMs: number, missed: boolean): boolean {
+    // The former lease ended before this one was known to have begun: others may have been here.
+    if (!this.#lasts) this.end('the lease ran out before it was renewed');
+    else if (missed) this.end('the lease had ended in the store: was this machine suspended?');
+    this.#untilMs = sentMs + this.#usableMs;
+    this.#wallUntilMs = this.#clock.nowMs() + this.#untilMs - this.#clock.monotonicMs();
+    if (this.#held || this.#clock.monotonicMs() >= this.#untilMs) return false;
+    this.#held = true;
+    this.#arm();
+    return true;
+  }
+
+  /** It can't be relied on any more. */
+  end(reason: string): void {
+    if (!this.#held) return;
+    this.stop();
+    this.#ended(reason);
+  }
+
+  /** Ends it without a word. */
+  stop(): void {
+    this.#held = false;
+    this.#cancelTimer();
+  }
+
+  #arm(): void {
+    const leftMs = this.#untilMs - this.#clock.monotonicMs();
+    this.#cancelTimer = this.#clock.setTimer(leftMs, () => {
+      if (this.#lasts) this.#arm();
+      else this.end('the lease ran out: the store did not answer in time');
+    });
+  }
+}
