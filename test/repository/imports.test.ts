@@ -4,24 +4,47 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { expect, test } from 'vitest';
 
+const root = join(import.meta.dirname, '../..');
+
+interface Rule {
+  readonly part: string;
+  readonly may: readonly string[];
+  readonly packages: readonly string[];
+}
+
+/** What every part of the engine may use. */
+const ENGINE_BASE = ['context.ts', 'stats.ts', 'steady-clock.ts'];
+const LINKS = ['heartbeat.ts', 'peer-host.ts', 'relayed-publish.ts', 'share-session.ts', 'when-owned.ts'].map(
+  (file) => `links/${file}`,
+);
+
+/** A room of the engine may use itself, what lies under all of them, and the rooms and files named here. */
+function engine(room: string, others: readonly string[]): Rule {
+  const folder = 'services/broker/engine/';
+  const own = room === '' ? readdirSync(join(root, folder)).filter((name) => name.endsWith('.ts')) : [room];
+  const inEngine = [...own, ...ENGINE_BASE, ...others].map((name) => `${folder}${name}`);
+  const may = [...inEngine, 'services/broker/ports/', 'services/broker/core/', 'services/broker/limits.ts'];
+  return { part: `${folder}${room}`, may, packages: [] };
+}
+
 /** A part of the tree by path prefix, longest first, and what it may import: prefixes, and packages or node:*. */
-const RULES: readonly { part: string; may: readonly string[]; packages: readonly string[] }[] = [
+const RULES: readonly Rule[] = [
   { part: 'services/broker/core/', may: ['services/broker/core/'], packages: [] },
   {
     part: 'services/broker/ports/',
     may: ['services/broker/ports/', 'services/broker/core/'],
     packages: [],
   },
-  {
-    part: 'services/broker/engine/',
-    may: [
-      'services/broker/engine/',
-      'services/broker/ports/',
-      'services/broker/core/',
-      'services/broker/limits.ts',
-    ],
-    packages: [],
-  },
+  // Rooms of the engine: log ← delivery ← the files that tie them (topics, partitions, broker) ← membership ← links. The relay's
+  // side of links and the owner's meet only in what lies beside both of them.
+  engine('log/', []),
+  engine('delivery/', ['log/']),
+  engine('definitions/', []),
+  engine('membership/', ['partition-host.ts']),
+  engine('links/relay/', ['log/', 'delivery/', 'membership/', 'remote.ts', ...LINKS]),
+  engine('links/owner/', ['log/', 'delivery/', 'membership/', 'remote.ts', 'admission.ts', ...LINKS]),
+  engine('links/', ['log/', 'delivery/', 'membership/']),
+  engine('', ['log/', 'delivery/', 'definitions/']),
   ...['grpc', 'embedded', 'redis', 'node', 'otel'].map((adapter) => ({
     part: `services/broker/adapters/${adapter}/`,
     may: [
@@ -95,8 +118,6 @@ const RULES: readonly { part: string; may: readonly string[]; packages: readonly
   },
   { part: 'operator/', may: ['operator/'], packages: ['node:*', 'pino'] },
 ];
-
-const root = join(import.meta.dirname, '../..');
 
 test('imports point in the allowed directions', () => {
   const offences: string[] = [];

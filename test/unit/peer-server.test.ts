@@ -1,7 +1,7 @@
 // engine/peer-server by itself: what a link answers to each request, played by hand.
 import { beforeEach, expect, test } from 'vitest';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
-import { BEAT_MS, SILENT_BEATS } from '../../services/broker/engine/links/relay/relay-link.ts';
+import { BEAT_MS, SILENT_BEATS } from '../../services/broker/engine/links/heartbeat.ts';
 import type { PeerAnswer, PeerLinkHandler, PeerRequest } from '../../services/broker/ports/peer.ts';
 import { keyOfPartition } from '../support/keys.ts';
 import { messageBytes, requestOf } from '../support/publish-requests.ts';

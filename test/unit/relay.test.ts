@@ -3,8 +3,8 @@
 import { fromBinary } from '@bufbuild/protobuf';
 import { beforeEach, expect, test } from 'vitest';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
+import { BEAT_MS, SILENT_BEATS } from '../../services/broker/engine/links/heartbeat.ts';
 import { PEER_WINDOW_BYTES } from '../../services/broker/engine/links/owner/peer-sink.ts';
-import { BEAT_MS, SILENT_BEATS } from '../../services/broker/engine/links/relay/relay-link.ts';
 import { LEG_LINGER_MS } from '../../services/broker/engine/links/relay/relayed-consumer.ts';
 import { SubscribeResponseSchema } from '../../services/gen/fanfare/v1/subscriber_pb.ts';
 import { MemoryPeers } from '../support/memory-peers.ts';

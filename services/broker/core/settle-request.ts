@@ -4,6 +4,12 @@
 import { BrokerError } from './errors.ts';
 import { LENGTH, VARINT, WireReader } from './wire.ts';
 
+/** The subscription whose messages are settled: the incarnation tells it from another one of the same name. */
+export interface SettledSubscription {
+  readonly name: string;
+  readonly incarnation: number;
+}
+
 export interface SettleOperation {
   readonly kind: 'ack' | 'nack' | 'extend';
   readonly logEpoch: number;

@@ -11,7 +11,12 @@ import { BrokerError } from '../core/errors.ts';
 import { parseSubscriptionName } from '../core/names.ts';
 import type { PartitionId } from '../core/partition.ts';
 import type { PublishBatch } from '../core/publish-batch.ts';
-import { isOfAnother, type SettleOperation, type UnarySettleRequest } from '../core/settle-request.ts';
+import {
+  isOfAnother,
+  type SettledSubscription,
+  type SettleOperation,
+  type UnarySettleRequest,
+} from '../core/settle-request.ts';
 import type { Clock, Random } from '../ports/clock.ts';
 import type { CursorStore } from '../ports/cursor-store.ts';
 import type { LogStore } from '../ports/log-store.ts';
@@ -33,7 +38,7 @@ import { CursorCommitter } from './log/cursor-committer.ts';
 import { MOVED, type PartitionOwner } from './log/partition-owner.ts';
 import { Partitions } from './partitions.ts';
 import { Patience } from './patience.ts';
-import type { Remote, SettledSubscription } from './remote.ts';
+import type { Remote } from './remote.ts';
 import { RetentionSweeper } from './retention-sweeper.ts';
 import type { PublishedRun } from './routed-batch.ts';
 import { createStats, type Stats } from './stats.ts';

@@ -6,17 +6,11 @@ import type { SubscriptionDefinition, TopicDefinition } from '../core/definition
 import type { DrainReport, DrainRequest, OpeningConsumer } from '../core/draining.ts';
 import type { BrokerError } from '../core/errors.ts';
 import type { PartitionId } from '../core/partition.ts';
-import type { SettleOperation } from '../core/settle-request.ts';
+import type { SettledSubscription, SettleOperation } from '../core/settle-request.ts';
 import type { Consumer, ConsumerSink } from './delivery/consumer.ts';
 import type { DrainableConsumer } from './delivery/draining-consumers.ts';
 import type { SessionLimits } from './delivery/session.ts';
 import type { PartitionOwner, PendingPublish } from './log/partition-owner.ts';
-
-/** Of which messages are settled: what is said of it must not be taken for another one of the same name. */
-export interface SettledSubscription {
-  readonly name: string;
-  readonly incarnation: number;
-}
 
 export interface Remote {
   /** Brings the messages to the owner, or keeps them until there is one, in order with others of the partition. */

@@ -5,13 +5,20 @@ import { BrokerError } from '../../core/errors.ts';
 import { beginOf, decodeEras, type Source } from '../../core/growth.ts';
 import type { CursorStore } from '../../ports/cursor-store.ts';
 import type { EngineLogger } from '../context.ts';
-import type { TopicRuntime } from '../topic-runtime.ts';
+import type { PartitionOwner } from './partition-owner.ts';
+
+/** A topic as far as it is at work here. */
+export interface LocalTopic {
+  readonly definition: { readonly name: string };
+  /** By partition: those that are owned here. */
+  readonly owners: ReadonlyMap<number, PartitionOwner>;
+}
 
 export interface EraIndexOptions {
   readonly cursors: CursorStore;
   readonly logger: EngineLogger;
   /** By incarnation. */
-  readonly topics: ReadonlyMap<number, TopicRuntime>;
+  readonly topics: ReadonlyMap<number, LocalTopic>;
 }
 
 export class EraIndex {

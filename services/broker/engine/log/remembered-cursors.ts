@@ -5,10 +5,11 @@
 // What was settled stays settled, so what is remembered never becomes wrong, as far as the log is the same. So each is kept with
 // chunks that its log had: up to the newest of them that is still there, it is. Bounded in bytes, for the whole broker, and in
 // time: beyond, what was acknowledged comes again.
+
 import { type Cursor, cursorBelow, decodeCursor, joinCursors } from '../../core/cursor.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
+import type { SettledSubscription } from '../../core/settle-request.ts';
 import type { ChunkInfo, LogStore } from '../../ports/log-store.ts';
-import type { SettledSubscription } from '../remote.ts';
 import type { PartitionOwner } from './partition-owner.ts';
 import { KEEP_MS } from './recent-chunks.ts';
 

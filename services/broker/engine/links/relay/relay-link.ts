@@ -9,7 +9,7 @@ import type { BacklogReport, PartitionQuestion } from '../../../core/backlog-rep
 import type { DrainReport, DrainRequest } from '../../../core/draining.ts';
 import { BrokerError } from '../../../core/errors.ts';
 import type { PartitionId } from '../../../core/partition.ts';
-import type { SettleOperation } from '../../../core/settle-request.ts';
+import type { SettledSubscription, SettleOperation } from '../../../core/settle-request.ts';
 import type {
   PeerAnswer,
   PeerConnector,
@@ -21,11 +21,7 @@ import type { EngineContext } from '../../context.ts';
 import { DeliveredMessages } from '../../delivery/consumer.ts';
 import { CachedChunk } from '../../log/chunk-cache.ts';
 import type { Route } from '../../membership/routes.ts';
-import type { SettledSubscription } from '../../remote.ts';
-
-/** With SILENT_BEATS it bounds how long a dead owner goes unnoticed: 1.6 s. */
-export const BEAT_MS = 400;
-export const SILENT_BEATS = 3;
+import { BEAT_MS, SILENT_BEATS } from '../heartbeat.ts';
 
 export type PublishOutcome =
   | { readonly kind: 'published'; readonly firstOffset: number }

@@ -5,23 +5,12 @@
 import type { BacklogReport, PartitionQuestion } from '../../../core/backlog-report.ts';
 import type { TopicDefinition } from '../../../core/definitions.ts';
 import { BrokerError } from '../../../core/errors.ts';
-import type { PartitionId } from '../../../core/partition.ts';
 import type { Clock } from '../../../ports/clock.ts';
-import type { SubscriptionRuntime } from '../../delivery/subscription-runtime.ts';
-import type { PartitionOwner } from '../../log/partition-owner.ts';
 import type { Route, Routes } from '../../membership/routes.ts';
+import { concerned, type OwnedPartitions, WAIT_FOR_OWNERS_MS, whenOwned } from '../when-owned.ts';
 import type { RelayLinks } from './relay-links.ts';
 
-/** For partitions that are just moving. */
-const WAIT_FOR_OWNERS_MS = 2_000;
 const ANSWER_WITHIN_MS = 3_000;
-const LOOK_AGAIN_MS = 20;
-
-export interface OwnedPartitions {
-  owner(id: PartitionId): PartitionOwner | undefined;
-  topicDefinition(name: string): TopicDefinition;
-  runtimeOf(subscription: string): SubscriptionRuntime;
-}
 
 export interface RelayedBacklogOptions {
   readonly peers: RelayLinks;
@@ -90,64 +79,6 @@ export class RelayedBacklog {
       this.#watched.set(memberId, peers.use(route, { up: (link) => link.watchFirstMessages() }));
     }
   }
-}
-
-/** The topics of the named subscriptions; all if none are named. */
-export function concerned(
-  host: OwnedPartitions,
-  topics: Iterable<TopicDefinition>,
-  names: readonly string[],
-): TopicDefinition[] {
-  if (names.length === 0) return [...topics];
-  const wanted = new Map<string, TopicDefinition>();
-  for (const name of names) {
-    try {
-      const { topic } = host.runtimeOf(name).definition;
-      wanted.set(topic, host.topicDefinition(topic));
-    } catch (error) {
-      // A report leaves out what does not exist.
-      if (!(error instanceof BrokerError)) throw error;
-    }
-  }
-  return [...wanted.values()];
-}
-
-/**
- * Resolves once every partition of the topics has a target and those that should be owned here are. UNAVAILABLE: not in
- * time.
- */
-export async function whenOwned(
-  host: Pick<OwnedPartitions, 'owner'>,
-  routes: Routes,
-  topics: readonly TopicDefinition[],
-  clock: Clock,
-): Promise<void> {
-  const giveUpMs = clock.monotonicMs() + WAIT_FOR_OWNERS_MS;
-  for (let id = lacking(host, routes, topics); id !== undefined; id = lacking(host, routes, topics)) {
-    if (clock.monotonicMs() >= giveUpMs) {
-      throw new BrokerError(
-        'UNAVAILABLE',
-        `partition ${id.partition} of a topic has no owner just now, so the backlog is not known: try again`,
-      );
-    }
-    await new Promise<void>((resolve) => clock.setTimer(LOOK_AGAIN_MS, resolve));
-  }
-}
-
-function lacking(
-  host: Pick<OwnedPartitions, 'owner'>,
-  routes: Routes,
-  topics: readonly TopicDefinition[],
-): PartitionId | undefined {
-  for (const { logEpoch, partitions } of topics) {
-    for (let partition = 0; partition < partitions; partition += 1) {
-      const id = { logEpoch, partition };
-      const route = routes.ownerOf(id);
-      if (route === undefined) return id;
-      if (route.memberId === routes.selfId && host.owner(id) === undefined) return id;
-    }
-  }
-  return undefined;
 }
 
 /** By member id. */

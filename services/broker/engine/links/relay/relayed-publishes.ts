@@ -23,15 +23,8 @@ import { varintLength, writeVarint } from '../../../core/wire.ts';
 import { MAX_CHUNK_BYTES, MAX_MESSAGES_PER_PUBLISH } from '../../../limits.ts';
 import type { EngineContext } from '../../context.ts';
 import type { PendingPublish } from '../../log/partition-owner.ts';
+import type { RelayedPublish } from '../relayed-publish.ts';
 import type { PublishOutcome } from './relay-link.ts';
-
-/** A publish that came over a link. It goes no further than to the owner here, or two brokers could wait for each other. */
-export interface RelayedPublish extends PendingPublish {
-  /** The link has closed meanwhile: it is dropped. */
-  readonly gone: boolean;
-  /** It was not stored, and the partition is another broker's now: the relay brings it there. */
-  moved(): void;
-}
 
 /** A link on which the target can be told. */
 export interface PublishLink {

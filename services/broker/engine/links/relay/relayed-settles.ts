@@ -2,11 +2,10 @@
 // again after those that moved meanwhile. What names a partition that is nowhere is ignored, as it is by its owner what names a
 // message that is not outstanding.
 import { BrokerError } from '../../../core/errors.ts';
-import type { SettleOperation } from '../../../core/settle-request.ts';
+import type { SettledSubscription, SettleOperation } from '../../../core/settle-request.ts';
 import type { Clock } from '../../../ports/clock.ts';
 import type { Route, Routes } from '../../membership/routes.ts';
-import type { SettledSubscription } from '../../remote.ts';
-import type { PeerHost } from '../owner/owner-links.ts';
+import type { PeerHost } from '../peer-host.ts';
 import type { RelayLinks } from './relay-links.ts';
 
 export interface RemoteSettleOptions {
