@@ -1,8 +1,5 @@
-// What makes a broker a member of a cluster: composed here, started and stopped by main.ts.
-//
-//   membership-keeper ─assignment─▶ ownership-keeper ─own, hand over─▶ Broker.partitions
-//          └──────────▶ routes ──▶ relay ─links─▶ other brokers' peer-server;  ours answers theirs
-//   definition-watcher ─refresh─▶ definitions        cursor-teller: what former owners know, by way of the relay
+// A member of a cluster (engine/cluster-member.ts) over gRPC and Redis: the services that it has beside every broker's, its figures
+// for metrics, and the identity of the cluster that its store holds.
 import { randomUUID } from 'node:crypto';
 import { clusterService } from './adapters/grpc/cluster.ts';
 import type { Authorize } from './adapters/grpc/identity.ts';
@@ -14,21 +11,8 @@ import type { RedisStore } from './adapters/redis/store.ts';
 import { principalMatcher, type StoreConfig } from './config.ts';
 import { BrokerError } from './core/errors.ts';
 import type { Broker } from './engine/broker.ts';
-import { DefinitionWatcher } from './engine/definitions/definition-watcher.ts';
+import { ClusterMember } from './engine/cluster-member.ts';
 import type { Definitions } from './engine/definitions/definitions.ts';
-import type { BacklogReporter } from './engine/delivery/backlog-types.ts';
-import type { ConsumerDrain } from './engine/delivery/draining-consumers.ts';
-import { OwnerLinks } from './engine/links/owner/owner-links.ts';
-import { ClusterBacklog } from './engine/links/relay/cluster-backlog.ts';
-import { ClusterDrain } from './engine/links/relay/cluster-drain.ts';
-import { CursorTeller } from './engine/links/relay/cursor-teller.ts';
-import { Relay } from './engine/links/relay/relay.ts';
-import type { TopicSource } from './engine/membership/coordinator.ts';
-import { CutOffWatch } from './engine/membership/cut-off.ts';
-import { memberLoad } from './engine/membership/member-load.ts';
-import { MembershipKeeper } from './engine/membership/membership-keeper.ts';
-import { OwnershipKeeper } from './engine/membership/ownership-keeper.ts';
-import { ClusterRoutes, type Routes } from './engine/membership/routes.ts';
 import { MAX_CONSUMERS_PER_SUBSCRIPTION } from './limits.ts';
 import type { Log } from './log.ts';
 import type { Clock } from './ports/clock.ts';
@@ -81,30 +65,25 @@ export async function joinedCluster(
 }
 
 export class ClusterNode {
-  readonly routes: Routes;
-  readonly backlog: BacklogReporter;
-  readonly draining: ConsumerDrain;
+  readonly member: ClusterMember;
   readonly #options: ClusterNodeOptions;
-  readonly #membership: MembershipKeeper;
-  readonly #ownership: OwnershipKeeper;
-  readonly #relay: Relay;
-  readonly #peers: OwnerLinks;
-  readonly #watcher: DefinitionWatcher;
-  readonly #teller: CursorTeller;
-  readonly #cutOff: CutOffWatch;
 
   constructor(options: ClusterNodeOptions) {
-    const { config, store, identity, memberId, broker, definitions, clock, log } = options;
+    const { config, store, broker, clock, memberId } = options;
     this.#options = options;
-    const { context } = broker;
-    this.#membership = new MembershipKeeper({
-      store: store.membership,
-      signals: store.signals,
+    this.member = new ClusterMember({
+      stores: store,
+      connector: peerConnector({
+        selfId: memberId,
+        clock,
+        tls: options.tls,
+        isBroker: principalMatcher(config.brokerPrincipals),
+      }),
       clock,
-      logger: log,
-      identity,
-      leaseMs: config.leaseMs,
-      topics: topicSource(definitions),
+      broker,
+      definitions: options.definitions,
+      host: broker.partitions,
+      identity: options.identity,
       self: {
         id: memberId,
         get name() {
@@ -112,60 +91,11 @@ export class ClusterNode {
         },
         address: options.address,
         version: options.version,
-        load: memberLoad(broker.stats, () => this.#ownership.owned, clock),
       },
-    });
-    this.#cutOff = new CutOffWatch({
-      membership: this.#membership,
-      clock,
-      afterMs: config.leaseMs,
-      onChange: options.onCutOff,
-    });
-    this.#ownership = new OwnershipKeeper({
-      store: store.ownership,
-      signals: store.signals,
-      host: broker.partitions,
-      membership: this.#membership,
-      clock,
-      logger: log,
+      leaseMs: config.leaseMs,
       handOverMs: config.handOverMs,
-    });
-    this.routes = new ClusterRoutes(this.#membership);
-    const topics = () => definitions.topics();
-    this.#relay = new Relay({
-      connector: peerConnector({
-        selfId: memberId,
-        clock,
-        tls: options.tls,
-        isBroker: principalMatcher(config.brokerPrincipals),
-      }),
-      routes: this.routes,
-      host: broker,
-      context,
-      topics,
-    });
-    this.#teller = new CursorTeller({
-      remembered: broker.partitions.remembered,
-      routes: this.routes,
-      remote: this.#relay,
-      context,
-    });
-    this.#peers = new OwnerLinks({
-      host: broker,
-      routes: this.routes,
-      context,
-      remote: this.#relay,
-      backlog: broker.backlog,
-      topics,
       maxConsumersPerSubscription: MAX_CONSUMERS_PER_SUBSCRIPTION,
-    });
-    this.backlog = new ClusterBacklog(broker.backlog, this.#relay);
-    this.draining = new ClusterDrain(broker.draining, this.#relay);
-    this.#watcher = new DefinitionWatcher({
-      definitions,
-      signals: store.signals,
-      clock,
-      logger: log,
+      onCutOff: options.onCutOff,
     });
   }
 
@@ -180,74 +110,44 @@ export class ClusterNode {
         isBroker: principalMatcher(config.brokerPrincipals),
         onRefused: (caller) =>
           log.warn({ audit: { ...caller, verb: 'link', result: 'PERMISSION_DENIED' } }, 'audit'),
-        accept: (link, relay) => this.#peers.accept(link, relay),
+        accept: (link, relay) => this.member.accept(link, relay),
       }),
       clusterService({
         border,
         authorize,
         audit: (record) => log.info({ audit: record }, 'audit'),
-        cluster: this.#membership,
-        routes: this.routes,
+        cluster: this.member.membership,
+        routes: this.member.routes,
         ownership: store.ownership,
         definitions,
       }),
     ];
   }
 
-  /** Joins, takes up the definitions and begins to take partitions. The server must listen already: others come at once. */
-  async start(): Promise<void> {
-    const { broker } = this.#options;
-    await this.#membership.start();
-    await broker.start(this.#relay);
-    this.#watcher.start();
-    this.#ownership.start();
-    this.#teller.start();
-  }
-
-  /** Gives all partitions away; resolves when they are gone, at the latest after timeoutMs. */
-  async handOver(timeoutMs: number): Promise<void> {
-    await this.#ownership.handOverAll(timeoutMs);
-  }
-
   /** This very moment. */
   get holdsLease(): boolean {
-    return this.#membership.holds;
+    return this.member.membership.holds;
   }
 
   /** All partitions have been handed over, or none ever came. */
   get ownsNothing(): boolean {
-    return this.#ownership.owned === 0;
-  }
-
-  /** Ends the links of other brokers, once what they sent to former partitions of this one has been sent back. */
-  async endLinks(): Promise<void> {
-    await new Promise<void>((resolve) => this.#options.clock.setTimer(LINGER_MS, resolve));
-    this.#peers.close();
-  }
-
-  /** Leaves the cluster; what was not handed over is abandoned. Streams must have ended. Idempotent. */
-  async stop(): Promise<void> {
-    this.#cutOff.stop();
-    await this.#teller.stop();
-    await this.#ownership.stop();
-    await this.#watcher.stop();
-    this.#peers.close();
-    await this.#membership.stop();
+    return this.member.ownership.owned === 0;
   }
 
   /** For metrics. */
   figures(): ClusterFigures {
-    const { acquisitions, handOvers, abandons, staleClaims } = this.#ownership.counts;
+    const { membership, ownership } = this.member;
+    const { acquisitions, handOvers, abandons, staleClaims } = ownership.counts;
     const { data, control, lostSignals, staleWrites } = this.#options.store.stats();
     return {
-      members: this.#membership.view?.members.length ?? 0,
-      ownedPartitions: this.#ownership.owned,
+      members: membership.view?.members.length ?? 0,
+      ownedPartitions: ownership.owned,
       acquisitions,
       handOvers,
       abandons,
       staleClaims,
       staleWrites,
-      fenced: this.#membership.fencedTimes,
+      fenced: membership.fencedTimes,
       storeConnects: data.connects + control.connects,
       storeFailures: data.failures + control.failures,
       storeTimeouts: data.timeouts + control.timeouts,
@@ -261,19 +161,4 @@ export class ClusterNode {
     if (found === identity) return;
     throw new BrokerError('UNAVAILABLE', `the store holds ${found ?? 'no cluster'} instead of ${identity}`);
   }
-}
-
-/** What is on its way on a link when a partition moves arrives within this, on any network that brokers should share. */
-const LINGER_MS = 200;
-
-function topicSource(definitions: Definitions): TopicSource {
-  return {
-    *topics() {
-      for (const { logEpoch, partitions } of definitions.topics()) yield { logEpoch, partitions };
-    },
-    onChange: (listener) =>
-      definitions.onChange((change) => {
-        if ('topic' in change) listener();
-      }),
-  };
 }

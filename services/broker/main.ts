@@ -173,10 +173,10 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
         void server.sendAway(isCutOff ? CUT_OFF : undefined);
       },
     });
-  if (node !== undefined) opened.defer(() => node.stop());
+  if (node !== undefined) opened.defer(() => node.member.stop());
   // Alone it has everything before anybody can call; a member takes partitions only when others can reach it.
   if (node === undefined) await broker.start();
-  const backlog = node?.backlog ?? broker.backlog;
+  const backlog = node?.member.backlog ?? broker.backlog;
   await telemetry?.observe({
     stats: broker.stats,
     cachedBytes: () => broker.cachedBytes,
@@ -197,7 +197,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
   const authorize = authorizeAll;
   const watches = new WatchSlots(limits.MAX_WATCHES);
   const routes =
-    node?.routes ??
+    node?.member.routes ??
     soleRoutes({
       selfId: memberId,
       name: () => name,
@@ -223,7 +223,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
         border,
         definitions,
         backlog,
-        draining: node?.draining ?? broker.draining,
+        draining: node?.member.draining ?? broker.draining,
         storage: store,
         authorize,
         audit: (record) => log.info({ audit: record }, 'audit'),
@@ -255,7 +255,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
   const port = await server.bind(config.listen);
   address = advertisedAddress(config, port);
   name = brokerName(config, port);
-  await node?.start();
+  await node?.member.start();
   await writeDevelopmentContext(config, address);
   const metrics = telemetry?.metricsListen;
   log.info(
@@ -276,10 +276,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
       const how = await server.drain({
         timeoutMs: config.drainTimeoutMs,
         // Partitions first: while they go, streams go on, by way of their new owners.
-        async before() {
-          await node?.handOver(config.drainTimeoutMs * HAND_OVER_PART);
-          await node?.endLinks();
-        },
+        before: async () => node?.member.handOver(config.drainTimeoutMs * HAND_OVER_PART),
         after: () => broker.stop(config.drainTimeoutMs),
       });
       if (how === 'cut off') log.warn({}, 'clients did not go in time: cut off');

@@ -44,6 +44,16 @@ const RULES: readonly Rule[] = [
   engine('links/relay/', ['log/', 'delivery/', 'membership/', 'remote.ts', ...LINKS]),
   engine('links/owner/', ['log/', 'delivery/', 'membership/', 'remote.ts', 'admission.ts', ...LINKS]),
   engine('links/', ['log/', 'delivery/', 'membership/']),
+  // The composition of all.
+  engine('cluster-member.ts', [
+    'log/',
+    'delivery/',
+    'definitions/',
+    'membership/',
+    'links/',
+    'broker.ts',
+    'partition-host.ts',
+  ]),
   engine('', ['log/', 'delivery/', 'definitions/']),
   ...['grpc', 'embedded', 'redis', 'node', 'otel'].map((adapter) => ({
     part: `services/broker/adapters/${adapter}/`,

@@ -69,16 +69,12 @@ function withoutEpochCheck(memory: SharedMemory): SharedMemory {
 }
 
 /** Believes that its lease never ends. */
-function neverFenced(keeper: MembershipKeeper): MembershipKeeper {
-  return new Proxy(keeper, {
-    get(target, key) {
-      if (key === 'holds') return true;
-      if (key === 'inForce') return target.view?.assignmentVersion === target.known.storedVersion;
-      if (key === 'listen')
-        return ({ changed }: Parameters<MembershipKeeper['listen']>[0]) => target.listen({ changed });
-      const member: unknown = Reflect.get(target, key, target);
-      return typeof member === 'function' ? member.bind(target) : member;
-    },
+function neverFenced(keeper: MembershipKeeper): void {
+  const listen = keeper.listen.bind(keeper);
+  Object.defineProperties(keeper, {
+    holds: { get: () => true },
+    inForce: { get: () => keeper.view?.assignmentVersion === keeper.known.storedVersion },
+    listen: { value: ({ changed }: Parameters<MembershipKeeper['listen']>[0]) => listen({ changed }) },
   });
 }
 

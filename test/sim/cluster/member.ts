@@ -1,21 +1,15 @@
-// One broker of a simulated cluster, from its start to its stop or death: the real engine, keepers, relay and peers, composed
-// as services/broker/cluster-node.ts does it, on a clock and a connection of its own. Made by members.ts.
+// One broker of a simulated cluster, from its start to its stop or death: the real engine and all that makes it a
+// member (engine/cluster-member.ts), on a clock and a connection of its own.
 //
 // kill(): nothing of it runs any more; what it had asked of the store may still arrive there. pause(): nothing runs until
 // resume(), and then everything that is due, late.
 import { BrokerError } from '../../../services/broker/core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../../services/broker/core/partition.ts';
 import { Broker } from '../../../services/broker/engine/broker.ts';
-import { DefinitionWatcher } from '../../../services/broker/engine/definitions/definition-watcher.ts';
+import { ClusterMember } from '../../../services/broker/engine/cluster-member.ts';
 import { Definitions } from '../../../services/broker/engine/definitions/definitions.ts';
 import type { BacklogReporter } from '../../../services/broker/engine/delivery/backlog-types.ts';
-import { OwnerLinks } from '../../../services/broker/engine/links/owner/owner-links.ts';
-import { ClusterBacklog } from '../../../services/broker/engine/links/relay/cluster-backlog.ts';
-import { CursorTeller } from '../../../services/broker/engine/links/relay/cursor-teller.ts';
-import { Relay } from '../../../services/broker/engine/links/relay/relay.ts';
-import { MembershipKeeper } from '../../../services/broker/engine/membership/membership-keeper.ts';
-import { OwnershipKeeper } from '../../../services/broker/engine/membership/ownership-keeper.ts';
-import { ClusterRoutes } from '../../../services/broker/engine/membership/routes.ts';
+import type { MembershipKeeper } from '../../../services/broker/engine/membership/membership-keeper.ts';
 import type { PartitionHost } from '../../../services/broker/engine/partition-host.ts';
 import type { Clock } from '../../../services/broker/ports/clock.ts';
 import type { PeerConnector } from '../../../services/broker/ports/peer.ts';
@@ -49,13 +43,14 @@ export interface MemberOptions {
   readonly onDelivered: (member: Member, write: DeliveryWrite) => void;
   /** Its lease was lost. */
   readonly onFenced: (member: Member) => void;
+  /** It sends its clients to others, or takes clients again. */
+  readonly onCutOff: (isCutOff: boolean) => void;
   readonly onAbandoned: (member: Member, id: PartitionId) => void;
   /** Something that nobody may ever see. */
   readonly onBug: (error: unknown) => void;
 }
 
 const LEASE_MS = 2_000;
-const LINGER_MS = 200;
 const CIRCLE = 20_000;
 
 export class Member {
@@ -67,7 +62,6 @@ export class Member {
   readonly definitions: Definitions;
   readonly backlog: BacklogReporter;
   readonly membership: MembershipKeeper;
-  readonly ownership: OwnershipKeeper;
   readonly connection: MemberConnection;
   /** Its links that broke, its pauses and its death. */
   readonly losses = { count: 0 };
@@ -78,13 +72,12 @@ export class Member {
   skewMs: number;
   state: 'starting' | 'ready' | 'stopping' | 'over' = 'starting';
   paused = false;
+  /** It sends clients to other members. */
+  isCutOff = false;
   /** Of a partition, the last time. */
   abandonedMs = Number.NEGATIVE_INFINITY;
   readonly #options: MemberOptions;
-  readonly #relay: Relay;
-  readonly #peers: OwnerLinks;
-  readonly #watcher: DefinitionWatcher;
-  readonly #teller: CursorTeller;
+  readonly #cluster: ClusterMember;
   readonly #endListeners = new Set<() => void>();
   #instantMs = 0;
   #inInstant = 0;
@@ -136,73 +129,34 @@ export class Member {
       tracing: { publishing: () => undefined, delivered: (write) => options.onDelivered(this, write) },
       maxPullBytes: scenario.maxPullBytes,
       maxConsumersPerSubscription: 100,
-      mayServe: () => membership.holds,
+      mayServe: () => this.membership.holds,
       checkStore: async () => {
         if ((await stores.membership.identity()) !== CLUSTER)
           throw new BrokerError('UNAVAILABLE', 'the store holds another cluster');
       },
     });
     sabotage.broker?.(this.broker);
-    this.membership = new MembershipKeeper({
-      store: stores.membership,
-      signals,
+    this.#cluster = new ClusterMember({
+      stores,
+      connector: options.connector(clock),
       clock,
-      logger,
+      broker: this.broker,
+      definitions: this.definitions,
+      host: this.#host(),
       identity: CLUSTER,
+      self: { id, name, version: 'sim', address: () => this.address },
       leaseMs: LEASE_MS,
-      topics: topicSource(this.definitions),
-      self: {
-        id,
-        name,
-        version: 'sim',
-        address: () => this.address,
-        load: () => ({
-          partitions: this.ownership.owned,
-          consumers: 0,
-          publishedPerSecond: 0,
-          deliveredPerSecond: 0,
-        }),
+      handOverMs: scenario.handOverMs,
+      maxConsumersPerSubscription: 100,
+      onCutOff: (isCutOff) => {
+        this.isCutOff = isCutOff;
+        options.onCutOff(isCutOff);
       },
     });
-    const membership = sabotage.membership?.(this.membership) ?? this.membership;
+    this.backlog = this.#cluster.backlog;
+    this.membership = this.#cluster.membership;
     this.membership.listen({ changed: () => {}, fenced: () => options.onFenced(this) });
-    this.ownership = new OwnershipKeeper({
-      store: stores.ownership,
-      signals,
-      host: this.#host(),
-      membership,
-      clock,
-      logger,
-      handOverMs: scenario.handOverMs,
-    });
-    const routes = new ClusterRoutes(this.membership);
-    const { context } = this.broker;
-    const topics = () => this.definitions.topics();
-    this.#relay = new Relay({
-      connector: options.connector(clock),
-      routes,
-      host: this.broker,
-      context,
-      topics,
-    });
-    const { remembered } = this.broker.partitions;
-    this.#teller = new CursorTeller({ remembered, routes, remote: this.#relay, context });
-    this.#peers = new OwnerLinks({
-      host: this.broker,
-      routes,
-      context,
-      remote: this.#relay,
-      backlog: this.broker.backlog,
-      topics,
-      maxConsumersPerSubscription: 100,
-    });
-    this.backlog = new ClusterBacklog(this.broker.backlog, this.#relay);
-    this.#watcher = new DefinitionWatcher({
-      definitions: this.definitions,
-      signals,
-      clock,
-      logger,
-    });
+    sabotage.membership?.(this.membership);
   }
 
   get alive(): boolean {
@@ -212,26 +166,17 @@ export class Member {
   /** Rejects with a BrokerError if the store doesn't let it; never settles if it is killed meanwhile. */
   async start(): Promise<void> {
     await this.definitions.load();
-    this.#options.listen(this.address, this.clock, (link, relay) => this.#peers.accept(link, relay));
-    await this.membership.start();
-    await this.broker.start(this.#relay);
-    this.#watcher.start();
-    this.ownership.start();
-    this.#teller.start();
+    this.#options.listen(this.address, this.clock, (link, relay) => this.#cluster.accept(link, relay));
+    await this.#cluster.start();
     this.state = 'ready';
   }
 
   /** In order; never settles if it is killed meanwhile. */
   async stop(handOverMs: number): Promise<void> {
     this.state = 'stopping';
-    await this.ownership.handOverAll(handOverMs);
-    await new Promise<void>((resolve) => this.clock.setTimer(LINGER_MS, resolve));
-    this.#peers.close();
+    await this.#cluster.handOver(handOverMs);
     await this.broker.stop();
-    await this.#teller.stop();
-    await this.ownership.stop();
-    await this.#watcher.stop();
-    await this.membership.stop();
+    await this.#cluster.stop();
   }
 
   /** Runs it as something that arrives at this process from outside. Not at all if that has ended. */
@@ -318,16 +263,4 @@ export class Member {
     this.#inInstant += 1;
     if (this.#inInstant === CIRCLE) this.#options.onBug(new Error(`${this.id} runs in a circle`));
   }
-}
-
-function topicSource(definitions: Definitions): ConstructorParameters<typeof MembershipKeeper>[0]['topics'] {
-  return {
-    *topics() {
-      for (const { logEpoch, partitions } of definitions.topics()) yield { logEpoch, partitions };
-    },
-    onChange: (listener) =>
-      definitions.onChange((change) => {
-        if ('topic' in change) listener();
-      }),
-  };
 }

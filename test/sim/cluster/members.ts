@@ -191,6 +191,8 @@ export class Members {
         this.#say(`${id} has lost its lease`);
         checker.gaveUp(id);
       },
+      onCutOff: (isCutOff) =>
+        this.#say(`${id} ${isCutOff ? 'sends its clients away' : 'takes clients again'}`),
       onAbandoned: (_member, partition) => {
         member.abandonedMs = world.clock.monotonicMs();
         checker.gaveUp(id, partition);

@@ -11,8 +11,8 @@ export interface Sabotage {
   readonly memory?: (memory: SharedMemory) => SharedMemory;
   /** As a member sees it. */
   readonly stores?: (memberId: string, stores: ClusterStores) => ClusterStores;
-  /** As everybody but itself sees it. */
-  readonly membership?: (keeper: MembershipKeeper) => MembershipKeeper;
+  /** Before it starts. */
+  readonly membership?: (keeper: MembershipKeeper) => void;
   /** Before it starts. */
   readonly broker?: (broker: Broker) => void;
   /** With which a partition is opened. */

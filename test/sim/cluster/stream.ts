@@ -96,6 +96,7 @@ export class ConsumerStream implements ConsumerSink {
     const { world, plan, subscription, clientId } = this.#owner;
     if (!this.#open) return;
     try {
+      if (this.#member.isCutOff) throw new BrokerError('UNAVAILABLE', 'connect to another broker');
       this.#definition = this.#member.broker.runtimeOf(subscription).definition;
       this.#joined = true;
       world.members.holders.supersede(this.#holder);
@@ -202,6 +203,7 @@ export class ConsumerStream implements ConsumerSink {
       // Its keepalive.
       silentMs = this.#member.paused ? silentMs + LOOK_MS : 0;
       if (silentMs > patienceMs) this.#hangUp('hears nothing');
+      if (this.#member.isCutOff && !this.#member.paused) this.#hangUp('is sent away');
       if (this.#owner.good || !this.#open) continue;
       const happens = (perSecond: number): boolean => chance.bool((perSecond * LOOK_MS) / 1000);
       if (happens(plan.leaves)) this.#hangUp('hangs up');
