@@ -1,33 +1,39 @@
-// Finds out who holds the partitions that ownership-keeper seeks: when asked to, and again and again while some are sought, in
+// Finds out who holds the partitions that are sought: when asked to, and again and again while some are sought, in
 // case the signal that one was released got lost. Many partitions are one question to the store.
 import { BrokerError } from '../../core/errors.ts';
+import type { Ownership } from '../../core/ownership.ts';
+import type { PartitionId } from '../../core/partition.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { OwnershipState, OwnershipStore } from '../../ports/ownership-store.ts';
-import type { Tended } from './ownership-state.ts';
 
 const POLL_MS = 200;
 /** Of partitions, in one question. */
 const MAX_DESCRIBED = 500;
 
-export interface HolderWatchOptions {
+interface Sought {
+  readonly id: PartitionId;
+  readonly ownership: Ownership;
+}
+
+export interface HolderWatchOptions<T extends Sought> {
   readonly store: OwnershipStore;
   readonly clock: Clock;
-  /** Those that are sought and not busy; none while nothing may be taken. */
-  readonly seekers: () => readonly Tended[];
-  readonly found: (tended: Tended, state: OwnershipState) => void;
+  /** Those that are sought, with nothing under way; none while nothing may be taken. */
+  readonly seekers: () => readonly T[];
+  readonly found: (tended: T, state: OwnershipState) => void;
   readonly failed: (error: BrokerError) => void;
 }
 
-export class HolderWatch {
-  readonly #options: HolderWatchOptions;
+export class HolderWatch<T extends Sought> {
+  readonly #options: HolderWatchOptions<T>;
   #looking: Promise<void> | undefined;
   /** What to look at next. */
   #all = false;
-  readonly #some = new Set<Tended>();
+  readonly #some = new Set<T>();
   #cancelPoll: () => void = () => {};
   #stopped = false;
 
-  constructor(options: HolderWatchOptions) {
+  constructor(options: HolderWatchOptions<T>) {
     this.#options = options;
   }
 
@@ -38,7 +44,7 @@ export class HolderWatch {
   }
 
   /** Looks at one: something has happened to it. */
-  lookAt(tended: Tended): void {
+  lookAt(tended: T): void {
     this.#some.add(tended);
     this.#begin();
   }
@@ -68,15 +74,15 @@ export class HolderWatch {
     await this.#looking;
   }
 
-  async #ask(seekers: readonly Tended[]): Promise<void> {
+  async #ask(seekers: readonly T[]): Promise<void> {
     const { store, found, failed } = this.#options;
     for (let from = 0; from < seekers.length; from += MAX_DESCRIBED) {
       const some = seekers.slice(from, from + MAX_DESCRIBED);
-      const lives = some.map(({ life }) => life);
+      const asked = some.map(({ ownership }) => ownership.state);
       try {
         const states = await store.describe(some.map(({ id }) => id));
         for (const [index, tended] of some.entries()) {
-          if (tended.life === lives[index]) found(tended, states[index]!);
+          if (tended.ownership.state === asked[index]) found(tended, states[index]!);
         }
       } catch (error) {
         if (!(error instanceof BrokerError)) throw error;

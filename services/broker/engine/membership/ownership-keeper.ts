@@ -1,11 +1,22 @@
 // Drives what this broker owns towards what the assignment says: takes partitions from members that have gone or have let go,
-// hands over those that are another's now. The host (engine/partitions) does the work on a partition, and closes by itself those
-// of topics that have gone. Level-triggered: after every event and every step the difference is looked at anew.
+// hands over those that are another's now. core/ownership.ts decides what is to be done about each; the host does the work on
+// a partition, and closes by itself those of topics that have gone.
 //
-//   membership (assignment, lease) ────────┐              ┌─▶ step-queue ─▶ ownership-steps ─▶ store, host
-//   signal `released`, host: stale, topics ┴▶ this keeper ┴─▶ holder-watch ─▶ store
+//   membership (assignment, lease) ────────┐                       ┌─▶ ownership-work ─▶ store, host ─┐
+//   signal `released`, host: stale, topics ┼▶ core/ownership.step ─┴─▶ holder-watch ───▶ store ───────┤
+//                                          └◀──────────────── how it ended, who holds it ◀────────────┘
+//
+// Level-triggered: after every event the difference is looked at anew. Invariant: only #step changes what is known of a partition.
 import { partitionsOf, targetOf } from '../../core/assignment.ts';
-import { assertNever } from '../../core/errors.ts';
+import {
+  newOwnership,
+  type Ownership,
+  type OwnershipCount,
+  type OwnershipEffect,
+  type OwnershipEvent,
+  type OwnershipFacts,
+  stepOwnership,
+} from '../../core/ownership.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { OwnershipState, OwnershipStore } from '../../ports/ownership-store.ts';
@@ -14,14 +25,12 @@ import type { EngineLogger } from '../context.ts';
 import type { PartitionHost } from '../partition-host.ts';
 import { HolderWatch } from './holder-watch.ts';
 import type { MembershipKeeper } from './membership-keeper.ts';
-import { newTended, type OwnershipCounts, type Tended } from './ownership-state.ts';
-import { NO_NOTE, OwnershipSteps } from './ownership-steps.ts';
-import { StepQueue } from './step-queue.ts';
+import { OwnershipWorkers, type Worked } from './ownership-work.ts';
 
 export const DEFAULT_HAND_OVER_MS = 5_000;
 /** Many partitions fail together when the store does: one line in the log for all of them. */
 const WARNING_INTERVAL_MS = 1_000;
-/** Of the time to hand over at the end: for what no other member was assigned. */
+/** The part of the time to hand everything over that is kept for what no other member was assigned. */
 const REST_PART = 0.25;
 
 export interface OwnershipOptions {
@@ -35,6 +44,24 @@ export interface OwnershipOptions {
   readonly handOverMs?: number;
 }
 
+/** What the keeper has done since it started. */
+export interface OwnershipCounts extends Record<OwnershipCount, number> {
+  acquisitions: number;
+  /** The acquisitions from a member that is alive and did not hand over in time. */
+  forcedAcquisitions: number;
+  handOvers: number;
+  /** Owned partitions that were dropped at once: the lease was lost, or they could not be handed over in order. */
+  abandons: number;
+  /** Writes that were refused because somebody else had taken the partition. */
+  staleClaims: number;
+}
+
+/** A partition that is assigned here or not let go yet. */
+interface Tended extends Worked {
+  ownership: Ownership;
+  cancelRest: () => void;
+}
+
 export class OwnershipKeeper {
   readonly counts: OwnershipCounts = {
     acquisitions: 0,
@@ -46,9 +73,8 @@ export class OwnershipKeeper {
   readonly #options: OwnershipOptions;
   readonly #handOverMs: number;
   readonly #tended = new Map<string, Tended>();
-  readonly #steps: OwnershipSteps;
-  readonly #queue: StepQueue;
-  readonly #watch: HolderWatch;
+  readonly #workers: OwnershipWorkers<Tended>;
+  readonly #watch: HolderWatch<Tended>;
   #unlisten: (() => void)[] = [];
   #nextWarningMs = Number.NEGATIVE_INFINITY;
   /** All partitions are let go, whoever they are assigned to. */
@@ -58,33 +84,27 @@ export class OwnershipKeeper {
   #onFewer: () => void = () => {};
 
   constructor(options: OwnershipOptions) {
-    const { clock, membership, handOverMs = DEFAULT_HAND_OVER_MS } = options;
+    const { membership, handOverMs = DEFAULT_HAND_OVER_MS } = options;
     this.#options = options;
     this.#handOverMs = handOverMs;
-    this.#steps = new OwnershipSteps({
+    this.#workers = new OwnershipWorkers({
       ...options,
       selfId: membership.self.id,
-      handOverMs,
-      counts: this.counts,
-      warn: (fields, message) => this.#warn(fields, message),
-    });
-    this.#queue = new StepQueue(clock, (tended) => {
-      this.#next(tended);
-      if (tended.state.kind === 'seeking') this.#watch.lookAt(tended);
+      isVoid: ({ ownership }) => ownership.work === 'void',
+      ended: (tended, result) => this.#step(tended, result),
     });
     this.#watch = new HolderWatch({
       ...options,
       seekers: () => this.#seekers(),
-      found: (tended, holder) => this.#judge(tended, holder),
-      failed: (error) =>
-        this.#warn({ reason: error.message }, 'the owners of partitions can not be read: trying again'),
+      found: (tended, holder) => this.#held(tended, holder),
+      failed: (error) => this.#warn('the owners of partitions can not be read: trying again', error.message),
     });
   }
 
   /** Partitions that are owned this moment. */
   get owned(): number {
     let count = 0;
-    for (const { state } of this.#tended.values()) if (state.kind === 'owned') count += 1;
+    for (const { ownership } of this.#tended.values()) if (ownership.state.kind === 'owned') count += 1;
     return count;
   }
 
@@ -133,15 +153,15 @@ export class OwnershipKeeper {
     logger.warn(fields, 'partitions could not be handed over in time: they are abandoned');
   }
 
-  /** Abandons what is still owned and waits for the steps under way. Idempotent. */
+  /** Abandons what is still owned and waits for what is under way. Idempotent. */
   async stop(): Promise<void> {
     this.#stopped = true;
     for (const unlisten of this.#unlisten.splice(0)) unlisten();
     for (const tended of [...this.#tended.values()]) {
-      this.#void(tended, 'the broker is stopping');
+      this.#step(tended, { kind: 'fenced', reason: 'the broker is stopping' });
       this.#forget(tended);
     }
-    await Promise.all([this.#queue.stop(), this.#watch.stop()]);
+    await Promise.all([this.#workers.stop(), this.#watch.stop()]);
   }
 
   async #until(condition: () => boolean, limitMs: number): Promise<void> {
@@ -159,14 +179,13 @@ export class OwnershipKeeper {
 
   // --- What should be ---
 
-  /** Whether there is someone to whom the coordinator can move what is here. */
+  /** Whether there is somebody to whom the coordinator can move what is here. */
   #othersCanTake(): boolean {
     const { membership } = this.#options;
     const members = membership.view?.members ?? [];
     return membership.holds && members.some(({ id, draining }) => id !== membership.self.id && !draining);
   }
 
-  /** Whether it is to be taken and kept. */
   #isMine(id: PartitionId): boolean {
     const { membership } = this.#options;
     if (this.#leaving || membership.draining) return false;
@@ -182,81 +201,87 @@ export class OwnershipKeeper {
     return view?.members.some(({ name }) => name === target.name) === true;
   }
 
+  #facts(tended: Tended): OwnershipFacts {
+    const { clock, membership } = this.#options;
+    // What is not tended any more has only its last piece of work to end.
+    const isTended = this.#tended.get(tended.name) === tended;
+    return {
+      nowMs: clock.monotonicMs(),
+      mayAct: isTended && !this.#stopped && membership.inForce,
+      mine: isTended && this.#isMine(tended.id),
+      go: isTended && this.#shouldGo(tended.id),
+      handOverMs: this.#handOverMs,
+    };
+  }
+
   #reconcile(): void {
-    const { membership } = this.#options;
+    const { membership, clock } = this.#options;
     if (this.#stopped || !membership.inForce) return;
     for (const id of partitionsOf(membership.known.assignment, membership.self.name)) {
-      if (this.#isMine(id)) this.#tend(id);
+      const name = formatPartitionId(id);
+      if (this.#tended.has(name) || !this.#isMine(id)) continue;
+      const ownership = newOwnership(clock.monotonicMs());
+      this.#tended.set(name, {
+        id,
+        name,
+        ownership,
+        claim: undefined,
+        left: undefined,
+        cancelRest: () => {},
+      });
     }
-    for (const tended of [...this.#tended.values()]) this.#next(tended);
+    for (const tended of [...this.#tended.values()]) this.#step(tended, { kind: 'look' });
     this.#watch.lookAtAll();
   }
 
-  #tend(id: PartitionId): void {
-    if (this.#tended.has(formatPartitionId(id))) return;
-    const tended = newTended(id, this.#options.clock.monotonicMs());
-    this.#tended.set(tended.name, tended);
+  // --- What is done about it ---
+
+  #step(tended: Tended, event: OwnershipEvent): void {
+    const { after, effects } = stepOwnership(tended.ownership, event, this.#facts(tended));
+    tended.ownership = after;
+    for (const effect of effects) this.#perform(tended, effect);
   }
 
-  /** Begins the next step of a partition, if there is one to take now. */
-  #next(tended: Tended): void {
-    const { membership, host } = this.#options;
-    if (tended.busy || this.#stopped || !membership.inForce || this.#tended.get(tended.name) !== tended)
-      return;
-    const { id, state } = tended;
-    const mine = this.#isMine(id);
-    switch (state.kind) {
-      case 'seeking':
-        if (!mine) this.#forget(tended);
+  #perform(tended: Tended, effect: OwnershipEffect): void {
+    const { host, signals, clock } = this.#options;
+    switch (effect.kind) {
+      case 'abandon':
+        host.abandon(tended.id, effect.reason);
         break;
-      case 'free':
-        if (!mine) this.#forget(tended);
-        else this.#queue.enqueue(tended, () => this.#steps.acquire(tended, state, () => this.#isMine(id)));
+      case 'watch holder':
+        this.#watch.lookAt(tended);
         break;
-      case 'claimed':
-        if (mine) this.#queue.enqueue(tended, () => this.#steps.own(tended, state.claim));
-        else {
-          // An own that failed half-way may have left something open.
-          host.abandon(id, 'it was moved before it was open');
-          const { ownerEpoch, handOver: note = NO_NOTE } = state.claim;
-          this.#steps.letGo(tended, { ownerEpoch, note });
-          this.#next(tended);
-        }
+      case 'rest':
+        // Who stops has no time to rest.
+        if (this.#stopped) break;
+        tended.cancelRest = clock.setTimer(effect.delayMs, () => this.#step(tended, { kind: 'rested' }));
         break;
-      case 'owned':
-        // Not assigned to anybody: the coordinator has not heard of the topic, or the store has forgotten what it assigned.
-        if (this.#shouldGo(id)) this.#queue.enqueue(tended, () => this.#steps.handOver(tended));
+      case 'announce':
+        signals.send('released', tended.name);
         break;
-      case 'letGo':
-        this.#queue.enqueue(tended, () => this.#steps.release(tended, state));
+      case 'forget':
+        this.#forget(tended);
+        break;
+      case 'count':
+        this.counts[effect.what] += 1;
+        break;
+      case 'warn':
+        this.#warn(effect.message, effect.reason, tended.name);
         break;
       default:
-        assertNever(state);
+        this.#workers.begin(tended, effect);
     }
   }
 
   #forget(tended: Tended): void {
-    tended.cancelRetry();
-    this.#tended.delete(tended.name);
+    tended.cancelRest();
+    if (this.#tended.get(tended.name) === tended) this.#tended.delete(tended.name);
     this.#onFewer();
-  }
-
-  /** Whatever it was counts no more. */
-  #void(tended: Tended, reason: string): void {
-    const { kind } = tended.state;
-    if (kind === 'owned') this.counts.abandons += 1;
-    if (kind !== 'seeking' && kind !== 'free') this.#options.host.abandon(tended.id, reason);
-    this.#seekAgain(tended);
-  }
-
-  #seekAgain(tended: Tended): void {
-    tended.life += 1;
-    tended.state = { kind: 'seeking', sinceMs: this.#options.clock.monotonicMs() };
   }
 
   #fenced(reason: string): void {
     for (const tended of [...this.#tended.values()]) {
-      this.#void(tended, reason);
+      this.#step(tended, { kind: 'fenced', reason });
       if (this.#options.membership.draining) this.#forget(tended);
     }
   }
@@ -266,55 +291,47 @@ export class OwnershipKeeper {
     const { host } = this.#options;
     if (this.#stopped) return;
     for (const tended of [...this.#tended.values()]) {
-      const { kind } = tended.state;
+      const { kind } = tended.ownership.state;
       if (host.knows(tended.id) || kind === 'seeking' || kind === 'letGo') continue;
-      this.#seekAgain(tended);
-      this.#next(tended);
+      this.#step(tended, { kind: 'closed' });
     }
-    this.#steps.forgetUnless((id) => host.knows(id));
+    this.#workers.forgetUnless((id) => host.knows(id));
     this.#watch.lookAtAll();
   }
 
   #stale(id: PartitionId): void {
-    const tended = this.#tended.get(formatPartitionId(id));
+    const name = formatPartitionId(id);
     this.counts.staleClaims += 1;
     this.#options.logger.warn(
-      { partition: formatPartitionId(id) },
+      { partition: name },
       'another broker has taken the partition: a write of this one was refused',
     );
-    if (tended === undefined) return;
-    this.#seekAgain(tended);
-    this.#next(tended);
-    this.#watch.lookAt(tended);
+    const tended = this.#tended.get(name);
+    if (tended !== undefined) this.#step(tended, { kind: 'closed' });
   }
 
   // --- What others hold ---
 
   #seekers(): Tended[] {
     if (this.#stopped || !this.#options.membership.inForce) return [];
-    return [...this.#tended.values()].filter(({ state, busy }) => state.kind === 'seeking' && !busy);
+    return [...this.#tended.values()].filter(
+      ({ ownership }) => ownership.state.kind === 'seeking' && ownership.work === 'none',
+    );
   }
 
-  #judge(tended: Tended, { holder, ownerEpoch }: OwnershipState): void {
-    const { membership, clock, host } = this.#options;
-    const { state, busy, name } = tended;
-    if (busy || state.kind !== 'seeking') return;
+  #held(tended: Tended, { holder, ownerEpoch }: OwnershipState): void {
+    const { membership, host } = this.#options;
     // Assigned here, and not heard of yet, or deleted a moment ago.
     if (!host.knows(tended.id)) return;
-    const lives = membership.view?.members.some(({ id }) => id === holder) === true;
-    const waited = clock.monotonicMs() - state.sinceMs;
-    if (lives && holder !== membership.self.id) {
-      if (waited < this.#handOverMs) return;
-      this.#options.logger.warn({ partition: name, holder }, 'not handed over in time: taking it by force');
-      tended.state = { kind: 'free', forced: true, ownerEpoch };
-    } else tended.state = { kind: 'free', forced: false, ownerEpoch };
-    this.#next(tended);
+    const isOther = holder !== membership.self.id;
+    const lives = isOther && membership.view?.members.some(({ id }) => id === holder) === true;
+    this.#step(tended, { kind: 'held', ownerEpoch, by: lives ? holder : undefined });
   }
 
-  #warn(fields: object, message: string): void {
+  #warn(message: string, reason: string, partition?: string): void {
     const { clock, logger } = this.#options;
     if (clock.monotonicMs() < this.#nextWarningMs) return;
     this.#nextWarningMs = clock.monotonicMs() + WARNING_INTERVAL_MS;
-    logger.warn(fields, message);
+    logger.warn({ ...(partition !== undefined && { partition }), reason }, message);
   }
 }
