@@ -75,6 +75,8 @@ test('whatever happens, a partition is never open twice, never forgotten open, n
       let isResting = false;
       /** The host has it open, or may have half of it. */
       let isOpen = false;
+      /** What is under way began under a claim that counts no more. */
+      let isVoid = false;
       let nowMs = 0;
       for (const { ends, other, results, passedMs, mayAct, mine } of moments) {
         nowMs += passedMs;
@@ -86,7 +88,9 @@ test('whatever happens, a partition is never open twice, never forgotten open, n
         if (event.kind === 'opened') isOpen = true;
         if (event.kind === 'handed over') isOpen = false;
         const isResult = event !== other && event.kind !== 'rested';
+        const endsVoid = isResult && isVoid;
         if (isResult) underWay = undefined;
+        isVoid = underWay !== undefined && (isVoid || event.kind === 'fenced' || event.kind === 'closed');
         const facts = { nowMs, mayAct, mine, go: !mine, handOverMs: 5_000 };
         const { after, effects } = stepOwnership(ownership, event, facts);
         ownership = after;
@@ -125,6 +129,7 @@ test('whatever happens, a partition is never open twice, never forgotten open, n
                 ? 'void'
                 : 'under way',
         );
+        if (endsVoid) expect(ownership.state.kind).toBe('seeking');
         if (ownership.state.kind === 'owned') expect(isOpen).toBe(true);
         if (isOpen) expect(ownership.state.kind).toBe('owned');
       }
