@@ -1,4 +1,4 @@
-// Why a certificate could not be made or read, for people. Thrown by everything in this folder.
+// Why a certificate, a key or a context could not be made or read, in words for people.
 
 export class CertificateError extends Error {
   override readonly name = 'CertificateError';

@@ -1,5 +1,5 @@
-// A context: where a broker is and which certificates to show it. The broker writes one into its data folder at first
-// start; the CLI finds it there (services/cli/context.ts) and keeps named ones of its own in the same format.
+// A context: where a broker is, and which certificates to show it. One lies in the data folder of a broker
+// that runs in plaintext or with development certificates; the CLI keeps named ones in the same format.
 import { readFile } from 'node:fs/promises';
 import { dirname, join, relative, resolve } from 'node:path';
 import { CertificateError } from './certificate-error.ts';

@@ -1,5 +1,5 @@
-// The certificates of a broker on a developer's machine: a CA of its own, one server and one client certificate, in
-// {data folder}/certs. Called by the broker at start and by `fanfare certs init`. Whatever is there and good is kept.
+// The certificates of a broker on a developer's machine: a CA of its own, one server and one client
+// certificate, in {data folder}/certs. Whatever is there and good is kept.
 import { join } from 'node:path';
 import { CertificateError } from './certificate-error.ts';
 import { type CertificateInfo, inspectCertificate } from './inspect.ts';
@@ -28,8 +28,9 @@ export interface DevelopmentOptions {
 }
 
 /**
- * Makes sure that `{dir}/certs` holds a CA and a server and a client certificate of it that stay in force for a month.
- * CertificateError if a leaf has to be renewed and the CA's key is gone: we never replace a CA that others may trust.
+ * Makes sure that `{dir}/certs` holds a CA, and a server and a client certificate from it that stay in force
+ * for 30 days. CertificateError if one of the two has to be issued and the CA's key is gone: a CA that others
+ * may trust is never replaced.
  */
 export async function ensureDevelopmentCertificates(
   dir: string,
@@ -66,7 +67,7 @@ export async function ensureDevelopmentCertificates(
   }
   assertCa(caCert, paths.ca);
   const hosts = options.hosts ?? [];
-  // Those of versions before clusters name hosts only.
+  // Server certificates made before there were clusters name hosts only.
   const names = { hosts, uriPrefix: 'spiffe://fanfare/broker/' };
   if (!(await isGood(paths.serverCert, paths.serverKey, caCert, names, options.nowMs))) {
     const { issueServer } = await import('./issue.ts');
@@ -88,7 +89,10 @@ export async function ensureDevelopmentCertificates(
   return { ...paths, created };
 }
 
-/** Readable, of this CA, with its key, in force for a while yet, and naming all hosts and a URI that begins so. */
+/**
+ * Whether the certificate is readable, from this CA, has this key, stays in force for RENEW_BEFORE_MS, names
+ * all hosts and has a URI that begins with the prefix.
+ */
 async function isGood(
   certPath: string,
   keyPath: string,

@@ -1,18 +1,21 @@
-// Says what is in a certificate and whether a CA vouches for it. Called by development.ts and the CLI's certs inspect.
+// Says what is in a certificate, and whether a CA vouches for it.
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { CertificateError } from './certificate-error.ts';
 
 export interface CertificateInfo {
   readonly subject: string;
   readonly issuer: string;
-  /** As node prints them: "DNS:localhost", "IP Address:127.0.0.1", "URI:spiffe://fanfare/alice". */
+  /** In node's form: "DNS:localhost", "IP Address:127.0.0.1", "URI:spiffe://fanfare/alice". */
   readonly names: readonly string[];
   readonly notBefore: Date;
   readonly notAfter: Date;
   readonly ca: boolean;
   /** SHA-256, colon-separated. */
   readonly fingerprint: string;
-  /** Signed by the given CA, in force now, and with the given key: each true where there was nothing to compare. */
+  /**
+   * Whether the given CA signed it, it is in force now, and the given key is its key;
+   * true where none was given.
+   */
   readonly chainOk: boolean;
   readonly inForce: boolean;
   readonly keyOk: boolean;

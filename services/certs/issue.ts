@@ -1,5 +1,5 @@
-// Makes certificates: a development CA, and server and client certificates signed by it. Called by development.ts and
-// the CLI's certs command, by dynamic import, since the library takes 100 ms to load. EC P-256 throughout.
+// Makes certificates: a development CA, and server and client certificates signed by it. EC P-256 throughout.
+// The library takes 100 ms to load, so this file is for import() when something has to be issued.
 import './reflect-metadata.ts';
 import { webcrypto } from 'node:crypto';
 import { isIP } from 'node:net';
@@ -34,9 +34,9 @@ export async function createCa(options: { name?: string; days?: number } = {}): 
 }
 
 /**
- * A certificate for a broker: for localhost, 127.0.0.1, ::1 and the given host names and addresses. It may also be used
- * as a client's, since brokers call each other: with `broker` (its name) it says that it is one,
- * `spiffe://fanfare/broker/{name}`.
+ * A certificate for a broker: for localhost, 127.0.0.1, ::1 and the given host names and addresses. It may
+ * also be shown as a client's, since brokers call each other: with `broker` (its name) it says that it is
+ * one, `spiffe://fanfare/broker/{name}`.
  */
 export async function issueServer(
   ca: CertificatePair,
@@ -88,7 +88,7 @@ async function issue(
   const keys = await generateKeys();
   const { notBefore, notAfter } = validity(days);
   const certificate = await x509.X509CertificateGenerator.create({
-    // As data, not as text: a principal may contain what a distinguished name would read as its own syntax.
+    // Data, not text: a principal may contain what a distinguished name would read as syntax.
     subject: [{ CN: [commonName] }],
     issuer: issuer.subjectName,
     publicKey: keys.publicKey,

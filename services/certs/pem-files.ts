@@ -1,5 +1,5 @@
-// Certificates and keys as PEM files. Called by development.ts and the CLI's certs command. A file is either the old
-// one or the new one, never half of it; keys are readable by their owner only.
+// Certificates and keys as PEM files. A file is either the old one or the new one, never half of it; keys are
+// readable by their owner only.
 import { randomUUID } from 'node:crypto';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -10,7 +10,10 @@ export interface CertificatePair {
   readonly key: string;
 }
 
-/** Writes both files and makes their folder. The key first: a crash in between leaves a pair that does not match. */
+/**
+ * Writes both files and makes their folders. The key is first: a crash in between leaves a
+ * pair that doesn't match.
+ */
 export async function writePair(certPath: string, keyPath: string, pair: CertificatePair): Promise<void> {
   await replaceFile(keyPath, pair.key, 0o600);
   await replaceFile(certPath, pair.cert, 0o644);

@@ -1,6 +1,6 @@
-// The corner of the Reflect metadata API that @peculiar/x509's injection container asks for at import: the certificates
-// we make need no constructor injection, so a map of what was defined is all of it. Imported by issue.ts, first of all
-// its imports. Does nothing where a complete polyfill is loaded already.
+// The corner of the Reflect metadata API that @peculiar/x509's injection container needs when it is imported,
+// and so to be imported before it. The certificates we make need no constructor injection: a map of what was
+// defined is enough. Does nothing where a complete polyfill is loaded already.
 
 type Metadata = Map<unknown, unknown>;
 

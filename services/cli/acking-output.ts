@@ -1,6 +1,6 @@
-// Messages to standard output: each is acknowledged once it is printed. In a file or on a terminal it is when the system has taken it.
-// In a pipe it may then lie unread, and be lost with a reader that goes away: pipe-rounds.ts says how much is written at a time,
-// pipe-lag.ts what counts as read.
+// Messages to standard output: each is acknowledged once it counts as printed. To a file or a terminal that
+// is when the system has taken it. In a pipe it may then still lie unread, and be lost with a reader that
+// goes away: pipe-rounds.ts says how much is written at a time, pipe-lag.ts what counts as read.
 import type { ReceivedMessage } from '../client/received-message.ts';
 import { PipeLag } from './pipe-lag.ts';
 import { PipeRounds } from './pipe-rounds.ts';
@@ -8,11 +8,11 @@ import type { Output } from './standard-output.ts';
 
 export interface AckingOutputOptions {
   readonly output: Output;
-  /** The system has taken them. */
+  /** Called when the system has taken these messages. */
   readonly onWritten: (messages: readonly ReceivedMessage[]) => void;
-  /** They count as read, and are acknowledged right after the call. */
+  /** Called when these messages count as read; they are acknowledged right after the call. */
   readonly onRead: (messages: readonly ReceivedMessage[]) => void;
-  /** Nothing more can be printed. */
+  /** Called when nothing more can be printed. */
   readonly onFailed: () => void;
 }
 
@@ -22,9 +22,9 @@ interface Waiting {
   readonly bytes: number;
 }
 
-/** Handed in and not written: at more than this whoever brings messages should wait. */
+/** How much may be handed in and not written before room() waits. */
 const FULL_BYTES = 64 * 1024;
-/** What a pipe of Linux holds; it can be made larger, by who is not root up to what /proc/sys/fs/pipe-max-size says. */
+/** What a pipe of Linux holds. Without being root it can be enlarged up to /proc/sys/fs/pipe-max-size. */
 const USUAL_PIPE_BYTES = 64 * 1024;
 const LARGE_PIPE_BYTES = 1024 * 1024;
 const REST_MS = 1_000;
@@ -52,12 +52,12 @@ export class AckingOutput {
     });
   }
 
-  /** Written, and not acknowledged: it may lie in a pipe. */
+  /** How many messages are written and not acknowledged: they may lie in a pipe. */
   get unread(): number {
     return this.#lag.size;
   }
 
-  /** How many messages it makes sense to have at hand: to a pipe few are given at first. */
+  /** How many messages it makes sense to have at hand: at first a pipe is given few at a time. */
   get appetite(): number {
     return this.#rounds === undefined ? Number.POSITIVE_INFINITY : 4 * this.#rounds.size;
   }
@@ -68,7 +68,7 @@ export class AckingOutput {
     this.#waiting.push({ message, parts, bytes });
     this.#waitingBytes += bytes;
     if (this.#isScheduled) return;
-    // What comes in one turn of the event loop is written at once.
+    // What comes in one turn of the event loop is written together.
     this.#isScheduled = true;
     setImmediate(() => {
       this.#isScheduled = false;
@@ -85,7 +85,7 @@ export class AckingOutput {
   async finish(): Promise<void> {
     while ((this.#waiting.length > 0 || this.#written.length > 0) && !this.#isOver()) await this.#changed();
     clearTimeout(this.#timer);
-    // Nothing comes behind the last of it that could show that it was read; up to it the reader was there.
+    // Nothing comes behind the last messages to show that they were read; up to now the reader was there.
     if (!this.#isOver()) this.#ack(this.#lag.takeAll());
   }
 
@@ -108,7 +108,7 @@ export class AckingOutput {
     });
   }
 
-  /** Writes and acknowledges what it is time for, and sees to being called when it is time for more. */
+  /** Writes and acknowledges what is due, and sets the timer for what is due next. */
   #pump(): void {
     clearTimeout(this.#timer);
     if (this.#isOver()) return;

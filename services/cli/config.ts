@@ -1,5 +1,6 @@
-// Which broker a command talks to. The only file of the CLI that reads the environment. First that says so wins:
-// flags, FANFARE_ variables, the nearest .fanfare/context.json in this folder or one above, the selected context.
+// Which broker a command talks to; the only file of the CLI that reads the environment. The first that
+// says so wins: flags, FANFARE_ variables, the nearest .fanfare/context.json in this folder or one
+// above, the selected context.
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { type Context, contextPath, readContext } from '../certs/context-file.ts';
@@ -8,7 +9,7 @@ import { contextsFolder, readNamedContext, selectedContext } from './context-sto
 import { CliError, EXIT } from './failure.ts';
 import type { OutputFormat } from './output.ts';
 
-/** Flags that every command has which talks to a broker. */
+/** The flags that every command has which talks to a broker. */
 export interface CommonFlags {
   readonly context?: string;
   readonly address?: string;
@@ -22,7 +23,7 @@ export interface CommonFlags {
   readonly timeout: number;
 }
 
-/** A context and where it comes from, for `context show`. */
+/** A context and where it comes from. */
 export interface ResolvedContext extends Context {
   readonly source: string;
 }
@@ -35,7 +36,7 @@ export function configFolder(): string {
   return contextsFolder(base);
 }
 
-/** PATH. */
+/** The PATH variable. */
 export function searchPath(): string {
   return process.env.PATH ?? '';
 }
@@ -76,7 +77,7 @@ export async function resolveContext(flags: Partial<CommonFlags>): Promise<Resol
   return { ...base, tls: { ca: resolve(ca), cert: resolve(cert), key: resolve(key) } };
 }
 
-/** In the form that it is shown and kept in. */
+/** The address in the form in which it is shown and kept. */
 function checkedAddress(text: string, from: string): string {
   try {
     return parseAddresses(text).join(',');

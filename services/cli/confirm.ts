@@ -1,8 +1,11 @@
-// Asks before something is destroyed, when there is somebody to ask.
+// Asks before something is destroyed, if there is somebody to ask.
 import { createInterface } from 'node:readline/promises';
 import { CliError, EXIT } from './failure.ts';
 
-/** Returns if it may be done: --yes, or no terminal, or the answer was yes. */
+/**
+ * Returns if it may be done: with --yes, without a terminal, or if the answer was
+ * yes. Else throws a CliError.
+ */
 export async function confirm(
   question: string,
   yes: boolean | undefined,

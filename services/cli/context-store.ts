@@ -1,4 +1,5 @@
-// Named contexts of this user: {config folder}/fanfare/contexts/{name}.json, and which one is selected.
+// Named contexts of this user, and which one is selected: {config folder}/fanfare/contexts/{name}.json and
+// {config folder}/fanfare/selected.
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Context, readContext, writeContext } from '../certs/context-file.ts';
@@ -27,7 +28,7 @@ export async function removeContext(folder: string, name: string): Promise<void>
   if ((await selectedContext(folder)) === name) await rm(join(folder, 'selected'));
 }
 
-/** Names, sorted. */
+/** The names, sorted. */
 export async function listContexts(folder: string): Promise<string[]> {
   let files: string[];
   try {

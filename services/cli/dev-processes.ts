@@ -1,8 +1,9 @@
-// Processes that `fanfare dev-cluster` runs beside itself: their lines come out with their names before them, and they end with it,
-// however it ends.
+// Processes that are run beside this one: their lines come out with their names in front, and they end with
+// this process, however it ends.
 //
-// Each runs in a process group of its own, or Ctrl-C would reach all of them at once and Redis would be gone before the brokers
-// have handed over; a shell beside it, whose standard input ends when we do, looks after its end.
+// Each runs in a process group of its own: else Ctrl-C would reach all of them at once, and Redis would be
+// gone before the brokers have handed over. A shell beside each, whose standard input ends when this
+// process does, sees to its end.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
@@ -12,31 +13,31 @@ export interface DevProcessOptions {
   readonly name: string;
   readonly command: string;
   readonly args: readonly string[];
-  /** Only what goes wrong is shown. */
+  /** Shows only what goes wrong: standard error, not standard output. */
   readonly quiet?: boolean;
 }
 
 const STOP_MS = 15_000;
-/** A shell's status of what ended by SIGKILL. */
+/** The status that a shell gives for a process ended by SIGKILL. */
 const KILLED = 128 + 9;
-/** What a shell says of that; we say it ourselves, where it is news. */
+/** What a shell prints when a signal ended a process; we say it ourselves, where it is news. */
 const SHELLS_WORDS: ReadonlySet<string> = new Set(['Killed', 'Terminated']);
 /**
- * Says the pid of what it runs, passes its output on, and ends it with SIGTERM when its own input ends. Its status is that of
- * what it ran.
+ * Writes the pid of what it runs to descriptor 3, passes the output on, and ends the process with SIGTERM
+ * when descriptor 4 reaches its end. Its own status is that of the process.
  */
 const GUARD = `"$@" 3>&- 4<&- & pid=$!; echo "$pid" >&3; (cat >/dev/null; kill "$pid" 2>/dev/null) 3>&- <&4 & wait "$pid"`;
 
 export class DevProcess {
   readonly name: string;
-  /** Of the process itself; 0 before it is known. Another one after it came back. */
+  /** The pid of the process itself; 0 before it is known. It changes when the process comes back. */
   pid = 0;
   hasEnded = false;
   ended: Promise<void>;
   readonly #options: DevProcessOptions;
   #guard: ChildProcess;
   #isStopping = false;
-  /** Until then what ends stays away. */
+  /** How long an ended process stays away before it is started again; undefined: for good. */
   #comesBackMs: number | undefined;
 
   static start(options: DevProcessOptions): DevProcess {
@@ -49,7 +50,10 @@ export class DevProcess {
     [this.#guard, this.ended] = this.#spawn();
   }
 
-  /** From now on: when it ends by itself, it is started again after delayMs, until the signal is aborted. */
+  /**
+   * From now on the process, when it ends by itself, is started again after delayMs,
+   * until the signal is aborted.
+   */
   comeBack(delayMs: number, signal: AbortSignal): void {
     this.#comesBackMs = delayMs;
     void this.ended.then(() => {
@@ -62,7 +66,7 @@ export class DevProcess {
     });
   }
 
-  /** SIGTERM, and after 15 s SIGKILL; resolves when it is gone. Idempotent. */
+  /** Sends SIGTERM, and SIGKILL after STOP_MS (15 s); resolves when the process is gone. Idempotent. */
   async stop(): Promise<void> {
     this.#isStopping = true;
     if (this.hasEnded) return;
@@ -104,7 +108,7 @@ export class DevProcess {
   }
 }
 
-/** Where a command is among the folders of `path`, which is like PATH; undefined: nowhere. */
+/** Where a command is among the folders of `path`, which is like PATH; undefined: in none of them. */
 export function findInPath(command: string, path: string): string | undefined {
   for (const folder of path.split(delimiter)) {
     const candidate = join(folder, command);
@@ -118,7 +122,7 @@ export function findInPath(command: string, path: string): string | undefined {
   return undefined;
 }
 
-/** A line of a JSON log as people read it: level, message, fields. */
+/** A line of a JSON log in the form that people read: level, message, fields. */
 export function readable(line: string): string {
   let parsed: Record<string, unknown>;
   try {
@@ -127,7 +131,7 @@ export function readable(line: string): string {
     return line;
   }
   const { level, time: _time, msg, ...fields } = parsed;
-  // A group of fields, as of an audit, is written without its name, which is the message's.
+  // A group of fields (an audit entry has one) is written without its name, which is the message's.
   const flat = Object.entries(fields).flatMap(([name, value]) =>
     isGroup(value) && name === msg ? Object.entries(value) : [[name, value] as const],
   );

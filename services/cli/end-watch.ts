@@ -1,9 +1,10 @@
-// Notices that a subscription is at its end. The end is where it was when the command began, however much is published later
-// (--exit-at-end): everything up to there is settled, printed here, or at other consumers, for whom nobody waits. Or it is where
-// nothing is left at all, there or elsewhere (--exit-when-empty).
+// Notices that a subscription is at its end. With --exit-at-end that is where the end was when the
+// command began, however much is published later: everything up to there is settled, printed here,
+// or at other consumers, for which nobody waits. With --exit-when-empty it is where nothing is left
+// at all, here or elsewhere.
 //
-// What is printed but not acknowledged yet, as it may lie in a pipe, is counted here: at the end nothing else is left. The broker's
-// answer counts only if nothing has changed here since it was asked.
+// What is printed but not acknowledged yet, since it may lie in a pipe, is counted here: at the end nothing
+// else is left. The broker's answer counts only if nothing has changed here since it was asked.
 import { delay } from '../client/backoff.ts';
 import type { Client } from '../client/client.ts';
 import { FanfareError } from '../client/errors.ts';
@@ -20,18 +21,18 @@ export interface EndWatchOptions {
 
 /** How often the broker is asked. */
 const CHECK_MS = 100;
-/** A topic has at most this many (admin.proto). */
+/** The most partitions that a topic can have (admin.proto). */
 const MAX_PARTITIONS = 1024;
 
 export class EndWatch {
   readonly #options: EndWatchOptions;
-  /** By partition: what is published later lies behind them. Undefined: everything counts, whenever it was published. */
+  /** The end of each partition: what is published later lies behind it. Undefined: everything counts. */
   readonly #ends: readonly number[] | undefined;
-  /** Received before the end, and not printed yet. */
+  /** Messages from before the end that were received and are not printed yet. */
   readonly #unprinted = new Set<number>();
-  /** Printed, and not acknowledged yet. */
+  /** Those that were printed and are not acknowledged yet. */
   readonly #printed = new Set<number>();
-  /** Rises with each change of them. */
+  /** Rises with each change of these two sets. */
   #changes = 0;
 
   static async begin(mode: EndMode, options: EndWatchOptions): Promise<EndWatch> {
@@ -66,7 +67,10 @@ export class EndWatch {
     for (const key of messages.map(keyOf)) if (this.#printed.delete(key)) this.#changes += 1;
   }
 
-  /** Resolves when the end is reached, or the signal is aborted. Rejects if the broker can't tell, for a reason that stays. */
+  /**
+   * Resolves when the end is reached or the signal is aborted. Rejects if the broker
+   * can't tell and never will.
+   */
   async reached(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       if (this.#unprinted.size === 0 && (await this.#isAtEnd())) return;
@@ -76,13 +80,13 @@ export class EndWatch {
     }
   }
 
-  /** When everything here is acknowledged: how many messages before the end others have, or are to have. */
+  /** How many messages before the end others have, or are to have. Ask when all of here is acknowledged. */
   async elsewhere(): Promise<number> {
     if (this.#ends === undefined) return 0;
     try {
       return sum((await this.#ask(this.#ends)).map(({ messages }) => messages));
     } catch (error) {
-      // Only to be told; what was to be printed is printed.
+      // The number is only told to people; what was to be printed is printed.
       if (error instanceof FanfareError && error.retriable) return 0;
       throw error;
     }
@@ -100,7 +104,7 @@ export class EndWatch {
     }
   }
 
-  /** Messages before the end that are here or may still come. */
+  /** How many messages before the end are here or may still come. */
   async #left(): Promise<number> {
     if (this.#ends !== undefined) {
       const partitions = await this.#ask(this.#ends);
@@ -111,7 +115,7 @@ export class EndWatch {
     return backlog?.messages ?? 0;
   }
 
-  /** Partitions that have come since are behind the end. */
+  /** Partitions that were added since are left out: they are behind the end. */
   async #ask(beforeOffsets: readonly number[]) {
     const { client, subscription, clientId } = this.#options;
     const partitions = await client.admin.getPartitionBacklog(subscription, { clientId, beforeOffsets });
@@ -119,7 +123,7 @@ export class EndWatch {
   }
 }
 
-/** A number for each message of a topic. */
+/** A number that is unique among the messages of a topic. */
 function keyOf({ partition, offset }: ReceivedMessage): number {
   return offset * MAX_PARTITIONS + partition;
 }

@@ -1,8 +1,8 @@
-// What a command can fail with, and what the shell is told then.
+// What a command can fail with, and what people and the shell are told then.
 import type { FanfareError } from '../client/errors.ts';
 import { OutputError } from './standard-output.ts';
 
-/** README's exit codes. */
+/** The exit codes, as the README lists them. */
 export const EXIT = {
   ok: 0,
   failed: 1,
@@ -11,7 +11,7 @@ export const EXIT = {
   denied: 4,
   unavailable: 5,
   timeout: 6,
-  /** What a shell says of a command that SIGPIPE has ended. */
+  /** What a shell gives for a command that SIGPIPE has ended. */
   closedOutput: 128 + 13,
   interrupted: 130,
 } as const;
@@ -38,15 +38,15 @@ const BY_CODE: Readonly<Record<string, { exitCode: number; hint?: string }>> = {
 
 const NOBODY_LISTENS = 'is the broker running there? "fanfare serve" starts one';
 
-/** The line and the exit code for whatever a command threw. */
+/** The line for people and the exit code for whatever a command threw. */
 export function describeFailure(error: unknown): { text: string; exitCode: number } {
   if (error instanceof CliError) return { text: error.message, exitCode: error.exitCode };
-  // As of any command behind `| head`: nothing is to be said, but not everything was printed.
+  // Nothing is to be said, as by any command in front of `| head`; but not everything was printed.
   if (error instanceof OutputError && error.isClosed) return { text: '', exitCode: EXIT.closedOutput };
   const { name, code, message, unreachable } = error as { name?: string } & Partial<
     Omit<FanfareError, 'name'>
   >;
-  // The only one who cancels is the user.
+  // Only the user cancels.
   if (name === 'AbortError' || code === 'CANCELLED')
     return { text: 'interrupted', exitCode: EXIT.interrupted };
   if (name === 'CertificateError') return { text: message ?? '', exitCode: EXIT.failed };

@@ -1,17 +1,23 @@
-// Ctrl-C, and SIGTERM: the first one ends a command gently, the second at once, with what the command has to say for itself then.
+// Ctrl-C and SIGTERM: the first one ends a command gently; the second ends it at once, with what the
+// command has to say then.
 import { EXIT } from './failure.ts';
 
-/** What comes so soon is the same one again, from a parent that passes on what the terminal has sent to both, as npx and timeout do. */
+/**
+ * A signal that follows so soon is the same one again: npx and timeout pass on what
+ * the terminal sent to both.
+ */
 const ECHO_MS = 300;
 
 const controller = new AbortController();
 let words: () => string = () => '';
 let firstMs = 0;
 
-/** Aborted by the first one: commands come to an end. */
+/** Aborted by the first signal: commands come to an end. */
 export const interrupted: AbortSignal = controller.signal;
 
-/** What is said when the second one comes before the command's end: what was done, and what nobody knows. */
+/**
+ * Sets what is said if the second signal comes before the command's end: what was done, what nobody knows.
+ */
 export function sayWhenCutOff(lastWords: () => string): void {
   words = lastWords;
 }

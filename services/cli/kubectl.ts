@@ -1,6 +1,7 @@
-// Reads one resource of the Kubernetes cluster that the caller's kubectl talks to.
+// Reads one resource of the Kubernetes cluster that the user's kubectl talks to.
 //
-// kubectl and not a client of our own: it knows every kind of kubeconfig, login helper and proxy, and who scales on Kubernetes has it.
+// We run kubectl and have no client of our own: kubectl knows every kind of kubeconfig, login helper and
+// proxy, and whoever scales on Kubernetes has it.
 import { execFile } from 'node:child_process';
 import { CliError, EXIT } from './failure.ts';
 
@@ -12,12 +13,14 @@ export interface KubeFlags {
   readonly timeout: number;
 }
 
-/** Of one resource as JSON: a few MB at the most. */
+/** The most that kubectl may print: one resource as JSON has a few MB at most. */
 const MAX_BYTES = 16 * 1024 * 1024;
-/** What kubectl itself may take beyond the request. */
+/** How long kubectl itself may take beyond the request. */
 const GRACE_MS = 5_000;
 
-/** The resource as the API server has it. CliError: there is none, or why it can't be read. */
+/**
+ * The resource as the API server has it. CliError if there is none, or if it can't be read, with the reason.
+ */
 export async function getResource(
   kind: string,
   name: string,
@@ -58,7 +61,7 @@ function run(args: readonly string[], timeoutMs: number, signal: AbortSignal): P
   });
 }
 
-/** What it says, and what to do about it. */
+/** What kubectl says, and what to do about it. */
 function failureOf(
   error: Error & { code?: string | number | null | undefined; killed?: boolean | undefined },
   stderr: string,
@@ -112,7 +115,7 @@ const KNOWN: readonly { readonly pattern: RegExp; readonly hint: string; readonl
   },
 ];
 
-/** Warnings and logs come before. */
+/** The last line is the error: warnings and logs come before it. */
 function lastLine(text: string): string {
   return text.trim().split('\n').at(-1)?.trim() ?? '';
 }

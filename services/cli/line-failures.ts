@@ -1,16 +1,16 @@
-// Which lines were not published and why, on stderr: lines that failed for one reason are told together, as ranges, when there was
-// time for more of them to fail, or at the end.
+// Which lines were not published and why, on stderr. Lines that failed for one reason are told together, as
+// ranges: after a while in which more of them could fail, or at the end.
 
 /** How long failures are gathered before they are told. */
 const GATHER_MS = 1_000;
-/** Ranges in a line of text. */
+/** How many ranges a line of text has at most. */
 const RANGES_TOLD = 20;
-/** Lines that are kept to be told together. */
+/** How many lines are kept to be told together. */
 const MAX_GATHERED = 100_000;
 
 export class LineFailures {
   readonly #tell: (text: string) => void;
-  /** By reason. */
+  /** The lines that failed, by reason. */
   readonly #lines = new Map<string, number[]>();
   #gathered = 0;
   #timer: NodeJS.Timeout | undefined;
@@ -20,7 +20,7 @@ export class LineFailures {
     this.#tell = tell;
   }
 
-  /** Lines may come in any order, each once. */
+  /** Adds a line; lines may come in any order, each once. */
   add(line: number, reason: string): void {
     this.count += 1;
     this.#gathered += 1;

@@ -1,5 +1,5 @@
-// The `fanfare` command: parses, runs, and turns whatever happened into a line on stderr and an exit code. The code is 0 only if
-// everything was done and everything that was to be printed is.
+// The `fanfare` command: parses, runs, and turns whatever happened into a line on stderr and an exit code.
+// The code is 0 only if everything was done, and everything that was to be printed is printed.
 import { type Command, CommanderError } from 'commander';
 import { describeFailure, EXIT } from './failure.ts';
 import { interrupted, listenToSignals } from './interruption.ts';
@@ -9,20 +9,20 @@ import { standardOutput } from './standard-output.ts';
 const argv = process.argv.slice(2);
 
 if (argv[0] === 'serve') {
-  // A broker looks after signals by itself, and every flag behind "serve" is its own.
+  // A broker looks after signals itself, and every flag behind "serve" is the broker's.
   const { serve } = await import('./commands/serve.ts');
   process.exitCode = await printed(await serve(argv.slice(1)));
 } else {
   listenToSignals();
-  // Nobody reads what went wrong: there is nobody to tell that.
+  // If nobody reads stderr, there is nobody to tell.
   process.stderr.on('error', () => {});
   const exitCode = await printed(await run());
   await new Promise((resolve) => process.stderr.write('', resolve));
-  // The client is closed by now; what else may hold the process, such as a read of standard input, is of no use.
+  // The client is closed by now; what may still hold the process, such as a read of stdin, is of no use.
   process.exit(exitCode);
 }
 
-/** Resolves to the exit code when everything is printed, or will not be. */
+/** Resolves to the exit code when everything is printed, or never will be. */
 async function printed(exitCode: number): Promise<number> {
   const output = standardOutput();
   await output.flushed(interrupted);
@@ -49,7 +49,7 @@ async function run(): Promise<number> {
   }
 }
 
-/** On stderr, if there is anything to say. Returns the exit code. */
+/** Says on stderr what there is to say. Returns the exit code. */
 function say(error: unknown): number {
   const { text, exitCode } = describeFailure(error);
   if (text !== '') console.error(`fanfare: ${text}`);

@@ -1,4 +1,5 @@
-// Where the ordering key of a record comes from: the same for all, a field of it, or what a pattern finds in it.
+// Where the ordering key of a record comes from: the same key for all, a field of the record, or
+// what a pattern finds in it.
 import { CliError, EXIT } from './failure.ts';
 
 export interface KeyFlags {
@@ -7,7 +8,7 @@ export interface KeyFlags {
   readonly keyField?: number;
   /** What separates fields: text, or a /pattern/. Default: white space. */
   readonly delimiter?: string;
-  /** A pattern; its first group, or all of what it finds, is the key. ^ and $ match at lines. */
+  /** A pattern; its first group, or all of what it finds, is the key. ^ and $ match at line ends. */
   readonly keyMatch?: string;
 }
 
@@ -32,7 +33,7 @@ function fieldOf(field: number, delimiter: string | undefined): (record: Buffer)
   const separator = separatorOf(delimiter);
   return (record) => {
     const text = record.toString('utf8');
-    // Leading white space is not an empty first field.
+    // Without a delimiter, leading white space does not make an empty first field.
     const value = (delimiter === undefined ? text.trimStart() : text).split(separator, field)[field - 1];
     return value ? { value } : { error: `it has no field ${field} to be its ordering key` };
   };

@@ -1,14 +1,14 @@
-// What commands print on standard output: tables for people, JSON for programs. Lists are JSON arrays, single things
-// JSON objects; streams (pub, sub, top) are one JSON object a line.
+// The forms of what commands print on standard output: tables for people, JSON for programs. Lists are JSON
+// arrays, single things JSON objects; streams (pub, sub, top) are one JSON object a line.
 import { CliError, EXIT } from './failure.ts';
 import { OutputError, standardOutput } from './standard-output.ts';
 
 export type OutputFormat = 'table' | 'json';
 
-/** A column's heading and the cell of a row. Numbers are aligned to the right. */
+/** The heading of each column, and its cell in a row. Numbers are aligned to the right. */
 export type Columns<Row> = Readonly<Record<string, (row: Row) => string | number>>;
 
-/** Rejects, as all that print, with an OutputError if it could not be printed. */
+/** Prints rows. Rejects, as all of these do, with an OutputError if they could not be printed. */
 export function printList<Row>(
   format: OutputFormat,
   rows: readonly Row[],
@@ -17,7 +17,7 @@ export function printList<Row>(
   return printText(format === 'json' ? JSON.stringify(rows, null, 2) : formatTable(rows, columns));
 }
 
-/** Under each other: name and value. */
+/** Prints one thing; for people, a line for each name and value. */
 export function printOne<Row>(format: OutputFormat, row: Row, columns: Columns<Row>): Promise<void> {
   if (format === 'json') return printText(JSON.stringify(row, null, 2));
   const names = Object.keys(columns);
@@ -25,7 +25,10 @@ export function printOne<Row>(format: OutputFormat, row: Row, columns: Columns<R
   return printText(names.map((name) => `${`${name}:`.padEnd(width)}${columns[name]!(row)}`).join('\n'));
 }
 
-/** As printOne, of what has just been done: who can't be shown it is told at least that it was. `done`: "the topic was created". */
+/**
+ * Prints as printOne does what has just been done; if that can't be printed, the error says at least that it
+ * was done. `done`: "the topic was created".
+ */
 export async function printDone<Row>(
   done: string,
   format: OutputFormat,
@@ -40,12 +43,12 @@ export async function printDone<Row>(
   }
 }
 
-/** Lines. */
+/** Prints lines; the last one gets its newline here. */
 export function printText(text: string): Promise<void> {
   return standardOutput().print(`${text}\n`);
 }
 
-/** Over what stands on the terminal: the text with each line cleared behind it, and everything below. */
+/** Prints over what stands on the terminal: clears the rest of each line, and everything below. */
 export function printOver(text: string): Promise<void> {
   return standardOutput().print(`\x1b[H${text.replaceAll('\n', '\x1b[K\n')}\x1b[K\n\x1b[J`);
 }
@@ -69,7 +72,7 @@ export function formatTable<Row>(rows: readonly Row[], columns: Columns<Row>): s
   return [names.map((name) => name.toUpperCase()), ...cells].map(line).join('\n');
 }
 
-/** A labels column. */
+/** The cell of a labels column. */
 export function formatLabels(labels: Readonly<Record<string, string>>): string {
   const pairs = Object.entries(labels).map(([key, value]) => `${key}=${value}`);
   return pairs.join(',') || '-';

@@ -1,28 +1,30 @@
-// What was written to a pipe and may lie there unread: nothing tells a writer how much its reader has taken. But a pipe holds only so
-// much, so what lies further back than that has been read. And a reader that goes away is noticed at the next write; so what has
-// been there for a while without that was read by a reader that keeps up.
+// What was written to a pipe and may lie there unread: nothing tells a writer how much its reader has
+// taken. But a pipe holds only so much, so what lies further back than that has been read. And a reader
+// that goes away is noticed at the next write; so what has been there for a while without that was read
+// by a reader that keeps up.
 //
-// A reader that does not keep up shows it by a full pipe. It is given as much time as it took for the last pipeful.
+// A reader that does not keep up shows it by a full pipe. It is given as much time as it
+// took for the last pipeful.
 //
 // What is no pipe holds nothing: everything has arrived once it is written.
 //
 // Pure: the clock is an argument. Items come out in the order in which they went in.
 
 export interface PipeLagOptions {
-  /** The most that it holds, as long as it has not been full; 0: it is no pipe. */
+  /** The most that the pipe holds, as long as it has not been full; 0: it is no pipe. */
   readonly capacityBytes: number;
-  /** The least that it holds. Others may write to it, too, so it may be full early. */
+  /** The least that it holds. Others may write to it, too, so that it is full early. */
   readonly leastBytes: number;
-  /** How long a reader may take for what it has been given, unless it has shown that it takes longer. */
+  /** How long a reader may take for what it was given, unless it has shown that it takes longer. */
   readonly restMs: number;
 }
 
 interface Written<Item> {
   readonly item: Item;
-  /** How much had been written with it. */
+  /** How many bytes had been written up to the end of this item. */
   readonly endByte: number;
   readonly timeMs: number;
-  /** How long the pipe had been waited for up to then, all in all. */
+  /** How long the pipe had been waited for up to then, all waits together. */
   readonly waitedMs: number;
 }
 
@@ -31,12 +33,12 @@ export class PipeLag<Item> {
   readonly #leastBytes: number;
   readonly #restMs: number;
   #unread: Written<Item>[] = [];
-  /** The first of #unread; what is before it has come out. */
+  /** The index of the first item that is left in #unread; those before it have come out. */
   #head = 0;
   #givenBytes = 0;
   #takenBytes = 0;
   #waitedMs = 0;
-  /** What had been waited when the last of what is certainly read was written. */
+  /** The waitedMs of the last item that has certainly been read. */
   #readWaitedMs = 0;
   #writingSinceMs: number | undefined;
 
@@ -51,7 +53,10 @@ export class PipeLag<Item> {
     return this.#unread.length - this.#head;
   }
 
-  /** So many bytes are given to the pipe. One that does not take them at once is full: it holds no more than it has been given. */
+  /**
+   * Begins a write of so many bytes. A pipe that doesn't take them at once is full: it holds
+   * at most what it was given.
+   */
   writes(bytes: number, isTakenAtOnce: boolean, nowMs: number): void {
     this.#givenBytes += bytes;
     this.#writingSinceMs = nowMs;
@@ -59,7 +64,7 @@ export class PipeLag<Item> {
     this.#capacityBytes = Math.min(this.#capacityBytes, Math.max(this.#leastBytes, this.#givenBytes));
   }
 
-  /** It has taken them: these items, in order, with their sizes. */
+  /** Ends the write: the pipe has taken these items, in order, with their sizes. */
   wrote(items: readonly (readonly [item: Item, bytes: number])[], nowMs: number): void {
     this.#waitedMs += nowMs - (this.#writingSinceMs ?? nowMs);
     this.#writingSinceMs = undefined;
@@ -83,7 +88,10 @@ export class PipeLag<Item> {
     return read;
   }
 
-  /** When read() will have more if nothing is written until then; Infinity if nothing is there, or the pipe is full. */
+  /**
+   * When read() will have more if nothing is written until then; Infinity: nothing is
+   * there, or it is being written.
+   */
   get nextMs(): number {
     const first = this.#unread[this.#head];
     if (first === undefined || this.#writingSinceMs !== undefined) return Number.POSITIVE_INFINITY;

@@ -1,6 +1,7 @@
-// How much is written to a pipe at a time, so that a reader that goes away, as `head` does, is noticed before much has been given to
-// it: one message, a moment later two, then four, …; and the last of what is at hand always a moment later and by itself, so that
-// even what ends there is followed by another write. Once rounds are large there are no moments between them.
+// How much is written to a pipe at a time, so that a reader that goes away, as `head` does, is noticed before
+// much was given to it: one message, a moment later two, then four, …; and the last of what is at hand always
+// a moment later and by itself, so that even what ends there is followed by another write. Once rounds are
+// large there are no moments between them.
 //
 // Pure: the clock is an argument.
 
@@ -10,22 +11,24 @@ const MAX_ROUND_BYTES = 64 * 1024;
 const LARGE_ROUND = 1024;
 
 export class PipeRounds {
-  /** Messages of the next round, at most. */
   #size = 1;
   #isOpen = false;
   #lastMs = Number.NEGATIVE_INFINITY;
 
-  /** Messages of the next round, at most. */
+  /** The most messages that the next round has, until rounds are large. */
   get size(): number {
     return this.#size;
   }
 
-  /** When the next round may be written, of so many messages that wait. */
+  /** When the next round may be written, if so many messages wait. */
   nextMs(waiting: number): number {
     return this.#isOpen && waiting > 1 ? this.#lastMs : this.#lastMs + ROUND_MS;
   }
 
-  /** How many of the waiting messages go into a round that is written now. `bytesOf`: the size of the nth, from 0 on. */
+  /**
+   * Begins a round; returns how many of the waiting messages it has. `bytesOf`: the
+   * size of the nth, from 0 on.
+   */
   begin(waiting: number, bytesOf: (at: number) => number, nowMs: number): number {
     let count = 0;
     let total = 0;
@@ -40,7 +43,9 @@ export class PipeRounds {
     return count === waiting && count > 1 ? count - 1 : count;
   }
 
-  /** Everything was read: what comes now may be all that the reader waits for. */
+  /**
+   * Everything was read, so rounds begin small again: what comes now may be all that the reader waits for.
+   */
   rest(): void {
     this.#size = 1;
     this.#isOpen = false;

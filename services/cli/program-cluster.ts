@@ -5,7 +5,7 @@ import { parseCount, parseDamagedPlace } from './units.ts';
 
 export function addCluster(program: Command, signal: AbortSignal): void {
   const run = () => import('./commands/cluster.ts');
-  // Not the options of its parent: a command that is one itself would take those behind `drain`.
+  // `show` has the options, not `cluster`: a command with options of its own would take those behind `drain`.
   const cluster = program.command('cluster').description('Show the brokers of a cluster and drain one.');
   examples(
     withBroker(

@@ -6,7 +6,7 @@ import { parseCount, parseDuration, parsePair, parseSize, parseText } from './un
 /** message.proto's and subscriber.proto's limits. */
 const MAX_KEY_BYTES = 1_024;
 const MAX_CLIENT_ID_BYTES = 256;
-/** More than a line has. */
+/** More fields than a line has. */
 const MAX_FIELD = 1_000_000;
 
 export function addPub(program: Command, signal: AbortSignal): void {

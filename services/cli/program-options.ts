@@ -2,7 +2,7 @@
 import { type Command, Option } from 'commander';
 import { type Bounds, parseDuration } from './units.ts';
 
-/** How long somebody may want to wait: what a timer of Node can. */
+/** How long somebody may want to wait, in ms: at most 24 days, what a timer of Node can. */
 export const WAITING: Bounds = { min: 1, max: 24 * 24 * 3_600_000 };
 /** admin.proto's limits. */
 export const PARTITIONS: Bounds = { min: 1, max: 1_024 };

@@ -4,7 +4,9 @@ import type { CommonFlags } from './config.ts';
 import { examples, withBroker, withOutput } from './program-options.ts';
 import { parseCount } from './units.ts';
 
-/** Only for the help: main.ts hands everything behind "serve" to the broker, whose flags are its own. */
+/**
+ * Adds the command for the help only: what stands behind "serve" goes to the broker, whose flags are its own.
+ */
 export function addServe(program: Command): void {
   program.command('serve').summary('run a broker ("fanfare serve --help" shows its flags)');
 }

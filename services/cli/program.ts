@@ -1,4 +1,5 @@
-// Every command with its options and help. Nothing heavy is loaded here: each command's code is imported when it runs.
+// Every command with its options and help. Nothing heavy is loaded here: what a command needs
+// is imported when it runs.
 import { Command } from 'commander';
 import { addCluster, addDevCluster, addDoctor } from './program-cluster.ts';
 import { addExplain } from './program-kube.ts';

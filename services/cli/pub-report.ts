@@ -1,11 +1,12 @@
-// What came of the lines of `fanfare pub`: counts them, prints what -o json asks for, and tells on stderr what failed.
+// What came of the lines of `fanfare pub`: counts them, prints what -o json asks for, and
+// tells on stderr what failed.
 import type { FanfareError } from '../client/errors.ts';
 import { describeFailure, EXIT } from './failure.ts';
 import { LineFailures } from './line-failures.ts';
 import type { Output } from './standard-output.ts';
 import { formatCount } from './units.ts';
 
-/** After one of these, the lines behind it would fare no better. */
+/** Codes of failures after which the lines behind would fare no better. */
 const HOPELESS: ReadonlySet<string> = new Set([
   'NOT_FOUND',
   'PERMISSION_DENIED',
@@ -18,17 +19,17 @@ const HOPELESS: ReadonlySet<string> = new Set([
 const PROGRESS_MS = 200;
 
 export interface PubReportOptions {
-  /** Where each line that is published is told; undefined: nowhere. */
+  /** Where each published line is told; undefined: nowhere. */
   readonly output: Output | undefined;
-  /** Progress would stand among the lines. */
+  /** Whether lines are typed at a terminal: progress would stand among them. */
   readonly isTyped: boolean;
-  /** What comes behind a failure would fail too. */
+  /** Called once, when lines behind a failure would fail too. */
   readonly onHopeless: () => void;
 }
 
 export class PubReport {
   published = 0;
-  /** Published, but not printed although that was asked for. */
+  /** How many were published but not printed, although that was asked for. */
   unprinted = 0;
   exitCode: number = EXIT.failed;
   isHopeless = false;
@@ -57,13 +58,13 @@ export class PubReport {
     });
   }
 
-  /** It can't be a message: others can. */
+  /** The line can't be a message; other lines can. */
   onBad(line: number, reason: string): void {
     this.#sent += 1;
     this.#failures.add(line, reason);
   }
 
-  /** It was not published. */
+  /** The message was not published. */
   onRefused(line: number, error: FanfareError): void {
     if (HOPELESS.has(error.code)) {
       this.exitCode = describeFailure(error).exitCode;
@@ -73,17 +74,17 @@ export class PubReport {
     this.#failures.add(line, error.code === 'FAILED_PRECONDITION' ? HELD_BACK : error.message);
   }
 
-  /** Neither published nor refused: what will come of it is not known yet. */
+  /** How many were neither published nor refused: what will come of them is not known yet. */
   get open(): number {
     return this.#sent - this.published - this.failed;
   }
 
-  /** A line is given to the publisher. */
+  /** A line was given to the publisher. */
   onSent(): void {
     this.#sent += 1;
   }
 
-  /** A note for people. */
+  /** Prints a note for people. */
   tell(text: string): void {
     this.#failures.flush();
     this.#say(text);
@@ -112,6 +113,6 @@ export class PubReport {
   }
 }
 
-/** What the client says of it is for who can resume the key. */
+/** Said in place of the client's own text, which is meant for programs that can resume a key. */
 const HELD_BACK =
   'held back to keep the order: an earlier line of its ordering key was not published; publish that one first';

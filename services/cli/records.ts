@@ -1,17 +1,20 @@
-// Cuts a stream of bytes into records that end with a given byte. Bytes are bytes: nothing is decoded, and a last record without
-// its end counts.
+// Cuts a stream of bytes into records that end with a given byte. Nothing is decoded, and a last
+// record without its end counts.
 
 /**
- * message.proto's 2 MiB and what is taken off a record: one that is longer can't be a message, so that its bytes are only counted.
+ * The 2 MiB of message.proto and the 4 bytes that may be taken off a record. A longer record can't be a
+ * message: its bytes are only counted.
  */
 const MAX_RECORD_BYTES = 2 * 1024 * 1024 + 4;
 
 export interface TooLong {
-  /** How long it is. */
+  /** How long the record is. */
   readonly bytes: number;
 }
 
-/** A record without the byte that ends it. A view of the chunk where possible: use it before the next turn. */
+/**
+ * A record without the byte that ends it; where possible a view of the chunk: use it before the next turn.
+ */
 export type LineRecord = Buffer | TooLong;
 
 export function isTooLong(record: LineRecord): record is TooLong {
@@ -22,8 +25,8 @@ export interface RecordOptions {
   /** The byte that ends a record. */
   readonly end: number;
   /**
-   * As text of any system has it: a carriage return before the end is part of the end, and a byte order mark at the beginning is
-   * nobody's.
+   * Whether records are lines of text from any system: a carriage return before the end belongs to the end,
+   * and a byte order mark at the beginning of the input to no line.
    */
   readonly isText: boolean;
 }
@@ -37,7 +40,7 @@ export async function* splitRecords(
 ): AsyncGenerator<LineRecord, void, undefined> {
   const begun = new BegunRecord();
   let isFirst = true;
-  /** A whole record, ended or the last one. */
+  /** Takes off what belongs to no record. `isEnded`: false for a last record without its end. */
   const finished = (record: LineRecord, isEnded: boolean): LineRecord => {
     const mark = isFirst;
     isFirst = false;
@@ -59,7 +62,7 @@ export async function* splitRecords(
   if (isTooLong(last) || last.length > 0) yield last;
 }
 
-/** What has come of a record so far. It holds no more than a message may have. */
+/** What has come of a record so far. It keeps no more than a message may have. */
 class BegunRecord {
   bytes = 0;
   #parts: Buffer[] = [];

@@ -1,9 +1,11 @@
-// Why a Subscription's consumers are as many as they are, as text: what commands/explain.ts prints. Pure; the words are the
-// operator's (operator/core/autoscale-explain.ts), this only puts them into order.
+// Why a Subscription's consumers are as many as they are, as text. Pure; the words are the operator's
+// (operator/core/autoscale-explain.ts), and are only put into order here.
 import { type Columns, formatTable } from './output.ts';
 import { formatCount, formatDuration } from './units.ts';
 
-/** The part of the resource that is read. Everything may be missing: an older operator says less, a newer one more. */
+/**
+ * The part of the resource that is read. Any of it may be missing: an older operator says less, a newer more.
+ */
 export interface ScaledSubscription {
   readonly metadata: { readonly name: string; readonly namespace?: string | undefined };
   readonly spec?: { readonly paused?: boolean | undefined; readonly consumers?: ConsumersSpec | undefined };
@@ -80,7 +82,7 @@ const OPINIONS: Columns<Opinion> = {
   says: ({ says }) => says,
 };
 
-/** What can be said although nothing was decided yet; undefined: something was. */
+/** Why nothing was decided yet; undefined: something was. */
 export function whyUndecided({ metadata, spec, status }: ScaledSubscription): string | undefined {
   const { name } = metadata;
   if (spec?.consumers === undefined)
@@ -94,7 +96,7 @@ export function whyUndecided({ metadata, spec, status }: ScaledSubscription): st
   return `nothing was decided for ${name} yet${problem === undefined ? '' : `: ${sentence(problem)}`}`;
 }
 
-/** Ends without a newline. `nowMs`: for ages. */
+/** The text, without a newline at its end. `nowMs` is for ages. */
 export function explainScale(resource: ScaledSubscription, nowMs: number): string {
   const { metadata, spec, status } = resource;
   const scaling = status?.autoscaling ?? {};
@@ -185,7 +187,7 @@ function rates(values: Readonly<Record<string, number | undefined>>): string {
   return known.map(([over, rate]) => `${number(rate!)}/s${over && ` ${over}`}`).join(', ') || 'not known';
 }
 
-/** Ready and Synced only when they are not. */
+/** Whether a condition is shown: Scaling always, Paused and Degraded when true, all others when not true. */
 function isWorthTelling({ type, status }: Condition): boolean {
   if (type === 'Scaling') return true;
   return type === 'Paused' || type === 'Degraded' ? status === 'True' : status !== 'True';
@@ -199,7 +201,7 @@ function sentence({ reason, message }: Condition): string {
   return message === '' ? reason : `${reason}: ${message}`;
 }
 
-/** What is empty is left out. */
+/** A line for each name and value; empty values are left out. */
 function pairs(values: Readonly<Record<string, string>>): string {
   const lines = Object.entries(values).filter(([, value]) => value !== '');
   const width = Math.max(...lines.map(([name]) => name.length)) + 2;
@@ -218,7 +220,7 @@ function sinceWhen(time: string, nowMs: number): string {
 function ago(time: string, nowMs: number): string {
   const atMs = Date.parse(time);
   if (Number.isNaN(atMs)) return time;
-  // Two clocks: of the operator's machine and of this one.
+  // Two clocks are compared: that of the operator's machine and that of this one.
   return atMs >= nowMs - 1_000 ? 'just now' : `${formatDuration(nowMs - atMs)} ago`;
 }
 

@@ -2,7 +2,7 @@
 import { type Client, connect } from '../client/client.ts';
 import { type CommonFlags, resolveContext } from './config.ts';
 
-/** Runs a command with a client, which is closed after it, whatever happens. */
+/** Runs a command with a client, which is closed afterwards, whatever happens. */
 export async function withClient<Result>(
   flags: CommonFlags,
   run: (client: Client) => Promise<Result>,

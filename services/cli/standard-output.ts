@@ -1,15 +1,16 @@
-// Standard output: everything that a command prints goes through here. Nothing counts as printed before the system has taken it,
-// and the first failure is final: what was not written then, and all that comes later, is not.
+// Standard output: everything that a command prints goes through here. Nothing counts as printed
+// before the system has taken it, and the first failure is final: what was not written then, and all
+// that comes later, is not.
 //
-// Node's own stream for files takes a write for done of which the system took only a part, as a disk does that is nearly full; so
-// files are written here.
+// Node's own stream for files takes a write for done of which the system took only a part, as it does on a
+// disk that is nearly full; so files are written here.
 import { fstatSync, writeSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { getSystemErrorMessage } from 'node:util';
 
 export class OutputError extends Error {
   override readonly name = 'OutputError';
-  /** Nobody reads it any more, as behind `| head`. */
+  /** Whether nobody reads it any more, as in front of `| head`. */
   readonly isClosed: boolean;
 
   constructor(cause: NodeJS.ErrnoException) {
@@ -21,14 +22,14 @@ export class OutputError extends Error {
   }
 }
 
-/** In the system's words, without the name of a call and its arguments. */
+/** The failure in the system's words, without the name of a call and its arguments. */
 export function systemReason({ errno, message }: NodeJS.ErrnoException): string {
   return errno === undefined ? message : getSystemErrorMessage(errno);
 }
 
 const CLOSED: ReadonlySet<string> = new Set(['EPIPE', 'ECONNRESET', 'ERR_STREAM_DESTROYED']);
 
-/** Handed in and not written: at more than this whoever prints should wait. */
+/** How much may be handed in and not written before isFull. */
 const FULL_BYTES = 64 * 1024;
 
 type Done = (error?: NodeJS.ErrnoException | null) => void;
@@ -37,7 +38,10 @@ export interface OutputTarget {
   /** What was written to a pipe or a socket may lie there unread; elsewhere it has arrived. */
   readonly isPipe: boolean;
   readonly isTerminal: boolean;
-  /** In the order of the calls; `done` is called later. Returns whether the system has taken it already. */
+  /**
+   * Writes in the order of the calls; `done` is called later. Returns whether the
+   * system has the bytes already.
+   */
   write(bytes: Uint8Array, done: Done): boolean;
 }
 
@@ -64,14 +68,14 @@ export class Output {
     return this.#failure;
   }
 
-  /** Slower than whoever prints: wait for room(). */
+  /** Whether the output is slower than whoever prints, who should wait for room(). */
   get isFull(): boolean {
     return this.#pendingBytes >= FULL_BYTES && this.#failure === undefined;
   }
 
   /**
-   * `onWritten` is called, later, once the system has taken it, `onFailed` if it never will. Returns whether the system has taken
-   * it already.
+   * Writes in the order of the calls. `onWritten` is called, later, once the system has taken the text;
+   * `onFailed` if it never will. Returns whether the system has taken it already.
    */
   write(text: Uint8Array | string, onWritten?: () => void, onFailed?: (error: OutputError) => void): boolean {
     if (this.#failure !== undefined) {
@@ -89,7 +93,7 @@ export class Output {
     });
   }
 
-  /** Resolves once it is printed, and rejects with an OutputError if it never will be. */
+  /** Resolves once the text is printed, and rejects with an OutputError if it never will be. */
   print(text: Uint8Array | string): Promise<void> {
     return new Promise((resolve, reject) => this.write(text, resolve, reject));
   }
@@ -145,7 +149,7 @@ export function fileTarget(descriptor: number): OutputTarget {
 }
 
 export function streamTarget(stream: Writable, isPipe: boolean): OutputTarget {
-  // Whatever it says was said to a write, too; without a listener it would end the process.
+  // Each error is passed to a write's callback, too; without a listener it would end the process.
   stream.on('error', () => {});
   return {
     isPipe,
@@ -161,7 +165,7 @@ const STANDARD_OUTPUT = 1;
 
 let shared: Output | undefined;
 
-/** Of this process. */
+/** The standard output of this process. */
 export function standardOutput(): Output {
   shared ??= new Output(standardTarget());
   return shared;

@@ -1,5 +1,5 @@
-// Numbers with units as people type and read them. What is typed is taken as it is or refused with what it may be: no value is
-// rounded, wrapped or replaced by a default.
+// Numbers with units, as people type and read them. What is typed is taken as it is, or refused with what it
+// may be: no value is rounded, wrapped or replaced by a default.
 import { InvalidArgumentError } from 'commander';
 
 const MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
@@ -16,7 +16,7 @@ const BYTES: Readonly<Record<string, number>> = {
   tb: 1e12,
 };
 
-/** From and to which value, both included. */
+/** The smallest and the largest allowed value. */
 export interface Bounds {
   readonly min: number;
   readonly max: number;
@@ -38,7 +38,7 @@ export function parseDuration({ min, max }: Bounds): (text: string) => number {
   };
 }
 
-/** "65536", "64KiB", "1GiB", "1GB" → whole bytes. Upper and lower case are the same. `orZero`: 0 as well. */
+/** "65536", "64KiB", "1GiB", "1GB" → whole bytes, in upper or lower case. `orZero`: 0 is allowed, too. */
 export function parseSize({ min, max, orZero = false }: Bounds & { readonly orZero?: boolean }) {
   return (text: string): number => {
     const [, number, unit] = /^(\d+(?:\.\d+)?)\s*(b|[kmgt]i?b)?$/i.exec(text) ?? [];
@@ -88,7 +88,7 @@ export function parseDamagedPlace(text: string): { topic: string; partition: num
   return { topic, partition: Number(partition), offset: Number(offset) };
 }
 
-/** A text that is not empty. */
+/** A text that is not empty, of at most maxBytes in UTF-8. */
 export function parseText(maxBytes: number): (text: string) => string {
   return (text) => {
     const bytes = Buffer.byteLength(text);
@@ -139,7 +139,7 @@ function times(decimal: string, factor: number): number {
   return Number(whole) * factor + (Number(fraction || 0) * factor) / 10 ** fraction.length;
 }
 
-/** As a limit is written: in the largest unit in which it is a whole number. */
+/** A limit in the largest unit in which it is a whole number. */
 function exactDuration(ms: number): string {
   const unit = Object.keys(MS).findLast((each) => ms % MS[each]! === 0) ?? 'ms';
   return `${formatCount(ms / MS[unit]!)}${unit}`;

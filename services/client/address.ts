@@ -1,20 +1,21 @@
-// Addresses of brokers, in the forms that people write, and the one form that they have from then on: host:port, an IPv6
-// address in brackets. Pure.
+// Addresses of brokers, in the forms that people write, and the one form that they have from then on:
+// host:port, an IPv6 address in brackets. Pure.
 //
-//   broker.example:7443   127.0.0.1:7443   [::1]:7443                    as they are
-//   broker.example   ::1   [::1]                                         port 7443
-//   :7443                                                                localhost
-//   https://broker.example:7443/   dns:///broker.example:7443   ipv4:127.0.0.1:7443   ipv6:[::1]:7443   as gRPC writes them
-//   anything else                                                        INVALID_ARGUMENT, with what is wrong
+//   broker.example:7443   127.0.0.1:7443   [::1]:7443                as they are
+//   broker.example   ::1   [::1]                                     port 7443
+//   :7443                                                            localhost
+//   https://broker.example:7443/                                     without scheme and slash
+//   dns:///broker.example:7443   ipv4:127.0.0.1   ipv6:[::1]:7443    as gRPC writes them
+//   anything else                                                    INVALID_ARGUMENT, with what is wrong
 import { isIPv4, isIPv6 } from 'node:net';
 import { domainToASCII } from 'node:url';
 import { FanfareError } from './errors.ts';
 
-/** Where a broker listens unless it is told otherwise. */
+/** The port that a broker listens on unless it is told otherwise. */
 export const DEFAULT_PORT = 7443;
 export const MAX_ADDRESSES = 64;
 const MAX_PORT = 65_535;
-/** Of DNS, without the dot at the end. */
+/** The limit of DNS, not counting a dot at the end. */
 const MAX_HOST_LENGTH = 253;
 
 export interface Address {
@@ -23,7 +24,7 @@ export interface Address {
   readonly port: number;
 }
 
-/** Several with commas between them, in their one form, without repetitions. INVALID_ARGUMENT. */
+/** Reads addresses with commas between them; gives each in its one form, once. INVALID_ARGUMENT. */
 export function parseAddresses(text: string): readonly string[] {
   const parts = text.split(',').map((part) => part.trim());
   // A list that was put together by a program often ends with a comma.
@@ -36,10 +37,10 @@ export function parseAddresses(text: string): readonly string[] {
   return [...addresses];
 }
 
-/** INVALID_ARGUMENT. */
+/** Reads one address. INVALID_ARGUMENT. */
 export function parseAddress(text: string): Address {
   const { rest, family } = withoutScheme(text.trim(), text);
-  // As in many a --listen: here, where it says which port of this machine.
+  // Many take a port alone for a --listen; here it says which port of this machine.
   const { host, port } =
     rest.startsWith(':') && !isIPv6(rest) ? { host: 'localhost', port: rest.slice(1) } : split(rest, text);
   const address = { host: checkedHost(host, text), port: checkedPort(port, text) };
@@ -51,10 +52,10 @@ export function formatAddress({ host, port }: Address): string {
   return isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** localhost, 127.0.0.0/8, ::1. */
+/** localhost and names below it, 127.0.0.0/8, ::1; also 127.0.0.0/8 in IPv6's form. */
 export function isLoopback(host: string): boolean {
   if (isIPv4(host)) return host.startsWith('127.');
-  // However it is written: 0:0:0:0:0:0:0:1, ::ffff:127.0.0.1.
+  // An address can be written in several ways: 0:0:0:0:0:0:0:1, ::ffff:127.0.0.1.
   if (isIPv6(host) && !host.includes('%'))
     return /^\[(::1|::ffff:7f[0-9a-f]{2}:[0-9a-f]{1,4})\]$/.test(canonicalIPv6(host));
   return /^(.+\.)?localhost\.?$/.test(host);
@@ -117,7 +118,7 @@ function checkedHost(host: string, text: string): string {
   if (wrong !== null) refuse(text, `has ${JSON.stringify(wrong[0])} in its host name`);
   const name = /^[\x20-\x7e]*$/.test(host) ? host.toLowerCase() : domainToASCII(host);
   const labels = name.replace(/\.$/, '').split('.');
-  // Underscores are no part of host names, but of what Docker and others call their machines.
+  // Host names have no underscores, but Docker and others put them into the names of their machines.
   if (!labels.every((label) => /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/.test(label))) {
     refuse(text, 'has no valid host name: letters, digits, - and _, with dots between its parts');
   }

@@ -1,5 +1,5 @@
-// Between admin-types.ts and the generated messages of admin.proto. Loaded by admin.ts at its first call: publishing and
-// subscribing do without protobuf-es.
+// Between admin-types.ts and the generated messages of admin.proto. It needs protobuf-es, which publishing
+// and subscribing do without; so it is for import() at the first administrative call.
 import { create, fromBinary, type Message, toBinary } from '@bufbuild/protobuf';
 import type { GenMessage } from '@bufbuild/protobuf/codegenv2';
 import {
@@ -39,7 +39,7 @@ export function encodeCreateTopic(name: string, settings: TopicSettings): Buffer
   return encode(pb.CreateTopicRequestSchema, { topic: topicOf(name, settings) });
 }
 
-/** Changes only what is given. */
+/** Names only the given settings as changed. */
 export function encodeUpdateTopic(name: string, settings: TopicSettings): Buffer {
   const paths: string[] = [];
   if (settings.partitions !== undefined) paths.push('partitions');
@@ -55,7 +55,7 @@ export function encodeDeleteTopic(name: string, force: boolean): Buffer {
   return encode(pb.DeleteTopicRequestSchema, { name, force });
 }
 
-/** Of GetTopic, GetSubscription, DeleteSubscription: all have a name as their only field. */
+/** The request of GetTopic, GetSubscription and DeleteSubscription: each has a name as its only field. */
 export function encodeName(name: string): Buffer {
   return encode(pb.GetTopicRequestSchema, { name });
 }
@@ -85,7 +85,7 @@ export function encodeCreateSubscription(
   });
 }
 
-/** Changes only what is given. */
+/** Names only the given settings as changed. */
 export function encodeUpdateSubscription(name: string, settings: SubscriptionSettings): Buffer {
   const paths: string[] = [];
   if (settings.ackDeadlineSeconds !== undefined) paths.push('ack_deadline_seconds');
@@ -136,7 +136,7 @@ export function decodePartitionBacklogs(bytes: Uint8Array): PartitionBacklog[] {
   }));
 }
 
-/** Of CreateTopic, GetTopic, UpdateTopic: all answer with a topic in field 1. */
+/** Reads an answer of CreateTopic, GetTopic or UpdateTopic: each has a topic in field 1. */
 export function decodeTopic(bytes: Uint8Array): TopicInfo {
   return topicInfo(fromBinary(pb.GetTopicResponseSchema, bytes).topic ?? create(pb.TopicSchema));
 }
@@ -146,7 +146,7 @@ export function decodeTopics(bytes: Uint8Array): { items: TopicInfo[]; nextPageT
   return { items: topics.map(topicInfo), nextPageToken };
 }
 
-/** Of CreateSubscription, GetSubscription, UpdateSubscription. */
+/** Reads an answer of CreateSubscription, GetSubscription or UpdateSubscription. */
 export function decodeSubscription(bytes: Uint8Array): SubscriptionInfo {
   const { subscription } = fromBinary(pb.GetSubscriptionResponseSchema, bytes);
   return subscriptionInfo(subscription ?? create(pb.SubscriptionSchema));
@@ -157,7 +157,7 @@ export function decodeSubscriptions(bytes: Uint8Array): { items: SubscriptionInf
   return { items: subscriptions.map(subscriptionInfo), nextPageToken };
 }
 
-/** Of GetBacklog and of each answer of WatchBacklog. */
+/** Reads an answer of GetBacklog or WatchBacklog. */
 export function decodeBacklogs(bytes: Uint8Array): Backlog[] {
   return fromBinary(pb.GetBacklogResponseSchema, bytes).backlogs.map((backlog) => ({
     subscription: backlog.subscription,

@@ -1,6 +1,6 @@
-// Topics, subscriptions and backlogs as plain data: what admin.ts takes and gives. Units are in the names.
+// Topics, subscriptions, backlogs and what is wrong in the store, as plain data. Units are in the names.
 
-/** What an acknowledged publish has survived (message.proto); default: the best that the broker's store has. */
+/** What an acknowledged publish has survived (message.proto). `default`: the best that the store has. */
 export type Durability = 'default' | 'memory' | 'stored' | 'replicated' | 'fsync';
 
 export interface TopicSettings {
@@ -10,20 +10,23 @@ export interface TopicSettings {
   readonly retentionMs?: number;
   /** At least 1 MiB; 0 (default): no limit. */
   readonly retentionBytesPerPartition?: number;
-  /** Can't be changed later. */
+  /** It can't be changed later. */
   readonly durability?: Durability;
-  /** With `replicated`: how many replicas have confirmed an acknowledged publish, 1 to 5; default 1. Can't be changed later. */
+  /**
+   * With `replicated`: how many replicas have confirmed an acknowledged publish, 1 to 5; default 1.
+   * It can't be changed later.
+   */
   readonly minReplicas?: number;
   /** At most 64. */
   readonly labels?: Readonly<Record<string, string>>;
 }
 
 export interface TopicInfo extends Required<TopicSettings> {
-  /** Short name. */
+  /** The short name. */
   readonly id: string;
   /** projects/{project}/topics/{id} */
   readonly name: string;
-  /** A new one each time a topic of this name is created. */
+  /** A new number each time a topic of this name is created. */
   readonly logEpoch: number;
   readonly createTime: Date | undefined;
 }
@@ -31,7 +34,7 @@ export interface TopicInfo extends Required<TopicSettings> {
 export interface SubscriptionSettings {
   /** Length of a lease, 1 to 600; default 10. */
   readonly ackDeadlineSeconds?: number;
-  /** Deliver the messages of an ordering key in order. Can't be changed later. */
+  /** Whether the messages of an ordering key are delivered in order. It can't be changed later. */
   readonly ordering?: boolean;
   /** Where it begins: with what is published from now on (default), or with the oldest message there is. */
   readonly start?: 'latest' | 'earliest';
@@ -43,7 +46,7 @@ export interface SubscriptionInfo extends Required<SubscriptionSettings> {
   readonly id: string;
   /** projects/{project}/subscriptions/{id} */
   readonly name: string;
-  /** Full name. */
+  /** The topic's full name. */
   readonly topic: string;
   readonly incarnation: number;
   readonly createTime: Date | undefined;
@@ -54,13 +57,13 @@ export interface Backlog {
   /** Full names. */
   readonly subscription: string;
   readonly topic: string;
-  /** Appended and not settled, outstanding ones included. */
+  /** Messages that are appended and not settled, outstanding ones included. */
   readonly messages: number;
   readonly bytes: number;
   readonly outstandingMessages: number;
-  /** Undefined without backlog. */
+  /** Undefined without a backlog. */
   readonly oldestUnackedAgeMs: number | undefined;
-  /** Open streams. */
+  /** How many streams are open. */
   readonly consumers: number;
   readonly appendedTotal: number;
   readonly deliveredTotal: number;
@@ -68,29 +71,35 @@ export interface Backlog {
   readonly redeliveredTotal: number;
   readonly expiredByRetentionTotal: number;
   readonly measureTime: Date | undefined;
-  /** Of consumers: those that hold as much as they accept. */
+  /** How many of the consumers hold as much as they accept, and are not draining. */
   readonly consumersWithoutCredit: number;
-  /** Of messages: those that more consumers would not speed up; an estimate. */
+  /** How many of the messages more consumers would not speed up; an estimate. */
   readonly blockedMessages: number;
-  /** Ordering keys with messages that are not settled. Undefined: not known, or without ordering. */
+  /** How many ordering keys have messages that are not settled. Undefined: not known, or without ordering. */
   readonly activeKeys: number | undefined;
 }
 
 export interface PartitionQuestion {
-  /** Of the consumer that asks: what others have is elsewhere. Default: all that is outstanding is elsewhere. */
+  /**
+   * The client id of the consumer that asks: what others have is elsewhere. Without it, all that is
+   * outstanding is elsewhere.
+   */
   readonly clientId?: string;
-  /** By partition: only what lies before them is counted. Partitions beyond the list: to their end. At most 1,024. */
+  /**
+   * Offsets by partition: only messages before them are counted. Partitions beyond the list are counted to
+   * their end. At most 1,024.
+   */
   readonly beforeOffsets?: readonly number[];
 }
 
 /** How far behind one partition of a subscription is, as one of its consumers sees it. */
 export interface PartitionBacklog {
   readonly partition: number;
-  /** What the next published message gets. */
+  /** The offset that the next published message gets. */
   readonly endOffset: number;
-  /** Before the offset that was given, or the end, and not settled. */
+  /** Messages before the offset that was given, or before the end, that are not settled. */
   readonly messages: number;
-  /** Of these: outstanding at other consumers, or waiting for them. */
+  /** How many of these are outstanding at other consumers, or wait for those. */
   readonly elsewhereMessages: number;
 }
 
@@ -99,7 +108,7 @@ export interface DrainSettings {
   readonly clientIds?: readonly string[];
   /** IP addresses without ports. */
   readonly peerAddresses?: readonly string[];
-  /** 1,000 to 600,000; 0 ends it. */
+  /** How long they drain: 1,000 to 600,000; 0 ends it. */
   readonly ttlMs: number;
 }
 
@@ -110,24 +119,24 @@ export interface DrainingConsumer {
   readonly outstandingMessages: number;
 }
 
-/** What consumers that drain hold. */
+/** What draining consumers hold. */
 export interface DrainReport {
-  /** Most outstanding first; at most 1,000. */
+  /** Those with the most outstanding messages first; at most 1,000. */
   readonly consumers: readonly DrainingConsumer[];
-  /** Over all of them, listed or not. */
+  /** Sums over all of them, listed or not. */
   readonly streams: number;
   readonly outstandingMessages: number;
 }
 
-/** What one answer of checkStorage() says: first of the store, then of each partition. */
+/** One answer of checkStorage(): the first is about the store, each later one about a partition. */
 export interface StorageReport {
-  /** What is the matter with the store itself, with what to do about it. */
+  /** What is wrong with the store itself, each with what to do about it. */
   readonly conditions: readonly string[];
   readonly partition?: PartitionCheck;
 }
 
 export interface PartitionCheck {
-  /** The full name. */
+  /** The topic's full name. */
   readonly topic: string;
   readonly partition: number;
   readonly headOffset: number;
@@ -138,7 +147,7 @@ export interface PartitionCheck {
 /** Messages from firstOffset to below endOffset that are not as they were written. */
 export interface StorageDamage extends SkippedMessages {
   readonly reason: string;
-  /** They were given up: delivery passes them. */
+  /** Whether they were given up: delivery passes them. */
   readonly skipped: boolean;
 }
 

@@ -1,6 +1,7 @@
-// Manages topics and subscriptions and tells how far behind subscriptions are. Client.admin is one. Short names belong to
-// the client's project. Every method fails with a FanfareError; admin.proto says which, and what the fields allow. Every method
-// ends within its timeoutMs (DEADLINE_EXCEEDED), at the abort of its signal and when the client is closed (both CANCELLED).
+// Manages topics and subscriptions, and tells how far behind subscriptions are. Short names belong to the
+// client's project. What fails, fails with a FanfareError; admin.proto says which, and what the fields allow.
+// A call ends within its timeoutMs (DEADLINE_EXCEEDED), at the abort of its signal and when the client is
+// closed (both CANCELLED); watchBacklog() and checkStorage() have no timeout.
 import type {
   Backlog,
   DrainReport,
@@ -58,7 +59,7 @@ export class Admin {
     return codec.decodeTopic(await this.#call('GetTopic', request, call));
   }
 
-  /** All of the project, by name. */
+  /** All topics of the project, sorted by name. */
   async listTopics(call?: CallSettings): Promise<TopicInfo[]> {
     const codec = await loadCodec();
     const parent = this.#connection.projectName;
@@ -67,7 +68,7 @@ export class Admin {
     );
   }
 
-  /** Changes the settings that are given. */
+  /** Changes only the settings that are given. */
   async updateTopic(name: string, settings: TopicSettings, call?: CallSettings): Promise<TopicInfo> {
     checkOptions('updateTopic()', settings, TOPIC_SETTINGS);
     const codec = await loadCodec();
@@ -75,7 +76,7 @@ export class Admin {
     return codec.decodeTopic(await this.#call('UpdateTopic', request, call));
   }
 
-  /** With force, its subscriptions too; without, FAILED_PRECONDITION while it has any. */
+  /** With force, deletes its subscriptions too; without, FAILED_PRECONDITION while it has any. */
   async deleteTopic(name: string, options: { force?: boolean } & CallSettings = {}): Promise<void> {
     const { force = false, ...call } = options;
     flag('force', force);
@@ -111,7 +112,7 @@ export class Admin {
     return codec.decodeSubscription(await this.#call('GetSubscription', request, call));
   }
 
-  /** All of the project, or of one topic, by name. */
+  /** All subscriptions of the project, or those of one topic, sorted by name. */
   async listSubscriptions(options: { topic?: string } & CallSettings = {}): Promise<SubscriptionInfo[]> {
     const { topic: ofTopic, ...call } = options;
     const codec = await loadCodec();
@@ -124,7 +125,7 @@ export class Admin {
     );
   }
 
-  /** Changes the settings that are given: ackDeadlineSeconds, labels. */
+  /** Changes only the settings that are given: ackDeadlineSeconds, labels. */
   async updateSubscription(
     name: string,
     settings: Pick<SubscriptionSettings, 'ackDeadlineSeconds' | 'labels'>,
@@ -143,8 +144,9 @@ export class Admin {
   }
 
   /**
-   * Gives no new work to the named consumers of the subscription until ttlMs have passed, and replaces what was asked for it
-   * before; to be repeated. Answers what they hold. No names, or a ttlMs of 0: they get work again.
+   * Gives no new work to the named consumers of the subscription until ttlMs have passed; replaces what was
+   * asked for the subscription before, so repeat it in time. Answers what they hold. No names, or a ttlMs
+   * of 0: they get work again.
    */
   async drainConsumers(
     subscription: string,
@@ -158,7 +160,7 @@ export class Admin {
     return codec.decodeDrainReport(await this.#call('DrainConsumers', request, call));
   }
 
-  /** Of the given subscriptions, at most 1,000, or of all of the project. */
+  /** The backlogs of the given subscriptions, at most 1,000, or of all of the project. */
   async getBacklog(subscriptions: readonly string[] = [], call?: CallSettings): Promise<Backlog[]> {
     backlogNames('subscriptions', subscriptions);
     const codec = await loadCodec();
@@ -168,8 +170,8 @@ export class Admin {
   }
 
   /**
-   * How far behind each partition of one subscription is, in order, as one of its consumers sees it. UNAVAILABLE while a partition
-   * is moving.
+   * How far behind each partition of one subscription is, in order, as one of its consumers sees it.
+   * UNAVAILABLE while a partition is moving.
    */
   async getPartitionBacklog(
     subscription: string,
@@ -186,8 +188,8 @@ export class Admin {
   }
 
   /**
-   * The backlog, at once and then at every interval (100 ms to 60 s; default 1 s), until the loop is left or the signal is
-   * aborted. Goes on after lost connections.
+   * The backlogs, at once and then at every interval (100 ms to 60 s; default 1 s), until the loop is left or
+   * the signal is aborted. Goes on after lost connections.
    */
   async *watchBacklog(
     options: { subscriptions?: readonly string[]; intervalMs?: number; signal?: AbortSignal } = {},
@@ -226,8 +228,9 @@ export class Admin {
   }
 
   /**
-   * What is the matter with the store, then, partition by partition, what of the topics' stored messages (none: of all topics of the
-   * project) is not as it was written. Reads all of them: until the loop is left or the signal is aborted.
+   * Says what is wrong with the store and then, partition by partition, which stored messages of the topics
+   * (none named: all of the project) are not as they were written. Reads all of them, unless the loop is left
+   * or the signal is aborted (CANCELLED).
    */
   async *checkStorage(
     options: { topics?: readonly string[]; signal?: AbortSignal } = {},
@@ -251,7 +254,10 @@ export class Admin {
     }
   }
 
-  /** Gives up the messages that are damaged at that offset of a topic's partition, for good. Answers which they were. */
+  /**
+   * Gives up the messages that are damaged at that offset of a topic's partition, for good.
+   * Answers which they were.
+   */
   async skipDamage(
     topic: string,
     partition: number,
@@ -278,7 +284,7 @@ export class Admin {
     return all;
   }
 
-  /** The settings for the next of several calls that have one time together. */
+  /** Gives the settings for the next of several calls that share one timeout. */
   #timer(call: CallSettings = {}): () => CallSettings {
     checkOptions('a call', call, CALL);
     const endMs = performance.now() + (call.timeoutMs ?? this.#connection.callTimeoutMs);
@@ -298,7 +304,7 @@ export class Admin {
   }
 }
 
-/** Whether a call that was tried again failed because an earlier try had been done after all. */
+/** Whether a call failed only because an earlier try of it had been done after all. */
 function isOwnDoing(error: unknown, code: FanfareErrorCode): boolean {
   return error instanceof FanfareError && error.code === code && error.mayHaveBeenDone;
 }

@@ -1,12 +1,13 @@
-// How long to wait before trying again: doubling, with full jitter, so that many clients do not come back together.
+// How long to wait before trying again: a random part of a bound that doubles, so that many clients
+// do not come back together.
 import { callBack, cancelledBy } from './errors.ts';
 
 export interface BackoffOptions {
-  /** Upper bound of the first delay. Default 100 ms. */
+  /** The bound of the first delay. Default 100 ms. */
   readonly initialMs?: number;
-  /** Upper bound of all delays. Default 5,000 ms. */
+  /** The largest bound. Default 5,000 ms. */
   readonly maxMs?: number;
-  /** At least 0, below 1. */
+  /** Returns a number of at least 0 and below 1. */
   readonly random?: () => number;
 }
 
@@ -29,7 +30,7 @@ export class Backoff {
     return bound * (0.1 + 0.9 * random);
   }
 
-  /** After a success: the next delay is a short one again. */
+  /** To be called after a success: the next delay is a short one again. */
   reset(): void {
     this.#attempts = 0;
   }

@@ -1,9 +1,10 @@
-// The messages of one publish request, encoded as they come. The bytes of the messages are written once; only the few bytes
-// before them are made for each sending.
+// The messages of one publish request, encoded as they come. The bytes of the messages are written once; only
+// the few bytes before them are made for each sending.
 //
-// A batch keeps its request id, and so its place among others, until all its messages are settled: what the broker refuses is
-// taken out, and the rest is sent again. Which message that is, the broker says. An older one does not; then it is looked for:
-// the first half of the suspects is sent alone, and where that is stored the other half is suspected.
+// A batch keeps its request id, and so its place among others, until each of its messages is stored or has
+// failed: what the broker refuses is taken out, and the rest is sent again. The broker says which message
+// that is. An older one does not; then the message is looked for: the first half of the suspects is sent
+// alone, and if that is stored the other half is suspected.
 import { type FanfareError, keyStopped } from './errors.ts';
 import { type MeasuredMessage, type PublishAnswer, writeMessage, writeText } from './message-codec.ts';
 import { varintSize, writeVarint } from './wire.ts';
@@ -16,7 +17,7 @@ export interface PublishResult {
 /** A message in a batch, waiting for its answer. */
 interface Entry {
   readonly orderingKey: string | undefined;
-  /** Where its bytes end. */
+  /** Where its bytes end in the batch's buffer. */
   readonly end: number;
   readonly resolve: (result: PublishResult) => void;
   readonly reject: (error: FanfareError) => void;
@@ -25,16 +26,16 @@ interface Entry {
 /** Tag (2) and value (at most 8) of request_id, the tag of topic (1) and its length (at most 3). */
 const HEADER_BYTES = 14;
 const INITIAL_BYTES = 1024;
-/** Refusals without saying which message is at fault: enough to find some. */
+/** How often a message at fault is looked for when refusals don't say which it is: enough to find some. */
 const MAX_SEARCHES = 64;
 
 export class Batch {
   readonly requestId: number;
-  /** By performance.now(). */
+  /** When the batch was made, by performance.now(). */
   readonly openedAtMs = performance.now();
-  /** Ordering keys that occur in it. */
+  /** The ordering keys that occur in it. */
   readonly keys = new Set<string>();
-  /** By performance.now(): when it is given up. 0: it was not sent yet. */
+  /** When it is given up, by performance.now(); 0: it was not sent yet. */
   deadlineMs = 0;
   readonly #topic: string;
   readonly #topicBytes: number;
@@ -42,37 +43,37 @@ export class Batch {
   #entries: Entry[] = [];
   #buffer: Buffer;
   #end: number;
-  /** One of the first so many messages was refused; 0: none is suspected. */
+  /** One of this many messages, from the first, is at fault; 0: none is suspected. */
   #suspects = 0;
   #searches = 0;
 
-  /** expectedBytes: how large its messages will probably be. */
+  /** expectedBytes: how large its messages will probably be, together. */
   constructor(requestId: number, topic: string, expectedBytes = 0) {
     this.requestId = requestId;
     this.#topic = topic;
     this.#topicBytes = Buffer.byteLength(topic);
     this.#messagesStart = HEADER_BYTES + this.#topicBytes;
     this.#end = this.#messagesStart;
-    // A little more than the last one had, or it would grow at its end time and again.
+    // A little more than that, or a slightly larger batch than the last would have to grow at its end.
     this.#buffer = Buffer.allocUnsafe(INITIAL_BYTES + expectedBytes + (expectedBytes >> 4));
   }
 
-  /** How many messages it ever took, also those that are settled. */
+  /** How many messages it ever took, those that are done included. */
   acceptedCount = 0;
-  /** Their bytes. */
+  /** The bytes of all messages that it ever took. */
   acceptedBytes = 0;
 
-  /** How many are not settled. */
+  /** How many messages are not done: neither stored nor rejected. */
   get count(): number {
     return this.#entries.length;
   }
 
-  /** How many of them the request has, from the first. */
+  /** How many of these the next request has, from the first. */
   get sentCount(): number {
     return this.#suspects === 0 ? this.#entries.length : Math.max(1, this.#suspects >> 1);
   }
 
-  /** Of the request at most. */
+  /** The length of the request at most. */
   get byteLength(): number {
     return this.#end;
   }
@@ -107,7 +108,7 @@ export class Batch {
     return this.#buffer.subarray(topicStart, end);
   }
 
-  /** Whether the answer is one to the request. */
+  /** Whether the answer fits the request: it has an id for each of its messages. */
   isAnsweredBy(answer: PublishAnswer): boolean {
     let covered = 0;
     for (const run of answer.runs) covered += run.count;
@@ -129,7 +130,7 @@ export class Batch {
       return;
     }
     this.#suspects -= sent;
-    // The header of the next request overwrites what is stored.
+    // The header of the next request overwrites the messages that are stored.
     this.#messagesStart = this.#entries[sent - 1]!.end;
     this.#entries = this.#entries.slice(sent);
     this.#findKeys();
@@ -141,8 +142,8 @@ export class Batch {
   }
 
   /**
-   * One message of the request, nobody says which, was refused. The next request has half of them. False: it was looked for long
-   * enough.
+   * One message of the request was refused, and the broker does not say which: the next request has half of
+   * them. False: the message was looked for long enough.
    */
   narrow(): boolean {
     this.#suspects = this.sentCount;
@@ -150,8 +151,8 @@ export class Batch {
   }
 
   /**
-   * Takes out and rejects the message at `index`, and those of its ordering key behind it, so that nothing of a key overtakes its
-   * failure. Returns the key.
+   * Takes out and rejects the message at `index` and those of its ordering key behind it, so that nothing of
+   * a key overtakes its failure. Returns the key.
    */
   takeOut(index: number, error: FanfareError): string | undefined {
     const { orderingKey } = this.#entries[index]!;
@@ -176,7 +177,7 @@ export class Batch {
     });
   }
 
-  /** Moves together what is kept. */
+  /** Drops the other messages, and moves together the bytes of those that are kept. */
   #keepOnly(isKept: (entry: Entry, index: number) => boolean): void {
     const entries = this.#entries;
     this.#entries = [];

@@ -1,8 +1,9 @@
-// All connections of this client to one broker. HTTP/2 bounds the calls on a connection, and a call beyond the bound would wait
-// unseen for another's end; so connections are added as streams need them, and those that were added are closed when nothing was
-// on them for IDLE_MS.
+// All connections of this client to one broker. HTTP/2 bounds the calls on a connection, and a call beyond
+// the bound would wait unseen for another's end; so connections are added as streams need them, and an added
+// one is closed when no stream was on it for IDLE_MS.
 //
-// Invariant: a stream never waits for another one to end. Each connection keeps room for unary calls, which do end.
+// Invariant: a stream never waits for another one to end. Each connection keeps room for
+// unary calls, which do end.
 import type {
   CallOptions,
   ClientReadableStream,
@@ -14,25 +15,25 @@ import { status } from '@grpc/grpc-js';
 import { BrokerChannel, type ByteStream, type ChannelSettings } from './channel.ts';
 
 /**
- * Of the 1,000 calls that a broker takes on a connection (its MAX_STREAMS_PER_CONNECTION; HTTP/2 tells it to grpc-js, which keeps
- * it to itself), what is left to streams.
+ * What streams may have of the 1,000 calls that a broker takes on a connection (its
+ * MAX_STREAMS_PER_CONNECTION; HTTP/2 tells it to grpc-js, which keeps it to itself).
  */
 const MAX_STREAMS_PER_CHANNEL = 950;
 const MAX_CALLS_PER_CHANNEL = 1_000;
-/** Each costs both sides a TLS session, windows and pings. */
+/** Each connection costs both sides a TLS session, windows and pings. */
 const MAX_CHANNELS = 16;
-/** Of one client at one broker. */
+/** The most streams that one client can have at one broker. */
 export const MAX_STREAMS_PER_BROKER = MAX_CHANNELS * MAX_STREAMS_PER_CHANNEL;
 const IDLE_MS = 10_000;
 
 export interface BrokerSettings extends ChannelSettings {
-  /** Its address, as it was given. */
+  /** The broker's address, as it was given. */
   readonly name: string;
-  /** A stream that is not connected by then fails with UNAVAILABLE. */
+  /** A stream that is not connected within this fails with UNAVAILABLE. */
   readonly streamConnectMs: number;
-  /** The same of a unary call; undefined: it waits for its deadline. */
+  /** The same for a unary call; undefined: it waits until its deadline. */
   readonly unaryConnectMs: number | undefined;
-  /** A call here has ended. */
+  /** Called when a call here has ended. */
   readonly onEnd: (broker: BrokerChannels, ended: StatusObject) => void;
 }
 
@@ -43,12 +44,12 @@ interface Used {
 }
 
 export class BrokerChannels {
-  /** Its address, as it was given. */
+  /** The broker's address, as it was given. */
   readonly name: string;
-  /** By performance.now(): when a call failed here for the broker's or the network's sake. */
+  /** When a call failed here because of the broker or the network, by performance.now(). */
   failedAtMs = Number.NEGATIVE_INFINITY;
   readonly #settings: BrokerSettings;
-  /** The first is there as long as this is. */
+  /** The first one is there as long as this object is. */
   readonly #used: Used[];
 
   constructor(settings: BrokerSettings) {
@@ -58,7 +59,7 @@ export class BrokerChannels {
     this.name = settings.name;
   }
 
-  /** Under way. */
+  /** How many calls are under way. */
   get calls(): number {
     return this.#used.reduce((sum, { channel }) => sum + channel.calls, 0);
   }
@@ -96,7 +97,7 @@ export class BrokerChannels {
     return call;
   }
 
-  /** What is under way ends with CANCELLED and that text. */
+  /** Ends what is under way with CANCELLED and that text. */
   close(details: string): void {
     for (const { channel, idleTimer } of this.#used) {
       clearTimeout(idleTimer);
@@ -123,7 +124,7 @@ export class BrokerChannels {
     return stream;
   }
 
-  /** Undefined: there are as many as there may be. */
+  /** Undefined: there are as many connections as there may be. */
   #add(): Used | undefined {
     if (this.#used.length >= MAX_CHANNELS) return undefined;
     const added = { channel: new BrokerChannel(this.#settings), streams: 0, idleTimer: undefined };
@@ -135,7 +136,7 @@ export class BrokerChannels {
     if (used === this.#used[0] || used.streams > 0) return;
     clearTimeout(used.idleTimer);
     used.idleTimer = setTimeout(() => {
-      // A unary call may have come to be here.
+      // A unary call may have come to this connection meanwhile.
       if (used.channel.calls > 0) return this.#considerIdle(used);
       this.#used.splice(this.#used.indexOf(used), 1);
       used.channel.close(status.CANCELLED, 'the connection was not used');

@@ -1,7 +1,7 @@
-// Calls the functions that a program has given us to be told by. What one of them throws is that program's mistake: it becomes a
-// warning of the process and disturbs nothing of ours.
+// Calls the functions that a program has given us to be told by. What one of them throws is that program's
+// mistake: it becomes a warning of the process and disturbs nothing of ours.
 
-/** `name` is how the caller calls it: "onRetry". */
+/** `name` is what the program calls the function: "onRetry". */
 export function tell<Arguments extends readonly unknown[]>(
   name: string,
   callback: ((...args: Arguments) => void) | undefined,

@@ -1,8 +1,9 @@
-// This client's certificate and the CAs it trusts: given as PEM, or as paths of files, which are read anew before every
-// handshake, so that renewed ones are used without a restart. No file is read while a connection lasts.
+// This client's certificate and the CAs it trusts, given as PEM or as paths of files. Files are
+// read anew before every handshake, so that renewed ones are used without a restart; none is read
+// while a connection lasts.
 //
-// Invariant: what is used is a certificate with its own key and a CA that could be read. Files that make no such set (half of a
-// renewal, a file that is gone for a moment) leave the last good ones in use.
+// Invariant: what is used is a certificate with its own key, and CAs that could be read. Files that make no
+// such set (half of a renewal, a file that is gone for a moment) leave the last good ones in use.
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -11,12 +12,14 @@ import { FanfareError } from './errors.ts';
 
 /** Paths of PEM files, or PEM text, or PEM bytes. */
 export interface TlsOptions {
-  /** The CAs that may vouch for the broker. Of a path: read anew before every handshake, as the other two are. */
+  /**
+   * The CAs that may vouch for the broker. A path is read anew before every handshake, as are the other two.
+   */
   readonly ca: string | Buffer;
-  /** This client's certificate: what it says is this client's principal. */
+  /** This client's certificate, which says what its principal is. */
   readonly cert: string | Buffer;
   readonly key: string | Buffer;
-  /** The name that the broker's certificate must have, where it is not the address's. */
+  /** The name that the broker's certificate must have, if that is not the address's host. */
   readonly serverName?: string;
 }
 
@@ -38,7 +41,7 @@ export class Certificates {
   #problem: string | undefined;
   #reading: Promise<void> | undefined;
 
-  /** INVALID_ARGUMENT if they can't be used: to begin with they must. */
+  /** INVALID_ARGUMENT if they can't be used: the first set must be good. */
   constructor(tls: TlsOptions) {
     this.#tls = tls;
     try {
@@ -53,22 +56,22 @@ export class Certificates {
     return this.#inUse.context;
   }
 
-  /** This client's. */
+  /** This client's own certificate. */
   get own(): X509Certificate {
     return this.#inUse.own;
   }
 
-  /** Why the files, as they were read last, are not in use. */
+  /** Why the files, as they were read last, are not in use; undefined: they are. */
   get problem(): string | undefined {
     return this.#problem;
   }
 
-  /** For people: where the CAs are. */
+  /** Where the CAs are, for people. */
   get caSource(): string {
     return sourceOf('ca', this.#tls.ca);
   }
 
-  /** Reads files anew. Never rejects: see `problem`. */
+  /** Reads the files anew. Never rejects: see `problem`. */
   refresh(): Promise<void> {
     this.#reading ??= this.#read().finally(() => {
       this.#reading = undefined;
@@ -116,7 +119,7 @@ function isPath(value: string | Buffer): value is string {
   return typeof value === 'string' && !value.includes('-----BEGIN');
 }
 
-/** What is not a path is not shown: it may be the key. */
+/** The option's name for people, with its path. What is not a path is not shown: it may be the key. */
 function sourceOf(name: string, value: string | Buffer): string {
   return isPath(value) ? `tls.${name} (${value})` : `tls.${name}`;
 }

@@ -1,5 +1,5 @@
-// One connection to one broker: how it is configured, the calls under way on it, and, where it could not be made, the reason in
-// words in place of grpc-js' own.
+// One connection to one broker: how it is configured, the calls under way on it and, if it could not be made,
+// the reason in words in place of grpc-js' own.
 import {
   type CallOptions,
   Channel,
@@ -34,7 +34,7 @@ export interface ChannelSettings {
 /** A bidirectional stream of bytes. */
 export type ByteStream = ClientDuplexStream<Buffer, Buffer>;
 
-/** How a call may be ended before its time. */
+/** What is needed of a call to end it early. */
 interface Call {
   readonly call?: { cancelWithStatus(code: status, details: string): void } | null;
   on(event: 'status', listener: (status: StatusObject) => void): unknown;
@@ -46,8 +46,9 @@ const FLOW_CONTROL_WINDOW_BYTES = 4 * 1024 * 1024;
 const raw = (bytes: Buffer): Buffer => bytes;
 
 /**
- * With the streams (RFC 9218): brokers send on all of them in turn. Without it node's HTTP/2 sends on the oldest as long as there
- * is anything for it, and the consumers behind it starve on a connection that is full.
+ * Sent with streams: brokers then send on all of them in turn (RFC 9218). Without it node's HTTP/2 sends
+ * on the oldest one as long as there is anything for it, and the consumers behind it starve on a
+ * connection that is full.
  */
 const streamMetadata = new Metadata();
 streamMetadata.set('priority', 'i');
@@ -70,7 +71,7 @@ export class BrokerChannel {
     });
   }
 
-  /** Under way, streams and unary ones. */
+  /** How many calls are under way, streams and unary ones. */
   get calls(): number {
     return this.#calls.size;
   }
@@ -101,7 +102,7 @@ export class BrokerChannel {
     return this.#track(this.#client.makeUnaryRequest(path, raw, raw, request, options, callback));
   }
 
-  /** Fails the call with UNAVAILABLE if there is no connection by then. */
+  /** Fails the call with UNAVAILABLE if there is no connection after timeoutMs. */
   limitConnecting(call: Call, timeoutMs: number): void {
     if (this.isReady) return;
     const timer = setTimeout(() => {
@@ -115,7 +116,7 @@ export class BrokerChannel {
     call.on('status', () => clearTimeout(timer));
   }
 
-  /** What is under way ends with that status. */
+  /** Ends what is under way with that status. */
   close(code: status, details: string): void {
     for (const call of this.#calls) call.call?.cancelWithStatus(code, details);
     this.#client.close();
@@ -170,14 +171,15 @@ function channelOptions({ keepaliveMs, maxReconnectMs }: ChannelSettings): Chann
     'grpc.keepalive_timeout_ms': Math.min(keepaliveMs, 10_000),
     'grpc.keepalive_permit_without_calls': 1,
     'grpc.max_receive_message_length': MAX_RECEIVE_BYTES,
-    // Streams are opened again by their owners, who know what was answered; grpc-js' own retries would keep copies.
+    // Whoever opened a stream opens it again, knowing what was answered; grpc-js' own
+    // retries would keep copies.
     'grpc.enable_retries': 0,
     'grpc.initial_reconnect_backoff_ms': 100,
     'grpc.max_reconnect_backoff_ms': maxReconnectMs,
     // Every client has a connection of its own: two that share one share its window too.
     'grpc.use_local_subchannel_pool': 1,
     'grpc-node.flow_control_window': FLOW_CONTROL_WINDOW_BYTES,
-    // grpc-js would proxy loopback, too, and say nothing of a proxy that fails: handshake.ts does it.
+    // grpc-js would proxy loopback, too, and say nothing of a proxy that fails: handshake.ts does it instead.
     'grpc.enable_http_proxy': 0,
   };
 }

@@ -17,8 +17,8 @@ import { type MessageHandler, type StopOptions, Subscriber, type SubscriberOptio
 import { Subscription } from './subscription.ts';
 
 /**
- * Connects in the background: calls wait for it. FanfareError INVALID_ARGUMENT if an option is wrong or the certificates can't be
- * used; the methods below throw it for their options, too.
+ * Connects in the background: calls wait for it. FanfareError INVALID_ARGUMENT if an option is wrong or the
+ * certificates can't be used; the methods of the client throw it for their options, too.
  */
 export function connect(options: ConnectOptions): Client {
   checkOptions('connect()', options, CONNECT);
@@ -26,8 +26,9 @@ export function connect(options: ConnectOptions): Client {
 }
 
 /**
- * Publishers and consumers that a client can have open: each has a stream at a broker, and some are left to what watches. Half as
- * many with `direct`, where each watches its topic's owners, too.
+ * How many publishers and consumers a client can have open: each has a stream at a broker, and
+ * some streams are left to what watches. With `direct` it is half as many, since each then watches
+ * its topic's owners, too.
  */
 const MAX_OPEN = MAX_STREAMS_PER_BROKER - 200;
 
@@ -61,14 +62,16 @@ export class Client implements AsyncDisposable {
   }
 
   /**
-   * Resolves once a broker has answered; nobody needs to call it, but it tells at once what publishers and consumers would
-   * try again and again. UNAVAILABLE with the reason; DEADLINE_EXCEEDED.
+   * Resolves once a broker has answered. Nobody needs to call it, but it tells at once what publishers and
+   * consumers would try again and again. UNAVAILABLE with the reason; DEADLINE_EXCEEDED.
    */
   reach(settings?: CallSettings): Promise<void> {
     return this.#connection.reach(settings);
   }
 
-  /** Publishes to a topic, over a stream of its own. Make one and keep it. RESOURCE_EXHAUSTED: see MAX_OPEN. */
+  /**
+   * Publishes to a topic, over its own streams. Make one and keep it. RESOURCE_EXHAUSTED: MAX_OPEN are open.
+   */
   publisher(topic: string, options: PublisherOptions = {}): Publisher {
     checkOptions('publisher()', options, PUBLISHER);
     this.#checkRoom();
@@ -77,7 +80,7 @@ export class Client implements AsyncDisposable {
 
   /**
    * A consumer of a subscription, to be read with `for await`; leaving the loop closes it. Ack every message.
-   * RESOURCE_EXHAUSTED: see MAX_OPEN.
+   * RESOURCE_EXHAUSTED: MAX_OPEN are open.
    */
   subscribe(subscription: string, options: SubscribeOptions = {}): Subscription {
     checkOptions('subscribe()', options, SUBSCRIBE);
@@ -88,7 +91,10 @@ export class Client implements AsyncDisposable {
     );
   }
 
-  /** A consumer that calls a handler for each message, acks when it succeeds and gives back when it throws. */
+  /**
+   * A consumer that calls a handler for each message: acks it on success, gives it back
+   * when the handler throws.
+   */
   subscriber(subscription: string, handler: MessageHandler, options: SubscriberOptions = {}): Subscriber {
     func('handler', handler);
     checkOptions('subscriber()', options, SUBSCRIBER);
@@ -98,7 +104,7 @@ export class Client implements AsyncDisposable {
     return subscriber;
   }
 
-  /** A consumer that gets responses as bytes, for relays and load tests. */
+  /** A consumer that gets responses as bytes, for programs that pass them on and for load tests. */
   subscribeRaw(subscription: string, options: RawSubscribeOptions): RawSubscriber {
     checkOptions('subscribeRaw()', options, SUBSCRIBE_RAW);
     this.#checkRoom();
@@ -109,9 +115,9 @@ export class Client implements AsyncDisposable {
   }
 
   /**
-   * Stops subscribers (which wait for handlers that run, as stop() does: `how` limits that for each), then flushes publishers, all
-   * of a kind together, and closes the connections: calls that are still under way, and those that begin later, end with
-   * CANCELLED. Idempotent.
+   * Stops subscribers, then flushes publishers, all of a kind together, and closes the connections: calls
+   * that are still under way, and those that begin later, end with CANCELLED. Subscribers wait for handlers
+   * that run, as stop() does: `how` limits that for each. Idempotent.
    */
   close(how: StopOptions = {}): Promise<void> {
     checkOptions('close()', how, STOP);
@@ -124,7 +130,7 @@ export class Client implements AsyncDisposable {
   }
 
   async #close(how: StopOptions): Promise<void> {
-    // Handlers first: they may publish.
+    // Consumers go first: their handlers may publish.
     const ends = [...(await closeAll(this.#consumers, how)), ...(await closeAll(this.#publishers, how))];
     this.#connection.close();
     for (const end of ends) if (end.status === 'rejected') throw end.reason;

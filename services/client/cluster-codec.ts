@@ -1,4 +1,5 @@
-// Between cluster-types.ts and the generated messages of cluster.proto. Loaded by cluster.ts at its first call.
+// Between cluster-types.ts and the generated messages of cluster.proto. It needs protobuf-es, so it is for
+// import() at the first call.
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { timestampDate } from '@bufbuild/protobuf/wkt';
 import * as pb from '../gen/fanfare/v1/cluster_pb.ts';

@@ -1,15 +1,15 @@
-// A cluster of brokers as plain data: what cluster.ts gives.
+// A cluster of brokers as plain data. Units are in the names.
 
 export interface ClusterInfo {
-  /** Given once when the cluster's store was initialized; empty: a broker on the embedded store, alone. */
+  /** Given once, when the cluster's store was initialized; empty: a broker on the embedded store, alone. */
   readonly clusterId: string;
-  /** The living ones, by name. */
+  /** The living brokers, by name. */
   readonly brokers: readonly BrokerInfo[];
   /** The name of the broker that computes the assignment; empty: none just now. */
   readonly coordinator: string;
   readonly coordinatorTerm: number;
   readonly assignmentVersion: number;
-  /** By topic, then partition; empty unless asked for. */
+  /** Sorted by topic, then partition; empty unless asked for. */
   readonly partitions: readonly PartitionInfo[];
   /** The newest first, at most 100, as the broker that answered saw them. */
   readonly recentMoves: readonly PartitionMoveInfo[];
@@ -23,7 +23,7 @@ export interface BrokerInfo {
   /** host:port */
   readonly address: string;
   readonly version: string;
-  /** It gives its partitions away. */
+  /** Whether it gives its partitions away. */
   readonly draining: boolean;
   readonly assignedPartitions: number;
   readonly ownedPartitions: number;
@@ -33,7 +33,7 @@ export interface BrokerInfo {
 }
 
 export interface PartitionInfo {
-  /** Full name. */
+  /** The topic's full name. */
   readonly topic: string;
   readonly partition: number;
   /** The name of the broker that should own it; empty: none is alive. */
@@ -44,7 +44,7 @@ export interface PartitionInfo {
 }
 
 export interface PartitionMoveInfo {
-  /** Full name. */
+  /** The topic's full name. */
   readonly topic: string;
   readonly partition: number;
   /** Names of brokers; empty: none. */

@@ -1,5 +1,5 @@
-// The brokers behind a client: who is alive, who owns what, who shall give its partitions away. Client.cluster is one. Any
-// broker answers. Every method fails with a FanfareError; cluster.proto says which.
+// The brokers behind a client: who is alive, who owns what, who shall give its partitions away. Any broker
+// answers. Every method fails with a FanfareError; cluster.proto says which.
 import type { ClusterInfo } from './cluster-types.ts';
 import type { CallSettings, Connection } from './connection.ts';
 import { resourceName } from './option-rules.ts';
@@ -12,7 +12,7 @@ export class Cluster {
     this.#connection = connection;
   }
 
-  /** As the broker that answers sees it; with `partitions` every partition of every topic. */
+  /** The cluster as the broker that answers sees it; with `partitions`, every partition of every topic. */
   async get(options: { readonly partitions?: boolean } & CallSettings = {}): Promise<ClusterInfo> {
     const { partitions = false, ...call } = options;
     flag('partitions', partitions);
@@ -22,8 +22,9 @@ export class Cluster {
   }
 
   /**
-   * Asks a broker to give its partitions to the others and to take no new ones, or revokes that. Resolves at once: get() shows
-   * how far it is. NOT_FOUND: no living broker has that name. FAILED_PRECONDITION: it is the last one that is not drained.
+   * Asks a broker to give its partitions to the others and to take no new ones, or revokes that. Resolves at
+   * once: get() shows how far it is. NOT_FOUND: no living broker has that name. FAILED_PRECONDITION: it is
+   * the last one that is not drained.
    */
   async drain(name: string, options: { readonly revoke?: boolean } & CallSettings = {}): Promise<void> {
     const { revoke = false, ...call } = options;

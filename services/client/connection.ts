@@ -1,10 +1,9 @@
-// The way to the brokers, and the resource names of the client's project. Made by client.ts; publisher, subscriber and admin
-// open their calls on it.
+// The way to the brokers, and the resource names of the client's project.
 //
-// Any broker serves everything, so a client of several addresses uses one of them until a call fails there for the broker's
-// sake (UNAVAILABLE: gone, stopping, stream too old) and then goes on with another, the one that has been good for longest.
-// Whoever opened the call opens the next one; unary calls are tried again here. A call can also be opened at the address of
-// a certain broker, which routes.ts names.
+// Any broker serves everything, so a client of several addresses uses one of them until a call fails there
+// because of the broker (UNAVAILABLE: gone, stopping, stream too old) and then goes on with another, the one
+// that has been good for longest. Unary calls are tried again here; a stream is opened again by whoever
+// opened it. A call can also be opened at the address of a certain broker.
 import { type ClientReadableStream, type ClientUnaryCall, type StatusObject, status } from '@grpc/grpc-js';
 import { type Address, parseAddress, parseAddresses } from './address.ts';
 import { Backoff, type BackoffOptions, delay } from './backoff.ts';
@@ -21,49 +20,56 @@ export type { ByteStream } from './channel.ts';
 
 export interface ConnectOptions {
   /**
-   * host:port of any broker, or of several by commas: one that is gone is replaced by the next. At most 64. Without a port it is
-   * 7443; an IPv6 address with a port is in brackets; address.ts lists every form.
+   * host:port of any broker, or of several with commas between them: one that is gone is replaced by
+   * the next. At most 64. Without a port it is 7443; an IPv6 address with a port is in brackets;
+   * address.ts lists every form.
    */
   readonly address: string;
   readonly tls?: TlsOptions;
   /** Instead of tls: no encryption, no identity. Brokers allow it on loopback only, and only when told to. */
   readonly insecure?: boolean;
-  /** Short names belong to it: `orders` is projects/{project}/topics/orders. Default "default". */
+  /** The project of short names: `orders` is projects/{project}/topics/orders. Default "default". */
   readonly project?: string;
   /**
-   * Publish to and subscribe at the brokers that own the partitions instead of any: saves a hop between brokers. They must be
-   * reachable from here by their advertised addresses. Default false.
+   * Whether to publish to and subscribe at the brokers that own the partitions instead of any: saves a hop
+   * between brokers. Owners must be reachable from here by their advertised addresses. Default false.
    */
   readonly direct?: boolean;
   /** How long a unary call may take, all tries together, and all pages of a list. Default 30,000. */
   readonly callTimeoutMs?: number;
   /**
-   * A connection is checked this often: how soon a dead broker is noticed at the latest. Default 10,000; with several addresses
-   * 2,500.
+   * How often a connection is checked: how soon a dead broker is noticed at the latest. Default 10,000; with
+   * several addresses, or with `direct`, 2,500.
    */
   readonly keepaliveMs?: number;
 }
 
-/** Of one unary call. */
+/** How long one unary call may take, and what ends it earlier. */
 export interface CallSettings {
   readonly signal?: AbortSignal;
   /** Default: the client's callTimeoutMs. */
   readonly timeoutMs?: number;
 }
 
-/** With several addresses: a broker that has not taken a connection by then is passed over. */
+/** With several addresses, or with `direct`: a broker that takes no connection within this is passed over. */
 const CONNECT_TIMEOUT_MS = 3_000;
-/** With one, of streams: who opened them is told, and tries again. The system would say nothing for two minutes. */
+/**
+ * The same with one address, for streams: whoever opened one is told, and tries again. The system would say
+ * nothing for two minutes.
+ */
 const SOLE_CONNECT_TIMEOUT_MS = 15_000;
-/** How long a unary call is tried again while brokers say that they can't now: longer than a failover takes. */
+/** How long a unary call is tried again while brokers say that they can't now: longer than a failover. */
 const UNARY_RETRY_MS = 10_000;
 
-/** Of unary calls. CANCELLED, when it was not us: the broker was cut off while it answered. */
+/**
+ * Codes that unary calls are tried again after. CANCELLED, if not by us, comes from a broker that was
+ * cut off while it answered.
+ */
 const TRY_AGAIN = new Set(['UNAVAILABLE', 'ABORTED', 'CANCELLED']);
 
-/** What a call ends with that is under way when the client is closed, or begins after it. */
+/** What a call ends with that is under way when the client is closed, or begins after that. */
 const CLOSED = 'the client was closed';
-/** So many reasons of as many brokers are told together. */
+/** How many reasons of as many brokers are told together. */
 const MAX_REASONS = 5;
 
 export class Connection {
@@ -71,10 +77,10 @@ export class Connection {
   readonly project: string;
   readonly direct: boolean;
   readonly #options: ConnectOptions;
-  /** Of a unary call, unless it has its own. */
+  /** The timeout of a unary call that has none of its own. */
   readonly callTimeoutMs: number;
   readonly #certificates: Certificates | undefined;
-  /** One for each address, and those of owners while they are used. */
+  /** The brokers of all addresses that were used, and owners that routes named while they are used. */
   readonly #brokers = new Map<string, BrokerChannels>();
   #address: string;
   #closed = false;
@@ -86,7 +92,7 @@ export class Connection {
     this.#options = options;
     this.callTimeoutMs = options.callTimeoutMs ?? 30_000;
     this.#certificates = certificatesOf(options);
-    // So that many clients of one configuration don't all begin with the same broker.
+    // So that many clients with one configuration don't all begin with the same broker.
     this.#address = this.addresses[Math.floor(Math.random() * this.addresses.length)]!;
     this.#broker().connect();
   }
@@ -110,27 +116,27 @@ export class Connection {
     return `projects/${this.project}`;
   }
 
-  /** For who opens streams again: another broker may well be there at once, the same one seldom. */
+  /** For those who open streams again: another broker may well be there at once, the same one seldom. */
   get backoffDefaults(): BackoffOptions {
     return this.addresses.length > 1 ? { initialMs: 20, maxMs: 2_000 } : {};
   }
 
   /**
-   * Opens a bidirectional stream, at a certain broker or at the one in use. Attach its 'data' listener at once. CANCELLED after
-   * close().
+   * Opens a bidirectional stream, at a certain broker or at the one in use. Attach its 'data' listener at
+   * once. CANCELLED after close().
    */
   openStream(path: string, address?: string): ByteStream {
     return this.#broker(address).openStream(path);
   }
 
-  /** CANCELLED after close(). */
+  /** Opens a stream that only the broker sends on, at the one in use. CANCELLED after close(). */
   openReadStream(path: string, request: Buffer): ClientReadableStream<Buffer> {
     return this.#broker().openReadStream(path, request);
   }
 
   /**
-   * The answer, from the first broker that gives one. Tried again while brokers are UNAVAILABLE or say ABORTED, for 10 s; not
-   * when none can be connected to at all.
+   * The answer, from the first broker that gives one. Tried again for UNARY_RETRY_MS (10 s) while brokers are
+   * UNAVAILABLE or say ABORTED; not when none can be connected to at all.
    */
   async unary(path: string, request: Buffer, settings: CallSettings = {}): Promise<Buffer> {
     checkOptions('a call', settings, CALL);
@@ -138,7 +144,7 @@ export class Connection {
     const deadlineMs = startMs + (settings.timeoutMs ?? this.callTimeoutMs);
     const untilMs = Math.min(deadlineMs, startMs + UNARY_RETRY_MS);
     const backoff = new Backoff({ ...this.backoffDefaults, maxMs: 500 });
-    /** Of the tries in a row that found no broker. */
+    /** The failures of the last tries in a row that found no broker. */
     let misses: FanfareError[] = [];
     let mayHaveBeenDone = false;
     for (;;) {
@@ -163,26 +169,26 @@ export class Connection {
   }
 
   /**
-   * Resolves once a broker has answered. UNAVAILABLE, with the reason, as soon as connecting has failed everywhere;
-   * DEADLINE_EXCEEDED after timeoutMs.
+   * Resolves once a broker has answered. UNAVAILABLE, with the reason, as soon as connecting has failed
+   * everywhere; DEADLINE_EXCEEDED after timeoutMs.
    */
   async reach(settings: CallSettings = {}): Promise<void> {
     checkOptions('reach()', settings, CALL);
     try {
       await this.unary('/grpc.health.v1.Health/Check', Buffer.alloc(0), settings);
     } catch (error) {
-      // Whatever else it says, it was there to say it.
+      // Whatever else the broker says, it was there to say it.
       const { code } = toFanfareError(error);
       if (code === 'UNAVAILABLE' || code === 'DEADLINE_EXCEEDED' || code === 'CANCELLED') throw error;
     }
   }
 
-  /** CANCELLED after close(). */
+  /** Throws CANCELLED after close(). */
   checkOpen(): void {
     if (this.#closed) throw new FanfareError('CANCELLED', CLOSED);
   }
 
-  /** The broker at that address, as far as this client uses it, is no good: go on with another. */
+  /** Tells that the broker at that address is no good: if it was in use, another one is from now on. */
   avoid(address: string): void {
     if (this.#closed) return;
     const broker = this.#brokers.get(address);
@@ -245,7 +251,7 @@ export class Connection {
 
   #onEnd(broker: BrokerChannels, { code }: StatusObject): void {
     if (code === status.UNAVAILABLE || code === status.DEADLINE_EXCEEDED) this.avoid(broker.name);
-    // Of a broker that routes named: there may be any number of them in a client's life.
+    // A broker that only routes have named is forgotten: there may be any number of those in a client's life.
     if (broker.calls === 0 && !this.addresses.includes(broker.name)) {
       this.#brokers.delete(broker.name);
       broker.close(CLOSED);
@@ -262,7 +268,10 @@ function certificatesOf({ tls, insecure }: ConnectOptions): Certificates | undef
   );
 }
 
-/** Brokers name the addresses of owners: one that is none can't be connected to, and is said so by whoever tries. */
+/**
+ * Brokers name the addresses of owners. A text that is none can't be connected to, and
+ * whoever tries is told so.
+ */
 function parsedOrSo(address: string): Address {
   try {
     return parseAddress(address);
@@ -272,7 +281,7 @@ function parsedOrSo(address: string): Address {
   }
 }
 
-/** Of tries at several brokers. */
+/** One error for tries at several brokers. */
 function nobodyReached(misses: readonly FanfareError[]): FanfareError {
   const last = misses.at(-1)!;
   const reasons = [...new Set(misses.map(({ message }) => message))];

@@ -1,10 +1,12 @@
-// A consumer with a stream to each broker that owns partitions of the topic, following the routing table. Each stream is a leg;
-// the credit is shared among them by how many partitions they own, so that never more is outstanding than was granted.
+// A consumer with a stream to each broker that owns partitions of the topic, following the routing table.
+// Each stream is a leg; the credit is shared among the legs by how many partitions their brokers own, so that
+// together they ask for no more than the consumer may have.
 //
-// A partition that moves takes its leases with it, so what is settled goes to the leg that brought the message and, when the
-// partition is another's by now, to that one as well: twice does no harm. The leg of a broker that owns nothing any more stays
-// for a while, since the table changes before the partitions do. While there is no table, while the credit is too small to be
-// shared, or while an owner can't be reached from here, a leg to any broker delivers what that broker can get.
+// A partition that moves takes its leases with it, so what is settled goes to the leg that brought the
+// message and, when the partition is another owner's by now, to that one's leg as well: twice does no harm.
+// The leg of a broker that owns nothing any more stays for a while, since the table changes before the
+// partitions do. While there is no table, while the credit is too small to be shared, or while an owner can't
+// be reached from here, a leg to any broker delivers what that broker can get.
 import { randomUUID } from 'node:crypto';
 import type { Connection } from './connection.ts';
 import type { ConsumerListener, ConsumerOptions, ConsumerStream, Leases } from './consumer-stream.ts';
@@ -15,12 +17,12 @@ import { type RouteTable, RouteWatch } from './routes.ts';
 import type { SubscriptionProperties } from './subscribe-codec.ts';
 import { SubscribeStream } from './subscribe-stream.ts';
 
-/** Without a table by then, brokers are left to find the owners. */
+/** How long a table is waited for; without one by then, brokers are left to find the owners. */
 const TABLE_WAIT_MS = 2_000;
 const CHECK_MS = 1_000;
-/** Longer than a hand-over or a failover takes. */
+/** How long a leg stays whose broker owns nothing any more: longer than a hand-over or a failover takes. */
 const LINGER_MS = 10_000;
-/** An owner that can't be reached for so long while it is one. */
+/** An owner that can't be reached for so long is gone around by the leg to any broker. */
 const UNREACHABLE_MS = 5_000;
 
 interface Leg {
@@ -38,14 +40,16 @@ export class DirectConsumer implements ConsumerStream {
   readonly #topicOf: (subscription: string) => Promise<string>;
   readonly #listener: ConsumerListener;
   readonly #clientId: string;
-  /** By address; '': any broker. */
+  /** The legs, by the addresses of their owners; '': the leg to any broker. */
   readonly #legs = new Map<string, Leg>();
   readonly #legOf = new WeakMap<Leases, Leg>();
   readonly #recentAcks = new RecentSettlements();
   readonly #recentNacks = new RecentSettlements();
-  /** Of the subscription that these are about, and all legs but those that lag behind; 0: not known. */
+  /**
+   * The incarnation that recent acks and nacks, and all legs that don't lag behind, are about; 0: not known.
+   */
   #incarnation = 0;
-  /** The table has changed: what was settled is repeated at the next check, too. */
+  /** The table has changed: what was settled lately is told again at the next check, too. */
   #repeats = false;
   #table: RouteTable = [];
   #watch: RouteWatch | undefined;
@@ -77,7 +81,7 @@ export class DirectConsumer implements ConsumerStream {
     this.#timer = setTimeout(() => this.#check(), TABLE_WAIT_MS);
     this.#topicOf(this.subscription).then(
       (topic) => this.#watchRoutes(topic),
-      // No topic, no table; a leg to any broker says what is wrong with the subscription.
+      // Without a topic there is no table; a leg to any broker says what is wrong with the subscription.
       (error) => this.#withoutTable(toFanfareError(error)),
     );
   }
@@ -111,7 +115,7 @@ export class DirectConsumer implements ConsumerStream {
 
   nack(leases: Leases, range: MessageRange): void {
     if (this.#isOfAnother(leases) || leases.gone) return;
-    // Told again, one that names no delivery would concern the next one.
+    // A nack that names no delivery is not told again: it would concern the next delivery.
     if (range.deliveryAttempt !== undefined) this.#recentNacks.add([range]);
     if (range.firstOffset === range.lastOffset)
       this.#recentAcks.remove(range.logEpoch, range.partition, range.firstOffset);
@@ -189,7 +193,7 @@ export class DirectConsumer implements ConsumerStream {
     const unreachable = [...weights.keys()].some(
       (address) => this.#leg(address).stream.failingMs > UNREACHABLE_MS,
     );
-    // One share of the relay is as large as an average owner's.
+    // The share of the leg to any broker is as large as an average owner's.
     if (weights.size === 0 || unreachable) {
       this.#leg('').ownedMs = nowMs;
       weights.set('', Math.max(1, Math.ceil(this.#table.length / Math.max(1, weights.size))));
@@ -221,7 +225,7 @@ export class DirectConsumer implements ConsumerStream {
         {
           ...this.#options,
           clientId: this.#clientId,
-          // Until it has got its share.
+          // The limits of a leg that has not got its share yet.
           maxOutstandingMessages: 1,
           maxOutstandingBytes: 1,
           nextNumber: () => ++this.#number,
@@ -242,7 +246,7 @@ export class DirectConsumer implements ConsumerStream {
       this.#legs.set(address, leg);
       if (this.#isPaused) stream.pause();
       if (this.#takesNoMore) stream.takeNoMore();
-      // After it has got its share, at the end of #update.
+      // The leg opens after it has got its share, at the end of #update.
       queueMicrotask(() => stream.open());
     }
     return leg;
@@ -277,7 +281,9 @@ export class DirectConsumer implements ConsumerStream {
     return this.#legs.get(this.#table[partition] ?? '');
   }
 
-  /** A leg to a broker that has not heard of the new subscription yet is soon told that the old one is deleted. */
+  /**
+   * A leg to a broker that has not heard of the new subscription yet is soon told that the old one is gone.
+   */
   #onProperties(properties: SubscriptionProperties): void {
     if (properties.incarnation < this.#incarnation) return;
     if (properties.incarnation > this.#incarnation && this.#incarnation !== 0) {
@@ -300,7 +306,8 @@ export class DirectConsumer implements ConsumerStream {
       void this.#end(error);
       return;
     }
-    // An owner may be the last to hear of a new subscription; if there is one, the next check opens the leg again.
+    // An owner may be the last to hear of a new subscription; if there is one, the next
+    // check opens a leg again.
     this.#topicOf(this.subscription).catch((confirmed) => {
       if (toFanfareError(confirmed).code === 'NOT_FOUND') void this.#end(error);
     });

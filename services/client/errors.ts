@@ -1,5 +1,5 @@
-// The one error class of the client, and the one place where gRPC statuses become it. Every promise and iteration of the
-// client that fails, fails with a FanfareError.
+// The one error class of the client, and the one place where gRPC statuses become it. Every promise and
+// iteration of the client that fails, fails with a FanfareError.
 import { type ServiceError, status } from '@grpc/grpc-js';
 import { type UnreachableReason, unreachableOf } from './unreachable.ts';
 
@@ -9,15 +9,15 @@ const RETRIABLE: ReadonlySet<FanfareErrorCode> = new Set(['UNAVAILABLE', 'RESOUR
 
 export class FanfareError extends Error {
   override readonly name = 'FanfareError';
-  /** As gRPC names them: NOT_FOUND, UNAVAILABLE, ... CANCELLED when a signal of the caller was aborted. */
+  /** gRPC's name of the code: NOT_FOUND, UNAVAILABLE, …; CANCELLED when the caller's signal was aborted. */
   readonly code: FanfareErrorCode;
-  /** Whether the same call may succeed later. Of a publish that failed UNAVAILABLE: it may have been stored. */
+  /** Whether the same call may succeed later. A publish that failed with UNAVAILABLE may have been stored. */
   readonly retriable: boolean;
-  /** Of a call: no broker was connected to, so that none has heard of it. */
+  /** Whether no broker was connected to, so that none has heard of the call. */
   readonly notSent: boolean;
-  /** Of a call: why no broker could be connected to; the message says it in words. */
+  /** Why no broker could be connected to; the message says it in words. */
   readonly unreachable: UnreachableReason | undefined;
-  /** Of a unary call that was tried several times: an earlier try was sent and may have been done. */
+  /** Whether an earlier try of a unary call was sent, and may have been done. */
   mayHaveBeenDone = false;
 
   constructor(
@@ -54,7 +54,7 @@ export function codeName(code: number): FanfareErrorCode {
   return name === undefined || name === 'OK' ? 'UNKNOWN' : (name as FanfareErrorCode);
 }
 
-/** What a publish ends with whose ordering key is stopped, since an earlier one of the key failed with `cause`. */
+/** What a publish fails with whose ordering key is stopped, since an earlier message failed with `cause`. */
 export function keyStopped(orderingKey: string, cause: FanfareError): FanfareError {
   const shown = orderingKey.length > 60 ? `${orderingKey.slice(0, 60)}…` : orderingKey;
   return new FanfareError(
@@ -65,8 +65,8 @@ export function keyStopped(orderingKey: string, cause: FanfareError): FanfareErr
 }
 
 /**
- * Calls back into the program. What that throws is an uncaught exception, as in a listener of an event, but in a turn of its own:
- * it does not break off what we are doing.
+ * Calls back into the program. What the callback throws becomes an uncaught exception, as in a listener of an
+ * event, but in a turn of its own: it does not break off what we are doing.
  */
 export function callBack<Args extends unknown[], Result>(
   callback: ((...args: Args) => Result) | undefined,

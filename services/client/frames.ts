@@ -1,8 +1,11 @@
-// Received responses on the wire: runs of frames. Walked, not decoded.
+// Received responses on the wire: runs of frames. They are walked, not decoded.
 import { FanfareError } from './errors.ts';
 import { BYTES, WireReader } from './wire.ts';
 
-/** Where a message is: "{log_epoch}.{partition}-{offset}", on a redelivery followed by "-{delivery_attempt}". */
+/**
+ * Where a message is. Its ack id says it: "{log_epoch}.{partition}-{offset}", on a redelivery with
+ * "-{delivery_attempt}" behind.
+ */
 export interface MessagePlace {
   logEpoch: number;
   partition: number;
@@ -17,7 +20,7 @@ export interface MessageRange {
   readonly partition: number;
   readonly firstOffset: number;
   readonly lastOffset: number;
-  /** To give back or extend: the delivery that is meant; absent: whichever it is. */
+  /** Which delivery is to be given back or extended; absent: whichever it is. */
   readonly deliveryAttempt?: number;
 }
 
@@ -31,7 +34,7 @@ export function countFrames(response: Uint8Array): number {
   return count;
 }
 
-/** The places of the first and the last message of a response; undefined if it has none. */
+/** The places of a response's first and last message, and how many it has; undefined if it has none. */
 export function firstAndLast(
   response: Uint8Array,
 ): { first: MessagePlace; last: MessagePlace; count: number } | undefined {
@@ -56,7 +59,7 @@ export function firstAndLast(
   };
 }
 
-/** The messages of a response as ranges; usually one. Cheap where the offsets have no gap. */
+/** The messages of a response as ranges, usually one. Cheap where the offsets have no gap. */
 export function rangesOf(response: Uint8Array): MessageRange[] {
   const ends = firstAndLast(response);
   if (ends === undefined) return [];
@@ -82,7 +85,7 @@ export function rangesOf(response: Uint8Array): MessageRange[] {
   return ranges;
 }
 
-/** Calls visit with where each frame's body begins and ends. */
+/** Calls `visit` with where each frame's body begins and ends. */
 export function walkFrames(response: Uint8Array, visit: (start: number, end: number) => void): void {
   const reader = new WireReader(response);
   while (reader.next()) {
@@ -122,7 +125,7 @@ export function parseAckId(bytes: Uint8Array, start: number, end: number, into: 
       digits++;
       continue;
     }
-    // Between epoch and partition stands a dot, then dashes.
+    // A dot stands between epoch and partition, dashes between the others.
     const separates = at === end ? index >= 2 : byte === (index === 0 ? 0x2e : 0x2d) && index < 3;
     if (!separates || digits === 0 || value > Number.MAX_SAFE_INTEGER) {
       throw new FanfareError(

@@ -1,9 +1,11 @@
-// From an open socket to one that HTTP/2 is spoken on: through the proxy, TLS with this client's certificate, the broker's first
-// word, all within HANDSHAKE_TIMEOUT_MS; and if not, why. channel.ts gives it to grpc-js as the channel's credentials.
+// From an open socket to one that HTTP/2 is spoken on: through the proxy, TLS with this client's certificate
+// and the broker's first word, all within HANDSHAKE_TIMEOUT_MS; and if that fails, why. grpc-js takes it as
+// a channel's credentials.
 //
-// Made on members of ChannelCredentials that grpc-js has for its own subclasses: test/integration/client-tls.test.ts notices when
-// they change. createSsl() would keep for ever the certificates it was given, and tell of a failure neither whose certificate
-// nor what is wrong with it; grpc-js' certificate providers drop connections while files are bad.
+// It overrides members of ChannelCredentials that grpc-js has for its own subclasses:
+// test/integration/client-tls.test.ts notices when they change. createSsl() would keep for ever the
+// certificates it was given, and tell of a failure neither whose certificate is to blame nor what is wrong
+// with it; grpc-js' certificate providers drop connections while files are bad.
 import type { X509Certificate } from 'node:crypto';
 import { request } from 'node:http';
 import { isIP, type Socket } from 'node:net';
@@ -28,7 +30,7 @@ export interface HandshakeOptions {
   readonly address: Address;
   /** Undefined: plaintext. */
   readonly certificates: Certificates | undefined;
-  /** Instead of the address's host. */
+  /** The name that the broker's certificate must have, if that is not the address's host. */
   readonly serverName: string | undefined;
   readonly proxy: HttpProxy | UnusableProxy | undefined;
   /** Whether HTTP/2 has been agreed on. */
@@ -48,7 +50,7 @@ export class BrokerCredentials extends ChannelCredentials {
     this.#options = options;
   }
 
-  /** As it is now, for explanations. */
+  /** What is known of the attempt now, for explanations. */
   get attempt(): ConnectAttempt {
     const { address, proxy, certificates } = this.#options;
     const own = certificates?.own;
@@ -79,7 +81,7 @@ export class BrokerCredentials extends ChannelCredentials {
     const { certificates, proxy } = this.#options;
     const none = credentials.createEmpty();
     return {
-      // Before every connection.
+      // grpc-js calls this before every connection.
       waitForReady: async () => {
         if (proxy?.kind === 'unusable') {
           throw new Error(proxy.problem);
@@ -123,7 +125,8 @@ export class BrokerCredentials extends ChannelCredentials {
         // TLS names no IP addresses to the server (RFC 6066).
         ...(isIP(name) === 0 && { servername: name.replace(/\.$/, '') }),
         checkServerIdentity: (_host, certificate) => checkServerIdentity(name, certificate),
-        // So that the certificate can still be read when it is no good; the connection is given up all the same, below.
+        // So that a certificate that is no good can still be read; the connection is
+        // given up all the same, below.
         rejectUnauthorized: false,
       });
       secured.once('secureConnect', () => {
@@ -133,7 +136,7 @@ export class BrokerCredentials extends ChannelCredentials {
         reject(markedFailure(refusedBroker(code, secured.getPeerCertificate(true), expected)));
         secured.destroy();
       });
-      // Stays for the life of the socket: later errors are heard by HTTP/2, too.
+      // This listener stays for the life of the socket: later errors are heard by HTTP/2, too.
       secured.on('error', (error) => reject(markedFailure(this.#tlsFailure(error))));
       secured.once('close', () =>
         reject(markedFailure(tcpFailure('the connection was closed in the TLS handshake'))),
@@ -167,7 +170,7 @@ export class BrokerCredentials extends ChannelCredentials {
   }
 }
 
-/** Asks the proxy for a connection to the broker on the socket, which is the broker's from then on. */
+/** Asks the proxy for a connection to the broker; the socket is the broker's from then on. */
 function openTunnel(socket: Socket, proxy: HttpProxy, address: string): Promise<void> {
   return new Promise((resolve, reject) => {
     const fail = (why: string) => reject(markedFailure(throughProxy(proxy, why)));
@@ -195,7 +198,7 @@ function openTunnel(socket: Socket, proxy: HttpProxy, address: string): Promise<
   });
 }
 
-/** A distinguished name as node gives it, one part a line. */
+/** A distinguished name on one line; node gives it with one part a line. */
 function oneLine(name: X509Certificate['subject']): string {
   return name?.replaceAll('\n', ', ') || 'without a name';
 }

@@ -1,15 +1,16 @@
-// The messages that were handed out and are not settled. One of which the lease has run out meanwhile comes again, and is not to
-// be handled a second time while it is handled: it waits until the first handling has succeeded (then it is done) or failed.
-// Where nobody promises that a message is ever settled, it waits only while that one's lease seems to last.
+// The messages that were handed out and are not settled. If the lease of one runs out meanwhile the message
+// comes again, and is not to be handled a second time while the first handling goes on: the new delivery
+// waits until that has succeeded (then it is done, too) or failed. Where nobody promises that every message
+// is settled in the end, it waits only while the lease of the first delivery seems to last.
 import type { Leases } from './consumer-stream.ts';
 import type { HeldResponse, ReceivedMessage } from './received-message.ts';
 
 export class InHand {
-  /** Those with messages in hand. */
+  /** The responses with messages in hand. */
   readonly #responses = new Set<HeldResponse>();
-  /** Those whose leases are gone, of which messages come again under any number. */
+  /** Those of them whose leases are gone: their messages may come again with any delivery attempt. */
   readonly #gone = new Set<HeldResponse>();
-  /** What is never settled by whoever has it is forgotten beyond this, the oldest first. */
+  /** Beyond this the oldest responses are forgotten: whoever has their messages may never settle them. */
   readonly #maxBytes: number;
   readonly #areSettled: boolean;
   readonly #waiting = new Map<ReceivedMessage, ReceivedMessage>();
@@ -29,7 +30,7 @@ export class InHand {
     if (this.#bytes > this.#maxBytes) this.released(this.#responses.values().next().value!);
   }
 
-  /** All of its messages are settled. */
+  /** All messages of the response are settled. */
   released(response: HeldResponse): void {
     if (!this.#responses.delete(response)) return;
     this.#gone.delete(response);
@@ -41,9 +42,10 @@ export class InHand {
     for (const response of this.#responses) if (response.leases === leases) this.#gone.add(response);
   }
 
-  /** True: the same message is in hand, and this delivery of it is kept until that one is settled. */
+  /** Whether the same message is in hand already; if so, this delivery is kept until that one is settled. */
   holds(message: ReceivedMessage): boolean {
-    // A first delivery is none of what is here, unless the broker has died and forgotten how often it was.
+    // A first delivery can't be of a message in hand, unless the broker died and
+    // forgot how often it delivered.
     if (message.deliveryAttempt === 1 && this.#gone.size === 0) return false;
     const earlier = this.#find(message);
     if (earlier === undefined || (!this.#areSettled && earlier.isStale)) return false;
@@ -70,10 +72,10 @@ export class InHand {
   #find({ logEpoch, partition, offset, leases }: ReceivedMessage): ReceivedMessage | undefined {
     for (const { inHand, leases: itsLeases } of this.#responses) {
       const [first] = inHand;
-      // A response is of one partition. To a subscription that was created anew it is another message.
+      // A response is of one partition. For a subscription that was created anew it is another message.
       if (first === undefined || first.partition !== partition || first.logEpoch !== logEpoch) continue;
       if (itsLeases.incarnation !== leases.incarnation) continue;
-      // Mostly without gaps.
+      // Offsets are mostly without gaps.
       const guess = inHand[offset - first.offset];
       const found = guess?.offset === offset ? guess : inHand.find((each) => each.offset === offset);
       if (found !== undefined && !found.isSettled) return found;

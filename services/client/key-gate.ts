@@ -1,20 +1,22 @@
-// Which deliveries of a subscription with ordering may be handled now. Nothing here costs a key whose messages succeed.
+// Which deliveries of a subscription with ordering may be handled now. Nothing here costs a
+// key whose messages succeed.
 //
-// A broker that is given a message back takes with it whatever of the key it has delivered behind it, and delivers all of that
-// once more, in order, as later attempts. What it delivered before it heard of it is here by then, or on its way, and must not
-// overtake. So the deliveries of each key that were thrown away (given back, or refused here) are remembered:
+// A broker that is given a message back takes with it whatever of the key it has delivered behind it, and
+// delivers all of that once more, in order, as later attempts. What it delivered before it heard of this is
+// here by then, or on its way, and must not overtake. So the deliveries of each key that were thrown away
+// (given back, or refused here) are remembered:
 //
-//   a delivery of the key                              is let through?
-//   before everything that was thrown away             yes
-//   a later attempt of one that was thrown away        yes: what was before it has been settled, here or elsewhere
-//   any other at or behind the first of them           no: it is thrown away as well
+//   a delivery of the key                         is let through?
+//   before everything that was thrown away        yes
+//   a later attempt of one that was thrown away   yes: what was before it has been settled, here or elsewhere
+//   any other at or behind the first of them      no: it is thrown away as well
 //
-// When one is thrown away, what was thrown away behind it before is forgotten: later attempts of those may be here by now, and
-// are taken back with it.
+// When one is thrown away, what was thrown away behind it before is forgotten: later attempts of those may be
+// here by now, and are taken back with it.
 //
-// What is refused must be given back, as the attempt that it is: if the broker has taken it back already that does nothing, and
-// if not (the message that is waited for was settled by another consumer) it comes again, and is then a later attempt. So no
-// wait lasts, whatever was missed.
+// What is refused must be given back, as the attempt that it is. If the broker has taken it back already,
+// that does nothing; if not (the message that is waited for was settled by another consumer), it comes again,
+// and is then a later attempt. So no wait lasts, whatever was missed.
 import type { Leases } from './consumer-stream.ts';
 
 export interface GatedDelivery {
@@ -31,11 +33,14 @@ interface Thrown {
   readonly leases: Leases;
 }
 
-/** Deliveries that never come again, as another consumer has their key, are forgotten beyond this, a key at a time. */
+/**
+ * Beyond this, deliveries are forgotten, a key at a time: those of a key that another
+ * consumer has never come again.
+ */
 const MAX_THROWN = 100_000;
 
 export class KeyGate {
-  /** By partition and key, ascending offsets. */
+  /** What was thrown away, by partition and key, in ascending offsets. */
   readonly #keys = new Map<string, Thrown[]>();
   #count = 0;
 
@@ -55,17 +60,17 @@ export class KeyGate {
     return true;
   }
 
-  /** It was given back, whether it was handled in vain or not at all. */
+  /** The delivery was given back, whether it was handled in vain or not at all. */
   threwAway(delivery: GatedDelivery): void {
     const { offset, deliveryAttempt: attempt, leases } = delivery;
-    // All that has no lease any more comes again, in order, from the first on.
+    // Whatever has no lease any more comes again, in order, from the first on.
     if (leases.gone) return;
     const id = idOf(delivery);
     const thrown = this.#keys.get(id) ?? [];
     const at = indexOf(thrown, offset);
     const own = thrown[at];
-    // Late, on a stream that has been overtaken by another. With a lower number where the last one came from it is later,
-    // and the broker has forgotten how often it was.
+    // The delivery came late, on a stream that another one has overtaken. A lower attempt on the stream of
+    // the last one is a later delivery: the broker has forgotten how often it delivered.
     if (own?.offset === offset && leases !== own.leases && attempt <= own.attempt) return;
     this.#count += at + 1 - thrown.length;
     thrown.length = at;
@@ -83,7 +88,7 @@ export class KeyGate {
     }
   }
 
-  /** From now on the order of keys means nothing. */
+  /** The order of keys means nothing from now on. */
   clear(): void {
     this.#keys.clear();
     this.#count = 0;
@@ -100,9 +105,9 @@ function idOf({ partition, orderingKey }: GatedDelivery): string {
   return `${partition}/${orderingKey}`;
 }
 
-/** Of the first one at or behind the offset. */
+/** The index of the first one at or behind the offset. */
 function indexOf(thrown: readonly Thrown[], offset: number): number {
-  // They are mostly thrown away in order.
+  // Deliveries are mostly thrown away in order.
   if (thrown.length === 0 || thrown.at(-1)!.offset < offset) return thrown.length;
   let low = 0;
   let high = thrown.length;

@@ -1,24 +1,29 @@
-// Extends the leases of messages that are here and not settled, so that a handler may take its time. Runs only while something
-// is held. A lease is extended when a third of it is over, all that are held together; so code that keeps the event loop for less
-// than two thirds of an ack deadline loses none.
+// Extends the leases of messages that are here and not settled, so that a handler may take its time. Runs
+// only while something is held. When a third of a lease is over it is extended, with all that are held; so
+// code that keeps the event loop for less than two thirds of an ack deadline loses none.
 import type { ConsumerStream } from './consumer-stream.ts';
 import type { FanfareError } from './errors.ts';
 import { rangesOf } from './frames.ts';
 import type { HeldResponse } from './received-message.ts';
 
-/** The shortest ack deadline is 1 s: what is older than this has to be looked after. */
+/**
+ * How often leases are looked at. The shortest ack deadline is 1 s: what is older than this must be seen to.
+ */
 const TICK_MS = 300;
 /** Taken when the subscription's own can't be read: the default of a new subscription. */
 const FALLBACK_DEADLINE_SECONDS = 10;
-/** After a change of the deadline, what arrives may still be leased by the old one: owners hear of it one after the other. */
+/**
+ * How long after a change of the deadline arrivals may be leased by the old one:
+ * owners hear of it one by one.
+ */
 const CHANGING_MS = 5_000;
 
 export interface LeaseKeeperOptions {
-  /** Of this consumer's own. Undefined: the subscription's, as the broker says on the stream. */
+  /** The consumer's own deadline; undefined: the subscription's, as the broker says on the stream. */
   readonly ackDeadlineSeconds: number | undefined;
-  /** Asked when the broker does not say it (an older one), once something is held for long. */
+  /** Asked once something is held for long, if the broker (an older one) does not say the deadline. */
   readonly fetchDeadlineSeconds: () => Promise<number>;
-  /** Leases of older messages are left to end. */
+  /** Leases of messages that have been here for longer are left to end. */
   readonly maxExtensionMs: number;
 }
 
@@ -38,7 +43,7 @@ export class LeaseKeeper {
     if (options.ackDeadlineSeconds !== undefined) this.#deadlineMs = options.ackDeadlineSeconds * 1000;
   }
 
-  /** The subscription's, from now on. All that is held is extended to it soon. */
+  /** Sets the subscription's deadline from now on. All that is held is extended by it soon. */
   set deadlineSeconds(seconds: number) {
     const deadlineMs = seconds * 1000;
     if (this.#options.ackDeadlineSeconds !== undefined || deadlineMs === this.#deadlineMs) return;
@@ -79,7 +84,7 @@ export class LeaseKeeper {
     let isDue = false;
     for (const held of this.#held) {
       const ageMs = nowMs - held.receivedMs;
-      // What has run out can't be extended: it is delivered again.
+      // A lease that has run out can't be extended: the message is delivered again.
       const isOver = held.leases.gone || held.leaseEndsMs < nowMs;
       if (isOver || ageMs > this.#options.maxExtensionMs) this.#held.delete(held);
       else if (ageMs > TICK_MS / 2) {
@@ -108,7 +113,7 @@ export class LeaseKeeper {
       (seconds) => {
         this.#deadlineMs ??= seconds * 1000;
       },
-      // May not be allowed to this client; extending by the default is then the best guess.
+      // This client may not be allowed to read it; extending by the default is then the best guess.
       (_error: FanfareError) => {
         this.#deadlineMs ??= FALLBACK_DEADLINE_SECONDS * 1000;
       },

@@ -1,16 +1,21 @@
-// Publish requests and answers on the wire. Messages are checked by the broker's rules and encoded once, when they are
-// published, straight into the request that will carry them.
+// Publish requests and answers on the wire. Messages are checked by the broker's rules and encoded once, when
+// they are published, straight into the request that will carry them.
 import { types } from 'node:util';
 import { FanfareError } from './errors.ts';
 import { BYTES, varintSize, WireReader, writeVarint } from './wire.ts';
 
-/** A message to publish: data or at least one attribute. Data, attribute keys and values have at most 2 MiB together. */
+/**
+ * A message to publish: data or at least one attribute. Data, attribute keys and
+ * values: 2 MiB together at most.
+ */
 export interface OutgoingMessage {
   /** A string is sent as UTF-8. */
   readonly data?: Uint8Array | string;
   /** At most 100; keys of 1 to 256 bytes that don't begin with "goog", values of at most 1,024 bytes. */
   readonly attributes?: Readonly<Record<string, string>>;
-  /** At most 1,024 bytes. Messages of one key are delivered in the order in which they were published. */
+  /**
+   * At most 1,024 bytes. Subscriptions with ordering deliver the messages of one key as they were published.
+   */
   readonly orderingKey?: string;
 }
 
@@ -30,15 +35,15 @@ export interface MeasuredMessage {
   readonly message: OutgoingMessage;
   readonly dataBytes: number;
   readonly keyBytes: number;
-  /** Of the encoded Message. */
+  /** The length of the encoded Message. */
   readonly bodyBytes: number;
-  /** Of the whole field in a request: tag, length, body. */
+  /** The length of the whole field in a request: tag, length, body. */
   readonly fieldBytes: number;
 }
 
 /**
- * Checks a message and measures it. FanfareError INVALID_ARGUMENT says what is wrong: exactly what the broker would refuse, and
- * what is of a wrong type.
+ * Checks a message and measures it. FanfareError INVALID_ARGUMENT says what is wrong: exactly what the broker
+ * would refuse, and what is of a wrong type.
  */
 export function measure(message: OutgoingMessage): MeasuredMessage {
   if (typeof message !== 'object' || message === null) throw invalid('the message is not an object');
@@ -59,7 +64,7 @@ export function measure(message: OutgoingMessage): MeasuredMessage {
   return { message, dataBytes, keyBytes, bodyBytes, fieldBytes: lengthDelimitedSize(bodyBytes) };
 }
 
-/** Whether messages can have it. */
+/** Whether messages can have it as their ordering key. */
 export function isOrderingKey(value: unknown): value is string {
   return typeof value === 'string' && value !== '' && Buffer.byteLength(value) <= MAX_ORDERING_KEY_BYTES;
 }
@@ -82,7 +87,7 @@ export function writeMessage(buffer: Buffer, at: number, measured: MeasuredMessa
   return position;
 }
 
-/** Writes a short or long text field with the given tag byte. */
+/** Writes a text field, short or long, with the given tag byte; returns the place after it. */
 export function writeText(buffer: Buffer, at: number, tag: number, text: string, bytes: number): number {
   buffer[at] = tag;
   const position = writeVarint(buffer, at + 1, bytes);
@@ -90,7 +95,7 @@ export function writeText(buffer: Buffer, at: number, tag: number, text: string,
   return position + bytes;
 }
 
-/** Consecutive messages of a batch at consecutive offsets. */
+/** Consecutive messages of a batch that were stored at consecutive offsets. */
 export interface PublishedRun {
   readonly partition: number;
   readonly firstOffset: number;
@@ -169,7 +174,10 @@ function measureKey(orderingKey: string | undefined): number {
 
 const NO_ATTRIBUTES = { count: 0, contentBytes: 0, encodedBytes: 0 };
 
-/** `contentBytes`: keys and values; `encodedBytes`: the entries as fields of a Message. */
+/**
+ * Checks and measures attributes. `contentBytes`: keys and values; `encodedBytes`:
+ * entries as fields of a Message.
+ */
 function measureAttributes(attributes: Readonly<Record<string, string>>): typeof NO_ATTRIBUTES {
   if (typeof attributes !== 'object' || attributes === null)
     throw invalid('attributes is not an object of strings');
@@ -220,7 +228,7 @@ function writeAttribute(buffer: Buffer, at: number, key: string, value: string):
   return writeText(buffer, writeText(buffer, position, 0x0a, key, keyBytes), 0x12, value, valueBytes);
 }
 
-/** Of a field with a one-byte tag. */
+/** The size of a field with a one-byte tag. */
 function lengthDelimitedSize(bytes: number): number {
   return 1 + varintSize(bytes) + bytes;
 }

@@ -1,10 +1,12 @@
-// The messages of a subscription on their way to whoever handles them: taken from the streams, kept undecoded (bounded by the
-// credit that was given to the broker), leases extended, settlements passed on. Before each is handled, begin() decides whether
-// it is to be: that is the one place where order and repetitions are judged.
+// The messages of a subscription on their way to whoever handles them: taken from the streams, kept
+// undecoded (bounded by the credit that was given to the broker), leases extended, settlements passed
+// on. Before each is handled, begin() decides whether it is to be: that is the one place where order
+// and repetitions are judged.
 //
 //   response ─▶ queue ─ take() ▶ a message ─ begin() ▶ in hand ─ ack, nack ▶ settled
-//                                            └ not to be handled: it was handled, its lease is over, it is in hand, or something
-//                                              of its key comes first. It is dealt with, and the next one is asked for
+//                                               └ not to be handled: it was handled, its lease is over, it is
+//                                                 in hand, or something of its key comes first. It is dealt
+//                                                 with, and the next one is asked for
 import type { Connection } from './connection.ts';
 import { type ConsumerOptions, type ConsumerStream, type Leases, makeConsumer } from './consumer-stream.ts';
 import { type FanfareError, toFanfareError } from './errors.ts';
@@ -19,14 +21,15 @@ import { BYTES, WireReader } from './wire.ts';
 
 export interface SubscribeOptions extends ConsumerOptions {
   /**
-   * Leases of messages that are here and not settled are extended for so long. Default 3,600,000 (an hour); 0: never.
+   * How long leases of messages that are here and not settled are extended. Default
+   * 3,600,000 (an hour); 0: never.
    */
   readonly maxExtensionMs?: number;
 }
 
 /** What a consumer may need to know of its subscription. */
 export interface SubscriptionDefinition {
-  /** Full name. */
+  /** The topic's full name. */
   readonly topic: string;
   readonly ackDeadlineSeconds: number;
 }
@@ -34,9 +37,9 @@ export interface SubscriptionDefinition {
 export interface SourceListener {
   /** take() may have something. */
   onMessages(): void;
-  /** It will have nothing more; see `error`. */
+  /** take() will have nothing more; see `error`. */
   onEnd(): void;
-  /** Whatever it begins to handle it settles in the end. */
+  /** Whether it settles in the end whatever it begins to handle. */
   readonly settlesAll: boolean;
 }
 
@@ -57,12 +60,12 @@ export class MessageSource implements MessageHome {
   readonly #pauseAtBytes: number;
   /** Undefined: the broker has not said. Then the order of keys may matter. */
   #isOrdered: boolean | undefined;
-  /** Received, not taken. */
+  /** What was received and not taken. */
   #queue: HeldResponse[] = [];
   #queuedBytes = 0;
   #isPaused = false;
   #current: { readonly held: HeldResponse; readonly reader: WireReader } | undefined;
-  /** Deliveries that had waited for an earlier one of the same message, which failed. */
+  /** Deliveries that waited for an earlier one of the same message, which failed. */
   #again: ReceivedMessage[] = [];
   #isOver = false;
   #error: FanfareError | undefined;
@@ -106,7 +109,7 @@ export class MessageSource implements MessageHome {
     }
   }
 
-  /** Full name. */
+  /** The subscription's full name. */
   get name(): string {
     return this.#stream.subscription;
   }
@@ -115,12 +118,15 @@ export class MessageSource implements MessageHome {
     return this.#isOver;
   }
 
-  /** With isOver: what ended it, unless that was the caller. */
+  /** What ended it, once it is over; undefined: the caller did. */
   get error(): FanfareError | undefined {
     return this.#error;
   }
 
-  /** The event loop has been kept for so long that breathe() has to come before the next message. To be asked once before each. */
+  /**
+   * Whether the event loop was kept so long that breathe() must come before the next
+   * message. Ask once before each.
+   */
   mustBreathe(): boolean {
     return this.#pace.isDue();
   }
@@ -136,14 +142,14 @@ export class MessageSource implements MessageHome {
     try {
       return this.#again.shift() ?? this.#takeQueued();
     } catch (error) {
-      // The broker sent nonsense: no use in asking for it again.
+      // The broker sent nonsense: there is no use in asking for it again.
       this.#end(toFanfareError(error));
       void this.close();
       return undefined;
     }
   }
 
-  /** Whether the message is to be handled, now: just after mustBreathe(). If not it has been dealt with. */
+  /** Whether the message is to be handled now; ask just after mustBreathe(). If not, it was dealt with. */
   begin(message: ReceivedMessage): boolean {
     if (message.deliveryAttempt > 1 && this.#stream.wasAcked(message)) {
       // The acknowledgement may have been lost.
@@ -168,8 +174,8 @@ export class MessageSource implements MessageHome {
   }
 
   /**
-   * take() gives nothing more, and what was not taken is given back. The stream stays until close(), and leases are extended, so
-   * that what was taken can be settled.
+   * Ends the taking: take() gives nothing more, and what was not taken is given back. The stream stays until
+   * close(), and leases are extended, so that what was taken can be settled.
    */
   end(): void {
     if (this.#isOver) return;
@@ -198,7 +204,7 @@ export class MessageSource implements MessageHome {
     const waiting = this.#inHand.takeWaiting(message);
     if (waiting === undefined) return;
     this.#again.push(waiting);
-    // Whoever gives back may be about to ask for the next one.
+    // Whoever gives a message back may be about to ask for the next one.
     queueMicrotask(() => this.#listener.onMessages());
   }
 
@@ -220,7 +226,7 @@ export class MessageSource implements MessageHome {
   }
 
   #onResponse(bytes: Buffer, leases: Leases): void {
-    // It was on its way when it ended; close() gives it back.
+    // The response was on its way when the source ended; close() gives it back.
     if (this.#isOver) return;
     let unsettled: number;
     try {
@@ -283,7 +289,7 @@ export class MessageSource implements MessageHome {
     }
   }
 
-  /** What was not taken and has no lease any more comes again. */
+  /** Drops what was not taken and has no lease any more: it comes again. */
   #onInterrupted(leases: Leases): void {
     let bytes = 0;
     this.#queue = this.#queue.filter((held) => {
@@ -311,7 +317,7 @@ export class MessageSource implements MessageHome {
     this.#listener.onEnd();
   }
 
-  /** Nothing is extended, and what is settled now means nothing. */
+  /** Ends everything: nothing is extended, and what is settled from now on means nothing. */
   #stop(): void {
     this.#keeper.stop();
     this.#inHand.clear();

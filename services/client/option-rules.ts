@@ -1,6 +1,7 @@
-// What every option of the client may be: a table for each object of options, checked by options.ts. Defaults stand where the
-// options are used. Limits of what is sent to brokers are those of the .proto files; the others keep a mistake (a unit, a
-// sign, Infinity) from becoming a client that waits or gathers for ever.
+// What every option of the client may be: a table for each object of options, made of the rules of
+// options.ts. Defaults stand where the options are used. Limits of what is sent to brokers are those of
+// the .proto files; the others keep a mistake (a unit, a sign, Infinity) from becoming a client that
+// waits or gathers for ever.
 import type { DrainSettings, PartitionQuestion, SubscriptionInfo, TopicInfo } from './admin-types.ts';
 import type { BackoffOptions } from './backoff.ts';
 import type { TlsOptions } from './certificates.ts';
@@ -39,7 +40,7 @@ const MAX_BATCH_BYTES = 3 * MIB;
 const MAX_BATCH_MESSAGES = 1_000;
 const MAX_LINGER_MS = 60_000;
 const MAX_ORDERING_KEY_BYTES = 1_024;
-/** Kept here until it is acknowledged: more than any process has room for. */
+/** Bounds of what is kept here until it is acknowledged: more than any process has room for. */
 const MAX_UNACKNOWLEDGED_MESSAGES = 1_000_000_000;
 const MAX_UNACKNOWLEDGED_BYTES = 1024 * GIB;
 /** subscriber.proto */
@@ -52,7 +53,7 @@ const MAX_PARTITIONS = 1_024;
 const MAX_BACKLOG_SUBSCRIPTIONS = 1_000;
 const MAX_DRAIN_NAMES = 1_000;
 
-/** Of a topic, a subscription, a project or a broker: the broker knows the other rules. */
+/** The name of a topic, a subscription, a project or a broker. The broker knows the other rules for names. */
 export const resourceName: Rule = text();
 export const maxOutstandingMessages: Rule = integer(1, MAX_OUTSTANDING_MESSAGES);
 export const orderingKey: Rule = text(MAX_ORDERING_KEY_BYTES);
@@ -103,7 +104,7 @@ export const PUBLISHER: Rules<PublisherOptions> = {
   onRetry: optional(func),
 };
 
-/** Of ready() and flush(). */
+/** The options of ready() and flush(). */
 export const WAIT: Rules<WaitOptions> = { signal: optional(signal) };
 
 export const CLOSE: Rules<CloseOptions> = {
@@ -169,7 +170,7 @@ export const SUBSCRIPTION_CHANGES: Rules<Pick<SubscriptionInfo, 'ackDeadlineSeco
   labels: optional(labels),
 };
 
-/** At most 1,000 names in the two lists together, which the broker counts. */
+/** At most 1,000 names in each list; the broker counts both together. */
 export const DRAIN: Rules<DrainSettings> = {
   clientIds: optional(listOf(text(MAX_CLIENT_ID_BYTES), MAX_DRAIN_NAMES)),
   peerAddresses: optional(listOf(text(), MAX_DRAIN_NAMES)),
@@ -193,7 +194,7 @@ export const WATCH_BACKLOG: Rules<{
   signal: optional(signal),
 };
 
-/** Of checkStorage. */
+/** The topics that checkStorage() is given. */
 export const topicNames: Rule = listOf(resourceName, MAX_BACKLOG_SUBSCRIPTIONS);
 
 export const CHECK_STORAGE: Rules<{ topics?: readonly string[]; signal?: AbortSignal }> = {

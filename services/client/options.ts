@@ -1,26 +1,29 @@
-// Checks what callers give as options: small rules that are combined to tables, one table for each object of options
-// (option-rules.ts). What is wrong is refused where it is given, with INVALID_ARGUMENT: which option, what it is, what it may be.
+// Checks what callers give as options: small rules, combined to tables, one for each object of options
+// (option-rules.ts). What is wrong is refused where it is given, with INVALID_ARGUMENT: which option,
+// what it is, what it may be.
 //
 //   export const RULES: Rules<MyOptions> = { name: text(), retryMs: optional(durationMs(1)), ... };
 //   checkOptions('subscribe()', options, RULES);
 //
-// `Rules<T>` has a rule for every option of T, or it does not compile: who adds an option adds its rule, and its line to
-// test/unit/client-options.test.ts. A single argument is checked by calling a rule: `integer(1, 600)('seconds', seconds)`.
+// `Rules<T>` has a rule for every option of T, or it does not compile: whoever adds an option adds its rule,
+// and its line in test/unit/client-options.test.ts. A single argument is checked by calling a rule:
+// `integer(1, 600)('seconds', seconds)`.
 //
-// Undefined is the same as absent. Options that don't exist are refused: a misspelt one would silently be the default.
+// Undefined is the same as absent. Options that don't exist are refused: a misspelt one would
+// silently be the default.
 //
-// Our own rather than zod, which the broker uses: loading zod takes longer than loading grpc-js (50 ms and 13 MB against 40 ms
-// and 12 MB), in programs that otherwise load nothing else. Options are checked when something is made or administered, never
-// for each message.
+// These rules are our own. The broker uses zod, but loading that takes longer than loading grpc-js (50 ms and
+// 13 MB against 40 ms and 12 MB), in programs that otherwise load nothing else. Options are checked when
+// something is made or administered, never for each message.
 import { FanfareError } from './errors.ts';
 
-/** Throws INVALID_ARGUMENT unless the value is right. `name` is how the caller calls it. */
+/** Throws INVALID_ARGUMENT unless the value is right. `name` is what the caller calls the value. */
 export type Rule = (name: string, value: unknown) => void;
 
 /** A rule for every option of an object, optional or not. */
 export type Rules<Options> = { readonly [Name in keyof Required<Options>]: Rule };
 
-/** The longest that a timer of Node can wait: 24 days. */
+/** The longest that a timer of Node can wait, in milliseconds: 24 days. */
 export const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** `of` is for people, what the options belong to: "connect()". */
@@ -52,7 +55,7 @@ export function integerOrZero(min: number, max: number, unit = ''): Rule {
   };
 }
 
-/** Milliseconds, parts of one included. */
+/** A number of milliseconds; it need not be whole. */
 export function durationMs(minMs: number, maxMs = MAX_TIMER_MS): Rule {
   return (name, value) => {
     if (!isBetween(value, minMs, maxMs)) throw refused(name, value, `give ${range(minMs, maxMs, 'ms')}`);
@@ -91,7 +94,7 @@ export const func: Rule = (name, value) => {
   if (typeof value !== 'function') throw refused(name, value, 'give a function');
 };
 
-/** By what it can do: an AbortSignal may come from another realm or library. */
+/** An AbortSignal, known by what it can do: it may come from another realm or library. */
 export const signal: Rule = (name, value) => {
   const { aborted, addEventListener } = (value ?? {}) as Partial<AbortSignal>;
   if (typeof aborted !== 'boolean' || typeof addEventListener !== 'function') {
@@ -99,13 +102,13 @@ export const signal: Rule = (name, value) => {
   }
 };
 
-/** What it is is not repeated in the error: it may be a private key. */
+/** A path, or PEM. The error does not repeat the value: it may be a private key. */
 export const pem: Rule = (name, value) => {
   if ((typeof value === 'string' || value instanceof Uint8Array) && value.length > 0) return;
   throw refused(name, value, 'give the path of a PEM file, or PEM as text or bytes');
 };
 
-/** Texts by name: labels. */
+/** An object of texts by name, such as labels. */
 export function textsByName(maxCount: number, maxNameBytes: number, maxValueBytes: number): Rule {
   return (name, value) => {
     if (!isRecord(value)) throw refused(name, value, 'give an object of texts');
@@ -137,7 +140,7 @@ export function listOf(rule: Rule, maxCount: number): Rule {
   };
 }
 
-/** Options within options. */
+/** An object of options within options. */
 export function group<Options>(rules: Rules<Options>): Rule {
   return (name, value) => {
     if (!isRecord(value)) throw refused(name, value, 'give an object');
@@ -145,7 +148,10 @@ export function group<Options>(rules: Rules<Options>): Rule {
   };
 }
 
-/** What a broker answers with and ignores when it is given: so that an answer can be given back, changed. */
+/**
+ * A field of brokers' answers that they ignore when it is given, so that an answer
+ * can be given back, changed.
+ */
 export const outputOnly: Rule = () => {};
 
 function checkFields<Options>(
@@ -177,7 +183,7 @@ function isBetween(value: unknown, min: number, max: number): boolean {
   return typeof value === 'number' && value >= min && value <= max;
 }
 
-/** Its type and form are right; only its size is not. */
+/** Whether its type and form are right, so that only its size is not. */
 function isWhole(value: unknown): boolean {
   return typeof value === 'number' && (Number.isInteger(value) || !Number.isFinite(value));
 }
@@ -203,7 +209,7 @@ function alternatives(values: readonly string[]): string {
 
 const MAX_SHOWN_CHARS = 60;
 
-/** For people: short and on one line. */
+/** A value for people: short and on one line. */
 function shown(value: unknown): string {
   if (typeof value === 'string') {
     return JSON.stringify(value.length > MAX_SHOWN_CHARS ? `${value.slice(0, MAX_SHOWN_CHARS)}…` : value);

@@ -1,6 +1,6 @@
-// What a consumer has settled, on its way to the broker: what is to be told, and what was told in the last seconds and is told
-// again on the next stream. All of it is about one incarnation of the subscription: of one that was deleted nothing is told to
-// the one that has its name now.
+// What a consumer has settled, on its way to the broker: what is to be told, and what was told in the last
+// seconds and is told again on the next stream. All of it is about one incarnation of the subscription: what
+// was settled of a deleted one is not told to the one that has its name now.
 import type { Leases } from './consumer-stream.ts';
 import type { MessagePlace, MessageRange } from './frames.ts';
 import { RecentSettlements } from './recent-settlements.ts';
@@ -12,9 +12,9 @@ export class OutgoingSettles {
   readonly #nacks = new Settlements();
   readonly #recentAcks = new RecentSettlements();
   readonly #recentNacks = new RecentSettlements();
-  /** Of the subscription that all of it is about; 0: not known. */
+  /** The incarnation of the subscription that all of it is about; 0: not known. */
   #incarnation = 0;
-  /** Of what is acknowledged and not told. */
+  /** The bytes of what is acknowledged and not told. */
   ackedBytes = 0;
 
   get incarnation(): number {
@@ -25,7 +25,10 @@ export class OutgoingSettles {
     return this.#acks.messages;
   }
 
-  /** The broker has said which subscription it is. True: another one than before, and what was said of that is void. */
+  /**
+   * Tells which incarnation the broker has named. True: another one than before; what was
+   * settled of that is void.
+   */
   belongsTo(incarnation: number): boolean {
     const isAnother = this.#incarnation !== 0 && this.#incarnation !== incarnation;
     if (isAnother) {
@@ -56,13 +59,14 @@ export class OutgoingSettles {
     if (this.#isOfAnother(leases)) return;
     this.#nacks.addRanges([range]);
     const { logEpoch, partition, firstOffset } = range;
-    // Whatever was acknowledged there is not what was given back now. Ranges are of raw consumers: they don't ask wasAcked().
+    // Whatever was acknowledged at this place is not what is given back now. Only raw consumers give back
+    // longer ranges, and they don't ask wasAcked().
     if (firstOffset !== range.lastOffset) return;
     this.#acks.remove(logEpoch, partition, firstOffset);
     this.#recentAcks.remove(logEpoch, partition, firstOffset);
   }
 
-  /** Whether it was acknowledged here in the last seconds. */
+  /** Whether the message was acknowledged here in the last seconds. */
   wasAcked({ logEpoch, partition, offset }: MessagePlace): boolean {
     return this.#acks.has(logEpoch, partition, offset) || this.#recentAcks.has(logEpoch, partition, offset);
   }
@@ -73,14 +77,15 @@ export class OutgoingSettles {
     const acks = this.#acks.isEmpty ? [] : this.#acks.drain();
     const nacks = this.#nacks.isEmpty ? [] : this.#nacks.drain();
     this.#recentAcks.add(acks);
-    // Told again, one that names no delivery would concern the next one.
+    // A nack that names no delivery is not told again: it would concern the next delivery.
     this.#recentNacks.add(nacks.filter(({ deliveryAttempt }) => deliveryAttempt !== undefined));
     return [...this.#requests(ACK_RANGES, acks), ...this.#requests(NACK_RANGES, nacks)];
   }
 
   /**
-   * For the beginning of a stream, before the broker can deliver anything: what is to be told, and once more what was told on one
-   * that may not have heard of it. Without the leases of the stream before there is nothing to give back.
+   * Requests for the beginning of a stream, before the broker can deliver anything: what is to be told, and
+   * once more what was told on a stream that may not have heard of it. Without the leases of the stream
+   * before, there is nothing to give back.
    */
   takeAgain(keepsLeases: boolean): Buffer[] {
     this.take();
@@ -97,7 +102,7 @@ export class OutgoingSettles {
     this.#recentNacks.clear();
   }
 
-  /** AcknowledgeRequests with all acks of takeAgain(). */
+  /** AcknowledgeRequests with all acknowledgements that takeAgain() would tell. */
   acknowledgeRequests(subscription: string): Buffer[] {
     this.take();
     return pagesOf(this.#recentAcks.ranges()).map((ranges) =>
@@ -110,7 +115,7 @@ export class OutgoingSettles {
     return pagesOf(ranges).map((page) => encodeRanges(field, page, { incarnation }));
   }
 
-  /** Leases name their subscription once the broker has. */
+  /** Whether the leases are of another incarnation. Leases name theirs once the broker has. */
   #isOfAnother({ incarnation }: Leases): boolean {
     if (incarnation === 0) return false;
     if (this.#incarnation === 0) this.#incarnation = incarnation;
@@ -118,7 +123,7 @@ export class OutgoingSettles {
   }
 }
 
-/** As many at once as a request may hold. */
+/** Cuts ranges into as many as a request may hold. */
 export function pagesOf(ranges: readonly MessageRange[]): (readonly MessageRange[])[] {
   if (ranges.length === 0) return [];
   if (ranges.length <= MAX_RANGES) return [ranges];

@@ -1,26 +1,28 @@
-// Lets the event loop turn between messages. Code that handles one message after the other without ever waiting would keep it
-// for as long as there are messages: no acknowledgement, no extension of a lease and no ping would go out meanwhile.
+// Lets the event loop turn between messages. Code that handles one message after the other without ever
+// waiting would keep the loop for as long as there are messages: no acknowledgement, no extension of a lease
+// and no ping would go out meanwhile.
 //
-// Looking at the clock can cost as much as handling a message. While messages are handled quickly it is looked at for every
-// eighth only; so of slow ones that follow, eight may come before it is noticed, once.
+// Looking at the clock can cost as much as handling a message. While messages are handled quickly
+// it is looked at for every eighth only; so if slow ones follow, up to eight of them may come
+// before that is noticed, once.
 
-/** Keeping the loop for so long delays nothing that matters; a turn costs a few µs. */
+/** Keeping the loop for this long delays nothing that matters; a turn costs a few µs. */
 const KEEP_MS = 5;
-/** Between two looks at the clock: quick. */
+/** Messages are handled quickly if two looks at the clock are less than this apart. */
 const QUICK_MS = 0.5;
 const MAX_STRIDE = 8;
 
 export class Pace {
-  /** When the clock was looked at: performance.now(). */
+  /** When the clock was looked at last, by performance.now(). */
   nowMs = performance.now();
   #turnedMs = this.nowMs;
   #isDue = false;
-  /** How many messages from one look to the next, and how many are left of them. */
+  /** How many messages there are from one look to the next, and how many of them are left. */
   #stride = 1;
   #left = 1;
   #turn: Promise<void> | undefined;
 
-  /** To be asked before each message: the loop has been kept for long, or it is not known that it was not. */
+  /** To be asked before each message: whether the loop has been kept for too long. */
   isDue(): boolean {
     if (--this.#left > 0 || this.#isDue) return this.#isDue;
     const nowMs = performance.now();

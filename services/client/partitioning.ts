@@ -1,11 +1,12 @@
-// Which partition an ordering key goes to: the broker's rule (its core/publish-batch.ts and core/partition.ts), copied, since a
-// client shares no code with a broker. It can never change; test/unit/client-partitioning.test.ts holds the two together.
-// Only to find the owner: the broker computes it again.
+// Which partition an ordering key goes to: the broker's rule (its core/publish-batch.ts and
+// core/partition.ts), copied, since a client shares no code with a broker. It can never change;
+// test/unit/client-partitioning.test.ts holds the two together. It only serves to find the owner: the broker
+// computes the partition again.
 
-/** The longest key that a message may have. */
+/** Room for the longest key that a message may have. */
 const scratch = Buffer.allocUnsafe(1024);
 
-/** Of a topic with that many partitions. The key has at most 1,024 bytes and is not empty. */
+/** The partition in a topic with that many. The key has at most 1,024 bytes and is not empty. */
 export function partitionOfKey(orderingKey: string, partitions: number): number {
   return Math.floor((hashOfKey(orderingKey) / 0x1_0000_0000) * partitions);
 }

@@ -1,8 +1,10 @@
-// Which HTTP proxy a connection goes through, by the environment, with the names that gRPC's clients read. Pure.
+// Which HTTP proxy a connection goes through, by the environment, with the names that
+// gRPC's clients read. Pure.
 //
-//   grpc_proxy, https_proxy, http_proxy       the first that is set: http://[user[:password]@]host[:port]
-//   no_grpc_proxy, or no_proxy and NO_PROXY   who is reached without it, by commas or spaces: *, host, .suffix, IP address,
-//                                             CIDR; host, suffix and address may have a port
+//   grpc_proxy, https_proxy, http_proxy      the first that is set: http://[user[:password]@]host[:port]
+//   no_grpc_proxy, or no_proxy and NO_PROXY  who is reached without it, with commas or spaces between: *,
+//                                            host (and names below it), .suffix, IP address, CIDR; host,
+//                                            suffix and address may have a port
 //
 // Invariant: a broker on loopback is never proxied, whatever the environment says.
 import { BlockList, isIP, isIPv6 } from 'node:net';
@@ -20,7 +22,7 @@ export interface HttpProxy {
   readonly variable: string;
 }
 
-/** A variable names a proxy that can't be used: why, for people. */
+/** A proxy that a variable names and that can't be used, with the reason for people. */
 export interface UnusableProxy {
   readonly kind: 'unusable';
   readonly problem: string;
@@ -28,7 +30,7 @@ export interface UnusableProxy {
 
 const VARIABLES = ['grpc_proxy', 'https_proxy', 'http_proxy'];
 
-/** Undefined: directly. */
+/** The proxy to the address; undefined: none, connect directly. */
 export function proxyFor(address: Address, env: Environment): HttpProxy | UnusableProxy | undefined {
   const variable = VARIABLES.find((name) => env[name]);
   if (variable === undefined || isLoopback(address.host)) return undefined;

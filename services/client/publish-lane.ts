@@ -1,11 +1,12 @@
-// Messages whose order matters to each other, on their way into requests: those of one partition, or all of a topic where
-// brokers are left to find the owners. Gathers them into batches and hands these, in order, to the stream that carries the
-// lane; decides what becomes of a batch that came back.
+// Messages whose order matters to each other, on their way into requests: those of one partition, or all of a
+// topic where brokers are left to find the owners. Gathers them into batches and hands these, in order, to
+// the stream that carries the lane; decides what becomes of a batch that came back.
 //
-// The order of an ordering key: two batches that share a key are never in flight together, so neither a refusal nor a
-// broken stream can put the later one in front. Everything unanswered is sent again before anything new. And all that is in
-// flight is on one stream: the lane changes to another only while nothing is. A batch of which a message was refused is
-// sent again without it, in its place; what is behind that message, of its key, fails too.
+// The order of an ordering key: two batches that share a key are never in flight together, so neither a
+// refusal nor a broken stream can put the later one in front. Everything unanswered is sent again before
+// anything new. And all that is in flight is on one stream: the lane changes to another only while nothing
+// is. A batch of which a message was refused is sent again without it, in its place; what is behind that
+// message, of its key, fails too.
 import { Backoff, type BackoffOptions } from './backoff.ts';
 import { Batch, type PublishResult } from './batch.ts';
 import { FanfareError } from './errors.ts';
@@ -16,36 +17,42 @@ export interface LaneOptions {
   readonly maxMessages: number;
   readonly maxBytes: number;
   readonly lingerMs: number;
-  /** From a batch's first sending, or the last success before it, until it is given up. */
+  /**
+   * How long a batch is tried, from its first sending. One that was not sent yet is given up when
+   * nothing was stored for so long.
+   */
   readonly retryDeadlineMs: number;
   readonly nextRequestId: () => number;
   readonly backoff: BackoffOptions;
   readonly onOpened: (batch: Batch) => void;
-  /** All its messages know what became of them. */
+  /** Called when all messages of the batch are stored or rejected. */
   readonly onSettled: (batch: Batch) => void;
-  /** Messages of these ordering keys failed: nothing of the keys that is not in flight may be sent any more. */
+  /** Messages of these ordering keys failed: nothing of the keys that is not in flight may be sent now. */
   readonly onKeysFailed: (keys: ReadonlySet<string>, error: FanfareError) => void;
 }
 
-/** What sends a lane's batches: publish-stream.ts. */
+/** What sends a lane's batches. */
 export interface LaneCarrier {
-  /** The lane may have something to send: it is asked soon. */
+  /** The lane may have something to send: the carrier asks it soon. */
   wake(lane: PublishLane): void;
 }
 
 export class PublishLane {
-  /** Undefined: any. */
+  /** Undefined: all of the topic's. */
   readonly partition: number | undefined;
   carrier: LaneCarrier | undefined;
   readonly #backoff: Backoff;
   readonly #options: LaneOptions;
-  /** To be sent again, in the order of their request ids. No two of them, and of those in flight, share an ordering key. */
+  /**
+   * Batches to be sent again, in the order of their request ids. No two of them, and of those in
+   * flight, share an ordering key.
+   */
   #again: Batch[] = [];
   #full: Batch[] = [];
   #open: Batch | undefined;
   #openIsDue = false;
   #linger: NodeJS.Timeout | undefined;
-  /** Of the last batch: a good guess for the next. */
+  /** The bytes of the last batch: a good guess for the next. */
   #usualBytes = 0;
   #inFlight = 0;
   readonly #busyKeys = new Set<string>();
@@ -53,7 +60,7 @@ export class PublishLane {
   #pause: NodeJS.Timeout | undefined;
   /** Why something is to be sent again. */
   #lastError: FanfareError | undefined;
-  /** By performance.now(): when something was stored last. */
+  /** When something was stored last, or the lane was released, by performance.now(). */
   #storedAtMs = 0;
 
   /** A held lane sends nothing until release(). */
@@ -68,7 +75,7 @@ export class PublishLane {
     return this.isIdle && this.#open === undefined && this.#full.length === 0 && this.#again.length === 0;
   }
 
-  /** Nothing is in flight. */
+  /** Whether nothing is in flight. */
   get isIdle(): boolean {
     return this.#inFlight === 0;
   }
@@ -97,14 +104,15 @@ export class PublishLane {
   release(): void {
     if (!this.#isHeld) return;
     this.#isHeld = false;
-    // It has not had its chance yet.
+    // The lane has not had its chance yet.
     this.#storedAtMs = performance.now();
     this.#wake();
   }
 
   /**
-   * The next batch to send, in flight from now on until stored(), failed(), isolated(), refused() or back(); undefined: none now.
-   * A new one whose keys are in flight stays here, and grows meanwhile.
+   * The next batch to send; undefined: none now. It is in flight from now on until stored(),
+   * failed(), abandoned(), isolated(), refused() or back(). A new one whose keys are in flight stays
+   * here, and grows meanwhile.
    */
   next(): Batch | undefined {
     if (this.#isHeld || this.#pause !== undefined) return undefined;
@@ -115,7 +123,7 @@ export class PublishLane {
     return batch;
   }
 
-  /** What was sent of the batch has been stored; the rest, if there is one, is sent now. */
+  /** What was sent of the batch has been stored; the rest, if there is one, is to be sent next. */
   stored(batch: Batch, answer: PublishAnswer): void {
     this.#backoff.reset();
     this.#lastError = undefined;
@@ -138,7 +146,9 @@ export class PublishLane {
     this.#settle(batch, error);
   }
 
-  /** The batch was refused because of one message, at that place if it is known: the others are sent again. */
+  /**
+   * The batch was refused because of one message, at that place if it is known: the others are sent again.
+   */
   isolated(batch: Batch, error: FanfareError, index: number | undefined): void {
     const at = batch.sentCount === 1 ? 0 : index;
     if (at === undefined || at >= batch.sentCount) {
@@ -159,7 +169,10 @@ export class PublishLane {
     this.#lastError = error;
   }
 
-  /** The batch was refused for now: nothing is sent for a while, which is returned; 0: it has begun already. */
+  /**
+   * The batch was refused for now. Nothing is sent for as many ms as are returned; 0:
+   * such a pause is under way.
+   */
   refused(batch: Batch, error: FanfareError): number {
     this.back([batch], error);
     if (this.#pause !== undefined) return 0;
@@ -171,15 +184,18 @@ export class PublishLane {
     return delayMs;
   }
 
-  /** Rejects the messages of failed keys that are not in flight, so that nothing of a key overtakes its failure. */
+  /**
+   * Rejects the messages of failed keys that are not in flight, so that nothing of a
+   * key overtakes its failure.
+   */
   rejectKeys(failed: ReadonlySet<string>, cause: FanfareError): void {
     for (const batch of this.#waiting()) batch.rejectKeys(failed, cause);
     for (const batch of this.#take((each) => each.count === 0)) this.#options.onSettled(batch);
   }
 
   /**
-   * Gives up what has been tried until its deadline, and what waits behind that: nothing was stored for as long as a message may
-   * be tried.
+   * Gives up what has been tried until its deadline, and what waits behind that: nothing was stored for as
+   * long as a message may be tried.
    */
   giveUpLate(nowMs: number): void {
     const sinceMs = nowMs - this.#options.retryDeadlineMs;
@@ -203,7 +219,7 @@ export class PublishLane {
     if (this.#open !== undefined) yield this.#open;
   }
 
-  /** Takes such batches from those that are not in flight. */
+  /** Takes such batches out of those that are not in flight. */
   #take(isWanted: (batch: Batch) => boolean): Batch[] {
     const taken = [...this.#waiting()].filter(isWanted);
     if (taken.length === 0) return taken;
@@ -232,7 +248,7 @@ export class PublishLane {
   }
 
   #sendAgain(batches: readonly Batch[]): void {
-    // In flight together with those to be sent again already, but they may be older.
+    // They were in flight together with those that are to be sent again already, and may be older.
     this.#again = [...this.#again, ...batches].sort((a, b) => a.requestId - b.requestId);
     this.#wake();
   }

@@ -1,9 +1,10 @@
 // Decides which lane a message goes into and which stream carries which lane.
 //
-// Relayed (the default, and until there is a routing table): one lane, one stream to any broker. Direct: a lane for each
-// partition, a stream for each owner; lanes of partitions that nobody owns, or whose owner can't be reached, are carried by the
-// stream to any broker. A lane changes its stream only while nothing of it is in flight; when the number of partitions changes,
-// new lanes take over, and are held until those before them are empty. So nothing of an ordering key overtakes anything.
+// Without a routing table (the default, and until there is one), brokers find the owners: one lane, one
+// stream to any broker. With one: a lane for each partition, a stream for each owner; lanes of partitions
+// that nobody owns, or whose owner can't be reached, are carried by the stream to any broker. A lane changes
+// its stream only while nothing of it is in flight; when the number of partitions changes, new lanes take
+// over, and are held until those before them are empty. So nothing of an ordering key overtakes anything.
 import type { Connection } from './connection.ts';
 import type { FanfareError } from './errors.ts';
 import { partitionOfKey } from './partitioning.ts';
@@ -15,26 +16,31 @@ export interface PublishRouterOptions extends LaneOptions {
   readonly onRetry: (error: FanfareError, delayMs: number) => void;
 }
 
-/** How late a deadline may be noticed: a quarter of it, within these bounds. */
+/**
+ * Deadlines are looked at every quarter of retryDeadlineMs, within these bounds: so late one may be noticed.
+ */
 const MIN_DEADLINE_CHECK_MS = 10;
 const MAX_DEADLINE_CHECK_MS = 1_000;
-/** Messages without a key stay with one partition for so many bytes or so long: large batches, and all get their share. */
+/**
+ * Messages without a key stay with one partition for so many bytes or so long: large
+ * batches, and a share for all.
+ */
 const STICKY_BYTES = 256 * 1024;
 const STICKY_MS = 50;
-/** An owner's stream that breaks so often in a row without an answer is gone around for a while. */
+/** An owner whose stream breaks so often in a row without an answer is gone around for a while. */
 const MAX_BROKEN = 2;
 const AROUND_MS = 5_000;
 
 export class PublishRouter {
   readonly #connection: Connection;
   readonly #options: PublishRouterOptions;
-  /** By the address of the owner; '': any broker. */
+  /** The streams, by the addresses of their owners; '': the stream to any broker. */
   readonly #streams = new Map<string, PublishStream>();
   readonly #watch: RouteWatch | undefined;
   #table: RouteTable = [];
-  /** By partition; or only one, for all. New messages go here. */
+  /** New messages go here: into a lane for each partition, or the only one, for all. */
   #lanes: PublishLane[];
-  /** Those before them that are not empty yet, the oldest first, which alone are not held. */
+  /** The lanes before those that are not empty yet, the oldest first: only the oldest are not held. */
   #former: PublishLane[][] = [];
   /** Until when owners are gone around, by performance.now(). */
   readonly #around = new Map<string, number>();
@@ -58,13 +64,13 @@ export class PublishRouter {
     this.#watch = connection.direct
       ? new RouteWatch(connection, options.topic, {
           onTable: (table) => this.#onTable(table),
-          // Brokers find the owners.
+          // Brokers are left to find the owners.
           onNone: () => this.#onTable([]),
         })
       : undefined;
   }
 
-  /** Where a message of that many bytes goes. */
+  /** The lane for a message of that many bytes. */
   laneFor(orderingKey: string | undefined, bytes: number): PublishLane {
     const lanes = this.#lanes;
     if (lanes.length === 1) return lanes[0]!;
@@ -76,7 +82,7 @@ export class PublishRouter {
     for (const lane of this.#allLanes()) lane.rejectKeys(failed, cause);
   }
 
-  /** Everything is sent as soon as it can be. */
+  /** Lets everything be sent as soon as it can be. */
   flush(): void {
     for (const lane of this.#allLanes()) lane.flush();
   }
@@ -106,7 +112,9 @@ export class PublishRouter {
     this.#closeUnused();
   }
 
-  /** Gives the lane to the stream that should carry it, now or (by onIdle) when nothing of it is in flight. */
+  /**
+   * Gives the lane to the stream that should carry it: now or, by #onIdle, once nothing of it is in flight.
+   */
   #route(lane: PublishLane): void {
     const address = this.#addressFor(lane);
     const carrier = lane.carrier as PublishStream | undefined;
@@ -186,13 +194,13 @@ export class PublishRouter {
     for (const stream of [...this.#streams.values()]) stream.checkDeadlines(nowMs);
     for (const lane of this.#allLanes()) {
       lane.giveUpLate(nowMs);
-      // Its owner may be worth another try.
+      // The owner of the lane's partition may be worth another try.
       if (this.#around.size > 0) this.#route(lane);
     }
     this.#retireFormer();
   }
 
-  /** Of those that somebody owns, if there are any. */
+  /** The partition for a message without a key: one that somebody owns, if there is any. */
   #stickyPartition(bytes: number): number {
     const nowMs = performance.now();
     this.#stickyBytes += bytes;

@@ -1,10 +1,11 @@
-// Sends the batches of lanes over one PublishStream, to the owner of their partitions or to any broker, and gives them back to
-// their lanes with what became of them.
+// Sends the batches of lanes over one PublishStream, to the owner of their partitions or to any broker, and
+// gives them back to their lanes with what became of them.
 //
 // state            left by
 // idle             a batch to send → open
-// open             stream ended → paused, or idle if nothing was in flight
+// open             stream ended → paused, or idle if nothing was in flight or trying again can't help
 // paused           the backoff is over → idle
+// any of these     close(), abandon() → closed
 // closed           –
 import { Backoff, type BackoffOptions } from './backoff.ts';
 import type { Batch } from './batch.ts';
@@ -16,14 +17,16 @@ import type { LaneCarrier, PublishLane } from './publish-lane.ts';
 const PATH = '/fanfare.v1.Publisher/PublishStream';
 /** Enough to keep broker and network busy with full batches; beyond it batches should grow instead. */
 const MAX_REQUESTS_IN_FLIGHT = 8;
-/** With many lanes, whose batches are smaller. */
+/** The same with many lanes, whose batches are smaller. */
 const MAX_REQUESTS_OF_LANES = 64;
 const CLOSE_GRACE_MS = 1_000;
-/** A broker that refuses so many batches in a row as UNAVAILABLE, for so long, is left for another. */
+/**
+ * A broker that refuses so many batches in a row as UNAVAILABLE or ABORTED, for so long, is left for another.
+ */
 const MAX_REFUSALS = 3;
 const REFUSING_MS = 1_000;
 
-/** Of a stream: trying again cannot help. */
+/** Codes that a stream ends with when trying again cannot help. */
 const FINAL_CODES = new Set([
   'INVALID_ARGUMENT',
   'NOT_FOUND',
@@ -36,12 +39,12 @@ const FINAL_CODES = new Set([
 export interface PublishStreamOptions {
   /** host:port; undefined: any broker. */
   readonly address: string | undefined;
-  /** From a batch's first sending until it is given up. */
+  /** How long a batch is tried, from its first sending. */
   readonly retryDeadlineMs: number;
   readonly backoff: BackoffOptions;
   /** The stream broke so many times in a row, without an answer between them. */
   readonly onBroken: (stream: PublishStream, times: number) => void;
-  /** A lane has nothing in flight any more. */
+  /** The lane has nothing in flight any more. */
   readonly onIdle: (lane: PublishLane) => void;
   readonly onRetry: (error: FanfareError, delayMs: number) => void;
 }
@@ -53,7 +56,7 @@ interface Sent {
 
 export class PublishStream implements LaneCarrier {
   readonly address: string | undefined;
-  /** The lanes that it carries. Changed by publish-router.ts. */
+  /** The lanes that it carries, added and taken away from outside. */
   readonly lanes = new Set<PublishLane>();
   readonly #connection: Connection;
   readonly #options: PublishStreamOptions;
@@ -61,12 +64,15 @@ export class PublishStream implements LaneCarrier {
   /** Lanes that may have something to send, in the order of their turns. */
   readonly #ready = new Set<PublishLane>();
   #pumpScheduled = false;
-  /** Sent on the open stream and not answered, in order. */
+  /** What was sent on the open stream and not answered, in order, by request id. */
   readonly #sent = new Map<number, Sent>();
   #stream: ByteStream | undefined;
-  /** Where the stream was opened. */
+  /** The address where the stream was opened. */
   #openedAt = '';
-  /** Something was stored: even a broker that forgets the topic of a request which it refuses knows it now. */
+  /**
+   * Something was stored on this stream. Even a broker that forgets the topic of a request which
+   * it refuses knows it now.
+   */
   #topicKnown = false;
   #writable = true;
   #pause: NodeJS.Timeout | undefined;
@@ -83,7 +89,7 @@ export class PublishStream implements LaneCarrier {
     this.#backoff = new Backoff(options.backoff);
   }
 
-  /** At the end of this turn, so that what is published in one turn goes in one request. */
+  /** The lane is asked at the end of this turn, so that what is published in one turn goes in one request. */
   wake(lane: PublishLane): void {
     this.#ready.add(lane);
     if (this.#pumpScheduled) return;
@@ -138,7 +144,7 @@ export class PublishStream implements LaneCarrier {
       const [lane] = this.#ready;
       if (lane === undefined) return;
       this.#ready.delete(lane);
-      // It may be another stream's by now.
+      // Another stream may carry the lane by now.
       const batch = this.lanes.has(lane) ? lane.next() : undefined;
       if (batch === undefined) continue;
       this.#ready.add(lane);
@@ -217,7 +223,9 @@ export class PublishStream implements LaneCarrier {
     this.#landed(lane);
   }
 
-  /** A broker that is cut off from the store, say: another may be better placed. */
+  /**
+   * Leaves a broker that goes on refusing, say because it is cut off from the store: another may do better.
+   */
   #considerLeaving(error: FanfareError): void {
     if (this.#refusals++ === 0) this.#refusedSinceMs = performance.now();
     const refusingMs = performance.now() - this.#refusedSinceMs;

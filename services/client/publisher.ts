@@ -1,8 +1,9 @@
-// Publishes to one topic: bounds what is not acknowledged, stops an ordering key that failed.
-// publish-lane.ts gathers messages into batches, publish-router.ts finds the brokers, publish-stream.ts does the sending.
+// Publishes to one topic: bounds what is not acknowledged, and stops an ordering key that failed.
+// publish-lane.ts gathers messages into batches, publish-router.ts finds the brokers,
+// publish-stream.ts does the sending.
 //
-// A key is stopped from the rejection of one of its messages, whatever for, until resumeKey(): so what is stored of a key is
-// what was published up to there, and nothing behind a hole.
+// A key is stopped from the rejection of one of its messages, for whatever reason, until resumeKey(): so what
+// is stored of a key is what was published up to there, and nothing behind a hole.
 import type { BackoffOptions } from './backoff.ts';
 import type { Batch, PublishResult } from './batch.ts';
 import type { Connection } from './connection.ts';
@@ -17,26 +18,26 @@ export interface PublisherOptions {
   readonly batch?: {
     /** 1 to 1,000. Default 1,000. */
     readonly maxMessages?: number;
-    /** Of a request as encoded: 1 byte to 3 MiB; a larger message goes alone. Default 256 KiB. */
+    /** The length of an encoded request: 1 byte to 3 MiB; a larger message goes alone. Default 256 KiB. */
     readonly maxBytes?: number;
     /**
-     * How long a batch that is not full waits for more, at most 60,000; flush() and close() don't wait. Default 0: until the end
-     * of this turn of the event loop.
+     * How long a batch that is not full waits for more, at most 60,000; flush() and close() don't wait.
+     * Default 0: until the end of this turn of the event loop.
      */
     readonly lingerMs?: number;
   };
-  /** `ready()` waits while more than this is not acknowledged. Default 64 MiB. */
+  /** `ready()` waits while this much or more is not acknowledged. Default 64 MiB. */
   readonly maxOutstandingBytes?: number;
   /** The same, in messages. Default 20,000: more only gives the garbage collector more to carry. */
   readonly maxOutstandingMessages?: number;
   /**
-   * How long a message is tried to be published, from its first sending, before its promise is rejected; and for how long
-   * messages that wait for their turn see nothing stored before theirs are. Default 60,000.
+   * How long a message is tried to be published, from its first sending, before its promise is rejected; a
+   * message that waits for its turn is given up when nothing was stored for as long. Default 60,000.
    */
   readonly retryDeadlineMs?: number;
   /** Delays are a quarter of retryDeadlineMs at most, so that there are several tries. */
   readonly backoff?: BackoffOptions;
-  /** Aborted: everything unacknowledged is rejected with CANCELLED, the publisher is closed. */
+  /** When it is aborted, everything unacknowledged is rejected with CANCELLED and the publisher closes. */
   readonly signal?: AbortSignal;
   /** Told about every failure that is tried again. */
   readonly onRetry?: (error: FanfareError, delayMs: number) => void;
@@ -47,9 +48,12 @@ export interface WaitOptions {
 }
 
 export interface CloseOptions {
-  /** What is not acknowledged after so long is rejected with CANCELLED. Default: no limit beside retryDeadlineMs. */
+  /**
+   * What is not acknowledged after so long is rejected with CANCELLED. Default: only
+   * retryDeadlineMs is a limit.
+   */
   readonly timeoutMs?: number;
-  /** Aborted: what is not acknowledged is rejected with CANCELLED. */
+  /** When it is aborted, what is not acknowledged is rejected with CANCELLED. */
   readonly signal?: AbortSignal;
 }
 
@@ -72,11 +76,11 @@ export class Publisher implements AsyncDisposable {
   #untilTracingCheck = 0;
   readonly #waiting = new Set<() => void>();
   readonly #resolveClosed: () => void;
-  /** And why: an error of the message that failed first. */
+  /** The keys that are stopped, each with the error of its message that failed first. */
   readonly #stoppedKeys = new Map<string, FanfareError>();
-  /** In the order of their request ids. */
+  /** Batches with messages that are neither stored nor rejected, in the order of their request ids. */
   readonly #unsettled = new Set<Batch>();
-  /** Why nothing more is taken. */
+  /** Why nothing more is taken; undefined: more is taken. */
   #ending: FanfareError | undefined;
   #isClosed = false;
 
@@ -107,25 +111,27 @@ export class Publisher implements AsyncDisposable {
     else this.#signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
 
-  /** Not acknowledged yet. */
+  /** What is not acknowledged yet. */
   get outstanding(): { readonly messages: number; readonly bytes: number } {
     return { messages: this.#outstandingMessages, bytes: this.#outstandingBytes };
   }
 
   /**
-   * Publishes a message; resolves once it is as durable as its topic asks. Messages are sent in the order of the calls,
-   * and stored at least once: after a lost connection one may be stored twice.
+   * Publishes a message; resolves once it is as durable as its topic asks. Messages are sent in the order of
+   * the calls, and stored at least once: after a lost connection one may be stored twice.
    *
-   * Rejected with a FanfareError: INVALID_ARGUMENT (the message is not valid, and was not stored), RESOURCE_EXHAUSTED
-   * (more than twice maxOutstanding… is unacknowledged here: await ready() before publishing more; or the broker was full
-   * until the deadline), FAILED_PRECONDITION (an earlier message of its ordering key failed, which is the error's cause),
-   * NOT_FOUND, PERMISSION_DENIED, UNAVAILABLE (not reached until the deadline, may have been stored), CANCELLED (closed).
+   * Rejected with a FanfareError: INVALID_ARGUMENT (the message is not valid, and was not stored),
+   * RESOURCE_EXHAUSTED (twice maxOutstanding… is unacknowledged here: await ready() before publishing more;
+   * or the broker was full until the deadline), FAILED_PRECONDITION (an earlier message of its ordering key
+   * failed, which is the error's cause), NOT_FOUND, PERMISSION_DENIED, UNAVAILABLE (not reached until the
+   * deadline, may have been stored), CANCELLED (closed).
    *
-   * A message that is rejected, here or by the broker, harms no other but those of its ordering key: once one failed, for
-   * whatever reason, those behind it fail with FAILED_PRECONDITION until resumeKey(), so that nothing of a key is stored behind
-   * a hole. Those before it are published.
+   * A message that is rejected, here or by the broker, harms no other but those of its ordering key: once one
+   * failed, for whatever reason, those behind it fail with FAILED_PRECONDITION until resumeKey(), so that
+   * nothing of a key is stored behind a hole. Those before it are published.
    *
-   * What was taken can't be called back: signals end the waiting (ready, flush) or the whole publisher (its own, or close's).
+   * What was taken can't be called back: signals end the waiting (ready, flush) or the whole
+   * publisher (its own, or close's).
    */
   publish(message: OutgoingMessage): Promise<PublishResult> {
     if (this.#outstandingMessages === 0 || this.#untilTracingCheck-- === 0) {
@@ -149,8 +155,8 @@ export class Publisher implements AsyncDisposable {
   }
 
   /**
-   * Resolves, at once or later, when less than maxOutstanding… is unacknowledged: await it before each publish. CANCELLED when
-   * the signal is aborted.
+   * Resolves, at once or later, when less than maxOutstanding… is unacknowledged: await it before each
+   * publish. CANCELLED when the signal is aborted.
    */
   async ready(options?: WaitOptions): Promise<void> {
     if (options !== undefined) checkOptions('ready()', options, WAIT);
@@ -158,8 +164,9 @@ export class Publisher implements AsyncDisposable {
   }
 
   /**
-   * Sends everything published so far without lingering; resolves when all of it was answered, one way or another, or was given
-   * up: without a broker about retryDeadlineMs later. CANCELLED when the signal is aborted; the messages stay on their way.
+   * Sends everything published so far without lingering; resolves when all of it was answered, one way or
+   * another, or was given up: without a broker about retryDeadlineMs later. CANCELLED when the signal is
+   * aborted; the messages stay on their way.
    */
   async flush(options: WaitOptions = {}): Promise<void> {
     checkOptions('flush()', options, WAIT);
@@ -172,16 +179,18 @@ export class Publisher implements AsyncDisposable {
     }
   }
 
-  /** Lets an ordering key be published again after one of its messages failed; until then it is kept in mind. */
+  /**
+   * Lets an ordering key be published again after one of its messages failed; it is remembered until then.
+   */
   resumeKey(orderingKey: string): void {
     orderingKeyRule('orderingKey', orderingKey);
     this.#stoppedKeys.delete(orderingKey);
   }
 
   /**
-   * Takes no more messages, sends those it has without lingering, waits for their answers, and ends the stream. Resolves when it
-   * is closed, whatever became of the messages: without a broker they are given up about retryDeadlineMs later; the options end
-   * it earlier. Idempotent.
+   * Takes no more messages, sends those it has without lingering, waits for their answers, and ends the
+   * stream. Resolves when it is closed, whatever became of the messages: without a broker they are given up
+   * about retryDeadlineMs later; the options end it earlier. Idempotent.
    */
   async close(options: CloseOptions = {}): Promise<void> {
     checkOptions('close()', options, CLOSE);
@@ -238,7 +247,7 @@ export class Publisher implements AsyncDisposable {
     return measured;
   }
 
-  /** Here, at once: of its key there is nothing behind it yet. */
+  /** The message was rejected here, at once: nothing of its key is behind it yet. */
   #onRejected(message: OutgoingMessage, error: FanfareError): void {
     const orderingKey = message?.orderingKey;
     if (this.#ending !== undefined || !isOrderingKey(orderingKey)) return;
@@ -255,7 +264,7 @@ export class Publisher implements AsyncDisposable {
     for (const wake of waiting) wake();
   }
 
-  /** What is here of the keys fails too, and what comes, until they are resumed. */
+  /** Rejects what is here of the keys, and what comes, until they are resumed. */
   #stopKeys(keys: ReadonlySet<string>, error: FanfareError): void {
     for (const key of keys) this.#stoppedKeys.set(key, error);
     this.#router.rejectKeys(keys, error);
@@ -280,7 +289,7 @@ export class Publisher implements AsyncDisposable {
     );
   }
 
-  /** Resolves when some batch is settled. */
+  /** Resolves when all messages of some batch are stored or rejected. */
   #settled(signal: AbortSignal | undefined): Promise<void> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(cancelledBy(signal));
@@ -298,7 +307,10 @@ export class Publisher implements AsyncDisposable {
   }
 }
 
-/** A trace is not worth a message: its context is left out where there is no room for it. */
+/**
+ * The message measured; undefined: with the context of its trace it is not valid, and a
+ * trace is not worth a message.
+ */
 function measuredIfValid(message: OutgoingMessage): MeasuredMessage | undefined {
   try {
     return measure(message);

@@ -1,5 +1,6 @@
-// A consumer that gets responses as bytes, for relays and load tests: frames.ts looks into them as far as needed. Leases are not
-// extended, nothing is buffered and no order is kept here: what arrives is handed on in the same turn.
+// A consumer that gets responses as bytes, for programs that pass them on and for load tests: frames.ts looks
+// into them as far as needed. Leases are not extended, nothing is buffered and no order is kept here: what
+// arrives is handed on in the same turn.
 import type { Connection } from './connection.ts';
 import { type ConsumerOptions, type ConsumerStream, type Leases, makeConsumer } from './consumer-stream.ts';
 import { type FanfareError, toFanfareError } from './errors.ts';
@@ -7,7 +8,7 @@ import { type MessageRange, rangesOf } from './frames.ts';
 import type { SubscriptionDefinition } from './message-source.ts';
 
 export interface RawSubscribeOptions extends ConsumerOptions {
-  /** A response: a run of frames of one partition. The bytes may be kept. */
+  /** Called with a response: a run of frames of one partition. The bytes may be kept. */
   readonly onChunk: (bytes: Buffer, settle: Settle) => void;
 }
 
@@ -33,7 +34,7 @@ export class RawSubscriber implements AsyncDisposable {
   ) {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.closed = promise;
-    // Whoever doesn't ask for `closed` is told nothing; that must not end the process.
+    // Somebody who doesn't ask for `closed` is not told of a failure; that must not end the process.
     promise.catch(() => {});
     const topicOf = async (name: string) => (await definitionOf(name)).topic;
     this.#stream = makeConsumer(connection, subscription, options, topicOf, {

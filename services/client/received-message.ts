@@ -1,26 +1,27 @@
-// A message as a subscriber sees it: a view on the bytes that arrived. Nothing is decoded before it is asked for.
+// A message as a subscriber sees it: a view on the bytes that arrived. Nothing is
+// decoded before it is needed.
 import type { Leases } from './consumer-stream.ts';
 import { FanfareError } from './errors.ts';
 import { type MessagePlace, type MessageRange, parseAckId } from './frames.ts';
 import { ackDeadlineSeconds } from './option-rules.ts';
 import { BYTES, WireReader } from './wire.ts';
 
-/** A response of which messages are not settled yet. Times are performance.now()'s. */
+/** A response with messages that are not settled yet. Times are performance.now()'s. */
 export interface HeldResponse {
   readonly bytes: Buffer;
   readonly leases: Leases;
   readonly receivedMs: number;
   extendAtMs: number;
-  /** At the latest; Infinity: not known. */
+  /** When its leases end at the latest; Infinity: not known. */
   leaseEndsMs: number;
   /** How many of its messages are not settled. */
   unsettled: number;
-  /** Those that were handed out and are not settled, and some that are. */
+  /** The messages that were handed out and are not settled, and some that are. */
   readonly inHand: ReceivedMessage[];
   readonly home: MessageHome;
 }
 
-/** Where messages come from, and what is said of them goes to; once of each message. */
+/** The place that messages come from. It is told of each message once that it was acked or given back. */
 export interface MessageHome {
   acked(message: ReceivedMessage): void;
   gaveBack(message: ReceivedMessage): void;
@@ -30,19 +31,19 @@ export interface MessageHome {
 }
 
 const NO_BYTES = Buffer.alloc(0);
-/** Reads one frame after the other. */
+/** Reads the frame of each message as it is made, one after the other. */
 const FRAMES = new WireReader(NO_BYTES);
 
 export class ReceivedMessage implements MessagePlace {
   logEpoch = 0;
   partition = 0;
   offset = 0;
-  /** How many times this subscription has been given the message, this time included: 1 on the first delivery. */
+  /** How many times this subscription has been given the message, with this time: 1 on the first delivery. */
   deliveryAttempt = 1;
-  /** As counted against the credit. */
+  /** The message's bytes as they count against the credit. */
   readonly byteLength: number;
   readonly #held: HeldResponse;
-  /** Beyond what the response has. */
+  /** When its lease ends if extend() was called; else what the response says holds. */
   #extendedUntilMs = 0;
   /** Where the encoded Message lies in the response. */
   #start = 0;
@@ -110,12 +111,14 @@ export class ReceivedMessage implements MessagePlace {
     return new Date(this.#publishTimeMs);
   }
 
-  /** Which stream of its consumer brought it, counted from 1. */
+  /** The number of the stream that brought it among those of its consumer, counted from 1. */
   get generation(): number {
     return this.#held.leases.number;
   }
 
-  /** Whether its lease has ended, with the stream that brought it or by time, so that it is delivered again unless acked soon. */
+  /**
+   * Whether its lease has ended, with its stream or by time: then it is delivered again unless acked soon.
+   */
   get isStale(): boolean {
     return this.isStaleAt(performance.now());
   }
@@ -126,7 +129,7 @@ export class ReceivedMessage implements MessagePlace {
     return leases.gone || (nowMs > leaseEndsMs && nowMs > this.#extendedUntilMs);
   }
 
-  /** Acked or given back. */
+  /** Whether it was acked or given back. */
   get isSettled(): boolean {
     return this.#settled;
   }
@@ -141,20 +144,20 @@ export class ReceivedMessage implements MessagePlace {
     return this.#held;
   }
 
-  /** @internal This delivery of it. */
+  /** @internal This delivery of the message. */
   get range(): MessageRange {
     const { logEpoch, partition, offset, deliveryAttempt } = this;
     return { logEpoch, partition, firstOffset: offset, lastOffset: offset, deliveryAttempt };
   }
 
-  /** It is processed: it is not delivered again. The broker is told within a few milliseconds. */
+  /** Says that it is processed: it is not delivered again. The broker is told within a few milliseconds. */
   ack(): void {
     if (this.discard()) this.#held.home.acked(this);
   }
 
   /**
-   * Gives it back: it is delivered again at once, perhaps to another consumer. In a subscription with ordering nothing later of
-   * its key is handed out before it.
+   * Gives it back: it is delivered again at once, perhaps to another consumer. In a subscription with
+   * ordering nothing later of its key is handed out before it.
    */
   nack(): void {
     if (this.discard()) this.#held.home.gaveBack(this);
@@ -168,12 +171,12 @@ export class ReceivedMessage implements MessagePlace {
     this.#held.home.extended(this, seconds);
   }
 
-  /** @internal It is settled, and nobody is told. False: it was before. */
+  /** @internal Settles it without telling anybody. False: it was settled before. */
   discard(): boolean {
     if (this.#settled) return false;
     this.#settled = true;
     const held = this.#held;
-    // The usual case: settled before the next one is handed out. It need not live as long as its response.
+    // Usually it is settled before the next one is handed out; then it need not live as long as its response.
     if (held.inHand.at(-1) === this) held.inHand.pop();
     if (--held.unsettled === 0) held.home.released(held);
     return true;

@@ -1,12 +1,12 @@
-// What was settled in the last few seconds. Nothing on a stream says that a settlement has been taken: one that was under way
-// when its broker stopped is told again on the next stream (twice does no harm). It also tells that a message which comes again
-// was acknowledged just now.
+// What was settled in the last few seconds. Nothing on a stream says that a settlement has been taken: one
+// that was under way when its broker stopped is told again on the next stream (twice does no harm). It also
+// tells that a message which comes again was acknowledged just now.
 import type { MessageRange } from './frames.ts';
 import { Settlements } from './settlements.ts';
 
 /** Longer than it takes to notice a broker that is gone. */
 const KEEP_MS = 5_000;
-/** Settled all over the place: only so many ranges are kept, the newest. */
+/** How many ranges are kept at most, the newest, when settling has no order at all. */
 const MAX_RANGES = 50_000;
 
 export class RecentSettlements {
@@ -19,7 +19,7 @@ export class RecentSettlements {
     this.#newer.addRanges(ranges);
   }
 
-  /** Those of the last 5 s, and maybe of the 5 s before, merged. They stay. */
+  /** The ranges of the last 5 s, and maybe of the 5 s before, merged. They stay. */
   ranges(): MessageRange[] {
     this.#turn();
     const all = new Settlements();
@@ -32,7 +32,7 @@ export class RecentSettlements {
     return this.#newer.has(logEpoch, partition, offset) || this.#older.has(logEpoch, partition, offset);
   }
 
-  /** It does not count any more. */
+  /** The settlement of this offset does not count any more. */
   remove(logEpoch: number, partition: number, offset: number): void {
     this.#newer.remove(logEpoch, partition, offset);
     this.#older.remove(logEpoch, partition, offset);

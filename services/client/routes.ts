@@ -1,6 +1,5 @@
-// The routing table of a topic, kept up to date: which broker owns which partition. One for each publisher and consumer of a
-// client that goes directly to owners. Without an answer (an older broker, no permission) there is none, and brokers are left to
-// find the owners.
+// The routing table of a topic, kept up to date: which broker owns which partition. Without an answer (an
+// older broker, no permission) there is none, and brokers are left to find the owners.
 import { Backoff } from './backoff.ts';
 import type { Connection } from './connection.ts';
 import { FanfareError, toFanfareError } from './errors.ts';
@@ -9,7 +8,7 @@ import { BYTES, WireReader } from './wire.ts';
 
 const PATH = '/fanfare.v1.Routing/WatchRoutes';
 
-/** Trying again cannot help: there will be no table. */
+/** Codes after which trying again cannot help: there will be no table. */
 const FINAL_CODES = new Set([
   'UNIMPLEMENTED',
   'PERMISSION_DENIED',
@@ -18,11 +17,11 @@ const FINAL_CODES = new Set([
   'NOT_FOUND',
 ]);
 
-/** By partition: host:port of its owner; undefined: nobody owns it just now. */
+/** The owner of each partition, in order, as host:port; undefined: nobody owns it just now. */
 export type RouteTable = readonly (string | undefined)[];
 
 export interface RouteListener {
-  /** A new table, different from the one before. */
+  /** There is a new table, different from the one before. */
   onTable(table: RouteTable): void;
   /** There is no table and there will be none; NOT_FOUND: because there is no such topic (any more). */
   onNone(error: FanfareError): void;
@@ -114,7 +113,7 @@ function decodeRoutes(bytes: Buffer): RouteTable {
       } else route.skip();
     }
     reader.position = end;
-    // "One for each partition, in order."
+    // routing.proto: "One for each partition, in order."
     if (partition !== table.length)
       throw new FanfareError('INTERNAL', 'the broker sent a routing table with a gap');
     table.push(address === '' ? undefined : address);

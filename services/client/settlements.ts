@@ -1,8 +1,11 @@
-// What a subscriber has settled and not yet told: acks (or nacks) gathered into ranges, message by message. Acknowledging in
-// order costs no more than raising a number.
+// What a subscriber has settled and not yet told: acks (or nacks) gathered into ranges, message by message.
+// Acknowledging in order costs no more than raising a number.
 import type { MessageRange } from './frames.ts';
 
-/** The ranges of one partition and delivery, in the order in which they were begun. May overlap or touch until merged. */
+/**
+ * The ranges of one partition and delivery, in the order in which they were begun; until
+ * merged they may overlap.
+ */
 interface PartitionRanges {
   readonly logEpoch: number;
   readonly partition: number;
@@ -11,16 +14,16 @@ interface PartitionRanges {
   readonly lasts: number[];
 }
 
-/** A topic has at most this many partitions (admin.proto). */
+/** The most partitions that a topic can have (admin.proto). */
 const MAX_PARTITIONS = 1024;
 
 export class Settlements {
-  /** By partition and attempt. */
+  /** The ranges, by log epoch, partition and attempt. */
   readonly #byPlace = new Map<number | string, PartitionRanges>();
   #recent: PartitionRanges | undefined;
   /** How many messages wait to be told. */
   messages = 0;
-  /** In how many ranges, before merging. */
+  /** How many ranges these are, before merging. */
   rangeCount = 0;
 
   get isEmpty(): boolean {
@@ -47,13 +50,16 @@ export class Settlements {
     }
   }
 
-  /** Of those that were added without an attempt. Not for the hot path: it looks at every range of the partition. */
+  /**
+   * Whether the offset was added without an attempt. Not for the hot path: looks at
+   * every range of the partition.
+   */
   has(logEpoch: number, partition: number, offset: number): boolean {
     const ranges = this.#byPlace.get(placeOf(logEpoch, partition, 0));
     return ranges?.lasts.some((last, at) => offset <= last && offset >= ranges.firsts[at]!) ?? false;
   }
 
-  /** What has() tells of; the counts stay. */
+  /** Takes out an offset that was added without an attempt; the counts stay. */
   remove(logEpoch: number, partition: number, offset: number): void {
     const ranges = this.#byPlace.get(placeOf(logEpoch, partition, 0));
     if (ranges === undefined) return;
@@ -70,7 +76,7 @@ export class Settlements {
     this.#recent = undefined;
   }
 
-  /** Empties it into merged ranges. */
+  /** Empties it; returns what it held as merged ranges. */
   drain(): MessageRange[] {
     const drained = this.ranges();
     this.#byPlace.clear();
@@ -80,7 +86,7 @@ export class Settlements {
     return drained;
   }
 
-  /** What it holds, merged. */
+  /** What it holds, as merged ranges. */
   ranges(): MessageRange[] {
     const merged: MessageRange[] = [];
     for (const ranges of this.#byPlace.values()) appendMerged(ranges, merged);

@@ -1,9 +1,9 @@
-// SubscribeRequests on the wire, and what a broker says of the subscription.
+// SubscribeRequests on the wire, and what a broker says of the subscription. subscriber.proto has the fields.
 import type { MessageRange } from './frames.ts';
 import { writeText } from './message-codec.ts';
 import { varintSize, WireReader, writeVarint } from './wire.ts';
 
-/** What a broker tells of a subscription on its streams: SubscriptionProperties. */
+/** What a broker says of a subscription on its streams: SubscriptionProperties. */
 export interface SubscriptionProperties {
   readonly ordering: boolean;
   readonly ackDeadlineSeconds: number;
@@ -39,7 +39,7 @@ export interface FirstRequest {
   readonly maxOutstandingMessages: number;
   readonly maxOutstandingBytes: number;
   readonly ownedOnly: boolean;
-  /** The stream before ended with its leases kept. */
+  /** Whether the stream before ended with its leases kept. */
   readonly resumes: boolean;
 }
 
@@ -90,9 +90,9 @@ export const EXTEND_RANGES = 18;
 export const MAX_RANGES = 3_000;
 
 export interface RangesSettings {
-  /** For EXTEND_RANGES. */
+  /** For EXTEND_RANGES: when the leases end, from now. */
   readonly extendSeconds?: number;
-  /** Of the subscription that is meant; 0: whichever has the name. */
+  /** The incarnation of the subscription that is meant; 0: whichever has the name. */
   readonly incarnation?: number;
 }
 

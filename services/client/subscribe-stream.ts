@@ -1,11 +1,14 @@
-// A Subscribe stream that is opened again whenever it breaks, and the settlements that go out on it: a consumer at any broker,
-// or the part of one at an owner (direct-consumer.ts). Acks go out as ranges, every few milliseconds or as soon as half of the
-// credit is acked, so that the broker never runs out of credit while we are busy.
+// A Subscribe stream that is opened again whenever it breaks, and the settlements that go out on it:
+// a consumer at any broker, or one leg of a consumer, at an owner. Acks go out as ranges, every few
+// milliseconds or as soon as half of the credit is acked, so that the broker never runs out of
+// credit while we are busy.
 //
 // state      left by
 // open       status of the stream → waiting, or closed for good;  close() → closed
 // waiting    the backoff is over → open;  close() → closed
 // closed     –
+//
+// After takeNoMore() no stream is opened any more: what is settled without one is told by close().
 import { randomUUID } from 'node:crypto';
 import type { StatusObject } from '@grpc/grpc-js';
 import { Backoff } from './backoff.ts';
@@ -31,10 +34,11 @@ const ACK_DELAY_MS = 5;
 const CLOSE_GRACE_MS = 2_000;
 /** A stream that lived this long was a good one: the next delay is a short one again. */
 const GOOD_STREAM_MS = 1_000;
-/** A trailer with which a broker says that the leases of a stream that it ends last until their deadlines. */
+/** The trailer by which a broker says that the leases of a stream that it ends last until their deadlines. */
 const LEASES_TRAILER = 'fanfare-leases';
 const LEASES_KEPT = 'kept';
 
+/** Codes after which trying again cannot help. */
 const FINAL_CODES = new Set([
   'NOT_FOUND',
   'INVALID_ARGUMENT',
@@ -44,11 +48,11 @@ const FINAL_CODES = new Set([
   'UNIMPLEMENTED',
 ]);
 
-/** Beyond what every consumer has: of one stream among several. */
+/** What one stream among several has beyond the options of every consumer. */
 export interface StreamOptions extends ConsumerOptions {
   /** host:port of an owner, of whose partitions alone it delivers; undefined: any broker, everything. */
   readonly owner?: string;
-  /** Numbers for Leases. */
+  /** Gives numbers for Leases. */
   readonly nextNumber?: () => number;
 }
 
@@ -69,7 +73,7 @@ export class SubscribeStream implements ConsumerStream {
   #openedMs = 0;
   #writable = false;
   #isPaused = false;
-  /** The last stream that there was ended with its leases kept. */
+  /** Whether the last stream that there was ended with its leases kept. */
   #resumes = false;
   #failingSinceMs: number | undefined;
   #flushTimer: NodeJS.Timeout | undefined;
@@ -96,7 +100,7 @@ export class SubscribeStream implements ConsumerStream {
     this.#leases = this.#newLeases();
   }
 
-  /** For how long it has not had a good stream. */
+  /** How long there has been no good stream, in ms; 0: there is one. */
   get failingMs(): number {
     if (this.#stream !== undefined && performance.now() - this.#openedMs > GOOD_STREAM_MS) return 0;
     return this.#failingSinceMs === undefined ? 0 : performance.now() - this.#failingSinceMs;
@@ -123,7 +127,8 @@ export class SubscribeStream implements ConsumerStream {
     stream.on('error', () => {});
     stream.on('status', (status) => {
       if (stream !== this.#stream) return;
-      // What came before the status may still be in the stream's buffer; reading tells the listener of 'data'.
+      // What came before the status may still be in the stream's buffer; reading
+      // tells the listener of 'data'.
       while (stream.read() !== null);
       if (stream === this.#stream) this.#onStatus(status);
     });
@@ -142,7 +147,7 @@ export class SubscribeStream implements ConsumerStream {
     this.flush();
   }
 
-  /** From now on, on this stream and those after it. */
+  /** Sets the limits from now on, on this stream and those after it. */
   setLimits(maxOutstandingMessages: number, maxOutstandingBytes: number): void {
     const isSame =
       maxOutstandingMessages === this.maxOutstandingMessages &&
@@ -218,7 +223,7 @@ export class SubscribeStream implements ConsumerStream {
     this.#stream?.resume();
   }
 
-  /** With leasesMoved another stream of the consumer goes on with them. */
+  /** With leasesMoved the leases stay: another stream of the consumer goes on with them. */
   close({ leasesMoved = false } = {}): Promise<void> {
     this.#closing ??= this.#closed ? Promise.resolve() : this.#close(leasesMoved);
     return this.#closing;
@@ -239,7 +244,10 @@ export class SubscribeStream implements ConsumerStream {
     this.#listener.onEnd(undefined);
   }
 
-  /** There is no stream to say it on, or it broke when it was to end: so that nothing acknowledged is delivered again. */
+  /**
+   * Tells recent acks by unary calls: there is no stream, or it broke while it ended, and no acked
+   * message is to come again.
+   */
   async #acknowledgeRecent(): Promise<void> {
     const untilMs = performance.now() + CLOSE_GRACE_MS;
     try {
@@ -248,7 +256,7 @@ export class SubscribeStream implements ConsumerStream {
         await this.#connection.unary(ACKNOWLEDGE_PATH, request, { timeoutMs });
       }
     } catch (error) {
-      // Not known to be acknowledged: delivered again, as after any loss. Nobody can do more.
+      // It is not known whether they count: the messages come again, as after any loss. Nobody can do more.
       tell('onRetry', this.#options.onRetry, toFanfareError(error), 0);
     }
   }
@@ -282,14 +290,14 @@ export class SubscribeStream implements ConsumerStream {
       return;
     }
     if (status.metadata.get(LEASES_TRAILER).includes(LEASES_KEPT)) this.#resumes = true;
-    // What is kept is not lost by trying where nobody is.
+    // Leases that were kept are not lost by a try that found no broker.
     else if (!this.#resumes || error?.notSent !== true) this.#endLeases();
     if (performance.now() - this.#openedMs > GOOD_STREAM_MS) {
       this.#backoff.reset();
       this.#failingSinceMs = undefined;
     }
     this.#failingSinceMs ??= performance.now();
-    // What is settled from here on close() tells.
+    // What is settled from here on is told by close().
     if (this.#takesNoMore) return;
     const delayMs = this.#backoff.nextMs();
     this.#retryTimer = setTimeout(() => this.open(), delayMs);
@@ -297,7 +305,7 @@ export class SubscribeStream implements ConsumerStream {
     tell('onRetry', this.#options.onRetry, reason, delayMs);
   }
 
-  /** Trying again is of no use. */
+  /** Ends it for good: trying again is of no use. */
   #endFor(error: FanfareError): void {
     this.#closed = true;
     this.#stream?.cancel();
@@ -325,7 +333,10 @@ export class SubscribeStream implements ConsumerStream {
     this.#flushTimer ??= setTimeout(() => this.flush(), ACK_DELAY_MS);
   }
 
-  /** A full buffer of the stream is left to grow by these few requests; the next flush waits for 'drain'. */
+  /**
+   * Writes even into a full buffer of the stream, which grows by these few requests; the next
+   * flush waits for 'drain'.
+   */
   #write(requests: readonly Buffer[]): void {
     for (const request of requests) this.#writable = this.#stream?.write(request) ?? false;
   }

@@ -1,7 +1,9 @@
-// Runs a handler for each message: so many at once, those of one ordering key one after the other; acks on success, gives back on
-// failure. After a failure nothing later of the key is handled before the failed message was, in a subscription with ordering.
+// Runs a handler for each message: so many at once, those of one ordering key one after the other; acks on
+// success, gives back on failure. After a failure, in a subscription with ordering, nothing later of the key
+// is handled before the failed message was.
 //
-// A handler that runs has a slot, and so has a key with messages here: its handlers run in one slot, one after the other.
+// A handler that runs has a slot, and so has a key with messages here: its handlers run in one
+// slot, one after the other.
 import { tell } from './callbacks.ts';
 import type { Connection } from './connection.ts';
 import { MessageSource, type SubscribeOptions, type SubscriptionDefinition } from './message-source.ts';
@@ -11,9 +13,10 @@ import type { ReceivedMessage } from './received-message.ts';
 import { activeTracing, processInSpan } from './telemetry.ts';
 
 /**
- * Handles a message; what it throws, or rejects with, gives the message back. While a handler keeps the event loop nothing of
- * this process goes out: for longer than two thirds of the ack deadline in one go, and leases run out. What comes again because
- * of that is recognised while the first handling lasts and for some seconds after it; another consumer may be given it.
+ * Handles a message; if it throws or rejects, the message is given back. While a handler keeps the event loop
+ * nothing of this process goes out: for longer than two thirds of the ack deadline in one go, and leases run
+ * out. What comes again because of that is recognised while the first handling lasts and for some seconds
+ * after it; another consumer may be given it.
  */
 export type MessageHandler = (message: ReceivedMessage) => void | Promise<void>;
 
@@ -27,7 +30,7 @@ export interface SubscriberOptions extends SubscribeOptions {
 export interface StopOptions {
   /** Handlers that still run after so long are waited for no longer. Default: no limit. */
   readonly timeoutMs?: number;
-  /** Aborted: handlers that still run are waited for no longer. */
+  /** When it is aborted, handlers that still run are waited for no longer. */
   readonly signal?: AbortSignal;
 }
 
@@ -39,7 +42,7 @@ export class Subscriber implements AsyncDisposable {
   readonly #source: MessageSource;
   readonly #handler: MessageHandler;
   readonly #options: SubscriberOptions;
-  /** Of each key that has a slot, the messages that wait for it. */
+  /** The messages that wait for the slot of their key, by key. */
   readonly #queues = new Map<string, ReceivedMessage[]>();
   #slots = 0;
   #isStopping = false;
@@ -66,8 +69,9 @@ export class Subscriber implements AsyncDisposable {
   }
 
   /**
-   * Begins no more handlers, gives back what was not begun, waits for those that run, tells the broker what they did. Without a limit that takes as long as the
-   * handlers do, and up to 4 s more. Messages of handlers that were not waited for are delivered again. Idempotent.
+   * Begins no more handlers, gives back what was not begun, waits for those that run, and tells the broker
+   * what they did. Without a limit that takes as long as the handlers do, and up to 4 s more. Messages of
+   * handlers that were not waited for are delivered again. Idempotent.
    */
   async stop(how: StopOptions = {}): Promise<void> {
     checkOptions('stop()', how, STOP);
@@ -100,7 +104,7 @@ export class Subscriber implements AsyncDisposable {
       else {
         const message = this.#source.take();
         if (message !== undefined) this.#accept(message);
-        // A broker that sent nonsense ends it while we look.
+        // A broker that sends nonsense makes take() end the source.
         else if (!this.#source.isOver) await this.#change();
       }
     }
@@ -116,7 +120,7 @@ export class Subscriber implements AsyncDisposable {
     else void this.#work(message);
   }
 
-  /** Has a slot for a message, or for the messages of a key. */
+  /** Takes a slot for a message, or for the messages of a key, until they are handled. */
   async #work(first: ReceivedMessage): Promise<void> {
     const key = first.orderingKey;
     const queue = key === '' ? NOTHING : [];

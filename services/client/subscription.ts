@@ -28,19 +28,20 @@ export class Subscription implements AsyncIterableIterator<ReceivedMessage>, Asy
     });
   }
 
-  /** Full name. */
+  /** The subscription's full name. */
   get name(): string {
     return this.#source.name;
   }
 
-  /** Resolves when it is closed, however that came about; its error goes to who iterates. */
+  /** Resolves when it is closed, however that came about; its error goes to whoever iterates. */
   get closed(): Promise<void> {
     return this.#source.closed;
   }
 
   /**
-   * The next message. Done after close() or an abort of the signal. Rejects with a FanfareError that trying again does not
-   * help against (NOT_FOUND, INVALID_ARGUMENT, PERMISSION_DENIED, ...); all others are tried again here.
+   * The next message. It is done after close() or an abort of the signal. Rejects with a FanfareError after
+   * failures that trying again does not help against (NOT_FOUND, INVALID_ARGUMENT, PERMISSION_DENIED, ...);
+   * after all others it is tried again here.
    */
   next(): Promise<IteratorResult<ReceivedMessage>> {
     if (this.#waiting.length === 0 && !this.#source.mustBreathe()) {
@@ -54,8 +55,9 @@ export class Subscription implements AsyncIterableIterator<ReceivedMessage>, Asy
   }
 
   /**
-   * How many messages may be outstanding here from now on: 1 to 1,000,000. What a lower limit finds outstanding stays. A consumer
-   * that wants only so many more lowers it before it acknowledges, so that nothing more is taken from others.
+   * Sets how many messages may be outstanding here from now on: 1 to 1,000,000. What is outstanding beyond a
+   * lower limit stays so. A consumer that wants only so many more lowers it before it acknowledges, so that
+   * nothing more is taken from others.
    */
   limitMessages(maxOutstandingMessages: number): void {
     messagesRule('maxOutstandingMessages', maxOutstandingMessages);
@@ -63,22 +65,22 @@ export class Subscription implements AsyncIterableIterator<ReceivedMessage>, Asy
   }
 
   /**
-   * No more messages: next() is done, and what was not handed out is given back. The stream stays until close(), and leases are
-   * extended, so that what was handed out can be settled.
+   * Ends the messages: next() is done, and what was not handed out is given back. The stream stays until
+   * close(), and leases are extended, so that what was handed out can be settled.
    */
   end(): void {
     this.#source.end();
   }
 
-  /** Called when a `for await` loop is left. */
+  /** Closes it when a `for await` loop is left. */
   async return(): Promise<IteratorResult<ReceivedMessage>> {
     await this.close();
     return { value: undefined, done: true };
   }
 
   /**
-   * Sends what was settled and ends, within 4 s whatever the broker does; messages that were not settled are delivered again.
-   * Idempotent.
+   * Sends what was settled and ends, within 4 s whatever the broker does; messages that were not settled are
+   * delivered again. Idempotent.
    */
   close(): Promise<void> {
     return this.#source.close();

@@ -1,7 +1,8 @@
 // Why a broker can't be reached, in words that say what to do. Pure.
 //
-// grpc-js keeps of a connection that failed only a text, and no call knows more. So what is known where it failed (handshake.ts)
-// goes into that text with its reason in front, and channel.ts puts explainConnectFailure() between grpc-js and the calls.
+// grpc-js keeps only a text of a connection that failed, and no call knows more. So what is known where a
+// connection fails goes into that text with its reason in front (markedFailure), explainConnectFailure()
+// makes a call's status of it, and unreachableOf() reads it back.
 import type { HttpProxy, UnusableProxy } from './proxy.ts';
 
 /** What kind of reason it is, for programs. */
@@ -49,7 +50,7 @@ export interface OwnCertificate {
   readonly problem: string | undefined;
 }
 
-/** As far as node tells of a peer's certificate. */
+/** What is needed of a peer's certificate, as node gives it. */
 export interface PeerCertificateInfo {
   readonly subject?: { readonly CN?: string | string[] };
   readonly issuer?: { readonly CN?: string | string[] };
@@ -60,7 +61,7 @@ export interface PeerCertificateInfo {
   readonly issuerCertificate?: PeerCertificateInfo;
 }
 
-/** Of a failure whose reason was known where it happened: as the text of an Error that grpc-js keeps. */
+/** A failure whose reason is known where it happened, as an Error whose text grpc-js keeps. */
 export function markedFailure({ reason, text }: Unreachable): Error {
   return new Error(`[${reason}] ${text}`);
 }
@@ -73,17 +74,17 @@ export function explainConnectFailure(details: string, attempt: ConnectAttempt):
   const failure = UNRESOLVED.test(details) ? unresolved(attempt) : failureOf(details, attempt);
   if (failure === undefined) return details;
   const { address, proxy } = attempt;
-  // Then nothing else that was found counts.
+  // With an unusable proxy nothing else that was found counts.
   const isUnusable = proxy?.kind === 'unusable';
   return notConnected(address, isUnusable ? { reason: 'proxy', text: proxy.problem } : failure);
 }
 
-/** As details of a status. */
+/** The text as the details of a status. */
 export function notConnected(address: string, { reason, text }: Unreachable): string {
   return `${NOT_CONNECTED} [${reason}]: the broker at ${address} can't be reached: ${text}`;
 }
 
-/** What explainConnectFailure made of a status' details; undefined: it has another cause. */
+/** Reads back what notConnected() made the details of a status; undefined: the status has another cause. */
 export function unreachableOf(details: string): Unreachable | undefined {
   const [, reason, text] = /^No connection established \[([a-z-]+)\]: (.*)$/s.exec(details) ?? [];
   return reason === undefined ? undefined : { reason: reason as UnreachableReason, text: text! };
@@ -95,13 +96,13 @@ function failureOf(details: string, attempt: ConnectAttempt): Unreachable | unde
   if (lastError === undefined) return undefined;
   const [, reason, text] = /^(?:Error: )?\[([a-z-]+)\] (.*)$/s.exec(lastError) ?? [];
   if (reason !== undefined) return { reason: reason as UnreachableReason, text: text! };
-  // grpc-js writes the time behind what failed after TLS, before HTTP/2 was agreed on.
+  // grpc-js writes the time behind what failed after TLS and before HTTP/2 was agreed on.
   const [, afterHandshake] = /^(.*) \(\d{4}-[^()]*Z\)$/s.exec(lastError) ?? [];
   if (afterHandshake !== undefined) return endedAfterHandshake(afterHandshake, attempt);
   return connectError(lastError.replace(/^(?:[A-Za-z]*Error(?: \[[A-Z_]+\])?: )/, ''), attempt);
 }
 
-/** Of TCP: to the proxy, where there is one. */
+/** A failure of TCP: on the way to the proxy, where there is one. */
 function connectError(message: string, { proxy }: ConnectAttempt): Unreachable {
   const failure = tcpFailure(message);
   return proxy?.kind === 'proxy' ? throughProxy(proxy, failure.text) : failure;
@@ -140,11 +141,11 @@ function unresolved({ address, proxy }: ConnectAttempt): Unreachable {
   return { reason: 'no-host', text: `there is no host ${host}, or DNS does not answer: is the name right?` };
 }
 
-/** The connection ended before the broker said anything: so does node's TLS when it doesn't take a certificate. */
+/** The connection ended before the broker said anything: so does node's TLS when it refuses a certificate. */
 function endedAfterHandshake(message: string, attempt: ConnectAttempt): Unreachable {
   const { own, silentMs } = attempt;
   if (silentMs !== undefined) return silent(silentMs);
-  // Without an error grpc-js says only this.
+  // grpc-js says only this when there was no error.
   const detail = message === 'Failed to connect' ? '' : ` (${message})`;
   if (own === undefined) {
     return {
@@ -165,7 +166,7 @@ export function silent(ms: number): Unreachable {
   };
 }
 
-/** OpenSSL's words for what the other side has said against our certificate. Undefined: it said something else. */
+/** OpenSSL's words for what the other side has against our certificate. Undefined: it said something else. */
 export function alertOf(message: string): string | undefined {
   const [, alert] =
     /alert (unknown ca|bad certificate|unsupported certificate|certificate (?:revoked|expired|unknown|required)|access denied)/.exec(
@@ -238,7 +239,7 @@ const UNKNOWN_CA = new Set([
 const MAX_CHAIN = 10;
 const MAX_NAMES = 10;
 
-/** The certificate, who issued it, and so on; a root is its own issuer. */
+/** The certificate, the one that issued it, and so on; a root is its own issuer. */
 function chainOf(certificate: PeerCertificateInfo): readonly PeerCertificateInfo[] {
   const chain = [certificate];
   let issuer = certificate.issuerCertificate;
@@ -253,7 +254,7 @@ function chainOf(certificate: PeerCertificateInfo): readonly PeerCertificateInfo
   return chain;
 }
 
-/** Of the names in a certificate, those that a host can have. */
+/** The names in a certificate that a host can have, for people. */
 function hostNames({ subjectaltname = '' }: PeerCertificateInfo): string {
   const names = [...subjectaltname.matchAll(/(?:^|, )(?:DNS|IP Address):([^,]+)/g)].map(([, name]) => name!);
   if (names.length === 0) return 'no host at all';

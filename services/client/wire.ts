@@ -1,5 +1,5 @@
-// The protobuf wire format by hand, for the two streams where every message counts: message-codec.ts and frames.ts use
-// it. Numbers are JavaScript numbers: everything Fanfare counts stays below 2^53.
+// The protobuf wire format by hand, for streams where every message counts. Numbers are JavaScript numbers:
+// everything Fanfare counts stays below 2^53.
 import { FanfareError } from './errors.ts';
 
 export const VARINT = 0;
@@ -16,7 +16,7 @@ export function varintSize(value: number): number {
 export function writeVarint(buffer: Buffer, at: number, value: number): number {
   let rest = value;
   let position = at;
-  // Shifts only below 2^31, where they are exact.
+  // Shifts are exact only below 2^31.
   while (rest > 0x7fff_ffff) {
     buffer[position++] = (rest % 0x80) | 0x80;
     rest = Math.floor(rest / 0x80);
@@ -35,7 +35,7 @@ export class WireReader {
   /** Exclusive. */
   end: number;
   position: number;
-  /** Of the field that `next` found. */
+  /** The field that next() found, and its wire type. */
   field = 0;
   wireType = 0;
 
@@ -74,7 +74,7 @@ export class WireReader {
     throw malformed();
   }
 
-  /** Reads a length; the bytes begin at `position` then, and end at the place returned. */
+  /** Reads a length. The bytes begin at `position` then and end at the place returned. */
   lengthDelimitedEnd(): number {
     const length = this.varint();
     const end = this.position + length;

@@ -1,5 +1,6 @@
-// fanfare bench: a load test from the user's side: a topic of its own, some subscriptions, and what came through how fast.
-// For the numbers in the README see test/bench, which looks at the broker's side too.
+// fanfare bench: a load test from the user's side. It makes a topic of its own and some subscriptions,
+// and tells how fast messages came through. The numbers in the README are from test/bench, which looks
+// at the broker's side too.
 import { randomUUID } from 'node:crypto';
 import type { Client } from '../../client/client.ts';
 import type { Subscription } from '../../client/subscription.ts';
@@ -30,7 +31,7 @@ interface BenchResult {
   readonly p999Ms: number;
 }
 
-/** Of each delivery the latency is kept. */
+/** The latency of each delivery is kept in memory. */
 const MAX_DELIVERIES = 100_000_000;
 
 export async function bench(flags: BenchFlags, signal: AbortSignal): Promise<void> {
@@ -110,7 +111,7 @@ async function publishAll(
     const data = Buffer.alloc(flags.size, 'x');
     data.writeDoubleLE(performance.now());
     publisher.publish({ data }).catch((error) => failures.push(error));
-    // Reading and answering happen between turns, not within this loop.
+    // Answers are read between turns of the event loop, not within this loop.
     if (flags.rate === undefined && n % 1_000 === 999) await new Promise(setImmediate);
   }
   await publisher.flush();
@@ -130,7 +131,10 @@ async function consume(
   }
 }
 
-/** Timers are good to a millisecond or so: several messages may be due at once. */
+/**
+ * Waits until about that time: timers are good to a millisecond or so, and several
+ * messages may be due at once.
+ */
 async function until(timeMs: number): Promise<void> {
   const waitMs = timeMs - performance.now();
   if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs));

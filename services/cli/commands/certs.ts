@@ -1,4 +1,5 @@
-// fanfare certs init | issue | inspect
+// fanfare certs init | issue | inspect: makes certificates and shows what is in them.
+// "issue" overwrites no file.
 import { join, resolve } from 'node:path';
 import { ensureDevelopmentCertificates } from '../../certs/development.ts';
 import { inspectCertificate } from '../../certs/inspect.ts';

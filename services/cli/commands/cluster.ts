@@ -1,4 +1,4 @@
-// fanfare cluster | cluster drain
+// fanfare cluster | cluster drain: shows the brokers of a cluster, and lets one give its partitions away.
 import { delay } from '../../client/backoff.ts';
 import type { Client } from '../../client/client.ts';
 import type {
@@ -27,7 +27,7 @@ export interface DrainFlags extends CommonFlags {
 
 const WATCH_MS = 1_000;
 const WAIT_POLL_MS = 200;
-/** More are in the JSON. */
+/** How many moves the table shows; more are in the JSON. */
 const MOVES_SHOWN = 10;
 
 const BROKERS: Columns<BrokerInfo> = {
@@ -80,7 +80,7 @@ export async function drainBroker(name: string, flags: DrainFlags, signal: Abort
     try {
       await client.cluster.drain(name, { revoke, signal });
     } catch (error) {
-      // The broker names those there are: more use than the usual advice.
+      // The broker's message names the brokers that there are: more use than the usual advice.
       if (error instanceof FanfareError && error.code === 'NOT_FOUND') {
         throw new CliError(error.message, EXIT.notFound, { cause: error });
       }
@@ -91,7 +91,7 @@ export async function drainBroker(name: string, flags: DrainFlags, signal: Abort
   if (signal.aborted) throw new CliError('', EXIT.interrupted);
 }
 
-/** Until the broker has nothing more, or has gone; revoked: until it takes partitions again. */
+/** Waits until the broker has no partitions left or is gone; with `revoke`, until it takes some again. */
 async function waitForDrain(
   client: Client,
   name: string,
@@ -107,7 +107,7 @@ async function waitForDrain(
         throw new CliError(`no living broker has the name ${name} any more`, EXIT.notFound);
       if (!broker.draining) return;
     } else {
-      // Both: what is assigned to it may be about to become its own.
+      // Assigned ones count, too: the broker may be about to own them.
       const left = partitions.filter(({ owner, assigned }) => owner === name || assigned === name).length;
       if (broker === undefined || left === 0) return;
       if (left !== shown)
@@ -126,7 +126,7 @@ function print(cluster: ClusterInfo, flags: ClusterFlags): Promise<void> {
   return flags.watch && standardOutput().isTerminal ? printOver(text) : printText(text);
 }
 
-/** What people see. */
+/** The cluster as text, for people. */
 export function describe(cluster: ClusterInfo, withPartitions: boolean): string {
   const { clusterId, coordinator, coordinatorTerm, assignmentVersion, recentMoves } = cluster;
   const head =
@@ -146,13 +146,13 @@ export function describe(cluster: ClusterInfo, withPartitions: boolean): string 
   return parts.join('\n\n');
 }
 
-/** "orders" of the default project, "other/orders" of another. */
+/** "orders" in the default project, "other/orders" in another. */
 function shortName(topic: string): string {
   const [, project, , id] = topic.split('/');
   return project === 'default' ? (id ?? topic) : `${project}/${id}`;
 }
 
-/** Ends early when the signal is aborted: the callers look at it. */
+/** Resolves after `ms`, or early when the signal is aborted: look at the signal afterwards. */
 async function pause(ms: number, signal: AbortSignal): Promise<void> {
   await delay(ms, signal).catch((error) => {
     if (!signal.aborted) throw error;

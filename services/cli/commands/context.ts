@@ -1,4 +1,4 @@
-// fanfare context add | select | list | show | remove
+// fanfare context add | select | list | show | remove: brokers under names of the user's own.
 import { type CommonFlags, configFolder, resolveContext } from '../config.ts';
 import {
   listContexts,
@@ -10,7 +10,7 @@ import {
 } from '../context-store.ts';
 import { type OutputFormat, printList, printOne } from '../output.ts';
 
-/** With the flags of any other command; what they leave open is taken from the context in force. */
+/** Takes the flags of any other command; what they leave open comes from the context in force. */
 export async function addContext(
   name: string,
   flags: CommonFlags & { readonly select?: boolean },

@@ -1,7 +1,9 @@
-// fanfare dev-cluster: Redis and several brokers on this machine, for people who want to look at a cluster and kill parts of it.
-// Everything is kept in {data folder}/dev-cluster; the context that lets other commands find the brokers is {data folder}'s.
+// fanfare dev-cluster: Redis and several brokers on this machine, for people who want to look at a cluster
+// and kill parts of it. Everything is kept in {data folder}/dev-cluster; the context that lets other commands
+// find the brokers is {data folder}'s own.
 //
-// dev-processes.ts runs the processes. A broker that was killed comes back by itself after a while.
+// dev-processes.ts runs the processes. A broker that was killed comes back by itself after
+// COMES_BACK_MS; Redis does not.
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -18,7 +20,7 @@ import { CliError, EXIT } from '../failure.ts';
 export interface DevClusterFlags {
   readonly dataDir: string;
   readonly brokers: number;
-  /** Of the first broker. */
+  /** The first broker's port; the others have the ports after it. */
   readonly port: number;
 }
 
@@ -32,7 +34,7 @@ interface DevBroker {
 const MAX_BROKERS = 16;
 const BROKER = join(import.meta.dirname, '../../broker/main.ts');
 const START_MS = 30_000;
-/** How long people can look at the others doing its work. */
+/** How long a broker that was killed stays away, so that people can watch the others do its work. */
 const COMES_BACK_MS = 10_000;
 const POLL_MS = 100;
 
@@ -65,7 +67,7 @@ export async function devCluster(flags: DevClusterFlags, signal: AbortSignal): P
     const process = startBroker(broker);
     processes.push(process);
     running.defer(() => process.stop());
-    // The first one makes the cluster; the others would be right to refuse an empty store.
+    // The first broker makes the cluster; any other would be right to refuse an empty store.
     if (processes.length === 1) await alive(client, 1, processes, signal);
   }
   await alive(client, brokers.length, processes, signal);
@@ -82,7 +84,7 @@ export async function devCluster(flags: DevClusterFlags, signal: AbortSignal): P
   await redisEnded;
 }
 
-/** Two Redis servers on one folder would ruin its data. Resolves to what gives the folder back. */
+/** Claims the folder, since two Redis servers on it would ruin its data. Resolves to what gives it back. */
 async function claim(dir: string): Promise<() => Promise<void>> {
   await mkdir(dir, { recursive: true });
   const file = join(dir, 'pid');
@@ -101,12 +103,12 @@ function isAlive(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    // EPERM: somebody else's.
+    // EPERM: the process is alive, and somebody else's.
     return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 
-/** Before anything is started: else it would be a broker among others that ends and says why. */
+/** Comes before anything is started: else one broker among several would end, and say why in its lines. */
 async function checkPorts({ brokers, port }: DevClusterFlags): Promise<void> {
   for (let each = port; each < port + brokers; each += 1) {
     await freePort(each).catch((cause: NodeJS.ErrnoException) => {
@@ -168,7 +170,7 @@ async function startRedis(command: string, dir: string, port: number): Promise<D
   return DevProcess.start({ name: 'redis', command, args, quiet: true });
 }
 
-/** Resolves when so many brokers know of each other. Rejects if one of the processes ends, or after 30 s. */
+/** Resolves when so many brokers know of each other. Rejects when a process ends, or after 30 s. */
 async function alive(
   client: Client,
   count: number,
@@ -185,7 +187,7 @@ async function alive(
       const { brokers } = await client.cluster.get({ timeoutMs: 2_000, signal });
       if (brokers.length >= count) return;
     } catch {
-      // Not there yet; what is wrong is in its own lines.
+      // The brokers are not there yet; if something is wrong it stands in their own lines.
     }
     await delay(POLL_MS, signal).catch(() => {
       // Interrupted: the loop ends.
@@ -228,7 +230,7 @@ function greeting(brokers: readonly DevBroker[], processes: readonly DevProcess[
   ].join('\n');
 }
 
-/** Port 0: a free one. Rejects if it is taken. */
+/** Resolves to the port, for 0 to a free one. Rejects if the port is taken. */
 function freePort(port = 0): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();

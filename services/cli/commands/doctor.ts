@@ -1,4 +1,5 @@
-// fanfare doctor
+// fanfare doctor: reads everything that is stored and says what is damaged, or gives up what
+// is damaged in one place.
 import type { PartitionCheck, StorageDamage } from '../../client/admin-types.ts';
 import type { Client } from '../../client/client.ts';
 import type { CommonFlags } from '../config.ts';
@@ -11,7 +12,7 @@ export interface DoctorFlags extends CommonFlags {
   readonly skip?: DamagedPlace;
 }
 
-/** As doctor prints it and takes it: TOPIC/PARTITION@OFFSET. */
+/** What `doctor` prints and takes as TOPIC/PARTITION@OFFSET. */
 export interface DamagedPlace {
   readonly topic: string;
   readonly partition: number;
@@ -22,7 +23,7 @@ interface Finding extends StorageDamage {
   readonly topic: string;
   readonly partition: number;
   readonly messages: number;
-  /** For --skip. */
+  /** What --skip takes. */
   readonly place: string;
 }
 

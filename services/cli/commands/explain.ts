@@ -1,4 +1,4 @@
-// fanfare explain scale: why a Subscription's consumers on Kubernetes are as many as they are, and since when.
+// fanfare explain scale: why a Subscription has as many consumers on Kubernetes as it has, and since when.
 import { CliError } from '../failure.ts';
 import { getResource, type KubeFlags } from '../kubectl.ts';
 import { type OutputFormat, printText } from '../output.ts';

@@ -1,4 +1,5 @@
-// fanfare pub: standard input (or a file) to a topic, a record a message. Reads no faster than the broker takes.
+// fanfare pub: standard input (or a file) to a topic, a message for each record. Reads no faster than
+// the broker takes messages.
 import { open } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import type { Client } from '../../client/client.ts';
@@ -24,13 +25,16 @@ export interface PubFlags extends CommonFlags, KeyFlags {
   readonly retry: number;
 }
 
-/** Of both: those of a topic that this command may publish to, but not look at. */
+/**
+ * Codes of getTopic() that stop nothing: this client may publish to the topic but not look at it, or that
+ * broker has no such call.
+ */
 const NOT_TO_BE_SEEN: ReadonlySet<string> = new Set(['PERMISSION_DENIED', 'UNIMPLEMENTED']);
 
 export async function pub(topic: string, flags: PubFlags, signal: AbortSignal): Promise<void> {
   const toMessage = messageMaker(flags);
   const input = await openInput(flags);
-  // A terminal or pipe that says nothing more must not hold us up, then and when nothing can be published any more.
+  // A terminal or pipe that says nothing more must not hold us up, now or when nothing more can be published.
   signal.addEventListener('abort', () => input.destroy(), { once: true });
   const isTyped = input === process.stdin && process.stdin.isTTY;
   const report = new PubReport({
@@ -57,7 +61,7 @@ export async function pub(topic: string, flags: PubFlags, signal: AbortSignal): 
   conclude(report);
 }
 
-/** Before anything is read: lines would fail one after the other. */
+/** Finds a missing topic before anything is read: else every line would fail, one after the other. */
 async function checkTopic(client: Client, topic: string, signal: AbortSignal): Promise<void> {
   try {
     await client.admin.getTopic(topic, { signal });
@@ -85,10 +89,12 @@ function splitInput(input: Readable, flags: PubFlags): AsyncIterable<LineRecord>
   return splitRecords(input, { end: flags.null ? 0 : 0x0a, isText });
 }
 
-/** The message that a record is; a text: why it can't be one; undefined: it is empty, and nothing is to come of it. */
+/**
+ * The message that a record becomes; a text: why it can't be one; undefined: the record is empty, left out.
+ */
 type MessageMaker = (record: LineRecord) => OutgoingMessage | string | undefined;
 
-/** INVALID_ARGUMENT if no record could become a message, whatever it is. */
+/** INVALID_ARGUMENT if the flags are such that no record could become a message. */
 function messageMaker(flags: PubFlags): MessageMaker {
   const keyOf = keyExtractor(flags);
   const attributes = flags.attr && { attributes: flags.attr };
@@ -161,7 +167,7 @@ function publish(publisher: Publisher, message: OutgoingMessage, line: number, r
     ({ messageId }) => report.onPublished(line, messageId),
     (error: FanfareError) => {
       report.onRefused(line, error);
-      // Nothing can be made of this line, now or later: no need for the others of its key to wait for it.
+      // This line can't be published, now or later: the other lines of its key need not wait for it.
       if (error.code === 'INVALID_ARGUMENT' && message.orderingKey) publisher.resumeKey(message.orderingKey);
     },
   );

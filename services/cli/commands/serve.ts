@@ -1,4 +1,4 @@
-// fanfare serve: the broker itself. Its flags are its own (services/broker/config.ts).
+// fanfare serve: the broker itself, with flags of its own (services/broker/config.ts).
 import { standardOutput } from '../standard-output.ts';
 
 /** `flags` is everything after "serve". Resolves to the exit code when the broker has stopped. */

@@ -1,4 +1,5 @@
-// fanfare sub: a subscription to standard output. A message is acknowledged after it is printed; what was not comes again.
+// fanfare sub: a subscription to standard output. A message is acknowledged once it counts as printed
+// (acking-output.ts); what was not acknowledged comes again.
 import { isUtf8 } from 'node:buffer';
 import { randomUUID } from 'node:crypto';
 import type { Client } from '../../client/client.ts';
@@ -22,7 +23,7 @@ export interface SubFlags extends CommonFlags {
   readonly clientId?: string;
 }
 
-/** subscriber.proto's limit of a credit. */
+/** The largest credit that subscriber.proto allows. */
 const MAX_CREDIT = 1_000_000;
 
 export async function sub(subscription: string, flags: SubFlags, signal: AbortSignal): Promise<void> {
@@ -63,7 +64,7 @@ class Sub {
       onRead: (read) => {
         this.#acknowledged += read.length;
         this.#watch?.acknowledged(read);
-        // Before the acknowledgements give credit back, or more would be taken than is asked for.
+        // The credit is lowered before the acknowledgements give some back, or too much would come.
         this.#adjustCredit();
       },
       onFailed: () => this.#subscription?.end(),
@@ -113,9 +114,9 @@ class Sub {
     if (signal.aborted) onAbort();
     const atEnd = this.#watch
       ?.reached(this.#over.signal)
-      // The iteration ends; the stream once everything printed is acknowledged.
+      // The iteration ends here; the stream ends once everything printed is acknowledged.
       .finally(() => subscription.end());
-    // It is awaited below; until then nobody hears of a failure.
+    // The promise is awaited below; a failure before that must not count as unhandled.
     atEnd?.catch(() => {});
     try {
       await this.#printAll(subscription, outage.onAlive);
@@ -137,14 +138,17 @@ class Sub {
       received += 1;
       this.#watch?.received(message);
       this.#output.add(message, output === 'json' ? Buffer.from(toJson(message)) : message.data, terminator);
-      // Nothing is wanted for the credit that comes back from now on.
+      // The credit that comes back from now on is not to be used.
       if (received === count) subscription.end();
       await this.#output.room();
     }
     await this.#output.finish();
   }
 
-  /** What is taken ahead of printing, and what may lie in the pipe unread; with --count no more than is missing. */
+  /**
+   * How many messages may be outstanding: those taken ahead of printing and those that may lie in the pipe
+   * unread; with --count, no more than are still to come.
+   */
   #wantedCredit(): number {
     const { count = Number.POSITIVE_INFINITY } = this.#flags;
     const wanted = Math.min(this.#ahead + this.#output.unread, count - this.#acknowledged);
@@ -160,7 +164,7 @@ class Sub {
     const wanted = this.#wantedCredit();
     const { count = Number.POSITIVE_INFINITY } = this.#flags;
     const mustNotExceed = count - this.#acknowledged;
-    // Not for each message in a long row.
+    // Small changes are left alone in a long row of messages.
     const isFar = Math.abs(wanted - this.#credit) >= Math.max(1, this.#ahead / 4);
     if (!isFar && this.#credit <= mustNotExceed) return;
     this.#credit = wanted;

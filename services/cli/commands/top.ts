@@ -13,7 +13,7 @@ export interface TopFlags extends CommonFlags {
   readonly once?: boolean;
 }
 
-/** A backlog with what happened since the answer before. */
+/** A backlog with the rates since the answer before. */
 interface Row extends Backlog {
   readonly appendedPerS: number;
   readonly deliveredPerS: number;
@@ -58,7 +58,7 @@ export async function top(
   if (signal.aborted) throw new CliError('', EXIT.interrupted);
 }
 
-/** Rates from the difference of two answers; a counter that fell began anew. */
+/** Computes rates from the difference of two answers; a counter that fell has begun anew. */
 export function rowsOf(now: readonly Backlog[], before: readonly Backlog[]): Row[] {
   const earlier = new Map(before.map((backlog) => [backlog.subscription, backlog]));
   return now.map((backlog) => {
