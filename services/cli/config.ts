@@ -54,8 +54,9 @@ export async function resolveContext(flags: Partial<CommonFlags>): Promise<Resol
   const ca = flags.tlsCa ?? env.FANFARE_TLS_CA ?? found?.tls?.ca;
   const cert = flags.tlsCert ?? env.FANFARE_TLS_CERT ?? found?.tls?.cert;
   const key = flags.tlsKey ?? env.FANFARE_TLS_KEY ?? found?.tls?.key;
-  const insecure =
-    flags.insecure || env.FANFARE_INSECURE === '1' || (found !== undefined && !found.tls && !ca);
+  // A context without TLS says that of its own broker, not of another one.
+  const isPlaintextContext = address === undefined && found !== undefined && !found.tls && !ca;
+  const insecure = flags.insecure || env.FANFARE_INSECURE === '1' || isPlaintextContext;
   const from =
     flags.address !== undefined
       ? '--address'
@@ -65,7 +66,7 @@ export async function resolveContext(flags: Partial<CommonFlags>): Promise<Resol
   const base = {
     address: checkedAddress(address ?? found!.address, from),
     project: flags.project ?? env.FANFARE_PROJECT ?? found?.project ?? 'default',
-    source: found?.source ?? 'flags and environment',
+    source: address === undefined ? found!.source : from,
   };
   if (insecure) return base;
   if (ca === undefined || cert === undefined || key === undefined) {

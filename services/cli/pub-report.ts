@@ -25,6 +25,8 @@ export interface PubReportOptions {
   readonly isTyped: boolean;
   /** Called once, when lines behind a failure would fail too. */
   readonly onHopeless: () => void;
+  /** Called with each message that was published. */
+  readonly onAlive: () => void;
 }
 
 export class PubReport {
@@ -35,15 +37,17 @@ export class PubReport {
   isHopeless = false;
   readonly #output: Output | undefined;
   readonly #onHopeless: () => void;
+  readonly #onAlive: () => void;
   readonly #failures = new LineFailures((text) => this.#say(text));
   readonly #startMs = performance.now();
   readonly #timer: NodeJS.Timeout | undefined;
   #sent = 0;
   #hasProgress = false;
 
-  constructor({ output, isTyped, onHopeless }: PubReportOptions) {
+  constructor({ output, isTyped, onHopeless, onAlive }: PubReportOptions) {
     this.#output = output;
     this.#onHopeless = onHopeless;
+    this.#onAlive = onAlive;
     if (process.stderr.isTTY && !isTyped) this.#timer = setInterval(() => this.#printProgress(), PROGRESS_MS);
   }
 
@@ -53,6 +57,7 @@ export class PubReport {
 
   onPublished(line: number, messageId: string): void {
     this.published += 1;
+    this.#onAlive();
     this.#output?.write(`{"line":${line},"messageId":"${messageId}"}\n`, undefined, () => {
       this.unprinted += 1;
     });

@@ -23,7 +23,9 @@ import {
   CALL,
   CHECK_STORAGE,
   DRAIN,
+  offsetNumber,
   PARTITION_QUESTION,
+  partitionNumber,
   SUBSCRIPTION_CHANGES,
   SUBSCRIPTION_SETTINGS,
   TOPIC_SETTINGS,
@@ -264,6 +266,8 @@ export class Admin {
     offset: number,
     call?: CallSettings,
   ): Promise<SkippedMessages> {
+    partitionNumber('partition', partition);
+    offsetNumber('offset', offset);
     const codec = await loadCodec();
     const request = codec.encodeSkipDamage(this.#connection.topicName(topic), partition, offset);
     return codec.decodeSkipped(await this.#call('SkipDamage', request, call));

@@ -121,7 +121,8 @@ export class Client implements AsyncDisposable {
    */
   close(how: StopOptions = {}): Promise<void> {
     checkOptions('close()', how, STOP);
-    this.#closing ??= this.#close(how);
+    if (this.#closing === undefined) this.#closing = this.#close(how);
+    else void this.#closeParts(how);
     return this.#closing;
   }
 
@@ -131,9 +132,14 @@ export class Client implements AsyncDisposable {
 
   async #close(how: StopOptions): Promise<void> {
     // Consumers go first: their handlers may publish.
-    const ends = [...(await closeAll(this.#consumers, how)), ...(await closeAll(this.#publishers, how))];
+    const ends = await this.#closeParts(how);
     this.#connection.close();
     for (const end of ends) if (end.status === 'rejected') throw end.reason;
+  }
+
+  /** Handlers first: they may publish. Never rejects. */
+  async #closeParts(how: StopOptions): Promise<PromiseSettledResult<void>[]> {
+    return [...(await closeAll(this.#consumers, how)), ...(await closeAll(this.#publishers, how))];
   }
 
   #checkRoom(): void {

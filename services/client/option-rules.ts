@@ -57,6 +57,8 @@ const MAX_DRAIN_NAMES = 1_000;
 export const resourceName: Rule = text();
 export const maxOutstandingMessages: Rule = integer(1, MAX_OUTSTANDING_MESSAGES);
 export const orderingKey: Rule = text(MAX_ORDERING_KEY_BYTES);
+export const partitionNumber: Rule = integerOrZero(1, MAX_PARTITIONS - 1);
+export const offsetNumber: Rule = integerOrZero(1, Number.MAX_SAFE_INTEGER);
 export const ackDeadlineSeconds: Rule = integer(1, MAX_ACK_DEADLINE_SECONDS, 's');
 const labels = textsByName(64, 63, 255);
 

@@ -41,13 +41,17 @@ export function startPublishSpan(
     kind: api.SpanKind.PRODUCER,
     attributes: {
       ...messagingAttributes('send', 'send', topic),
-      'messaging.message.body.size': message?.data?.length ?? 0,
+      'messaging.message.body.size': bodySize(message?.data),
     },
   });
   if (!span.isRecording()) return { span, message };
   const attributes: Record<string, string> = { ...message?.attributes };
   api.propagation.inject(api.trace.setSpan(api.context.active(), span), attributes);
   return { span, message: { ...message, attributes } };
+}
+
+function bodySize(data: OutgoingMessage['data'] | undefined): number {
+  return typeof data === 'string' ? Buffer.byteLength(data) : (data?.length ?? 0);
 }
 
 export function endPublishSpan(

@@ -259,12 +259,22 @@ test('contexts: flags before environment before the folder before the selected o
     address: broker.address,
     source: expect.stringContaining('.fanfare/context.json'),
   });
-  expect(await show('', { FANFARE_ADDRESS: 'b:2' })).toMatchObject({ address: 'b:2' });
-  expect(await show('--address c:3 --project other', { FANFARE_ADDRESS: 'b:2' })).toMatchObject({
+  const plaintext = { FANFARE_INSECURE: '1' };
+  expect(await show('', { FANFARE_ADDRESS: 'b:2', ...plaintext })).toMatchObject({
+    address: 'b:2',
+    source: 'FANFARE_ADDRESS',
+  });
+  expect(await show('--address c:3 --project other --insecure', { FANFARE_ADDRESS: 'b:2' })).toMatchObject({
     address: 'c:3',
     project: 'other',
+    source: '--address',
   });
-  expect(await show('--address https://E/,:5')).toMatchObject({ address: 'e:7443,localhost:5' });
+  expect(await show('--address https://E/,:5', plaintext)).toMatchObject({ address: 'e:7443,localhost:5' });
+  // The folder's broker speaks plaintext: that is no reason to speak it to another one.
+  expect(await runCli(['context', 'show'], { cwd, env: { ...env, FANFARE_ADDRESS: 'b:2' } })).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/^fanfare: b:2 needs mutual TLS: give --tls-ca/),
+  });
   const refused = await runCli(['topic', 'list'], { cwd, env: { ...env, FANFARE_ADDRESS: 'b:99999' } });
   expect(refused).toMatchObject({
     code: 2,

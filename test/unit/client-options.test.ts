@@ -434,6 +434,9 @@ test('entries of lists', async () => {
       'peerAddresses[0] is 7: give a text that is not empty',
     ],
     [() => client.admin.drainConsumers('a', {} as never), 'ttlMs is missing: give 1,000 to 600,000 ms, or 0'],
+    [() => client.admin.skipDamage('a', 1.5, 0), 'partition is 1.5: give 1 to 1,023, or 0'],
+    [() => client.admin.skipDamage('a', 1_024, 0), 'partition is 1024: give 1 to 1,023, or 0'],
+    [() => client.admin.skipDamage('a', 0, -1), 'offset is -1: give 1 to 9,007,199,254,740,991, or 0'],
     [
       () => client.admin.watchBacklog({ subscriptions: [''] }).next(),
       'subscriptions[0] is "": give a text that is not empty',

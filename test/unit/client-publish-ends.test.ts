@@ -120,6 +120,15 @@ describe('close()', () => {
     expect(await failure).toMatchObject({ code: 'CANCELLED' });
   });
 
+  test('of the client, called again, may end the first call', async () => {
+    broker.onPublish = () => 'ignore';
+    const failure = failureOf(client.publisher('orders').publish({ data: 'x' }));
+    const closing = client.close();
+    await client.close({ timeoutMs: 0 });
+    await closing;
+    expect(await failure).toMatchObject({ code: 'CANCELLED' });
+  });
+
   test('leaves nothing behind that keeps a program from ending', async () => {
     broker.onPublish = ({ messages }) => {
       const text = Buffer.from(messages[0]!.data).toString();

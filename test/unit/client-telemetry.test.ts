@@ -57,11 +57,11 @@ test('publish and process spans are linked through the message', async () => {
   const processor = new SimpleSpanProcessor({ exporter });
   trace.setGlobalTracerProvider(new TracerProvider({ spanProcessors: [processor] }));
   propagation.setGlobalPropagator(new W3CTraceContextPropagator());
-  const { messageId } = await client.publisher('orders').publish({ data: 'traced', attributes: { a: 'b' } });
+  const { messageId } = await client.publisher('orders').publish({ data: 'traced ü', attributes: { a: 'b' } });
   await expect(client.publisher('orders').publish({})).rejects.toThrow();
   const { promise: handled, resolve } = Promise.withResolvers<void>();
   const subscriber = client.subscriber('audit', (message) => {
-    if (message.text !== 'traced') return;
+    if (message.text !== 'traced ü') return;
     resolve();
     if (message.deliveryAttempt === 1) throw new Error('at first');
   });
@@ -73,6 +73,7 @@ test('publish and process spans are linked through the message', async () => {
   expect(sent.attributes).toMatchObject({
     'messaging.operation.type': 'send',
     'messaging.system': 'fanfare',
+    'messaging.message.body.size': 9,
   });
   const failedSend = spans.find((span) => span.kind === SpanKind.PRODUCER && span !== sent)!;
   expect(failedSend.attributes['error.type']).toBe('INVALID_ARGUMENT');

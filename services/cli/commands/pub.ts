@@ -37,13 +37,14 @@ export async function pub(topic: string, flags: PubFlags, signal: AbortSignal): 
   // A terminal or pipe that says nothing more must not hold us up, now or when nothing more can be published.
   signal.addEventListener('abort', () => input.destroy(), { once: true });
   const isTyped = input === process.stdin && process.stdin.isTTY;
+  const outage = outageReporter();
   const report = new PubReport({
     output: flags.output === 'json' ? standardOutput() : undefined,
     isTyped,
     onHopeless: () => input.destroy(),
+    onAlive: outage.onAlive,
   });
   sayWhenCutOff(() => interruptedText(report));
-  const outage = outageReporter();
   try {
     await withClient(flags, async (client) => {
       await client.reach({ timeoutMs: flags.timeout, signal });
