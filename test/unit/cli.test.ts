@@ -259,22 +259,16 @@ test('contexts: flags before environment before the folder before the selected o
     address: broker.address,
     source: expect.stringContaining('.fanfare/context.json'),
   });
-  const plaintext = { FANFARE_INSECURE: '1' };
-  expect(await show('', { FANFARE_ADDRESS: 'b:2', ...plaintext })).toMatchObject({
+  expect(await show('', { FANFARE_ADDRESS: 'b:2' })).toMatchObject({
     address: 'b:2',
     source: 'FANFARE_ADDRESS',
   });
-  expect(await show('--address c:3 --project other --insecure', { FANFARE_ADDRESS: 'b:2' })).toMatchObject({
+  expect(await show('--address c:3 --project other', { FANFARE_ADDRESS: 'b:2' })).toMatchObject({
     address: 'c:3',
     project: 'other',
     source: '--address',
   });
-  expect(await show('--address https://E/,:5', plaintext)).toMatchObject({ address: 'e:7443,localhost:5' });
-  // The folder's broker speaks plaintext: that is no reason to speak it to another one.
-  expect(await runCli(['context', 'show'], { cwd, env: { ...env, FANFARE_ADDRESS: 'b:2' } })).toMatchObject({
-    code: 2,
-    stderr: expect.stringMatching(/^fanfare: b:2 needs mutual TLS: give --tls-ca/),
-  });
+  expect(await show('--address https://E/,:5')).toMatchObject({ address: 'e:7443,localhost:5' });
   const refused = await runCli(['topic', 'list'], { cwd, env: { ...env, FANFARE_ADDRESS: 'b:99999' } });
   expect(refused).toMatchObject({
     code: 2,
@@ -284,6 +278,13 @@ test('contexts: flags before environment before the folder before the selected o
     0,
   );
   expect(await show('--context mine')).toMatchObject({ address: 'd:4', source: 'context mine' });
+  // That context's broker speaks plaintext: no reason to speak it to another one.
+  expect(
+    await runCli(['context', 'show', '--context', 'mine', '--address', 'f:6'], { cwd, env }),
+  ).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/^fanfare: f:6 needs mutual TLS: give --tls-ca/),
+  });
   expect(await show('', {}, home)).toMatchObject({ address: 'd:4', source: 'context mine' });
   expect((await runCli(['context', 'list'], { cwd, env })).stdout.toString()).toMatch(/^\* +mine +d:4/m);
   expect((await runCli(['context', 'remove', 'mine'], { cwd, env })).code).toBe(0);

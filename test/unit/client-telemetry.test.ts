@@ -57,7 +57,9 @@ test('publish and process spans are linked through the message', async () => {
   const processor = new SimpleSpanProcessor({ exporter });
   trace.setGlobalTracerProvider(new TracerProvider({ spanProcessors: [processor] }));
   propagation.setGlobalPropagator(new W3CTraceContextPropagator());
-  const { messageId } = await client.publisher('orders').publish({ data: 'traced ü', attributes: { a: 'b' } });
+  const { messageId } = await client
+    .publisher('orders')
+    .publish({ data: 'traced ü', attributes: { a: 'b' } });
   await expect(client.publisher('orders').publish({})).rejects.toThrow();
   const { promise: handled, resolve } = Promise.withResolvers<void>();
   const subscriber = client.subscriber('audit', (message) => {
