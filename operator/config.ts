@@ -1,5 +1,5 @@
-// The operator's configuration: environment variables, as the chart sets them, checked once by main.ts into a frozen object. All
-// problems are reported together, each with the variable and what is allowed.
+// The operator's configuration: environment variables, as the chart sets them, checked once into a frozen
+// object. All problems are reported together, each with the variable and what is allowed.
 import { hostname } from 'node:os';
 import { brokerAddresses } from './broker/broker-address.ts';
 
@@ -14,13 +14,16 @@ export interface HostPort {
 }
 
 export interface Config {
-  /** Of this process, for people: the pod's. */
+  /** This process's name, for people: the pod's. */
   readonly name: string;
-  /** Where the lease is. */
+  /** The namespace of the lease. */
   readonly namespace: string;
-  /** host:port of the broker for resources without a Fanfare; undefined: there is none, every resource needs one. */
+  /**
+   * The broker for resources without a Fanfare: host:port, or several with commas between. Undefined: there
+   * is none, every resource needs a Fanfare.
+   */
   readonly address: string | undefined;
-  /** PEM files; there whenever address or kedaListen is. */
+  /** Paths of PEM files; set whenever address or kedaListen is. */
   readonly tls: { readonly cert: string; readonly key: string; readonly ca: string } | undefined;
   readonly probesListen: HostPort;
   readonly logLevel: LogLevel;
@@ -28,7 +31,7 @@ export interface Config {
   readonly finalizers: boolean;
   readonly finalizerTimeoutMs: number;
   readonly podDeletionCost: boolean;
-  /** Empty: all. */
+  /** Empty: all namespaces. */
   readonly watchNamespaces: readonly string[];
   /** Undefined: no scaler for KEDA. */
   readonly kedaListen: HostPort | undefined;
@@ -42,7 +45,7 @@ const PREFIX = 'FANFARE_OPERATOR_';
 const MAX_FINALIZER_TIMEOUT_MS = 7 * 24 * 3_600_000;
 const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
 
-/** What each variable is, for --help. */
+/** What each variable means, for --help. */
 export const VARIABLES: Readonly<Record<string, string>> = {
   NAME: "this process, for people: the pod's name (default: the host's)",
   NAMESPACE: 'where the lease for leader election is (default: default)',
@@ -62,7 +65,7 @@ export const VARIABLES: Readonly<Record<string, string>> = {
   KEDA_LISTEN: "host:port of KEDA's external scaler (default: none)",
 };
 
-/** ConfigError with all problems, one a line. */
+/** Throws ConfigError with all problems, one a line. */
 export function parseConfig(env: Readonly<Record<string, string | undefined>>): Config {
   const problems: string[] = [];
   const read = (name: string): string | undefined => env[PREFIX + name]?.trim() || undefined;

@@ -1,4 +1,4 @@
-// The operator's log, on pino: JSON lines for machines, short lines for terminals, on standard error. Made by main.ts.
+// The operator's log, on pino: JSON lines for machines or short lines for terminals, on standard error.
 import pino from 'pino';
 import type { LogFormat, LogLevel } from './config.ts';
 import type { Logger } from './kube/logger.ts';
@@ -23,7 +23,7 @@ export function createLog(level: LogLevel, format: LogFormat): Logger {
   };
 }
 
-/** "12:03:04.567 info  scaled  target=billing": an error's stack below, indented. */
+/** "12:03:04.567 info  scaled target=billing": an error's stack stands below, indented. */
 export function prettyLine(json: string): string {
   const { time, level, msg, error, ...fields } = JSON.parse(json) as Record<string, unknown>;
   const shown = Object.entries(fields).map(([key, value]) =>

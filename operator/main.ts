@@ -1,8 +1,8 @@
-// The operator's process: `node operator/main.ts`, configured by environment variables (config.ts). One of several replicas works,
-// the others stand by.
+// The operator's process: `node operator/main.ts`, configured by environment variables (config.ts). One of
+// several replicas works, the others stand by.
 //
-//   node operator/main.ts                      until SIGTERM or SIGINT; ends with 1 when another process has taken over
-//   node operator/main.ts strip-finalizers     before the operator is removed: takes its finalizers off all resources
+//   node operator/main.ts                    until SIGTERM or SIGINT; ends with 1 when the lease is lost
+//   node operator/main.ts strip-finalizers   takes its finalizers off all resources, before it is removed
 //   node operator/main.ts --help
 import { pathToFileURL } from 'node:url';
 import { type Config, ConfigError, parseConfig, VARIABLES } from './config.ts';
@@ -15,7 +15,7 @@ import { stripFinalizers } from './strip-finalizers.ts';
 
 const EXIT = { ok: 0, failed: 1, usage: 2 } as const;
 
-/** The exit code. */
+/** Returns the exit code. */
 export async function main(argv: readonly string[]): Promise<number> {
   const [command] = argv;
   if (command === '--help' || command === '-h') {
@@ -55,7 +55,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       stop.signal,
     );
     logger.info({ ending }, 'ended');
-    // Whoever lost the lease begins again as a standby, in a new process: nothing of the old reign can be left over.
+    // A process that lost the lease ends and begins again as a standby: nothing of its reign is left over.
     return ending === 'stopped' ? EXIT.ok : EXIT.failed;
   } catch (error) {
     if (error instanceof KubeError) logger.error({ reason: error.message }, 'the operator cannot go on');

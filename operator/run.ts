@@ -1,11 +1,13 @@
-// The operator as a whole, put together: what main.ts starts, with everything that tests replace as arguments.
+// The operator as a whole, put together from its parts. What tests replace (API server, brokers, clock,
+// chance) comes in as arguments.
 //
 //   API server ── http ── informers ──► controllers ──► status, events, /scale
 //                  │                     │      ▲
 //                elector                 ▼      │ backlogs
 //                (lease)               links ── brokers
 //
-// Standbys have warm caches and the probes; whatever writes or talks to brokers runs only while this process leads.
+// Standbys keep their caches warm and answer probes. But for the lease and the mark of the leader's pod,
+// whatever writes or talks to brokers runs only while this process leads.
 import { createAdminClient } from './broker/admin-client.ts';
 import { readCredentials } from './broker/credentials.ts';
 import { BrokerLinks, type LinksOptions } from './broker/links.ts';
@@ -35,9 +37,9 @@ export interface OperatorOptions {
   readonly logger: Logger;
   readonly connect?: LinksOptions['connect'];
   readonly leaderTimes?: Partial<LeaderTimes>;
-  /** From one look at a resource that nothing happened to to the next. */
+  /** How long a resource that nothing happens to is left until the next look at it. */
   readonly resyncMs?: number;
-  /** For running work, from the order to stop. */
+  /** How long running work may go on after the order to stop. */
   readonly graceMs?: number;
   readonly onListening?: (ports: { readonly probes: number; readonly keda: number | undefined }) => void;
   readonly metrics?: Metrics;
@@ -46,7 +48,10 @@ export interface OperatorOptions {
 const RESYNC_MS = 300_000;
 const CERTIFICATES_MS = 60_000;
 
-/** Resolves when all is at rest: 'stopped' on order, 'lost' if another process leads now. Throws on a bug. */
+/**
+ * Resolves when everything has ended: 'stopped' on order, 'lost' if this process lost the lease. Throws
+ * KubeError, CredentialsError or ScalerError if it can't run, and whatever a bug throws.
+ */
 export async function runOperator(options: OperatorOptions, stop: AbortSignal): Promise<Ending> {
   const { config, transport, clock, random, logger, resyncMs = RESYNC_MS } = options;
   const metrics = options.metrics ?? new Metrics();
@@ -74,7 +79,7 @@ export async function runOperator(options: OperatorOptions, stop: AbortSignal): 
     clock,
     random,
     mayWrite: () => elector.held(),
-    // A round of looks finds one listing; the next round makes a new one.
+    // All looks of one round share a listing; the next round makes a new one.
     maxAgeMs: 0.9 * resyncMs,
     calls: metrics.counter('fanfare_operator_broker_calls_total', 'Calls to brokers.', ['method', 'code']),
     connect: options.connect ?? createAdminClient,
@@ -121,7 +126,7 @@ export async function runOperator(options: OperatorOptions, stop: AbortSignal): 
   using ended = disposableAbort();
   try {
     if (config.kedaListen !== undefined && config.tls !== undefined) {
-      // This process is no leader yet, whatever a former life in this pod has left behind.
+      // This process does not lead yet, whatever a former process of this pod has left behind.
       await markLeader(unguarded, config, false, ended.signal);
       keda = await startScalerServer({
         source: assembly.source,

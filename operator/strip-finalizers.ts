@@ -1,8 +1,8 @@
-// Takes the operator's finalizers off all resources, for the time before it is removed: afterwards nobody would, and no resource
-// nor namespace with one could be deleted any more. Run by the chart's pre-delete hook, or by hand (main.ts).
+// Takes the operator's finalizers off all resources, before the operator is removed: afterwards nobody would,
+// and no resource or namespace with one could be deleted any more.
 //
-// It takes the lease first, whoever has it, and leaves it behind: an operator that still runs notices, ends, and stands by for
-// HOLD_MS, so that it does not put back what is taken away here.
+// It takes the lease first, whoever has it, and keeps it when it ends: an operator that still runs notices,
+// ends, and stands by for HOLD_MS, so that it does not put back what is taken away here.
 import { FINALIZER } from './api/v1alpha1/group.ts';
 import { SUBSCRIPTIONS } from './api/v1alpha1/subscription.ts';
 import { TOPICS } from './api/v1alpha1/topic.ts';
@@ -29,12 +29,12 @@ export interface StripOptions {
 }
 
 const HOLD_MS = 300_000;
-/** A leader writes with a lease that it has renewed up to 10 s ago. */
+/** A former leader may write for up to 10 s after its last renewal: this is waited out. */
 const SETTLE_MS = 11_000;
 const LEASE_TRIES = 10;
 const TRIES = 5;
 
-/** How many resources had one. KubeError. */
+/** Returns how many resources had one. Throws KubeError. */
 export async function stripFinalizers(
   options: StripOptions,
   signal: AbortSignal,
@@ -67,7 +67,7 @@ export async function stripFinalizers(
   }
 }
 
-/** Whether somebody held it. */
+/** Returns whether somebody held the lease. */
 async function takeLease(
   { config, clock, logger }: StripOptions,
   http: ReturnType<typeof createKubeHttp>,

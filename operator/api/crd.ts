@@ -1,5 +1,6 @@
-// The CustomResourceDefinitions of fanfare.dev, made from v1alpha1/. `npm run generate` writes them: for kubectl to
-// operator/manifests/, for Helm to charts/fanfare/templates/crds/. test/unit/crd.test.ts fails when the files are stale.
+// The CustomResourceDefinitions of fanfare.dev, made from v1alpha1/. `npm run generate` writes them: for
+// kubectl to operator/manifests/, for Helm to charts/fanfare/templates/crds/. test/unit/crd.test.ts fails
+// when the files are stale.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { JsonSchema, Rule, Schema } from './schema.ts';
@@ -19,7 +20,7 @@ interface Column {
   readonly type: 'string' | 'integer' | 'number' | 'date';
   readonly jsonPath: string;
   readonly description?: string;
-  /** 1: only with -o wide. */
+  /** 1: shown only with -o wide. */
   readonly priority?: 1;
 }
 
@@ -31,7 +32,7 @@ interface Definition {
   readonly rules?: readonly Rule[];
   readonly columns: readonly Column[];
   readonly scale?: Readonly<Record<string, string>>;
-  /** For `kubectl get --field-selector`: Kubernetes 1.31 and later. */
+  /** Fields for `kubectl get --field-selector`: Kubernetes 1.31 and later. */
   readonly selectableFields?: readonly string[];
 }
 
@@ -110,7 +111,7 @@ const DEFINITIONS: readonly Definition[] = [
   },
 ];
 
-/** As objects, for an API server. */
+/** The definitions as objects, for an API server. */
 export function customResourceDefinitions() {
   return DEFINITIONS.map((definition) => ({
     apiVersion: 'apiextensions.k8s.io/v1' as const,
@@ -148,7 +149,7 @@ function crdSpec(definition: Definition, more: object) {
       shortNames: names.shortNames,
       categories: ['fanfare'],
     },
-    // Last: the chart's template adds to the one version.
+    // `versions` comes last: the chart's template adds to the one version.
     versions: [
       {
         name: VERSION,
@@ -209,7 +210,10 @@ function manifest(definition: Definition): string {
   return `${GENERATED}\n${needs}${toYaml(head)}\n`;
 }
 
-/** In templates/ and not in crds/, which Helm never upgrades; kept on uninstall, since every resource goes with its CRD. */
+/**
+ * The chart's file. It is in templates/ and not in crds/, which Helm never upgrades; kept on uninstall if
+ * crds.keep says so, since every resource goes with its CRD.
+ */
 function chartTemplate(definition: Definition): string {
   const parts = [
     '{{- if .Values.crds.install }}',

@@ -1,8 +1,8 @@
-// The words in which v1alpha1/ describes resources. One value is both: `json` is the OpenAPI schema of the CRD, and TypeOf is
-// the TypeScript type of the same thing, so neither can say what the other does not.
+// The words in which v1alpha1/ describes resources. One value is both: `json` is the OpenAPI schema of the
+// CRD, and TypeOf is the TypeScript type of the same thing, so neither can say what the other does not.
 //
-// Invariant: every string, list and map has a maximum, since the API server estimates the cost of rules by them; a type is
-// what the API server returns, with defaults filled in.
+// Invariant: every string, list and map has a maximum, since the API server estimates the cost of rules by
+// them; a type is what the API server returns, with defaults filled in.
 
 export interface Rule {
   /** CEL; `self` is the value, `oldSelf` what it was. A rule with oldSelf is checked on updates only. */
@@ -43,7 +43,7 @@ export type Presence = 'required' | 'optional' | 'defaulted';
 export interface Schema<T, P extends Presence = Presence> {
   readonly json: JsonSchema;
   readonly presence: P;
-  /** Never there: it only carries the type. */
+  /** The field is never there: it only carries the type. */
   readonly type?: T;
 }
 
@@ -61,7 +61,9 @@ export type ObjectOf<F extends Fields> = Flat<
   }
 >;
 
-/** The same where optional fields may also be undefined, which JSON leaves out: for what the operator writes. */
+/**
+ * A type whose optional fields may also be undefined, which JSON leaves out: for what the operator writes.
+ */
 export type Loose<T> = T extends readonly (infer Item)[]
   ? readonly Loose<Item>[]
   : T extends object
@@ -142,7 +144,7 @@ export function choice<const V extends string>(
   return required({ description, type: 'string', enum: values, ...validations(rules) });
 }
 
-/** Owned as a whole by one manager of server-side apply. */
+/** A list that one manager of server-side apply owns as a whole. */
 export function list<T>(
   description: string,
   item: Schema<T>,
@@ -158,7 +160,7 @@ export function list<T>(
   });
 }
 
-/** Items are told apart by one field, and owned one by one. */
+/** A list whose items are told apart by one field, and owned one by one. */
 export function listByKey<T>(
   description: string,
   key: keyof T & string,
@@ -214,8 +216,8 @@ export function withDefault<T>(schema: Schema<T>, value: T | Partial<T>): Schema
 }
 
 /**
- * A rule for an object: the optional field stays as it was made, absent or present. (A rule on the field itself would not
- * see it come or go.) `what` names it for people.
+ * A rule for an object: the optional field stays as it was made, absent or present. (A rule on the field
+ * itself would not see it come or go.) `what` names it for people.
  */
 export function unchanging(field: string, what: string): Rule {
   return {

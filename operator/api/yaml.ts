@@ -1,9 +1,9 @@
-// Writes plain data as YAML, as far as manifests need it: maps, lists, strings, numbers, booleans. Called by crd.ts only, so
-// that generating needs no library; test/unit/crd.test.ts reads the result back with one.
+// Writes plain data as YAML, as far as manifests need it: maps, lists, strings, numbers, booleans. Generating
+// manifests thus needs no library; test/unit/crd.test.ts reads the result back with one.
 
 type Plain = string | number | boolean | readonly Plain[] | { readonly [key: string]: Plain };
 
-/** Without a line end. Fields that are undefined are left out. */
+/** The last line has no end. Fields that are undefined are left out. */
 export function toYaml(value: unknown, indent = 0): string {
   return lines(JSON.parse(JSON.stringify(value)) as Plain, ' '.repeat(indent)).join('\n');
 }

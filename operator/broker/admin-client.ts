@@ -1,4 +1,5 @@
-// The BrokerAdmin port over services/client's connection: encodes with its codec, counts every call, turns its errors into ours.
+// The BrokerAdmin port over services/client's connection: encodes with its codec, counts every call, turns
+// its errors into BrokerCallErrors.
 import * as codec from '../../services/client/admin-codec.ts';
 import type { Backlog } from '../../services/client/admin-types.ts';
 import { Connection, type TlsOptions } from '../../services/client/connection.ts';
@@ -7,18 +8,18 @@ import type { Counter } from '../kube/metrics.ts';
 import { type BacklogReport, type BrokerAdmin, BrokerCallError, type Listing } from './admin.ts';
 
 export interface AdminClientOptions {
-  /** host:port, or several by commas. */
+  /** host:port, or several with commas between. */
   readonly address: string;
   readonly tls: TlsOptions;
   /** Labels: method, code. */
   readonly calls: Counter;
 }
 
-/** Of one unary call, all tries together. */
+/** The time of one unary call, all its tries together. */
 const CALL_TIMEOUT_MS = 10_000;
 const SERVICE = '/fanfare.v1.Admin';
 
-/** BrokerCallError INVALID_ARGUMENT if the certificates can't be used. */
+/** Throws BrokerCallError INVALID_ARGUMENT if the certificates can't be used. */
 export function createAdminClient({ address, tls, calls }: AdminClientOptions): BrokerAdmin {
   const connection = orFail(() => new Connection({ address, tls, callTimeoutMs: CALL_TIMEOUT_MS }));
 
@@ -151,7 +152,10 @@ function orFail<T>(make: () => T): T {
   }
 }
 
-/** A call that the caller has cancelled is asked for by nobody; one that a closed connection has is to be made on the next. */
+/**
+ * CANCELLED becomes UNAVAILABLE: nobody waits for a call that its caller has cancelled, and one that a closed
+ * connection has cancelled is to be made again on the next.
+ */
 function callError(error: unknown): BrokerCallError {
   if (error instanceof BrokerCallError) return error;
   const { code, message, notSent, unreachable } = toFanfareError(error);

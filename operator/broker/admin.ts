@@ -1,19 +1,19 @@
-// What the operator asks of a broker: the port, in full resource names. admin-client.ts is the real one; link.ts wraps it, so that
-// a broker that is away is asked seldom. Every method fails with a BrokerCallError.
+// What the operator asks of a broker: the port, in full resource names. Every method fails with a
+// BrokerCallError.
 //
-// All calls are safe to repeat: a create that was done already is ALREADY_EXISTS, and the caller looks at what is there; an
-// update sets fields; a delete of nothing is done.
+// All calls are safe to repeat: a create that was done already is ALREADY_EXISTS, and the caller looks at
+// what is there; an update sets fields; a delete of nothing is done.
 import type { CreateSubscription, FoundSubscription, SubscriptionChange } from '../core/plan-subscription.ts';
 import type { CreateTopic, FoundTopic, TopicChange } from '../core/plan-topic.ts';
 import type { BacklogSample } from '../core/rates.ts';
 
-/** gRPC's code by name. `message` is the broker's, for people. */
+/** A call that failed. `code` is gRPC's, by name; `message` is for people. */
 export class BrokerCallError extends Error {
   override readonly name = 'BrokerCallError';
   readonly code: string;
-  /** No broker was connected to. */
+  /** The call was not sent: no broker could be connected to. */
   readonly notSent: boolean;
-  /** That is because one side does not take the other's certificate. */
+  /** The call failed because one side does not take the other's certificate. */
   readonly isAboutCertificates: boolean;
 
   constructor(
@@ -33,7 +33,7 @@ export class BrokerCallError extends Error {
   }
 }
 
-/** Everything that a project has. */
+/** All topics and subscriptions of a project. */
 export interface Listing {
   readonly topics: readonly FoundTopic[];
   readonly subscriptions: readonly FoundSubscription[];
@@ -43,7 +43,7 @@ export interface Listing {
 export interface BacklogReport extends BacklogSample {
   /** Full name. */
   readonly subscription: string;
-  /** Where the broker says so. */
+  /** This field and the next two are undefined where the broker does not say. */
   readonly consumersWithoutCredit?: number | undefined;
   readonly blockedMessages?: number | undefined;
   readonly activeKeys?: number | undefined;
@@ -55,26 +55,29 @@ export interface DrainRequest {
   readonly clientIds: readonly string[];
   /** IP addresses without ports. */
   readonly peerAddresses: readonly string[];
-  /** How long brokers give them no new work unless this is repeated. 0, or nobody named: ends it at once. */
+  /**
+   * How long brokers give them no new work unless this is repeated. 0, or nobody named: the drain ends at
+   * once.
+   */
   readonly ttlMs: number;
 }
 
-/** What those hold who are to get no more work, over all brokers. */
+/** What the draining consumers hold, over all brokers. */
 export interface DrainReport {
   readonly streams: number;
   /** 0: they hold nothing and will be given nothing. */
   readonly outstandingMessages: number;
 }
 
-/** Of names in a DrainRequest. */
+/** The client ids and addresses of one DrainRequest, at most. */
 export const MAX_DRAIN_NAMES = 1_000;
 
 export interface BrokerAdmin {
-  /** Undefined: there is none. */
+  /** Undefined: there is no such topic. */
   getTopic(name: string, signal: AbortSignal): Promise<FoundTopic | undefined>;
   createTopic(name: string, settings: CreateTopic, signal: AbortSignal): Promise<FoundTopic>;
   updateTopic(name: string, change: TopicChange, signal: AbortSignal): Promise<FoundTopic>;
-  /** With its messages and subscriptions. */
+  /** Deletes its messages and subscriptions too. */
   deleteTopic(name: string, signal: AbortSignal): Promise<void>;
   getSubscription(name: string, signal: AbortSignal): Promise<FoundSubscription | undefined>;
   createSubscription(
@@ -89,15 +92,16 @@ export interface BrokerAdmin {
   ): Promise<FoundSubscription>;
   deleteSubscription(name: string, signal: AbortSignal): Promise<void>;
   list(project: string, signal: AbortSignal): Promise<Listing>;
-  /** Of the named subscriptions, at most 1,000; those that don't exist are left out. */
+  /** The backlogs of the named subscriptions, at most 1,000; those that don't exist are left out. */
   getBacklog(
     project: string,
     names: readonly string[],
     signal: AbortSignal,
   ): Promise<readonly BacklogReport[]>;
   /**
-   * At once, then at every interval (100 ms to 60 s), and within 100 ms when an idle subscription gets its first message. No
-   * names: all of the project, those made later too. Ends only by failing or by the signal.
+   * Yields at once, then at every interval (100 ms to 60 s), and within 100 ms when an idle subscription gets
+   * its first message. No names: all subscriptions of the project, those made later too. Ends only by failing
+   * or by the signal.
    */
   watchBacklog(
     project: string,
@@ -105,7 +109,9 @@ export interface BrokerAdmin {
     intervalMs: number,
     signal: AbortSignal,
   ): AsyncIterable<readonly BacklogReport[]>;
-  /** Idempotent; to be repeated within the ttl. UNIMPLEMENTED by a broker that is older than it. */
+  /**
+   * Idempotent; to be repeated within the ttl. A broker that is older than this call answers UNIMPLEMENTED.
+   */
   drainConsumers(request: DrainRequest, signal: AbortSignal): Promise<DrainReport>;
   /** Resolves once a broker has answered anything. */
   reach(signal: AbortSignal): Promise<void>;

@@ -1,8 +1,9 @@
-// Backlogs as brokers push them, turned into rates: what the autoscaler decides from and what status shows. One loop for each
-// (link, project) and pace: subscriptions whose consumers we scale are watched by name every second, and first messages are told
-// at once; the others share one slow stream of the whole project. Told by the Subscription controller who is to be watched.
+// Backlogs as brokers push them, turned into rates. There is one loop for each link, project and pace: fast
+// subscriptions are watched by name every second, and their first messages are told at once; slow ones share
+// one stream of the whole project.
 //
-// Invariant: what is held is what a broker said, with the time it arrived; nothing is made up while a broker is away.
+// Invariant: what is held is what a broker said, with the time it arrived; nothing is made up while a broker
+// is away.
 import { foldBacklog, type RateState } from '../core/rates.ts';
 import { type Clock, linkedAbort, type Random, sleep } from '../kube/clock.ts';
 import type { Logger } from '../kube/logger.ts';
@@ -14,7 +15,7 @@ export interface Heard {
   readonly report: BacklogReport;
 }
 
-/** Who watches what: the resource's key, where its subscription is, how closely. */
+/** Which subscription to watch, where, and how closely. */
 export interface Wanted {
   readonly link: BrokerLink;
   readonly project: string;
@@ -37,10 +38,10 @@ interface Stream {
   readonly link: BrokerLink;
   readonly project: string;
   readonly pace: 'fast' | 'slow';
-  /** Keys by full name. */
+  /** The resources' keys by the subscriptions' full names. */
   readonly keys: Map<string, string>;
   readonly abort: AbortController;
-  /** Ends the present call so that the next one has the names of now. */
+  /** Ends the present call, so that the next one has the names of now. */
   reopen: () => void;
 }
 
@@ -65,12 +66,12 @@ export class BacklogWatch {
     this.#options = options;
   }
 
-  /** What was heard last; with receivedAtMs by the monotonic clock. */
+  /** What was heard last. Its receivedAtMs is by the monotonic clock. */
   get(key: string): Heard | undefined {
     return this.#heard.get(key);
   }
 
-  /** From now on; undefined: no more. */
+  /** Watches the key's subscription from now on; undefined: no more. */
   want(key: string, wanted: Wanted | undefined): void {
     const before = this.#wanted.get(key);
     if (before !== undefined && wanted !== undefined && isSame(before, wanted)) return;
@@ -167,7 +168,10 @@ export class BacklogWatch {
     }
   }
 
-  /** Until the signal aborts or one of the calls fails: more than one where there are more names than a call takes. */
+  /**
+   * Listens until the signal aborts or a call fails. There are several calls where there are more names than
+   * one takes.
+   */
   async #listen(stream: Stream, signal: AbortSignal, onAnswer: () => void): Promise<void> {
     const { fastMs = FAST_MS, slowMs = SLOW_MS } = this.#options;
     const { link, project, pace, keys } = stream;

@@ -2,7 +2,7 @@
 import { parseAddresses } from '../../services/client/address.ts';
 import { FanfareError } from '../../services/client/errors.ts';
 
-/** host:port, several with commas between. Undefined: it is none. */
+/** The addresses in `text`, host:port with commas between. Undefined: it is no such list. */
 export function brokerAddresses(text: string): string | undefined {
   try {
     return parseAddresses(text).join(',');

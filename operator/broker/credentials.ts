@@ -1,5 +1,5 @@
-// Certificates for talking to a broker: from a Secret or from files, checked before they are used, told apart by a fingerprint.
-// Called by links.ts and by the Fanfare controller.
+// Certificates for talking to a broker: from a Secret or from files, checked before they are used, told apart
+// by a fingerprint.
 import { createHash, createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 
@@ -16,12 +16,12 @@ export interface Checked {
   readonly expiresMs: number;
 }
 
-/** What is wrong with them, for people. */
+/** The message says what is wrong with them, for people. */
 export class CredentialsError extends Error {
   override readonly name = 'CredentialsError';
 }
 
-/** Of a Secret's data, base64. CredentialsError names what is missing. */
+/** Reads a Secret's data, which is base64. Throws a CredentialsError that names what is missing. */
 export function credentialsOf(data: Readonly<Record<string, string>> | undefined): Credentials {
   const part = (key: string): Buffer => {
     const value = data?.[key];
@@ -48,7 +48,10 @@ export async function readCredentials(files: CredentialFiles): Promise<Credentia
   return { ca: await read(files.ca), cert: await read(files.cert), key: await read(files.key) };
 }
 
-/** CredentialsError if they are no certificates, or don't belong together. An expired one is for the broker to refuse. */
+/**
+ * Throws CredentialsError if they are no certificates, or the key is not the certificate's. An expired one is
+ * for the broker to refuse.
+ */
 export function checkCredentials({ ca, cert, key }: Credentials): Checked {
   let certificate: X509Certificate;
   let matches: boolean;

@@ -1,11 +1,13 @@
-// One connection to a broker (or to several of one cluster): its calls, whether it is there, and what its projects hold.
+// One connection to a broker (or to several of one cluster): its calls, whether it is there, and what its
+// projects hold.
 //
-//   state     what happens                                  next
-//   up        a call finds nobody, or gets no answer        away: everybody is told, calls fail at once without being sent
-//   away      the prober reaches it                         up: everybody is told, and reconciles what waits
-//   any       replaced (new certificate or address), gone   closed
+//   state   what happens                              next
+//   up      a call finds nobody, or gets no answer    away: everybody is told; calls fail at once, unsent
+//   away    the prober reaches it                     up: everybody is told, and reconciles what waits
+//   any     replaced (certificate, address…), gone    closed
 //
-// So an outage costs one call every PROBE_MOST_MS, however many resources wait for the broker, and no storm comes after it.
+// So an outage costs about one call every PROBE_MOST_MS, however many resources wait for the broker, and no
+// storm comes after it.
 import type { Clock, Random } from '../kube/clock.ts';
 import { sleep } from '../kube/clock.ts';
 import { type BrokerAdmin, BrokerCallError } from './admin.ts';
@@ -21,16 +23,16 @@ export type Health =
     };
 
 export interface LinkOptions {
-  /** As people know it: the Fanfare's key, or the operator's own. */
+  /** The link's name for people: the Fanfare's key, or words for the operator's own broker. */
   readonly label: string;
   readonly address: string;
   readonly admin: BrokerAdmin;
   readonly clock: Clock;
   readonly random: Random;
-  /** Asked before every call that changes something: a former leader must not. */
+  /** Asked before every call that changes something: a former leader must not send it. */
   readonly mayWrite: () => boolean;
   readonly onHealth: (link: BrokerLink) => void;
-  /** How old what is known of a project may be. */
+  /** How old the listing of a project may be. */
   readonly maxAgeMs: number;
 }
 
@@ -40,7 +42,10 @@ const PROBE_MOST_MS = 15_000;
 export class BrokerLink {
   readonly label: string;
   readonly address: string;
-  /** Fails at once with UNAVAILABLE while the broker is away. */
+  /**
+   * Its calls fail at once with UNAVAILABLE while the broker is away; watchBacklog and reach are sent even
+   * so.
+   */
   readonly admin: BrokerAdmin;
   readonly #options: LinkOptions;
   readonly #views = new Map<string, ProjectView>();
@@ -72,7 +77,7 @@ export class BrokerLink {
     return view;
   }
 
-  /** A watch has found out that nobody is there. */
+  /** Takes note of a watchBacklog or reach that found nobody: the link does not see those fail. */
   reportAway(error: BrokerCallError): void {
     if (error.isAway) this.#away(error);
   }
@@ -116,7 +121,7 @@ export class BrokerLink {
       }
     }
     this.#health = { kind: 'up' };
-    // It may be another one, or have lost what it had.
+    // The broker may be another one, or have lost what it had.
     for (const view of this.#views.values()) view.forget();
     this.#options.onHealth(this);
   }

@@ -1,5 +1,4 @@
-// Which broker a resource's connectionRef means. The Fanfare controller adds and removes links, main.ts adds the operator's own;
-// the other controllers look them up.
+// Which broker a resource's connectionRef means.
 //
 //   connectionRef                          link
 //   a Fanfare that could be connected      its own, under its key
@@ -18,7 +17,7 @@ export interface LinksOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly mayWrite: () => boolean;
-  /** How old what is known of a project may be. */
+  /** How old the listing of a project may be. */
   readonly maxAgeMs: number;
   readonly calls: Counter;
   readonly connect: (options: {
@@ -36,11 +35,11 @@ export interface Endpoint {
   readonly credentials: Credentials;
 }
 
-/** Where a resource's objects are. */
+/** Where a resource's object in a broker is. */
 export interface Place {
   readonly link: BrokerLink;
   readonly project: string;
-  /** Its Fanfare is gone: good for deletions only. */
+  /** Its Fanfare is gone: it serves deletions only. */
   readonly parting: boolean;
 }
 
@@ -51,7 +50,7 @@ interface Entry {
   parting: boolean;
 }
 
-/** The operator's own connection; no Fanfare has a key like it. */
+/** The key of the operator's own connection; no Fanfare has a key like it. */
 export const OWN = '';
 export const DEFAULT_CONNECTION = 'default';
 
@@ -65,12 +64,16 @@ export class BrokerLinks {
     this.#options = options;
   }
 
-  /** Called when a link was made, came back or went away. `key` is the Fanfare's, or OWN. */
+  /** Calls the listener when a link was made, came back or went away. `key` is the Fanfare's, or OWN. */
   onChange(listener: (key: string, link: BrokerLink) => void): void {
     this.#listeners.push(listener);
   }
 
-  /** Keeps the link it has if nothing differs. CredentialsError. Returns when the client's certificate expires. */
+  /**
+   * Makes the key's link, or keeps the present one if nothing differs. Returns when the client's certificate
+   * expires, in milliseconds since 1970. Throws CredentialsError, or BrokerCallError if the client takes no
+   * such certificates.
+   */
   set(key: string, { address, serverName, project, credentials }: Endpoint): number {
     const { fingerprint, expiresMs } = checkCredentials(credentials);
     const wanted = `${fingerprint} ${address} ${serverName ?? ''}`;
@@ -98,19 +101,22 @@ export class BrokerLinks {
     return expiresMs;
   }
 
-  /** It can't be used, for the reason given; one that works already is kept: the broker will say if it takes it no more. */
+  /**
+   * The key's link can't be made, for the reason given. A link that is there already is kept: its broker will
+   * say if it takes the old certificate no more.
+   */
   fail(key: string, reason: Reason, message: string): void {
     if (!this.#entries.has(key)) this.#failed.set(key, { reason, message });
   }
 
-  /** Its Fanfare is gone. */
+  /** The key's Fanfare is gone. */
   part(key: string): void {
     this.#failed.delete(key);
     const entry = this.#entries.get(key);
     if (entry !== undefined) entry.parting = true;
   }
 
-  /** Nothing refers to it any more. */
+  /** Closes the links of Fanfares that are gone, once nothing refers to them any more. */
   dropParted(isUsed: (key: string) => boolean): void {
     for (const [key, { parting, link }] of this.#entries) {
       if (!parting || isUsed(key)) continue;
@@ -127,7 +133,10 @@ export class BrokerLinks {
     return [...this.#entries].map(([key, { link }]) => ({ key, link }));
   }
 
-  /** `hasFanfare`: whether there is a Fanfare of that name. `deleting`: a resource that goes may use a link that goes. */
+  /**
+   * `hasFanfare`: whether there is a Fanfare of that name. `deleting`: a resource that goes may use a link
+   * that goes. Undefined: no link can be used now.
+   */
   placeOf(namespace: string, name: string, hasFanfare: boolean, deleting = false): Place | undefined {
     const key = `${namespace}/${name}`;
     const entry = this.#entries.get(key);

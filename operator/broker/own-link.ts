@@ -1,5 +1,5 @@
-// The operator's own connection: for resources without a Fanfare. Reads its certificates from files, and again while it leads,
-// since they are replaced under us. Run by main.ts.
+// The operator's own connection, for resources without a Fanfare. Its certificates are read from files, and
+// again every FILES_MS, since they are replaced under us.
 import { type Clock, sleep } from '../kube/clock.ts';
 import type { Logger } from '../kube/logger.ts';
 import { BrokerCallError } from './admin.ts';
@@ -16,7 +16,7 @@ export interface OwnLinkOptions {
 
 const FILES_MS = 60_000;
 
-/** Keeps it until aborted. */
+/** Keeps the link current until aborted. */
 export async function keepOwnLink(options: OwnLinkOptions, signal: AbortSignal): Promise<void> {
   const { links, address, files, clock, logger } = options;
   let said = '';

@@ -1,14 +1,15 @@
-// What a project holds in the broker, as last seen: one listing serves all reconciles for some minutes, so that a thousand
-// resources that are as they should be cost two calls a round, not two thousand. Kept by link.ts.
+// What a project holds in the broker, as last seen: one listing serves all reconciles for some minutes, so
+// that a thousand resources that are as they should be cost two calls a round, not two thousand.
 //
-// It may be old: somebody may have changed the broker since. Nothing goes wrong by that, for what is made is refused if it is
-// there, what is changed is set, and what is to be deleted is looked at afresh; drift is seen at the next listing.
+// The view may be old: somebody may have changed the broker since. Nothing goes wrong by that: what is made
+// is refused if it is there, what is changed is set, and an object that is to be deleted is looked at afresh;
+// drift is seen at the next listing.
 import type { FoundSubscription } from '../core/plan-subscription.ts';
 import type { FoundTopic } from '../core/plan-topic.ts';
 import type { Clock } from '../kube/clock.ts';
 import type { BrokerAdmin } from './admin.ts';
 
-/** Beyond it, objects are asked for one by one. */
+/** A project with more objects is not held: its objects are asked for one by one. */
 const MAX_LISTED = 50_000;
 
 export class ProjectView {
@@ -21,11 +22,11 @@ export class ProjectView {
   readonly #subscriptions = new Map<string, FoundSubscription>();
   #loadedMs = Number.NEGATIVE_INFINITY;
   #loading: Promise<void> | undefined;
-  /** What was noted while a listing was under way, which may not have it. */
+  /** What was noted while a listing was under way: the listing may not have it. */
   #meanwhile: (() => void)[] | undefined;
   #tooLarge = false;
 
-  /** `closed` ends listings: they are shared by callers, so they don't end with one of them. */
+  /** `closed` ends listings: callers share them, so they don't end with one of them. */
   constructor(admin: BrokerAdmin, project: string, clock: Clock, maxAgeMs: number, closed: AbortSignal) {
     this.#admin = admin;
     this.#project = project;
@@ -34,7 +35,7 @@ export class ProjectView {
     this.#closed = closed;
   }
 
-  /** `fresh`: asks the broker now. Undefined: there is none. */
+  /** `fresh`: asks the broker now. Undefined: there is no such topic. */
   async topic(name: string, fresh: boolean, signal: AbortSignal): Promise<FoundTopic | undefined> {
     if (!fresh && (await this.#load())) return this.#topics.get(name);
     const found = await this.#admin.getTopic(name, signal);
@@ -53,13 +54,19 @@ export class ProjectView {
     return found;
   }
 
-  /** Names of those of a topic, as last seen. */
+  /**
+   * The names of a topic's subscriptions, as last seen. Only noted ones if the project is too large to be
+   * held.
+   */
   async subscriptionsOf(topic: string): Promise<string[]> {
     await this.#load();
     return [...this.#subscriptions.values()].filter((each) => each.topic === topic).map(({ name }) => name);
   }
 
-  /** What a call has just answered. */
+  /**
+   * Takes note of what a call has just answered. Undefined: there is no such topic, and its subscriptions
+   * went with it.
+   */
   noteTopic(name: string, found: FoundTopic | undefined): void {
     this.#note(() => {
       if (found !== undefined) {
@@ -90,7 +97,7 @@ export class ProjectView {
     this.#meanwhile?.push(change);
   }
 
-  /** Whether what is held is young enough and whole, after having listed if need be. */
+  /** Lists if what is held is too old. Returns whether it is the whole project. */
   async #load(): Promise<boolean> {
     if (this.#clock.monotonicMs() - this.#loadedMs > this.#maxAgeMs) {
       this.#loading ??= this.#list().finally(() => {

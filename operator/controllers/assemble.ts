@@ -1,3 +1,5 @@
+// The controllers with their caches, backlogs, targets and status, put together and wired. A backlog that is
+// heard leads to a reconcile only where that is worth it.
 import type { Subscription } from '../api/v1alpha1/subscription.ts';
 import { BacklogWatch, type Heard } from '../broker/backlog-watch.ts';
 import type { BrokerLinks } from '../broker/links.ts';
@@ -31,21 +33,21 @@ export interface AssembleOptions {
   readonly metrics: Metrics;
   readonly events: EventRecorder;
   readonly links: BrokerLinks;
-  /** Empty: all. */
+  /** Empty: all namespaces. */
   readonly namespaces: readonly string[];
   readonly finalizers: boolean;
   readonly finalizerTimeoutMs: number;
   readonly podDeletionCost: boolean;
-  /** From one look at a resource that nothing happened to to the next. */
+  /** How long a resource that nothing happens to is left until the next look at it. */
   readonly resyncMs: number;
-  /** Of resources reconciled at once, of each kind. */
+  /** How many resources of each kind are reconciled at once. */
   readonly workers?: number;
 }
 
 export interface Assembly {
   readonly informers: readonly Informer<KubeObject>[];
   readonly controllers: readonly Controller[];
-  /** For KEDA. */
+  /** The decisions for KEDA. */
   readonly source: ScalerSource;
   /** Watches backlogs; to be run while leading. */
   readonly backlog: BacklogWatch;
@@ -146,7 +148,7 @@ async function clusterId(client: KubeClient, signal: AbortSignal): Promise<strin
   return found?.metadata.uid ?? 'unknown';
 }
 
-/** Asked until it is known, then never again. */
+/** Asks until it is known, then never again. */
 function onceKnown(ask: (signal: AbortSignal) => Promise<string>): (signal: AbortSignal) => Promise<string> {
   let known: Promise<string> | undefined;
   return (signal) => {

@@ -1,5 +1,5 @@
-// How many resources are in which condition, for alerts: somebody should hear of a Topic that is not Synced for hours. Counted when
-// metrics are read. Called by run.ts.
+// How many resources are in which condition, for alerts: somebody should hear of a Topic that is not Synced
+// for hours. Counted when metrics are read.
 import type { Condition } from '../api/v1alpha1/conditions.ts';
 import type { Informer } from '../kube/informer.ts';
 import type { Metrics, Sample } from '../kube/metrics.ts';

@@ -1,8 +1,8 @@
-// Notices that somebody else keeps changing a target's replicas: a person once is fine, a GitOps tool every minute is not. Kept by
-// scaling.ts for each Subscription.
+// Notices that somebody else keeps changing a target's replicas: a person who does it once is fine, a GitOps
+// tool that does it every minute is not.
 import type { Clock } from '../kube/clock.ts';
 
-/** So many changes by others within so long are a contest. */
+/** So many changes by others within WINDOW_MS are a contest. */
 const CHANGES = 3;
 const WINDOW_MS = 600_000;
 /** A cache that has not seen our own write by then never will: somebody was quicker. */
@@ -17,7 +17,7 @@ export class Contention {
     this.#clock = clock;
   }
 
-  /** What we wrote last and the cache may not have yet. */
+  /** What we wrote last, as long as the cache may not have it yet. */
   get expected(): number | undefined {
     return this.#wrote?.seen === false ? this.#wrote.replicas : undefined;
   }
@@ -26,7 +26,7 @@ export class Contention {
     this.#wrote = { replicas, atMs: this.#clock.monotonicMs(), seen: false };
   }
 
-  /** What the cache has; returns what the target has now, our own last write included. */
+  /** `replicas` is what the cache has. Returns what the target has now, our own last write included. */
   see(replicas: number): number {
     const wrote = this.#wrote;
     if (wrote === undefined) return replicas;
@@ -41,7 +41,7 @@ export class Contention {
     return replicas;
   }
 
-  /** Undefined: nobody contends. */
+  /** Who contends and what to do about it, for people. Undefined: nobody does. */
   problem(managers: readonly string[]): string | undefined {
     const nowMs = this.#clock.monotonicMs();
     const recent = this.#others.filter((atMs) => nowMs - atMs < WINDOW_MS);

@@ -1,4 +1,4 @@
-// What all controllers share: caches, brokers, clocks, where to write. Put together by assemble.ts.
+// What all controllers share: caches, brokers, clock, where to write.
 import type { Fanfare } from '../api/v1alpha1/fanfare.ts';
 import { FANFARES } from '../api/v1alpha1/fanfare.ts';
 import type { KindNames } from '../api/v1alpha1/group.ts';
@@ -26,7 +26,7 @@ export interface ControllerContext {
   readonly links: BrokerLinks;
   readonly backlog: BacklogWatch;
   readonly status: StatusWriter;
-  /** Field manager `fanfare-operator/<controller>`. */
+  /** The client whose field manager is `fanfare-operator/<controller>`. */
   readonly client: (controller: string) => KubeClient;
   readonly fanfares: Informer<Fanfare>;
   readonly topics: Informer<Topic>;
@@ -42,7 +42,7 @@ export interface ControllerContext {
   readonly podDeletionCost: boolean;
 }
 
-/** As operator/kube wants it. */
+/** A kind's names as operator/kube wants them. */
 export function resourceOf({ group, version, kind, plural, namespaced }: KindNames): Resource {
   return { group, version, kind, plural, namespaced };
 }
@@ -67,12 +67,14 @@ export function isPaused({ metadata, spec }: Topic | Subscription): boolean {
   return spec.paused || metadata.annotations?.[PAUSED_ANNOTATION] === 'true';
 }
 
-/** A new value of the annotation since `known`. */
+/** The value of the annotation fanfare.dev/force-sync. */
 export function forceSyncOf({ metadata }: KubeObject): string | undefined {
   return metadata.annotations?.[FORCE_SYNC_ANNOTATION];
 }
 
-/** Everything but a new status, which is mostly our own. */
+/**
+ * Whether a change may need a reconcile: all but an update of status, which is mostly our own, or of labels.
+ */
 export function isNews({ type, object, previous, listed }: Change<KubeObject>): boolean {
   if (type !== 'updated' || previous === undefined || listed) return true;
   const [now, before] = [object.metadata, previous.metadata];
@@ -85,7 +87,7 @@ export function isNews({ type, object, previous, listed }: Change<KubeObject>): 
   );
 }
 
-/** Deletions first, news next, what only comes round again last. */
+/** Deletions come first, news next, what only comes round again last. */
 export function priorityOf({ object, listed }: Pick<Change<KubeObject>, 'object' | 'listed'>) {
   if (object.metadata.deletionTimestamp !== undefined) return 'high' as const;
   return listed ? ('low' as const) : ('normal' as const);

@@ -1,5 +1,5 @@
-// What the two kinds of resource that stand for an object in a broker have to say about themselves: topic.ts and subscription.ts
-// say it, definition.ts and definition-steps.ts go by it.
+// What differs between the two kinds of resource that stand for an object in a broker: Topic and
+// Subscription.
 import type { Subscription } from '../api/v1alpha1/subscription.ts';
 import type { Topic } from '../api/v1alpha1/topic.ts';
 import type { BrokerAdmin } from '../broker/admin.ts';
@@ -23,7 +23,7 @@ export interface DefinitionKind<R extends Topic | Subscription, Found extends Fo
   readonly latest: Latest<R>;
   /** The name in the broker. */
   nameOf(resource: R, project: string): string;
-  /** Others that might name the same object: those whose id is the same. */
+  /** Resources that might name the same object: those whose id is the same, this one among them. */
   candidates(resource: R): readonly R[];
   gateOf(resource: R, project: string): { readonly gate: Gate; readonly topic?: string | undefined };
   desired(
@@ -35,7 +35,7 @@ export interface DefinitionKind<R extends Topic | Subscription, Found extends Fo
   incarnationOf(found: Found): string;
   find(view: ProjectView, name: string, fresh: boolean, signal: AbortSignal): Promise<Found | undefined>;
   note(view: ProjectView, name: string, found: Found | undefined): void;
-  /** Messages that deleting it would lose. */
+  /** How many messages deleting the object would lose. */
   backlogOf(place: Place, name: string, signal: AbortSignal): Promise<number | undefined>;
   create(admin: BrokerAdmin, name: string, settings: Create, signal: AbortSignal): Promise<Found>;
   update(admin: BrokerAdmin, name: string, change: Change, signal: AbortSignal): Promise<Found>;

@@ -1,4 +1,4 @@
-// One step of a plan, carried out: the calls, what they answer, the event. Called by definition.ts.
+// One step of a plan, carried out: the calls, what they answer, the event.
 import { FINALIZER } from '../api/v1alpha1/group.ts';
 import type { Subscription } from '../api/v1alpha1/subscription.ts';
 import type { Topic } from '../api/v1alpha1/topic.ts';
@@ -9,7 +9,7 @@ import type { KubeObject } from '../kube/objects.ts';
 import type { ControllerContext } from './context.ts';
 import type { DefinitionKind, FoundObject } from './definition-kind.ts';
 
-/** The resource as it is now; undefined: there is no more to do for it. */
+/** Returns the resource as it is now; undefined: there is no more to do for it. */
 export async function perform<R extends Topic | Subscription, Found extends FoundObject, Create, Change>(
   ctx: ControllerContext,
   kind: DefinitionKind<R, Found, Create, Change>,
@@ -26,7 +26,7 @@ export async function perform<R extends Topic | Subscription, Found extends Foun
       return kind.latest.note(await kind.client.addFinalizer(kind.resource, resource, FINALIZER, signal));
     case 'removeFinalizer': {
       const rest = await kind.client.removeFinalizer(kind.resource, resource, FINALIZER, signal);
-      // Once, by whoever really let it go.
+      // Told once, by whoever really took the finalizer off.
       if (rest !== undefined && action.left !== undefined) leftBehind(ctx, resource, action.left, tell);
       if (rest === undefined || resource.metadata.deletionTimestamp !== undefined) return undefined;
       return kind.latest.note(rest);
@@ -79,7 +79,7 @@ function leftBehind(
   tell('Warning', 'LeftBehind', `it stays in the broker: ${why}`);
 }
 
-/** The view was older than the broker. */
+/** Whether the step failed because the view was older than the broker. */
 export function isStale({ code }: BrokerCallError, action: Action<unknown, unknown>): boolean {
   if (code === 'ALREADY_EXISTS') return action.kind === 'create';
   return code === 'NOT_FOUND' && action.kind === 'update';

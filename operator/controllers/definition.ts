@@ -1,8 +1,8 @@
-// Topic and Subscription, as far as they are alike: observe the resource and its object in the broker, plan, do one step, observe
-// again, until nothing is left to do. topic.ts and subscription.ts say what differs and write the status.
+// Topic and Subscription, as far as they are alike: observe the resource and its object in the broker, plan,
+// do one step, observe again, until nothing is left to do.
 //
-// Whatever step this process dies in, the next one begins by observing: a finalizer that is there is not added again, an object
-// that was made bears our mark.
+// Whatever step this process dies in, the next one begins by observing: a finalizer that is there is not
+// added again, an object that was made bears our mark.
 
 import { FINALIZER, type Metadata } from '../api/v1alpha1/group.ts';
 import type { Subscription } from '../api/v1alpha1/subscription.ts';
@@ -25,24 +25,33 @@ import { isStale, perform } from './definition-steps.ts';
 export const ADOPT_ANNOTATION = 'fanfare.dev/adopt';
 
 export interface Settled<R, Found> {
-  /** As the last write returned it. */
+  /** The resource as the last write returned it. */
   readonly resource: R;
-  /** Undefined: there is no broker to be asked. */
+  /** Undefined: there is no broker to ask. */
   readonly place: Place | undefined;
   readonly name: string | undefined;
   readonly found: Found | undefined;
   readonly plan: Pick<Plan<unknown, unknown>, 'conditions' | 'paused' | 'inSync' | 'lookAgainMs'>;
   readonly failure: Failure | undefined;
-  /** Nothing can be said yet: the connection has not been looked at, or somebody undoes each step. */
+  /**
+   * Nothing can be said yet. 'waiting': the connection or the topic has not been looked at; 'undone':
+   * somebody undoes each step.
+   */
   readonly undecided: 'waiting' | 'undone' | undefined;
-  /** For status.applied. */
+  /** What goes into status.applied. */
   readonly applied: { readonly hash: string; readonly incarnation: string } | undefined;
 }
 
-/** Finalizer, broker, once more to see; a step that somebody else undoes at once is left for the next reconcile. */
+/**
+ * Enough for the finalizer, the broker, and looking at what came of it; a step that somebody else undoes at
+ * once is left for the next reconcile.
+ */
 const MAX_STEPS = 6;
 
-/** Undefined: it is gone. Throws KubeErrors; what the broker refuses is in the result. */
+/**
+ * Undefined: there is no more to do for the resource. Throws KubeErrors; what the broker refuses is in the
+ * result.
+ */
 export async function settleDefinition<
   R extends Topic | Subscription,
   Found extends FoundObject,
@@ -90,7 +99,7 @@ export async function settleDefinition<
       resource = next;
     } catch (error) {
       if (!(error instanceof BrokerCallError) || signal.aborted) throw error;
-      // Somebody else was quicker, or we ourselves in a former life: see what is there.
+      // Somebody else was quicker, or we ourselves in a former process: see what is there.
       if (isStale(error, action) && steps < MAX_STEPS) {
         fresh = true;
         continue;
@@ -120,7 +129,8 @@ async function observe<R extends Topic | Subscription, Found extends FoundObject
   const deleting = metadata.deletionTimestamp !== undefined;
   const { namespace } = metadata;
   const ends = deleting && hasFinalizer(resource) && (await namespaceEnds(ctx, namespace, signal));
-  // Link and connection of one moment: between two of them a link may come, and "no link" would look like "nothing there".
+  // The connection and the place are of one moment: were there an await between them, a link could come, and
+  // "no link" would look like "nothing there".
   const connected = hasFanfare(ctx, namespace, spec.connectionRef.name);
   const connection = ctx.links.observe(namespace, spec.connectionRef.name, connected, deleting);
   const place = placeOf(ctx, resource);
@@ -222,17 +232,23 @@ interface Namespace extends KubeObject {
   readonly status?: { readonly phase?: string };
 }
 
-/** Asked only for what is being deleted. Without the right to ask nothing ends by itself. */
+/**
+ * Asked only for a resource that is being deleted. Throws KubeError Forbidden without the right to get
+ * namespaces: then no deletion goes on.
+ */
 async function namespaceEnds(ctx: ControllerContext, name: string, signal: AbortSignal): Promise<boolean> {
   const found = await ctx.client('topic').get<Namespace>(NAMESPACES, { name }, signal);
   return found === undefined || found.metadata.deletionTimestamp !== undefined;
 }
 
-/** Whether somebody asked for a look at the broker itself since the last one. */
+/** Whether somebody has asked for a look at the broker itself since the last one. */
 export class ForcedSyncs {
   readonly #seen = new Map<string, string | undefined>();
 
-  /** True once for each new value; not for one that was there at the start, since everything is looked at then. */
+  /**
+   * True once for each new value of the annotation; not for one that was there at the start, since everything
+   * is looked at then.
+   */
   take(resource: KubeObject): boolean {
     const uid = resource.metadata.uid ?? '';
     const now = forceSyncOf(resource);

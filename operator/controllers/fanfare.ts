@@ -1,5 +1,6 @@
-// The Fanfare controller: reads the Secret that a Fanfare names, keeps the link to its broker, and says whether it works. Secrets
-// may only be got, not watched, so they are looked at every SECRET_MS, and at once when the broker takes the certificate no more.
+// The Fanfare controller: reads the Secret that a Fanfare names, keeps the link to its broker, and says
+// whether it works. Secrets may only be got, not watched, so they are looked at every SECRET_MS (every
+// BROKEN_MS while something is wrong), and at once when the broker takes the certificate no more.
 import type { Fanfare, FanfareStatus } from '../api/v1alpha1/fanfare.ts';
 import type { Reason } from '../api/v1alpha1/reasons.ts';
 import { BrokerCallError } from '../broker/admin.ts';
@@ -31,7 +32,9 @@ export function createFanfareReconciler(
 ): (key: string, signal: AbortSignal) => Promise<Result> {
   const client = ctx.client('fanfare');
 
-  /** Undefined: the link is there. */
+  /**
+   * When the client's certificate expires, in milliseconds since 1970; a Problem if the Secret can't be used.
+   */
   const connect = async (key: string, fanfare: Fanfare, signal: AbortSignal): Promise<Problem | number> => {
     const { namespace } = fanfare.metadata;
     const { address, tls, project } = fanfare.spec;
@@ -99,7 +102,7 @@ async function reach(
   return health.kind === 'up' ? undefined : { reason: health.reason, message: health.message };
 }
 
-/** Undefined: nothing that a status could explain. */
+/** Undefined: it is nothing that a status could explain. */
 function problemOf(error: unknown, secretName: string): Problem | undefined {
   if (error instanceof CredentialsError) {
     return { reason: 'CertificateInvalid', message: `Secret ${secretName}: ${error.message}` };

@@ -1,4 +1,4 @@
-// The caches that the controllers read, and the indexes they are found by. Made by assemble.ts.
+// The controllers' caches, and the indexes by which objects are found in them.
 import { FANFARES, type Fanfare } from '../api/v1alpha1/fanfare.ts';
 import { SUBSCRIPTIONS, type Subscription } from '../api/v1alpha1/subscription.ts';
 import { TOPICS, type Topic } from '../api/v1alpha1/topic.ts';
@@ -26,7 +26,7 @@ export interface InformersOptions {
   readonly random: Random;
   readonly logger: Logger;
   readonly metrics: Metrics;
-  /** Empty: all. */
+  /** Empty: all namespaces. */
   readonly namespaces: readonly string[];
 }
 
@@ -86,7 +86,7 @@ export function createInformers(options: InformersOptions): Informers {
   return { fanfares, topics, subscriptions, deployments, statefulSets, autoscalers, all };
 }
 
-/** The Fanfare that it refers to. */
+/** The key of the Fanfare that the resource refers to. */
 function connectionOf({ metadata, spec }: Topic | Subscription): readonly string[] {
   return [`${metadata.namespace}/${spec.connectionRef.name}`];
 }

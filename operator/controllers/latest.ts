@@ -1,5 +1,5 @@
-// An informer's object, or what our own last write returned while the informer has not seen it yet: so that a controller does
-// not act on a state that it has changed itself.
+// An informer's object, or what our own last write returned while the informer has not seen it yet: so that a
+// controller does not act on a state that it has changed itself.
 import type { Informer } from '../kube/informer.ts';
 import { compareVersions, deepFreeze, type KubeObject, keyOf } from '../kube/objects.ts';
 
@@ -19,7 +19,7 @@ export class Latest<T extends KubeObject> {
     return this.#noted.get(key) ?? this.#informer.get(key);
   }
 
-  /** What a write returned. */
+  /** Takes note of what a write returned, and returns it. */
   note(object: T): T {
     const key = keyOf(object);
     const cached = this.#informer.get(key);

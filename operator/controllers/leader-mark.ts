@@ -1,4 +1,4 @@
-// Marks the leader's pod with a label, for the Service that KEDA calls: only the leader knows decisions. Called by run.ts.
+// Marks the leader's pod with a label, for the Service that KEDA calls: only the leader knows decisions.
 import { createKubeClient } from '../kube/client.ts';
 import { isNotFound, KubeError } from '../kube/errors.ts';
 import type { KubeHttp } from '../kube/http.ts';
@@ -6,7 +6,10 @@ import { PODS } from '../kube/objects.ts';
 
 export const LEADER_LABEL = 'fanfare.dev/leader';
 
-/** Outside of a pod there is nothing to be marked. KubeError, if the API server refuses. */
+/**
+ * Does nothing outside of a pod, where there is nothing to mark. Throws KubeError if the API server refuses;
+ * if it is away, only when the mark is to be set.
+ */
 export async function markLeader(
   http: KubeHttp,
   { name, namespace }: { readonly name: string; readonly namespace: string },

@@ -1,8 +1,8 @@
-// Carries out core/plan-drain.ts for one target: lists its pods, has the broker stop giving work to those that will go, asks what
-// they still hold, marks them so that Kubernetes takes them first. Called by scaling.ts with every look at a Subscription.
+// Carries out core/plan-drain.ts for one target: lists its pods, has the broker give no more work to those
+// that will go, asks what they still hold, marks them so that Kubernetes takes them first.
 //
-// Nothing of it is written down: if this process dies, brokers give the pods work again after TTL_MS, and the next leader begins
-// anew.
+// Nothing of it is kept but the marks on pods: if this process dies, brokers give the pods work again after
+// TTL_MS, and the next leader begins anew.
 import { type BrokerAdmin, BrokerCallError, MAX_DRAIN_NAMES } from '../broker/admin.ts';
 import { type DrainPod, type DrainState, type DrainStep, NO_DRAIN, stepDrain } from '../core/plan-drain.ts';
 import type { KubeClient } from '../kube/client.ts';
@@ -20,7 +20,7 @@ export interface ScaleDownOptions {
 }
 
 export interface ScaleDownInputs {
-  /** Undefined: no broker to ask; then the bound of the wait decides. */
+  /** Undefined: there is no broker to ask, and the wait ends by timeoutMs alone. */
   readonly admin: BrokerAdmin | undefined;
   /** Full name. */
   readonly subscription: string;
@@ -34,7 +34,7 @@ export interface ScaleDownInputs {
 
 export interface ScaleDownView {
   readonly step: DrainStep;
-  /** Pods that are to go, and messages that they hold, while they are waited for. */
+  /** How many pods are to go, and messages that they hold, while they are waited for. */
   readonly draining: { readonly replicas: number; readonly outstanding: number | undefined } | undefined;
   readonly lookAgainMs: number | undefined;
 }
@@ -49,7 +49,7 @@ interface Pod extends KubeObject {
 }
 
 const COST = 'controller.kubernetes.io/pod-deletion-cost';
-/** Others have none, which counts as 0. */
+/** Other pods have none, which counts as 0. */
 const LOW_COST = '-1000';
 /** How long a broker goes by a request that is not repeated. */
 const TTL_MS = 30_000;
@@ -75,7 +75,7 @@ export class ScaleDown {
     return this.#state.kind !== 'none';
   }
 
-  /** The next step; `scale` is the caller's to do, and `failed` to be called if it could not. */
+  /** Returns the next step. The caller carries out `scale`, and calls failed() if it could not. */
   async look(inputs: ScaleDownInputs, signal: AbortSignal): Promise<ScaleDownView> {
     const { current, desired, timeoutMs, byOrdinal } = inputs;
     if (!this.isActive && desired >= current) {
@@ -103,7 +103,7 @@ export class ScaleDown {
     return this.#view(step);
   }
 
-  /** Replicas could not be lowered: everybody gets work again. */
+  /** To be called when replicas could not be lowered: everybody gets work again. */
   async failed(inputs: ScaleDownInputs, signal: AbortSignal): Promise<void> {
     const victims = victimsOf(this.#state);
     this.#state = NO_DRAIN;
@@ -166,7 +166,7 @@ export class ScaleDown {
     try {
       await inputs.admin?.drainConsumers(this.#request(inputs, victims, 0), signal);
     } catch (error) {
-      // It lapses by itself.
+      // The drain lapses by itself.
       if (!(error instanceof BrokerCallError) || signal.aborted) throw error;
     }
     for (const name of marked) {

@@ -1,6 +1,6 @@
-// How many consumers a Subscription has: observes the target and the backlog, has decide() decide, and sets the target's /scale,
-// downwards only after scale-down.ts' handshake. Part of the Subscription controller, so that one worker at a time deals with a
-// Subscription; KEDA's scaler answers from the same decisions.
+// How many consumers a Subscription has: observes the target and the backlog, has decide() decide, and sets
+// the target's /scale, downwards only after scale-down.ts' handshake. It is part of the Subscription's
+// reconcile, so that one worker at a time deals with a Subscription.
 //
 //   strategy   replicas come from              we set the target
 //   Internal   decide()                        yes
@@ -38,7 +38,7 @@ export interface Scaled {
   readonly lookAgainMs: number | undefined;
 }
 
-/** What scaling needs of settleDefinition()'s result. */
+/** The part of settleDefinition()'s result that scaling needs. */
 export interface SettledPart {
   readonly place: Place | undefined;
   readonly name: string | undefined;
@@ -55,7 +55,7 @@ interface Memory {
   drainTimedOut: { readonly message: string; readonly untilMs: number } | undefined;
 }
 
-/** From one decision to the next while backlogs are pushed every second. */
+/** From one decision to the next, at least, while backlogs are pushed every second. */
 const DECIDE_MS = 5_000;
 /** How long status says that a scale-down did not wait any longer. */
 const TIMED_OUT_MS = 600_000;
@@ -75,7 +75,7 @@ export class Scaling {
     this.#client = ctx.client('autoscaler');
   }
 
-  /** Undefined where nothing is scaled. */
+  /** Undefined: the Subscription scales nothing. */
   async reconcile(
     subscription: Subscription,
     settled: SettledPart,
@@ -108,7 +108,9 @@ export class Scaling {
     return this.#scaled(subscription, memory, target, refusal, inputs, down, heard);
   }
 
-  /** Whether a backlog that was pushed is reason for a look: at once when there is work and nobody to do it. */
+  /**
+   * Whether a backlog that was pushed is reason for a look: at once when there is work and nobody to do it.
+   */
   isDue(key: string, { rates }: Heard): boolean {
     const memory = this.#memory.get(key);
     if (memory === undefined) return true;
@@ -120,7 +122,7 @@ export class Scaling {
     this.#memory.delete(key);
   }
 
-  /** Of a Subscription with strategy KEDA. */
+  /** The newest decision about a Subscription. Undefined: there was none yet. */
   decisionOf(key: string): Decision | undefined {
     return this.#memory.get(key)?.decision;
   }
@@ -158,7 +160,7 @@ export class Scaling {
     current: number,
     heard: Heard | undefined,
   ): Promise<AutoscaleInputs> {
-    // From what was listed last: no call, unless that is too old.
+    // The topic comes from what was listed last: no call, unless that is too old.
     const topic =
       place === undefined || found === undefined || place.link.health.kind === 'away'
         ? undefined
@@ -221,7 +223,7 @@ export class Scaling {
       desired: target.rolling ? Math.max(current, wanted) : wanted,
       timeoutMs: consumers.drain.timeoutSeconds * 1000,
     };
-    // A broker that is away can't be asked, and what its consumers hold is not lost: the bound of the wait decides.
+    // A broker that is away can't be asked, and what its consumers hold is not lost: timeoutMs ends the wait.
     const isKnown = found !== undefined || place?.link.health.kind === 'away';
     const handshake = consumers.drain.enabled && isKnown;
     const down = handshake || memory.down.isActive ? await memory.down.look(inputs, signal) : IDLE;
@@ -237,7 +239,7 @@ export class Scaling {
     return { down, refusal };
   }
 
-  /** Only if it is still as we saw it: somebody else's change is decided about anew. */
+  /** Writes only if the target is still as we saw it: somebody else's change is decided about anew. */
   async #setScale(
     subscription: Subscription,
     memory: Memory,

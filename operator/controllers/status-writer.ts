@@ -1,7 +1,8 @@
-// Writes statuses, and the events that go with a turn. Called by every controller at the end of a reconcile.
+// Writes statuses, and the events that go with a condition that turned.
 //
-// Invariant: a status that says nothing new is not written; one that says only new numbers waits for its turn, and all of those
-// together are bounded: so a thousand busy subscriptions don't become a thousand requests a second.
+// Invariant: a status that says nothing new is not written; one that says only new numbers waits for its
+// turn, and all of those together are bounded: so a thousand busy subscriptions don't become a thousand
+// requests a second.
 import type { Condition } from '../api/v1alpha1/conditions.ts';
 import {
   findCondition,
@@ -23,9 +24,9 @@ export interface Statused extends KubeObject {
 export interface StatusWriterOptions {
   readonly clock: Clock;
   readonly events: EventRecorder;
-  /** Of one resource: from one write of numbers alone to the next. */
+  /** From a write of one resource's status to the next that has only new numbers. */
   readonly numbersEveryMs?: number;
-  /** Of all resources together, per second. */
+  /** Writes with only new numbers, per second, of all resources together. */
   readonly numbersPerSecond?: number;
 }
 
@@ -44,7 +45,7 @@ export class StatusWriter {
     this.#filledMs = options.clock.monotonicMs();
   }
 
-  /** Whether numbers alone would be written now: asked before going to the trouble. */
+  /** Whether numbers alone would be written now; to be asked before going to the trouble. */
   hasTurn(uid: string): boolean {
     const { clock, numbersEveryMs = NUMBERS_EVERY_MS } = this.#options;
     const lastMs = this.#writtenMs.get(uid) ?? Number.NEGATIVE_INFINITY;
@@ -52,7 +53,7 @@ export class StatusWriter {
     return this.#tokens >= 1 && clock.monotonicMs() - lastMs >= numbersEveryMs;
   }
 
-  /** The object as it is now. Throws Conflict: reconcile again. */
+  /** Returns the object as it is now. Throws Conflict: reconcile again. */
   async write<T extends Statused>(
     client: KubeClient,
     resource: Resource,
@@ -81,7 +82,7 @@ export class StatusWriter {
     const said = new Set<string>();
     for (const now of conditions) {
       const then = findCondition(before.status?.conditions, now.type);
-      // That a new one is well goes without saying: an event has told that it was made.
+      // That a new resource is well goes without saying: an event has told that it was made.
       if (!isTransition(then, now) || (then === undefined && isGood(now))) continue;
       if (isGood(now) && (then === undefined || isGood(then))) continue;
       const text = `${now.reason}\n${now.message}`;
@@ -105,14 +106,17 @@ export class StatusWriter {
   }
 }
 
-/** Degraded and Paused are the other way round; scaled to zero is as wanted. */
+/**
+ * Whether a condition is as it should be: Degraded when it is False, Paused and ScaledToZero always, all
+ * others when they are True.
+ */
 function isGood({ type, status, reason }: Condition): boolean {
   if (type === 'Degraded') return status === 'False';
   if (type === 'Paused' || reason === 'ScaledToZero') return true;
   return status === 'True';
 }
 
-/** The conditions of a resource after a plan: those it names, and Paused only while it is so. */
+/** The resource's conditions with `changes` merged in, and Paused only while it is so. */
 export function mergedConditions(
   { metadata, status }: Statused,
   changes: readonly NewCondition[],

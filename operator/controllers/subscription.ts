@@ -1,5 +1,5 @@
-// The Subscription controller: what settleDefinition() needs to know of subscriptions, the consumers' scaling (scaling.ts), and
-// the status, which is written once for both. Made by assemble.ts.
+// The Subscription controller: what settleDefinition() needs to know of subscriptions, the consumers' scaling
+// (scaling.ts), and the status, which is written once for both.
 import { SUBSCRIPTIONS, type Subscription, type SubscriptionStatus } from '../api/v1alpha1/subscription.ts';
 import { kubeTime, withoutCondition } from '../core/conditions.ts';
 import {
@@ -49,7 +49,7 @@ export function createSubscriptionReconciler(
     if (settled.undecided !== undefined) return resultOf(settled);
     watchBacklog(ctx, settled);
     const isStill = settled.plan.paused || settled.resource.metadata.deletionTimestamp !== undefined;
-    // What was begun is not gone on with later, when it may be wrong.
+    // A scale-down that was begun is not resumed later, when it may be wrong.
     if (isStill) scaling.forget(key);
     const scaled = isStill ? undefined : await scaling.reconcile(settled.resource, settled, signal);
     const status = subscriptionStatus(ctx, settled, scaled);
@@ -61,11 +61,11 @@ export function createSubscriptionReconciler(
   };
 }
 
-/** Closely where we decide how many consumers there are. */
+/** Watches the backlog: closely where there are consumers to scale. */
 function watchBacklog(ctx: ControllerContext, { resource, place, name, found }: SettledSubscription): void {
   const key = keyOf(resource);
   if (place === undefined || name === undefined || found === undefined) {
-    // While a broker is away what was heard stays, with its age.
+    // While a broker is away, what was heard stays, with its age.
     if (place === undefined || place.link.health.kind === 'up') ctx.backlog.want(key, undefined);
     return;
   }
@@ -112,7 +112,7 @@ function backlogStatus(ctx: ControllerContext, resource: Subscription): Partial<
   }
   const { load } = heard.rates;
   const ageMs = load.oldestUnackedAgeMs;
-  // By our clock: the broker's may differ, and an age is right by any.
+  // The time is by our clock: the broker's may differ, and an age is right by any.
   const measuredMs = ctx.clock.nowMs() - (ctx.clock.monotonicMs() - load.receivedAtMs);
   return {
     backlog: load.messages,

@@ -1,5 +1,5 @@
-// What is scaled, and who else scales it. Deployments and StatefulSets come from caches that hold a few fields of each; other
-// kinds, which only their /scale is known of, are asked for. Called by scaling.ts.
+// What is scaled, and who else scales it. Deployments and StatefulSets come from caches that hold a few
+// fields of each; other kinds, of which only /scale is known, are asked for.
 
 import { TRANSFER_OWNERSHIP_ANNOTATION } from '../api/v1alpha1/group.ts';
 import type { Subscription } from '../api/v1alpha1/subscription.ts';
@@ -58,7 +58,7 @@ export interface TargetsOptions {
   readonly clock: Clock;
 }
 
-/** Kinds seldom change, ScaledObjects are seldom made. */
+/** A namespace's ScaledObjects are listed again after this time: they are seldom made. */
 const LOOKED_UP_MS = 300_000;
 
 export class Targets {
@@ -73,7 +73,7 @@ export class Targets {
     this.#options = options;
   }
 
-  /** Its resource, for writing; undefined: the API server has no such kind. */
+  /** The resource of the target's kind, for writing. Undefined: the API server has no such kind. */
   async resourceOf(ref: TargetRef, signal: AbortSignal): Promise<Resource | undefined> {
     const { apiVersion, kind } = withDefaults(ref);
     if (apiVersion === 'apps/v1' && kind === 'Deployment') return DEPLOYMENTS;
@@ -83,7 +83,7 @@ export class Targets {
     if (found === undefined) {
       found = this.#discover(apiVersion, kind, signal);
       this.#resources.set(id, found);
-      // Asked again next time: it may be installed later.
+      // A kind that is not found is asked for again next time: it may be installed later.
       found
         .then((resource) => resource ?? this.#resources.delete(id))
         .catch(() => this.#resources.delete(id));
@@ -104,7 +104,7 @@ export class Targets {
     return {
       replicas,
       statusReplicas: present,
-      // Not known of other kinds; what runs is taken to be ready.
+      // How many are ready is not known of other kinds; what runs is taken to be ready.
       readyReplicas: Math.min(replicas, present),
       selector,
       revision: undefined,
@@ -113,7 +113,7 @@ export class Targets {
     };
   }
 
-  /** Why this Subscription must not scale it. */
+  /** Why this Subscription must not scale its target. Undefined: it may. */
   async refusalOf(subscription: Subscription, signal: AbortSignal): Promise<Refusal | undefined> {
     const { namespace } = subscription.metadata;
     const ref = subscription.spec.consumers?.scaleTargetRef;
@@ -155,7 +155,7 @@ export class Targets {
     }
   }
 
-  /** By target; empty where there is no KEDA, or we may not look. */
+  /** The ScaledObjects' names by their targets; empty where there is no KEDA, or we may not look. */
   #scaledObjectTargets(namespace: string, signal: AbortSignal): Promise<Map<string, string>> {
     const { client, clock } = this.#options;
     const known = this.#scaledObjects.get(namespace);
@@ -198,7 +198,7 @@ function withDefaults({ apiVersion = 'apps/v1', kind = 'Deployment', name }: Tar
   return { apiVersion, kind, name };
 }
 
-/** The version does not matter: apps/v1 and apps/v2 would be the same object. */
+/** A target's key, without the version: apps/v1 and apps/v2 would be the same object. */
 export function targetKey(namespace: string, ref: TargetRef): string {
   const { apiVersion, kind, name } = withDefaults(ref);
   return `${namespace} ${apiVersion.includes('/') ? apiVersion.split('/')[0] : ''} ${kind} ${name}`;

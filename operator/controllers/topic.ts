@@ -1,4 +1,4 @@
-// The Topic controller: what settleDefinition() needs to know of topics, and the status. Made by assemble.ts.
+// The Topic controller: what settleDefinition() needs to know of topics, and the status.
 import { FINALIZER } from '../api/v1alpha1/group.ts';
 import { TOPICS, type Topic, type TopicStatus } from '../api/v1alpha1/topic.ts';
 import {
@@ -41,14 +41,14 @@ export function createTopicReconciler(
   };
 }
 
-/** Shared with subscription.ts. */
+/** When to look at a Topic or Subscription again. */
 export function resultOf({ plan, failure, undecided }: Settled<unknown, unknown>): Result {
   if (undecided === 'undone') return retry('what is done is undone at once: somebody else changes it too');
   if (failure?.retry) return retry(failure.conditions[0]?.message ?? 'the broker refuses');
   return plan.lookAgainMs === undefined ? done : requeueAfter(plan.lookAgainMs, 'high');
 }
 
-/** Deleted, and only others' finalizers are left: ours to do is nothing. */
+/** Deleted, and only others' finalizers are left: there is nothing for us to do. */
 export function isGoing({ metadata }: Topic | { metadata: Topic['metadata'] }): boolean {
   return metadata.deletionTimestamp !== undefined && !(metadata.finalizers ?? []).includes(FINALIZER);
 }
@@ -74,7 +74,7 @@ async function topicStatus(
   };
 }
 
-/** Of its Subscriptions, as far as any was heard of. */
+/** The largest backlog of the Topic's Subscriptions, as far as any was heard of. */
 function largestBacklog(
   { subscriptions, backlog }: ControllerContext,
   { metadata }: Topic,

@@ -1,11 +1,12 @@
-// Who is to look again when what changes. Called by assemble.ts.
+// Which resources are looked at again when something changes.
 //
-//   changed                             looks again
-//   a resource                          itself; others that name the same object; Subscriptions of a Topic; its Topic
-//   a Fanfare                           itself; what refers to it
-//   a link (made, away, back)           what is on it; its Fanfare
-//   a Deployment, StatefulSet or HPA    Subscriptions that scale it
-//   a backlog                           its Subscription, if it is due
+//   changed                            looks again
+//   a Topic                            itself; its Subscriptions, if it came, went or turned
+//   a Subscription                     itself; others of its target; its Topic, if it came or went
+//   either, if it comes or goes        others that name the same object
+//   a Fanfare                          itself; what refers to it, if it came or went
+//   a link (made, away, back)          what is on it; its Fanfare
+//   a Deployment, StatefulSet or HPA   Subscriptions that scale it
 import type { Fanfare } from '../api/v1alpha1/fanfare.ts';
 import type { Subscription } from '../api/v1alpha1/subscription.ts';
 import type { Topic } from '../api/v1alpha1/topic.ts';
@@ -21,7 +22,7 @@ import { type ControllerContext, isNews, priorityOf } from './context.ts';
 import type { Informers } from './informers.ts';
 import { targetKey } from './targets.ts';
 
-/** Subscriptions of a Topic come and go in swarms. */
+/** Subscriptions of a Topic come and go in swarms: one look at the Topic serves all of a swarm. */
 const GATHER_MS = 2_000;
 
 export interface Controllers {
@@ -48,7 +49,7 @@ export function wireResources(ctx: ControllerContext, controllers: Controllers):
   });
   subscriptions.onChange((change) => {
     const { key, object, previous } = change;
-    // How many it has is in the Topic's status.
+    // The Topic's status says how many subscriptions it has.
     const topic = `${object.metadata.namespace}/${object.spec.topicRef.name}`;
     const isThere = (each: Subscription | undefined) => each?.status?.applied?.incarnation;
     const came = change.type === 'deleted' || isThere(object) !== isThere(previous);
@@ -125,7 +126,7 @@ export function wireTargets(
   });
 }
 
-/** Others that have, or had, the same id: one of them may be next. */
+/** Other resources with the same id, when this one comes or goes: one of them may be next. */
 function others<R extends Topic | Subscription>(
   informer: Informer<R>,
   id: string,
@@ -148,7 +149,10 @@ function targetsOf(subscription: Subscription | undefined): string[] {
   return ref === undefined ? [] : [targetKey(subscription!.metadata.namespace, ref)];
 }
 
-/** What its Subscriptions would want to know: why it is not ready, and whether it was made anew, without them. */
+/**
+ * What a Topic's Subscriptions would want to know: why it is not ready, and whether it was made anew, without
+ * them.
+ */
 function stateOf(topic: Topic | undefined): string {
   const { conditions, applied } = topic?.status ?? {};
   return `${conditions?.find(({ type }) => type === 'Ready')?.reason} ${applied?.incarnation}`;

@@ -1,12 +1,13 @@
-// What one replica can do, learned from the outside: the broker says how many messages are outstanding and settled, not how
-// busy a pod is. Called by autoscale.ts with every new measurement.
+// What one replica can do, learned from the outside: the broker says how many messages are outstanding and
+// settled, not how busy a pod is.
 //
-// Replicas are *saturated* while messages wait although consumers could be sent them, and consumers hold about as many as
-// they ever do. Only then is what they settle what they can do. While they are not saturated and messages wait all the same,
-// those messages can't be delivered, whatever the number of replicas: parked, behind a poison message, of a hot ordering key.
+// Replicas are *saturated* while messages wait although consumers could be sent them, and consumers hold
+// about as many as they ever do. Only then is what they settle what they can do. While they are not saturated
+// and messages wait all the same, those messages can't be delivered, whatever the number of replicas: parked,
+// behind a poison message, of a hot ordering key.
 //
-// Invariant: perReplicaRate is only ever moved by a saturated measurement, by a rate that was exceeded, or, slowly, back
-// towards the best that was measured.
+// Invariant: perReplicaRate is only ever moved by a saturated measurement, by a rate that was exceeded, or,
+// slowly, back towards the best that was measured.
 import type { ScaleSpec } from './autoscale-spec.ts';
 import type { AutoscaleInputs } from './autoscale-types.ts';
 import type { Load } from './rates.ts';
@@ -15,35 +16,35 @@ import { type Extremes, withMinimum } from './stabilize.ts';
 export interface CapacityState {
   /** Messages per second. Undefined: not known yet. */
   readonly perReplicaRate?: number | undefined;
-  /** The best of the last hours, fading while less is measured. */
+  /** The best rate that was measured; it fades while saturated replicas do less. */
   readonly bestRate?: number | undefined;
-  /** Outstanding messages of a consumer that is never short of work. */
+  /** How many outstanding messages a consumer holds while it is never short of work. */
   readonly heldPerConsumer?: number | undefined;
-  /** From a change of replicas until all are ready. */
+  /** How long it takes from a change of replicas until all are ready. */
   readonly startupMs: number;
-  /** A change upwards whose pods are not ready yet. */
+  /** When replicas were raised, while not all of them are ready. */
   readonly startingSinceMs?: number | undefined;
   /** How long a consumer has a message, as last seen. */
   readonly heldMs: number;
   readonly stretch?: Stretch | undefined;
-  /** Of ready replicas, over a time in which ackRate follows them. */
+  /** The fewest ready replicas, over a time in which ackRate follows them. */
   readonly readyLowest: Extremes;
   readonly saturated: boolean;
   readonly unsaturatedSinceMs?: number | undefined;
-  /** Of messages that wait while replicas are not saturated, over STUCK_WINDOW_MS. */
+  /** The fewest messages that waited while replicas were not saturated, over STUCK_WINDOW_MS. */
   readonly waitingLowest: Extremes;
   readonly blockedMessages: number;
   readonly learnedMs: number;
 }
 
-/** ackRate averages over 15 s. */
+/** ackRate averages over 15 s, and has followed the replicas after this time. */
 const READY_WINDOW_MS = 25_000;
 const STUCK_WINDOW_MS = 30_000;
 /** A sample is the mean of a stretch of at least this length and so many messages. */
 const SAMPLE_MS = 5_000;
 const SAMPLE_MESSAGES = 5;
 const SAMPLE_TURNOVER = 50;
-/** While replicas have time to spare it can only show that they can do more than was thought. */
+/** A sample of replicas that have time to spare can only show that they can do more than was thought. */
 const IDLE_SAMPLE_MS = 15_000;
 const IDLE_SAMPLE_MESSAGES = 100;
 /** A sample of 15 s weighs 0.3, one of few messages less. */
@@ -55,7 +56,7 @@ const RECOVERY_AFTER_MS = 120_000;
 const RECOVERY_MS = 600_000;
 const HELD_FADES_MS = 1_800_000;
 const SATURATED_FILL = 0.7;
-/** For clients that hold less than they used to. */
+/** Settling this much of what they can do means busy too: clients may hold less than they used to. */
 const SATURATED_WORK = 0.9;
 const DEFAULT_STARTUP_MS = 30_000;
 /** A pod that waited an hour for a node says nothing of the next one. */
@@ -106,18 +107,21 @@ export function rateOf(spec: ScaleSpec, capacity: CapacityState): number | undef
   return ((spec.concurrency ?? 1) * 1000) / Math.max(1, spec.expectedProcessingMillis);
 }
 
-/** As observed, or longer, while the present start takes longer. */
+/** How long a start takes: as observed, or longer while the present one takes longer. */
 export function startupMsOf(capacity: CapacityState, nowMs: number): number {
   const since = capacity.startingSinceMs;
   return Math.min(LONGEST_STARTUP_MS, Math.max(capacity.startupMs, since === undefined ? 0 : nowMs - since));
 }
 
-/** Fewest replicas that were ready at once lately: what the present ackRate comes from. */
+/** The fewest replicas that were ready at once lately: what the present ackRate comes from. */
 export function settledReady(capacity: CapacityState): number {
   return capacity.readyLowest[0]?.replicas ?? 0;
 }
 
-/** For consumers of another kind: what they hold and what was measured as the best says nothing; the rate is corrected soon. */
+/**
+ * What still counts for a new version of the consumers: the rate, which is corrected soon; not what the old
+ * ones held, nor their best.
+ */
 export function forgetReplicas(old: CapacityState): CapacityState {
   return { ...old, heldPerConsumer: undefined, bestRate: old.perReplicaRate, waitingLowest: [] };
 }
@@ -168,12 +172,12 @@ export function learn(
   };
 }
 
-/** A time in which neither the number of ready replicas nor whether they are saturated changed. */
+/** A time in which neither the number of ready replicas changed nor whether they are saturated. */
 export interface Stretch {
   readonly sinceMs: number;
   readonly ready: number;
   readonly saturated: boolean;
-  /** Measured from here: what was begun before the stretch has been settled. */
+  /** A sample is measured from here on: what was begun before the stretch has been settled. */
   readonly fromMs: number;
   readonly settledTotal: number;
 }
@@ -190,13 +194,14 @@ function measured(
   const begun = { sinceMs: nowMs, ready, saturated, fromMs: nowMs, settledTotal: load.settledTotal };
   if (!same || old.stretch === undefined) return { ...unmeasured(old), stretch: begun };
   const { sinceMs, fromMs, settledTotal } = old.stretch;
-  // At first they still settle at the pace of before.
+  // At first the replicas still settle at the pace of before.
   if (rate !== undefined && nowMs - sinceMs < heldMs) {
     return { ...unmeasured(old), stretch: { ...begun, sinceMs } };
   }
   const elapsedMs = nowMs - fromMs;
   const settled = load.settledTotal - settledTotal;
-  // All that was begun at once should have been settled, or a sample may be of the time before the first are.
+  // All that was begun at once should have been settled, or the sample may be of a time before the first of
+  // it was.
   const turnover = Math.min(SAMPLE_TURNOVER, Math.max(SAMPLE_MESSAGES, load.outstanding));
   const [leastMs, leastSettled] = saturated ? [SAMPLE_MS, turnover] : [IDLE_SAMPLE_MS, IDLE_SAMPLE_MESSAGES];
   if (elapsedMs < leastMs || settled < leastSettled) return { ...unmeasured(old), stretch: old.stretch };
@@ -223,7 +228,10 @@ function unmeasured({ perReplicaRate, bestRate, heldMs }: CapacityState) {
   return { perReplicaRate, bestRate, heldMs };
 }
 
-/** The largest that was seen for each consumer; it fades only while consumers are busy: idle ones hold less. */
+/**
+ * The largest number that was seen for each consumer; it fades only while consumers are busy: idle ones hold
+ * less.
+ */
 function heldBy(spec: ScaleSpec, old: CapacityState, load: Load, elapsedMs: number): number | undefined {
   const floor = spec.concurrency ?? 1;
   if (load.consumers === 0) return old.heldPerConsumer;

@@ -1,5 +1,4 @@
-// Says in words what decide() saw and did: each rule's opinion for `fanfare explain scale`, and the Scaling condition. Called by
-// autoscale.ts; decides nothing.
+// Says in words what decide() saw and did: each rule's opinion, and the Scaling condition. Decides nothing.
 import { rateOf } from './autoscale-capacity.ts';
 import { type Need, usefulParallelism, type Work } from './autoscale-need.ts';
 import type { ScaleSpec } from './autoscale-spec.ts';
@@ -147,7 +146,10 @@ function idleOpinion({ spec, state, nowMs }: Seen): Opinion {
   return { rule: 'idle', replicas: 0, says: `${idle}, cooldown ${spec.cooldownSeconds} s` };
 }
 
-/** True: working as wanted. False: something keeps it from what the load asks for. Unknown: the load isn't known. */
+/**
+ * True: working as wanted. False: maxReplicas or the guard keeps it from what the load asks for. Unknown: the
+ * load isn't known.
+ */
 export function conditionOf(
   spec: ScaleSpec,
   decision: Omit<Decision, 'conditions'>,

@@ -1,12 +1,13 @@
-// Notices that more replicas don't help: something they all use (a database, a licence, a rate limit) is the bottleneck. Then
-// ups are held at the number that did as much, for five minutes, and twice as long each further time. Called by autoscale.ts.
-// The idea is the Flink autoscaler's ineffective scale-up detection.
+// Notices that more replicas don't help: something they all use (a database, a licence, a rate limit) is the
+// bottleneck. Then ups are held at the number that did as much, for five minutes, and twice as long each
+// further time, up to an hour. The idea is the Flink autoscaler's ineffective scale-up detection.
 //
 // (state) -event-> (state):
-//   (idle)  -an up is wanted while saturated->                                (watching, from how many and how much)
-//   (watching) -25 % more are ready and settled by the same->                 (holding, ceiling)
-//   (watching) -settled more, or no longer saturated->                        (idle)
-//   (holding) -the time is over, or half again as much is settled->           (idle; the next hold is longer or not)
+//   (idle)  -an up is wanted while saturated->                        (watching, from how many and how much)
+//   (watching) -as many are ready, and settle less->                  (watching, from that)
+//   (watching) -25 % more are ready, and settle about the same->      (holding, ceiling)
+//   (watching) -they settle more, or are no longer saturated->        (idle)
+//   (holding) -the time is over, or half again as much is settled->   (idle; the next hold is longer or not)
 import type { CapacityState } from './autoscale-capacity.ts';
 import { settledReady } from './autoscale-capacity.ts';
 import type { Load } from './rates.ts';
@@ -16,13 +17,13 @@ export interface GuardState {
   readonly holding?:
     | { readonly untilMs: number; readonly ceiling: number; readonly ackRate: number }
     | undefined;
-  /** Of the next hold. */
+  /** How long the next hold is. */
   readonly holdMs: number;
 }
 
 const FIRST_HOLD_MS = 300_000;
 const LONGEST_HOLD_MS = 3_600_000;
-/** Fewer more than this could be lost in the noise. */
+/** The effect of a smaller growth could be lost in the noise. */
 const TELLING_GROWTH = 1.25;
 const USELESS_GAIN = 0.1;
 const RECOVERED = 1.5;
@@ -51,7 +52,7 @@ export function watchScaleUp(
   }
   if (!capacity.saturated) return wantsMore ? { holdMs: old.holdMs } : UNGUARDED;
   if (ready === old.watching.ready && ackRate < old.watching.ackRate) {
-    // Replicas that got slower, perhaps: what more of them do is to be compared with that.
+    // Replicas may have become slower: what more of them do is to be compared with that.
     return { ...old, watching: { ready, ackRate } };
   }
   if (ready < Math.max(old.watching.ready + 1, old.watching.ready * TELLING_GROWTH)) return old;

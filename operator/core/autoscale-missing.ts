@@ -1,7 +1,8 @@
-// What is decided when the backlog is unknown or too old: nothing changes, until a fallback that the user has set says
-// otherwise. Called by autoscale.ts.
+// What is decided when the backlog is unknown or too old: nothing changes but for the bounds, until a
+// fallback that the user has set says otherwise.
 //
-// Invariant: never to zero; not below what there is unless the fallback's behavior says so.
+// Invariant: never down to zero; not below what there is unless maxReplicas or the fallback's behavior says
+// so.
 import { type Fallback, type ScaleSpec, TICK_MS } from './autoscale-spec.ts';
 import { finish } from './autoscale-state.ts';
 import type { AutoscaleInputs, AutoscaleState, Decision, ScaleLimit } from './autoscale-types.ts';
@@ -22,7 +23,7 @@ export function decideWithoutLoad(
       : undefined;
   const bounded = Math.min(spec.maxReplicas, Math.max(spec.minReplicas, fallback ?? current));
   const recommended = fallback === undefined ? bounded : stepwise(spec, before, current, bounded, nowMs);
-  // Time in which nothing is known is no time in which less was needed.
+  // While nothing is known, what there is counts as needed.
   const windowMs = spec.behavior.scaleDown.stabilizationWindowSeconds * 1000;
   const state: AutoscaleState = {
     ...before,

@@ -1,16 +1,20 @@
-// How many replicas the work asks for, rule by rule, before tolerance, windows and caps. Called by autoscale.ts.
+// How many replicas the work asks for, rule by rule, before tolerance, windows and caps.
 //
-// Invariant: each need rises, or stays, with the backlog and with the arrival rate.
+// Invariant: each need rises, or stays, with the backlog; `up` also with the arrival rate, unless
+// drainTimeSeconds is less than about 2 PIPELINE_SECONDS.
 import { type CapacityState, rateOf, startupMsOf } from './autoscale-capacity.ts';
 import type { ScaleSpec } from './autoscale-spec.ts';
 import type { AutoscaleInputs, AutoscaleState, ScaleReason } from './autoscale-types.ts';
 import type { Load } from './rates.ts';
 
-/** What arrives in this time is always under way: it is no backlog to be drained. */
+/** What arrives in this time is always under way: it is no backlog to be worked off. */
 const PIPELINE_SECONDS = 5;
 /** Arrivals beyond what is settled while messages are blocked are taken to be blocked too. */
 const SERVABLE_MARGIN = 1.15;
-/** Keys are shared among a partition's consumers by slot (services/broker/core/key-slots.ts): no more consumers get any. */
+/**
+ * Keys are shared among a partition's consumers by slot (services/broker/core/key-slots.ts): no more
+ * consumers get any.
+ */
 const SLOTS_PER_PARTITION = 256;
 
 /** Time constant of Load.arrivalFast. */
@@ -21,7 +25,7 @@ const PROBE_AFTER_MS = 120_000;
 /** What there is to do for replicas, in messages and messages per second. */
 export interface Work {
   readonly backlog: number;
-  /** Of the backlog, what consumers hold: more replicas would not get it. */
+  /** How much of the backlog consumers hold: more replicas would not get it. */
   readonly held: number;
   readonly rateUp: number;
   readonly rateDown: number;
@@ -43,18 +47,24 @@ export function workOf(load: Load, capacity: CapacityState): Work {
   };
 }
 
-/** Of few messages a second the fast rate is mostly chance: less its own standard deviation, for what comes at random. */
+/**
+ * The fast rate less its own standard deviation, for messages that come at random: where they are few, it is
+ * mostly chance.
+ */
 function surely(fastRate: number): number {
   return Math.max(0, fastRate - Math.sqrt(fastRate / (2 * FAST_SECONDS)));
 }
 
 export interface DrainNeed {
-  /** Fractions of replicas. */
+  /** Both are fractions of replicas. */
   readonly up: number;
   readonly down: number;
 }
 
-/** To keep up at the target utilization and, besides, to drain the backlog in half the drain time. */
+/**
+ * The replicas that keep up at the target utilization and, besides, work off the backlog in half the drain
+ * time.
+ */
 export function drainNeed(
   spec: ScaleSpec,
   work: Work,
@@ -66,7 +76,7 @@ export function drainNeed(
   const drainSeconds = Math.max(1, spec.drainTimeSeconds / 2);
   const free = Math.max(work.held, work.rateUp * PIPELINE_SECONDS);
   const short = Math.max(0, work.rateUp - perReplicaRate * readyReplicas);
-  // What piles up until new replicas are ready has to be drained as well.
+  // What piles up until new replicas are ready has to be worked off as well.
   const excess = Math.max(0, work.backlog + (short * startupMs) / 1000 - free);
   return {
     up: (work.rateUp / utilization + excess / drainSeconds) / perReplicaRate,
@@ -79,7 +89,7 @@ export function depthNeed(spec: ScaleSpec, work: Work): number | undefined {
   return work.backlog / Math.max(1, spec.targetBacklogPerReplica);
 }
 
-/** A quarter more than are ready, while the oldest message is too old and replicas would help. */
+/** A quarter more than are ready, while the oldest message is too old and more replicas would help. */
 export function oldestAgeNeed(
   spec: ScaleSpec,
   load: Load,
@@ -154,7 +164,7 @@ export function needOf(
   };
 }
 
-/** With too many replicas nothing is ever learned: fewer, until they are busy. */
+/** Whether to try with fewer, until they are busy: with too many replicas nothing is ever learned. */
 function mayProbeDown({ capacity }: AutoscaleState, work: Work, nowMs: number): boolean {
   const since = capacity.unsaturatedSinceMs;
   return (

@@ -1,12 +1,12 @@
-// From what the load asks for to what is done now: caps, then windows, tolerance, step limits and bounds. Called by autoscale.ts.
+// From what the load asks for to what is done now: caps, then windows, tolerance, step limits and bounds.
 //
-// Invariant: the result is within [minReplicas, maxReplicas], and not 0 unless that was allowed.
+// Invariant: the result is within [minReplicas, maxReplicas], and does not fall to 0 unless that was allowed.
 import { alignedToPartitions, usefulParallelism } from './autoscale-need.ts';
 import type { ScaleSpec } from './autoscale-spec.ts';
 import type { AutoscaleInputs, AutoscaleState, ScaleLimit } from './autoscale-types.ts';
 import { scaleDownLimit, scaleUpLimit } from './stabilize.ts';
 
-/** Fewer only if they are clearly too many. */
+/** Replicas are lowered only if they are clearly too many. */
 const DOWN_TOLERANCE = 0.8;
 /** Keeps sums of fractions that make a whole number from being rounded up. */
 const EPSILON = 1e-6;
@@ -24,7 +24,7 @@ export interface Proposal {
   readonly nowMs: number;
 }
 
-/** From what is recommended to what is done now: windows, tolerance, steps, bounds. */
+/** What is done now of what is recommended: windows, tolerance, steps, bounds. */
 export function settle(
   spec: ScaleSpec,
   state: AutoscaleState,
@@ -32,7 +32,7 @@ export function settle(
 ): { replicas: number; limit?: ScaleLimit } {
   const { scaleUp, scaleDown } = spec.behavior;
   const floor = mayBeZero ? 0 : Math.max(1, spec.minReplicas);
-  // The bounds are the user's word: at once, whatever windows and steps say.
+  // The bounds are the user's word: they apply at once, whatever windows and steps say.
   if (current > spec.maxReplicas) return { replicas: spec.maxReplicas, limit: 'MaxReplicas' };
   const start = Math.max(current, spec.minReplicas);
   if (recommended > start) {
@@ -59,7 +59,7 @@ export interface Capped {
   readonly limit?: ScaleLimit;
 }
 
-/** Within everything that bounds a recommendation, and what bound it. */
+/** `wanted` within everything that bounds a recommendation, and which of that bound it. */
 export function capped(
   spec: ScaleSpec,
   inputs: AutoscaleInputs,

@@ -1,7 +1,8 @@
-// What a user says about scaling: the `consumers` block of a Subscription, with its defaults. The reconciler makes one of these
-// with scaleSpec(); decide() and everything below it read it. Names and meanings of `behavior` are the HPA's.
+// What a user says about scaling: the `consumers` block of a Subscription, with its defaults. Names and
+// meanings of `behavior` are the HPA's.
 //
-// Invariant: a ScaleSpec is complete (every default filled in) and consistent (0 <= minReplicas <= maxReplicas, 1 <= max).
+// Invariant: a ScaleSpec is complete (every default filled in) and consistent (0 <= minReplicas <=
+// maxReplicas, 1 <= maxReplicas).
 
 export type ScaleMode = 'Drain' | 'Depth' | 'Max';
 
@@ -35,11 +36,11 @@ export interface ScaleSpec {
   /** Nothing should wait longer: beyond it replicas are added whatever the other rules say. */
   readonly maxOldestAgeSeconds?: number | undefined;
   readonly targetUtilizationPercent: number;
-  /** Of one message. What a replica can do is measured; this is for the time before. */
+  /** The time that one message takes. What a replica can do is measured; this is for the time before. */
   readonly expectedProcessingMillis?: number | undefined;
   /** Messages that a replica processes at once. */
   readonly concurrency?: number | undefined;
-  /** How long nothing must be there before the last replica goes. */
+  /** How long nothing must be there or arrive before the last replica goes. */
   readonly cooldownSeconds: number;
   /** Messages per second up to which a subscription without backlog counts as idle. */
   readonly activationRate: number;
@@ -51,7 +52,7 @@ export interface ScaleSpec {
   readonly dryRun: boolean;
 }
 
-/** As a resource has it: only what differs from the defaults. */
+/** A ScaleSpec as a resource has it: only what differs from the defaults. */
 export type ScaleSettings = Partial<Omit<ScaleSpec, 'behavior' | 'fallback'>> & {
   readonly behavior?:
     | { readonly scaleUp?: Partial<ScaleRules>; readonly scaleDown?: Partial<ScaleRules> }
@@ -59,7 +60,7 @@ export type ScaleSettings = Partial<Omit<ScaleSpec, 'behavior' | 'fallback'>> & 
   readonly fallback?: Partial<Fallback> | undefined;
 };
 
-/** How often the decision is meant to be made at least; the unit of fallback.failureThreshold. */
+/** The longest time from one decision to the next, as it is meant; the unit of fallback.failureThreshold. */
 export const TICK_MS = 15_000;
 
 const SCALE_UP: ScaleRules = {
@@ -77,7 +78,10 @@ const SCALE_DOWN: ScaleRules = {
   selectPolicy: 'Max',
 };
 
-/** The defaults filled in. What the CRD's schema has not checked is made consistent: a minimum above the maximum is the maximum. */
+/**
+ * Fills in the defaults. What the CRD's schema has not checked is made consistent: a minimum above the
+ * maximum is the maximum.
+ */
 export function scaleSpec(settings: ScaleSettings): ScaleSpec {
   const { behavior, fallback, ...rest } = settings;
   const maxReplicas = Math.max(1, rest.maxReplicas ?? 10);

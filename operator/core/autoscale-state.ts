@@ -1,5 +1,5 @@
-// How a decision begins and ends: what is remembered from the one before, and what is written down for the next. Called by
-// autoscale.ts and autoscale-missing.ts.
+// How a decision begins and ends: what is remembered from the one before, and what is written down for the
+// next.
 import { UNKNOWN_CAPACITY } from './autoscale-capacity.ts';
 import { conditionOf } from './autoscale-explain.ts';
 import { UNGUARDED } from './autoscale-guard.ts';
@@ -8,8 +8,9 @@ import type { AutoscaleInputs, AutoscaleState, Decision } from './autoscale-type
 import { withChange } from './stabilize.ts';
 
 /**
- * For a subscription seen for the first time, or again after a restart: present replicas count as recommended for one whole
- * window, so that nothing is taken away before enough is known. `kept` is what a former decision's state had learned.
+ * The state for a subscription seen for the first time, or again after a restart: present replicas count as
+ * recommended for one whole window, so that nothing is taken away before enough is known. `kept` is what a
+ * former decision's state had learned.
  */
 export function initialState(
   currentReplicas: number,
@@ -32,21 +33,24 @@ export function initialState(
   };
 }
 
-/** Whoever changed the replicas: it counts for the step limits, so a change that could not be written doesn't. */
+/**
+ * A change of replicas counts for the step limits whoever made it, so a change that could not be written
+ * doesn't.
+ */
 export function noteReplicas(state: AutoscaleState, inputs: AutoscaleInputs): AutoscaleState {
   const delta = inputs.currentReplicas - state.seenReplicas;
   if (delta === 0) return state;
   return {
     ...state,
     seenReplicas: inputs.currentReplicas,
-    // It was made after the last decision; the HPA too counts from when it changed them.
+    // The change was made after the last decision; the HPA too counts from when it changed them.
     changes: withChange(state.changes, { atMs: state.decidedMs, delta }),
     lastScaleMs: state.decidedMs,
     capacity: { ...state.capacity, startingSinceMs: delta > 0 ? state.decidedMs : undefined },
   };
 }
 
-/** What is common to all decisions: dryRun, since when, the condition. */
+/** The part that all decisions share: dryRun, since when, the condition. */
 export function finish(
   spec: ScaleSpec,
   state: AutoscaleState,

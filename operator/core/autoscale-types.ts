@@ -1,5 +1,5 @@
-// What goes into a scaling decision and what comes out of it. Everything is plain data: the state can be written down as JSON
-// and read back, the decision can be printed.
+// What goes into a scaling decision and what comes out of it. Everything is plain data: the state can be
+// written down as JSON and read back, the decision can be printed.
 import type { Reason } from '../api/v1alpha1/reasons.ts';
 import type { CapacityState } from './autoscale-capacity.ts';
 import type { GuardState } from './autoscale-guard.ts';
@@ -9,7 +9,7 @@ import type { Change, Extremes } from './stabilize.ts';
 export interface AutoscaleInputs {
   /** What the target's /scale says is wanted now. */
   readonly currentReplicas: number;
-  /** Of these, ready pods. */
+  /** How many of them are ready. */
   readonly readyReplicas: number;
   /** Undefined: nothing was ever heard. Unknown is not zero. */
   readonly load?: Load | undefined;
@@ -18,11 +18,18 @@ export interface AutoscaleInputs {
   readonly ordered: boolean;
   /** Ordering keys with work, where the broker says so. */
   readonly activeKeys?: number | undefined;
-  /** Parked, paused or filtered messages within `load.messages`, where the broker says so; else it is inferred. */
+  /**
+   * How many of `load.messages` no number of consumers would speed up, where the broker says so; else it is
+   * inferred.
+   */
   readonly blockedMessages?: number | undefined;
-  /** Consumers that have no credit left, where the broker says so; else it is inferred from what they hold. */
+  /**
+   * Consumers that have no credit left, where the broker says so; else it is inferred from what they hold.
+   */
   readonly busyConsumers?: number | undefined;
-  /** Of the target's pod template. With another one, what consumers hold at once is learned anew. */
+  /**
+   * The revision of the target's pod template. With another one, what consumers hold at once is learned anew.
+   */
   readonly targetRevision?: string | undefined;
   /** What the namespace's budget leaves for this target. */
   readonly budgetReplicas?: number | undefined;
@@ -34,25 +41,25 @@ export interface AutoscaleState {
   readonly targetRevision?: string | undefined;
   readonly capacity: CapacityState;
   readonly guard: GuardState;
-  /** For scaleDown.stabilizationWindowSeconds: the highest recommendations. */
+  /** The highest recommendations, for scaleDown.stabilizationWindowSeconds. */
   readonly highest: Extremes;
-  /** For scaleUp.stabilizationWindowSeconds. */
+  /** The lowest recommendations, for scaleUp.stabilizationWindowSeconds. */
   readonly lowest: Extremes;
-  /** Of the target's wanted replicas, whoever made them. */
+  /** Changes of the target's wanted replicas, whoever made them. */
   readonly changes: readonly Change[];
   readonly panicUntilMs: number;
-  /** Nothing to do and nothing arriving since then. */
+  /** Since when there has been nothing to do and nothing arriving. */
   readonly idleSinceMs?: number | undefined;
-  /** The newest measurement that could be used. */
+  /** When the newest measurement that could be used arrived. */
   readonly freshMs?: number | undefined;
   readonly decidedMs: number;
-  /** Of the present decision. */
+  /** What the present decision says, and since when. */
   readonly desired: number;
   readonly sinceMs: number;
   readonly lastScaleMs?: number | undefined;
 }
 
-/** Why it is what it is: the rule that had the last word. */
+/** Why a decision is what it is: the rule that had the last word. */
 export type ScaleReason =
   | 'Steady'
   | 'Backlog'
@@ -66,7 +73,7 @@ export type ScaleReason =
   | 'Fallback'
   | 'DryRun';
 
-/** What kept it from being what the rules wanted. */
+/** What kept a decision from being what the rules wanted. */
 export type ScaleLimit =
   | 'MinReplicas'
   | 'MaxReplicas'
@@ -95,12 +102,15 @@ export interface Opinion {
     | 'stabilization'
     | 'idle'
     | 'metrics';
-  /** Undefined: it has none, for the reason given. */
+  /** Undefined: the rule wants no number, for the reason given. */
   readonly replicas?: number | undefined;
   readonly says: string;
 }
 
-/** For the resource's status; the reasons are of the operator's closed list (api/v1alpha1/reasons.ts). */
+/**
+ * The condition for the resource's status. Its reasons are of the operator's closed list
+ * (api/v1alpha1/reasons.ts).
+ */
 export interface ScalingCondition {
   readonly type: 'Scaling';
   readonly status: 'True' | 'False' | 'Unknown';
@@ -120,7 +130,7 @@ export interface ScalingCondition {
 export interface Decision {
   /** What the target should have now. */
   readonly desired: number;
-  /** The same without dryRun. */
+  /** What it should have without dryRun. */
   readonly recommended: number;
   /** What the load asks for within all caps, before tolerance, windows and steps. Undefined: not known. */
   readonly need: number | undefined;

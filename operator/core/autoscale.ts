@@ -1,12 +1,12 @@
-// The autoscaler: decide() says how many replicas a subscription's consumers should have. The Subscription controller calls it
-// with every pushed backlog and at least every TICK_MS, writes `desired` to the target's /scale, and keeps `state`; the KEDA
-// scaler answers from the same decisions.
+// The autoscaler: decide() says how many replicas a subscription's consumers should have. It is meant to be
+// called with every measurement and at least every TICK_MS, with the `state` of the decision before.
 //
-//   load -> what a replica can do -> what the work needs -> caps -> tolerance and windows -> step limits -> bounds
+//   load → what a replica can do → what the work needs → caps → tolerance and windows → step limits → bounds
 //
-// Pure: no clock, no chance, no I/O; state is JSON. Invariants (test/unit/autoscale-properties.test.ts): desired is within the
-// bounds; unknown or stale load never lowers it (unless the user's fallback says so) and never makes it zero; zero only when
-// drained; no down within the window after an up, save for the bounds and the caps.
+// Pure: no clock, no chance, no I/O; state is JSON. Invariants (test/unit/autoscale-properties.test.ts):
+// `recommended`, which is `desired` without dryRun, is within the bounds; unknown or stale load never lowers
+// it (unless maxReplicas or the user's fallback says so) and never makes it zero; it becomes zero only after
+// an idle cooldown; no down within the window after an up, save for the bounds and the caps.
 import { forgetReplicas, learn, rateOf } from './autoscale-capacity.ts';
 import { opinionsOf } from './autoscale-explain.ts';
 import { watchScaleUp } from './autoscale-guard.ts';
@@ -22,10 +22,10 @@ import type { AutoscaleInputs, AutoscaleState, Decision, ScaleReason } from './a
 import type { Load } from './rates.ts';
 import { withMaximum, withMinimum } from './stabilize.ts';
 
-/** Older measurements say nothing: three ticks. */
+/** A measurement that is older says nothing: three ticks. */
 export const STALE_MS = 45_000;
 const UP_TOLERANCE = 1.1;
-/** As Knative's: twice of what there is, seen in the fast rate alone. */
+/** Knative's factor: twice of what there is, seen in the fast rate alone. */
 const PANIC_FACTOR = 2;
 const PANIC_MS = 60_000;
 
@@ -38,7 +38,7 @@ export function decide(
 ): Decision {
   const seen = noteReplicas(state ?? initialState(inputs.currentReplicas, nowMs), inputs);
   const { load } = inputs;
-  // A rate takes two measurements, the wake from zero only one.
+  // A rate takes two measurements, waking from zero only one.
   const enough = load?.arrivalFast !== undefined || (inputs.currentReplicas === 0 && load !== undefined);
   if (load === undefined || !enough || nowMs - load.receivedAtMs > STALE_MS) {
     return decideWithoutLoad(spec, seen, inputs, nowMs);

@@ -1,7 +1,7 @@
-// Sets conditions in a resource's status. Called by the plans; pure.
+// Conditions in a resource's status, set and looked up. Pure.
 //
-// Invariant: a type occurs once; lastTransitionTime moves only with status; the order is that of CONDITION_TYPES, so that
-// the same conditions are the same JSON and nothing is written without a change.
+// Invariant: a type occurs once; lastTransitionTime moves only with status; the order is that of
+// CONDITION_TYPES, so that the same conditions are the same JSON and nothing is written without a change.
 import {
   CONDITION_TYPES,
   type Condition,
@@ -40,7 +40,7 @@ export function setConditions(
   return [...byType.values()].sort((a, b) => order(a.type) - order(b.type));
 }
 
-/** For those that are only there while they hold, such as Paused. */
+/** Takes a condition out that is only there while it holds, such as Paused. */
 export function withoutCondition(
   conditions: readonly Condition[] | undefined,
   type: ConditionType,
@@ -59,7 +59,7 @@ export function isTrue(conditions: readonly Condition[] | undefined, type: Condi
   return findCondition(conditions, type)?.status === 'True';
 }
 
-/** Whether a person would see a difference: an event is due. A new message alone is none. */
+/** Whether an event is due, since a person would see a difference. A new message alone is none. */
 export function isTransition(before: Condition | undefined, after: Condition): boolean {
   return before?.status !== after.status || before.reason !== after.reason;
 }
@@ -69,13 +69,13 @@ export function kubeTime(nowMs: number): string {
   return `${new Date(nowMs).toISOString().slice(0, 19)}Z`;
 }
 
-/** Cut where no character is split. */
+/** The message within its maximum, cut where no character is split. */
 function shortened(message: string): string {
   if (message.length <= MAX_CONDITION_MESSAGE) return message;
   return `${message.slice(0, MAX_CONDITION_MESSAGE - 1).toWellFormed()}…`;
 }
 
-/** A type that a newer operator has written stays, at the end. */
+/** The place of a type. One that only a newer operator knows stays, at the end. */
 function order(type: ConditionType): number {
   const index = CONDITION_TYPES.indexOf(type);
   return index < 0 ? CONDITION_TYPES.length : index;

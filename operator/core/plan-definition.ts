@@ -1,9 +1,10 @@
-// The ritual that Topic and Subscription share: from what was observed of one resource and of its object in the broker to the
-// next steps and the conditions. plan-topic.ts and plan-subscription.ts say what differs; controllers/definition.ts observes,
-// carries out and observes again until nothing is left to do. Pure.
+// The ritual that Topic and Subscription share: from what was observed of one resource and of its object in
+// the broker to the next step or the conditions. What differs between the two is in plan-topic.ts and
+// plan-subscription.ts. Pure.
 //
-// Invariants: the finalizer is there before the broker is written to; nothing is deleted in the broker but for a resource that is
-// being deleted, whose object it is; a finalizer never stays in a namespace that is being deleted for longer than its time.
+// Invariants: where finalizers are in use, one is there before the broker is written to; nothing is deleted
+// in the broker but for a resource that is being deleted, whose object it is; in a namespace that is being
+// deleted, a broker that is away, a backlog or a pause keeps a finalizer for finalizerTimeoutMs at most.
 import type { Condition } from '../api/v1alpha1/conditions.ts';
 import { FINALIZER, type Metadata } from '../api/v1alpha1/group.ts';
 import type { Reason } from '../api/v1alpha1/reasons.ts';
@@ -12,19 +13,19 @@ import type { Claim } from './plan-owner.ts';
 
 export type ConnectionObserved =
   | { readonly kind: 'ready'; readonly project: string }
-  /** Not looked at yet: its controller will call again. */
+  /** The Fanfare has not been looked at yet. When it has, this resource is looked at again. */
   | { readonly kind: 'pending' }
   | { readonly kind: 'missing'; readonly name: string }
   | { readonly kind: 'unusable'; readonly reason: Reason; readonly message: string };
 
-/** What else must be before it can be made: a Subscription's topic. */
+/** Whether the object can be made yet: a Subscription's topic must be there first. */
 export type Gate =
   | { readonly kind: 'open' }
-  /** Its controller is about to say: it will call again. */
+  /** The Topic has not been looked at yet. When it has, this resource is looked at again. */
   | { readonly kind: 'waiting' }
   | { readonly kind: 'closed'; readonly reason: Reason; readonly message: string };
 
-/** An object of the broker beside what it should be. */
+/** How an object of the broker differs from what it should be. */
 export interface Comparison<Change> {
   /** Fields that differ and can't be changed, in words. */
   readonly fixed: readonly string[];
@@ -43,13 +44,13 @@ export interface DefinitionObserved<Create, Change> {
   /** Whether the broker has said what it has. If not, `found` being undefined means nothing. */
   readonly asked: boolean;
   readonly gate: Gate;
-  /** Undefined while the gate does not let it be known. */
+  /** Undefined while the topic's name is not known (a closed gate). */
   readonly desired: { readonly create: Create; readonly hash: string } | undefined;
   /** Undefined: the broker has none, if it was asked. */
   readonly found: { readonly incarnation: string; readonly comparison: Comparison<Change> } | undefined;
   readonly claim: Claim;
   readonly applied: { readonly hash: string; readonly incarnation?: string | undefined } | undefined;
-  /** Messages that deleting would lose; undefined: not known. Looked at for DeleteIfEmpty. */
+  /** How many messages deleting would lose; undefined: not known. Looked at only for DeleteIfEmpty. */
   readonly backlog: number | undefined;
   readonly namespaceEnds: boolean;
   readonly finalizers: boolean;
@@ -61,7 +62,7 @@ export type Action<Create, Change> =
   | { readonly kind: 'addFinalizer' }
   /** `left`: why something stays behind in the broker that should have been deleted. */
   | { readonly kind: 'removeFinalizer'; readonly left?: string | undefined }
-  /** `again`: it was there before, and somebody deleted it. */
+  /** `again`: the object was there before, and somebody deleted it. */
   | { readonly kind: 'create'; readonly settings: Create; readonly again: boolean }
   | {
       readonly kind: 'update';
@@ -71,14 +72,14 @@ export type Action<Create, Change> =
   | { readonly kind: 'delete' };
 
 export interface Plan<Create, Change> {
-  /** To be done next; then observe again. Undefined: it is as it should be, or can't be. */
+  /** The step to do next, before observing again. Undefined: all is as it should be, or can't be. */
   readonly action: Action<Create, Change> | undefined;
-  /** Of a plan without action. Types that are not named stay as they are. */
+  /** Set only by a plan without action. Types that are not named stay as they are. */
   readonly conditions: readonly NewCondition[];
   readonly paused: boolean;
-  /** The broker has what is desired: its hash goes into status.applied. */
+  /** The broker has what is desired: the hash of that goes into status.applied. */
   readonly inSync: boolean;
-  /** Nobody calls when this changes: look again. */
+  /** When to look again, where nobody tells of a change. */
   readonly lookAgainMs?: number | undefined;
 }
 
@@ -108,7 +109,7 @@ export function planDefinition<Create, Change>(
     );
   }
   if (claim.kind === 'theirs') return idle(both('False', 'NameConflict', claim.message));
-  // A flag for clusters in which nothing may ever wait: what is there from before is taken away.
+  // Finalizers are switched off, where nothing may ever wait: one from before is taken away.
   if (!observed.finalizers && hasFinalizer) return act({ kind: 'removeFinalizer' });
   if (found === undefined) {
     if (gate.kind === 'closed') return idle(both('False', gate.reason, gate.message));
@@ -157,7 +158,7 @@ function planDeletion<Create, Change>(observed: DefinitionObserved<Create, Chang
     return blocked(observed, 'Deleting', 'the broker has not been asked yet');
   if (connection.kind === 'unusable') return blocked(observed, connection.reason, connection.message);
   if (found === undefined || claim.kind === 'theirs') return act({ kind: 'removeFinalizer' });
-  // Without a mark it is ours only if it is the very one that we have made.
+  // Without a mark the object is ours only if it is the very one that we have made.
   if (claim.kind === 'free' && applied?.incarnation !== found.incarnation) {
     return act({ kind: 'removeFinalizer', left: 'what the broker has now was not made for this resource' });
   }
@@ -173,7 +174,7 @@ function planDeletion<Create, Change>(observed: DefinitionObserved<Create, Chang
   return act({ kind: 'delete' });
 }
 
-/** What keeps it from being deleted; in a namespace that is being deleted only for so long. */
+/** A deletion that has to wait; in a namespace that is being deleted, for finalizerTimeoutMs at most. */
 function blocked<Create, Change>(
   { metadata, namespaceEnds, finalizerTimeoutMs, nowMs }: DefinitionObserved<Create, Change>,
   reason: Reason,
@@ -192,10 +193,10 @@ function blocked<Create, Change>(
   };
 }
 
-/** "BrokerRefused" and the like, from the code and words of a call that failed. Undefined: a bug, or nothing that lasts. */
+/** A call to the broker that failed, as conditions. */
 export interface Failure {
   readonly conditions: readonly NewCondition[];
-  /** Undefined: only a change can help; the next full look tries again anyhow. */
+  /** False: only a change can help; the next full look tries again anyhow. */
   readonly retry: boolean;
 }
 
@@ -232,7 +233,10 @@ function failureKind(code: string): [Condition['status'], Reason, boolean] {
   }
 }
 
-/** 64 bits of FNV-1a over JSON whose keys are sorted: to see whether settings are those of before, not for secrets. */
+/**
+ * 64 bits of FNV-1a over JSON whose keys are sorted: it shows whether settings are those of before, and is no
+ * secret.
+ */
 export function settingsHash(settings: object): string {
   const text = JSON.stringify(settings, (_, value: unknown) =>
     typeof value === 'object' && value !== null && !Array.isArray(value)

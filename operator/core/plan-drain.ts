@@ -1,13 +1,15 @@
-// Scale-down without redelivery, as a state machine: which pods are to go, whether what they hold is done, when replicas may
-// fall. controllers/scale-down.ts asks the broker and lists pods; this decides. Pure.
+// Scale-down without redelivery, as a state machine: which pods are to go, whether what they hold is done,
+// when replicas may fall. Pure: the pods, and what they hold, are inputs.
 //
-//   state      input                                             next       step
-//   none       fewer replicas wanted                             draining   wait: the broker stops giving work to the victims
-//   draining   they hold nothing any more                        leaving    scale
-//   draining   timeoutMs passed                                  leaving    scale, and say so
-//   draining   as many wanted as there are                       none       release: they get work again
-//   leaving    their pods are gone, or LEAVING_MS passed         none       release
-//   leaving    otherwise                                         leaving    wait: between the new number and SIGTERM, too
+//   state      input                                       next       step
+//   none       fewer replicas wanted                       draining   wait: the victims get no more work
+//   none       the same, and no pod would have to go       none       scale
+//   draining   another number, below what there is         draining   wait: with other victims
+//   draining   they hold nothing any more                  leaving    scale
+//   draining   timeoutMs passed                            leaving    scale, and say so
+//   draining   as many wanted as there are                 none       release: they get work again
+//   leaving    their pods are gone, or LEAVING_MS passed   none       release
+//   leaving    otherwise                                   leaving    wait: no work for them, to the end
 //
 // Invariant: replicas fall only in the step `scale`; while pods leave, no further ones are chosen.
 
@@ -16,7 +18,7 @@ export interface DrainPod {
   readonly ips: readonly string[];
   readonly ready: boolean;
   readonly createdMs: number;
-  /** Already being deleted. */
+  /** It is being deleted already. */
   readonly ending: boolean;
 }
 
@@ -36,7 +38,7 @@ export interface DrainInputs {
   readonly pods: readonly DrainPod[];
   /** StatefulSets lose the highest ordinals, whatever is marked. */
   readonly byOrdinal: boolean;
-  /** What the victims hold, all brokers together, asked after the state was entered. Undefined: not known. */
+  /** What the victims hold, all brokers together, asked for after they were chosen. Undefined: not known. */
   readonly outstanding: number | undefined;
   readonly timeoutMs: number;
   readonly nowMs: number;
@@ -48,7 +50,7 @@ export type DrainStep =
   | { readonly kind: 'release' }
   | { readonly kind: 'scale'; readonly to: number; readonly timedOut: boolean };
 
-/** Pods get their grace period, which is seldom longer. */
+/** The bound of the wait: pods get their grace period, which is seldom longer. */
 const LEAVING_MS = 120_000;
 
 export const NO_DRAIN: DrainState = { kind: 'none' };
@@ -62,7 +64,7 @@ export function stepDrain(
     case 'none': {
       if (desired >= current) return { state, step: { kind: 'none' } };
       const victims = victimsOf(inputs, []);
-      // Nobody to ask: no pod could be found, or none is there yet.
+      // Nobody is there to ask about: no pod could be found, or none is there yet.
       if (victims.length === 0) return lower(inputs, [], false);
       return {
         state: { kind: 'draining', to: desired, victims, sinceMs: nowMs },
@@ -98,7 +100,10 @@ function lower(
   };
 }
 
-/** As many as are too many: those that Kubernetes would take first anyhow, then those chosen before, then the youngest. */
+/**
+ * As many pods as are too many: those that Kubernetes would take first anyhow, then those chosen before, then
+ * the youngest.
+ */
 function victimsOf({ current, desired, pods, byOrdinal }: DrainInputs, chosen: readonly string[]): string[] {
   const living = pods.filter(({ ending }) => !ending);
   const ranked = byOrdinal

@@ -1,20 +1,20 @@
-// Whose an object of the broker is. Whoever makes or adopts one leaves its mark in the object's labels, so that operators and
-// clusters that know nothing of each other notice. Used by plan-definition.ts and the controllers; pure.
+// Whose an object of the broker is. Whoever makes or adopts one leaves its mark in the object's labels, so
+// that operators and clusters that know nothing of each other notice. Pure.
 //
-//   who else claims it                                        then
-//   an older resource that we see                             theirs
-//   a mark with our uid                                       ours
-//   no mark; a mark of a resource of ours that is gone or     free: ours for the taking
+//   who else claims it                                      then
+//   an older resource that we see                           theirs
+//   a mark with our uid                                     ours
+//   no mark; a mark of a resource of ours that is gone or   free: ours for the taking
 //     was created anew; of a younger resource
-//   a mark of another cluster, or of a namespace that this    theirs, until somebody sets the annotation fanfare.dev/adopt
-//     operator does not watch
+//   a mark of another cluster, or of a namespace that       theirs, until somebody sets the annotation
+//     this operator does not watch                          fanfare.dev/adopt
 import type { Metadata } from '../api/v1alpha1/group.ts';
 
 /** <cluster>/<namespace>/<uid>: at most 137 bytes. */
 export const OWNER_LABEL = 'fanfare.dev/owner';
 /** The resource's name, which may fill a label by itself. */
 export const OWNER_NAME_LABEL = 'fanfare.dev/owner-name';
-/** Taken from the labels that a spec may have (api/v1alpha1/common-fields.ts). */
+/** The labels of a mark, which a spec can't use (MAX_LABELS in api/v1alpha1/common-fields.ts). */
 export const OWNER_LABELS = 2;
 
 export interface Owner {
@@ -35,9 +35,9 @@ export interface ClaimInputs {
   readonly cluster: string;
   /** Living resources of the same kind that name the same object, `self` left out. */
   readonly rivals: readonly Metadata[];
-  /** Of the object in the broker; undefined: there is none. */
+  /** The labels of the object in the broker; undefined: there is no object. */
   readonly labels: Readonly<Record<string, string>> | undefined;
-  /** Undefined: there is none; 'unseen': its namespace is not watched. */
+  /** Undefined: there is no such resource; 'unseen': its namespace is not watched. */
   readonly resourceOf: (namespace: string, name: string) => Metadata | 'unseen' | undefined;
   readonly adopt: boolean;
 }
@@ -55,7 +55,10 @@ export function withoutOwner(labels: Readonly<Record<string, string>>): Record<s
   return rest;
 }
 
-/** Undefined: it bears no mark. One that can't be read counts as a stranger's. */
+/**
+ * The owner that the labels name. Undefined: they bear no mark. One that can't be read counts as a
+ * stranger's.
+ */
 export function ownerIn(labels: Readonly<Record<string, string>>): Owner | undefined {
   const mark = labels[OWNER_LABEL];
   if (mark === undefined) return undefined;
@@ -89,7 +92,7 @@ export function claimOf(inputs: ClaimInputs): Claim {
   );
 }
 
-/** Oldest first; of the same second the smaller uid. */
+/** Orders the oldest first; of the same second, the smaller uid. */
 function byAge(a: Metadata, b: Metadata): number {
   return (a.creationTimestamp ?? '').localeCompare(b.creationTimestamp ?? '') || a.uid.localeCompare(b.uid);
 }

@@ -1,5 +1,5 @@
-// Who scales a target, to how many, and what is said about it: conditions Scaling, ConsumersAvailable and Degraded, and
-// status.autoscaling. decide() (autoscale.ts) has the numbers; controllers/scaling.ts observes and carries out. Pure.
+// To how many a target is scaled, and what is said about it: the conditions Scaling, ConsumersAvailable and
+// Degraded, and status.autoscaling. decide() (autoscale.ts) has the numbers. Pure.
 import type { AutoscalingStatus } from '../api/v1alpha1/autoscaling-status.ts';
 import type { Consumers } from '../api/v1alpha1/consumers.ts';
 import type { Reason } from '../api/v1alpha1/reasons.ts';
@@ -7,7 +7,7 @@ import { learnedFrom } from './autoscale-capacity.ts';
 import type { AutoscaleInputs, Decision } from './autoscale-types.ts';
 import { kubeTime, type NewCondition } from './conditions.ts';
 
-/** What is scaled, as it is. */
+/** What is scaled, as it is now. */
 export interface Target {
   /** What its spec asks for. */
   readonly replicas: number;
@@ -17,11 +17,11 @@ export interface Target {
   readonly revision: string | undefined;
   /** A new version is being rolled out: which pods go is not ours to say. */
   readonly rolling: boolean;
-  /** Who has written spec.replicas, as far as it is recorded. */
+  /** Who has written spec.replicas, as far as that is recorded. */
   readonly managers: readonly string[];
 }
 
-/** Why we must not touch it. */
+/** Why we must not, or can't, scale a target. */
 export interface Refusal {
   readonly reason: Extract<
     Reason,
@@ -38,7 +38,7 @@ export interface ScalingObserved {
   /** Streams, as the broker counts them. */
   readonly openStreams: number | undefined;
   readonly draining: { readonly replicas: number; readonly outstanding: number | undefined } | undefined;
-  /** The last scale-down did not wait any longer. */
+  /** Says that a scale-down did not wait any longer, for some time after it. */
   readonly drainTimedOut: string | undefined;
   readonly contended: string | undefined;
   readonly ordering: boolean;
@@ -119,7 +119,7 @@ function degradedCondition(observed: ScalingObserved): NewCondition {
   return { type, status: 'False', reason: 'Reconciled', message: '' };
 }
 
-/** `toWallMs`: from the clock of decisions to the one that people see. */
+/** `toWallMs` turns times of the clock that decisions go by into those that people see. */
 export function autoscalingStatus(
   observed: ScalingObserved,
   inputs: AutoscaleInputs,
@@ -175,7 +175,7 @@ export function autoscalingStatus(
   };
 }
 
-/** Two decimals: what nobody would miss is no reason to write. */
+/** Two decimals: a difference that nobody would miss is no reason to write. */
 function rounded(value: number | undefined, divisor = 1): number | undefined {
   return value === undefined ? undefined : Math.round((value / divisor) * 100) / 100;
 }

@@ -1,6 +1,6 @@
-// Whether a status is worth a request. What people act upon (conditions, replicas, reasons, whether there is a backlog at all) is
-// written at once; numbers that always change are written when they have changed enough, and not often. Called by
-// controllers/status-writer.ts. Pure.
+// Whether a status is worth a request. What people act upon (conditions, replicas, reasons, whether there is
+// a backlog at all) is written at once; numbers that always change are written when they have changed enough,
+// and not often. Pure.
 
 export type Worth = 'now' | 'later' | 'nothing';
 
@@ -40,7 +40,7 @@ export function worthWriting(before: object | undefined, after: object): Worth {
   return differs ? 'later' : 'nothing';
 }
 
-/** Without the numbers and without the order of fields; what is undefined is absent. */
+/** The value without its numbers and without the order of its fields; what is undefined is absent. */
 function essence(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(essence);
   if (typeof value !== 'object' || value === null) return value;

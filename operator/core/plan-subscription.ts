@@ -1,5 +1,5 @@
-// What a Subscription asks of the broker, where its topic is, and how that differs from what the broker has. Called by
-// controllers/subscription.ts; the steps that follow are plan-definition.ts'. Pure.
+// What a Subscription asks of the broker, where its topic is, and how that differs from what the broker has.
+// Pure.
 import type { Subscription, SubscriptionSpec } from '../api/v1alpha1/subscription.ts';
 import type { Topic } from '../api/v1alpha1/topic.ts';
 import { isTrue } from './conditions.ts';
@@ -41,8 +41,8 @@ export function subscriptionName(
 }
 
 /**
- * Where its topic is in the broker, and whether it is there. `topic` is the resource that topicRef names; `isRefusedByBroker`
- * of an external topic is found out by trying.
+ * Where the Subscription's topic is in the broker, and whether it is there. `topic` is the resource that
+ * topicRef names; whether the broker has an external topic is found out by trying.
  */
 export function topicGate(
   { metadata, spec }: Subscription,
@@ -63,7 +63,7 @@ export function topicGate(
     return { gate: { kind: 'closed', reason: 'InvalidSpec', message }, topic: undefined };
   }
   const full = topicName(project, topic);
-  // Both are new: nothing is wrong yet.
+  // Both resources are new: nothing is wrong yet.
   if (topic.status === undefined) return { gate: { kind: 'waiting' }, topic: full };
   if (isTrue(topic.status.conditions, 'Ready')) return { gate: { kind: 'open' }, topic: full };
   const why = topic.status.conditions?.find(({ type }) => type === 'Ready');
@@ -87,7 +87,10 @@ export function desiredSubscription(
   return { create, hash: settingsHash({ ...settings, labels: spec.labels ?? null }) };
 }
 
-/** `start` counts only when it is made, so an adopted one may have begun anywhere. */
+/**
+ * `start` is not compared: it counts only when a subscription is made, so an adopted one may have begun
+ * anywhere.
+ */
 export function compareSubscription(
   spec: SubscriptionSpec,
   topic: string | undefined,

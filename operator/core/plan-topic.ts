@@ -1,10 +1,9 @@
-// What a Topic asks of the broker, and how that differs from what the broker has. Called by controllers/topic.ts; the steps that
-// follow are plan-definition.ts'. Pure.
+// What a Topic asks of the broker, and how that differs from what the broker has. Pure.
 import type { Topic, TopicSpec } from '../api/v1alpha1/topic.ts';
 import { type Comparison, sameLabels, settingsHash } from './plan-definition.ts';
 import { type Owner, ownerLabels, withoutOwner } from './plan-owner.ts';
 
-/** As the admin API knows them (services/client/admin-types.ts). */
+/** Durability as the admin API knows it (services/client/admin-types.ts). */
 export type BrokerDurability = 'default' | 'memory' | 'stored' | 'replicated' | 'fsync';
 
 /** A topic in the broker. */
@@ -54,7 +53,7 @@ export function desiredTopic(spec: TopicSpec, owner: Owner): { create: CreateTop
   return { create, hash: settingsHash({ ...settings, labels: spec.labels ?? null }) };
 }
 
-/** Labels that the spec does not speak of are whoever set them's. */
+/** If the spec has no labels, those of the object stay as they are, whoever set them. */
 export function compareTopic(spec: TopicSpec, owner: Owner, found: FoundTopic): Comparison<TopicChange> {
   const { create } = desiredTopic(spec, owner);
   const fixed: string[] = [];

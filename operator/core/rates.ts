@@ -1,8 +1,7 @@
-// From the counters of one subscription's Backlog (proto/fanfare/v1/admin.proto) to rates. Fed by the backlog watch with every
-// answer; the `load` that it holds is what decide() is given.
+// Turns the counters of one subscription's Backlog (proto/fanfare/v1/admin.proto) into rates.
 //
-// Invariant: a rate is undefined until two measurements are known, and never wrong because a counter began anew: such an
-// interval is left out.
+// Invariant: a rate is undefined until two measurements are known, and never wrong because a counter began
+// anew: such an interval is left out.
 
 /** The part of a Backlog that scaling needs, as numbers. */
 export interface BacklogSample {
@@ -27,13 +26,13 @@ export interface Load {
   readonly oldestUnackedAgeMs?: number | undefined;
   /** Open streams. */
   readonly consumers: number;
-  /** Over the last interval alone, over about 15 s and over about 2 min. */
+  /** Arrival rates: over the last interval alone, over about 15 s and over about 2 min. */
   readonly arrivalNow?: number | undefined;
   readonly arrivalFast?: number | undefined;
   readonly arrivalSlow?: number | undefined;
-  /** Settled since measuring began: counts on when a counter begins anew. */
+  /** Messages settled since measuring began: it counts on when a counter begins anew. */
   readonly settledTotal: number;
-  /** Settled, over about 15 s. */
+  /** Messages settled per second, over about 15 s. */
   readonly ackRate?: number | undefined;
   readonly redeliveryRate?: number | undefined;
 }
@@ -48,7 +47,9 @@ export interface RateState {
 const FAST_MS = 15_000;
 const SLOW_MS = 120_000;
 
-/** `receivedAtMs` is by the caller's clock. A measurement that is not newer than the last one changes nothing. */
+/**
+ * `receivedAtMs` is by the caller's clock. A measurement that is not newer than the last one changes nothing.
+ */
 export function foldBacklog(
   previous: RateState | undefined,
   sample: BacklogSample,
@@ -64,7 +65,7 @@ export function foldBacklog(
   };
   if (previous === undefined) return { sample, spanMs: 0, load: now };
   const elapsedMs = sample.measureTimeMs - previous.sample.measureTimeMs;
-  // A clock that was set back far: begin anew rather than wait until it has caught up.
+  // The broker's clock was set back far: begin anew rather than wait until it has caught up.
   if (elapsedMs < -SLOW_MS) return { sample, spanMs: 0, load: now };
   if (elapsedMs <= 0) return previous;
 
@@ -107,7 +108,10 @@ export function foldBacklog(
   };
 }
 
-/** Of the newest interval in an exponential average; at first in a plain mean, so that 0 is not taken for a measurement. */
+/**
+ * The weight of the newest interval in an exponential average; at first in a plain mean, so that 0 is not
+ * taken for a measurement.
+ */
 function weight(elapsedMs: number, spanMs: number, timeConstantMs: number): number {
   return Math.max(1 - Math.exp(-elapsedMs / timeConstantMs), elapsedMs / spanMs);
 }

@@ -1,9 +1,8 @@
-// The HPA's `behavior`, as data and pure functions: stabilization windows and step limits, by the algorithm in the Kubernetes
-// documentation ("Horizontal Pod Autoscaling", stabilization window and scaling policies). Called by autoscale.ts; the
-// simulated HPA in test/scaling uses it too.
+// The HPA's `behavior`, as data and pure functions: stabilization windows and step limits, by the algorithm
+// in the Kubernetes documentation ("Horizontal Pod Autoscaling", stabilization window and scaling policies).
 //
-// Invariant: what is remembered is bounded: of recommendations only those that can still be the extreme of a window, of
-// changes only those within the longest policy period.
+// Invariant: what is remembered is bounded: of recommendations only those that can still be the extreme of a
+// window, of changes only those within the longest policy period.
 import type { ScalePolicy, ScaleRules } from './autoscale-spec.ts';
 
 export interface Recommendation {
@@ -19,7 +18,10 @@ export interface Change {
 /** Oldest first; strictly falling (for a maximum) or rising (for a minimum). */
 export type Extremes = readonly Recommendation[];
 
-/** Adds one and forgets what can't be the maximum any more, or is older than the window. The first is then the maximum. */
+/**
+ * Adds one and forgets what can't be the maximum any more, or is older than the window. The first is then the
+ * maximum.
+ */
 export function withMaximum(old: Extremes, next: Recommendation, windowMs: number): Extremes {
   return [
     ...old.filter(({ atMs, replicas }) => atMs > next.atMs - windowMs && replicas > next.replicas),
@@ -35,7 +37,7 @@ export function withMinimum(old: Extremes, next: Recommendation, windowMs: numbe
 }
 
 const LONGEST_PERIOD_MS = 1_800_000;
-/** More than one change every 3 s for ever is not something to keep exactly. */
+/** Changes that are remembered, at most: more than one every 3 s for ever need not be kept exactly. */
 const MAX_CHANGES = 600;
 
 export function withChange(old: readonly Change[], next: Change): readonly Change[] {
@@ -79,7 +81,10 @@ function limit(current: number, rules: ScaleRules, allows: (policy: ScalePolicy)
   return rules.selectPolicy === 'Min' ? limits[0]! : limits.at(-1)!;
 }
 
-/** As the HPA counts: what was added in the period is taken off again, what was removed is put back. */
+/**
+ * The replicas at the start of the period, as the HPA counts: what was added since is taken off again, what
+ * was removed is put back.
+ */
 function startOfPeriod(
   current: number,
   policy: ScalePolicy,

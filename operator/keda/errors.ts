@@ -1,4 +1,4 @@
-// What the scaler refuses, and why. Thrown by external-scaler.ts, made into a gRPC status by server.ts.
+// What KEDA's external scaler refuses, and why, as gRPC statuses.
 import { status } from '@grpc/grpc-js';
 
 export type ScalerErrorCode =
@@ -19,7 +19,7 @@ export class ScalerError extends Error {
   }
 }
 
-/** Of an error that nobody expected KEDA hears INTERNAL only: its text belongs into the operator's log. */
+/** KEDA hears only INTERNAL of an error that nobody expected: its text belongs in the operator's log. */
 export function statusOf(error: unknown): { code: number; details: string } {
   if (error instanceof ScalerError)
     return { code: status[error.code], details: error.message.toWellFormed() };

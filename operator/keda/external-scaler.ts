@@ -1,8 +1,8 @@
-// KEDA's external scaler: answers from the decisions that the operator makes anyway, so that KEDA scales as the operator would.
-// Served by server.ts; `source` is the Subscription controller's.
+// KEDA's external scaler: answers from the decisions that the operator makes anyway, so that KEDA scales as
+// the operator would.
 //
-// The one metric is how many replicas the load asks for, with a target of one a replica: the HPA that KEDA makes then wants
-// just that many, and does its own windows and steps. KEDA's own 0 <-> 1 follows IsActive.
+// The one metric is how many replicas the load asks for, with a target of one a replica: the HPA that KEDA
+// makes then wants just that many, and does its own windows and steps. KEDA's own 0 <-> 1 follows IsActive.
 //
 // Invariant: what is not known is UNAVAILABLE, never 0 and never inactive.
 import { create } from '@bufbuild/protobuf';
@@ -25,8 +25,8 @@ export type ScalerDecision = Pick<Decision, 'need' | 'active' | 'conditions'>;
 /** The Subscriptions with `strategy: KEDA`. */
 export interface ScalerSource {
   /**
-   * The newest decision of a Subscription. Undefined: there is no such Subscription, or KEDA is not to scale it. One that has
-   * not been decided yet has a `need` of undefined.
+   * The newest decision of a Subscription. Undefined: there is no such Subscription, or KEDA is not to scale
+   * it. One that has not been decided yet has a `need` of undefined.
    */
   decisionOf(namespace: string, subscription: string): ScalerDecision | undefined;
   /** Calls the listener after every decision of that Subscription; returns a function that ends it. */
@@ -50,7 +50,7 @@ export class ExternalScaler {
   }
 
   metricSpec(ref: ScaledObjectRef | undefined): GetMetricSpecResponse {
-    // So that a ScaledObject for nothing fails when it is made, not at the first load.
+    // A ScaledObject for nothing fails here, when it is made, and not at the first load.
     this.#find(ref);
     return create(GetMetricSpecResponseSchema, {
       metricSpecs: [{ metricName: METRIC_NAME, targetSize: 1n, targetSizeFloat: 1 }],
@@ -71,8 +71,8 @@ export class ExternalScaler {
   }
 
   /**
-   * Calls `send` with the present state, as soon as it is known, and then at every change. Returns a function that ends it.
-   * NOT_FOUND, thrown, as in isActive.
+   * Calls `send` with the present state, as soon as it is known, and then at every change. Returns a function
+   * that ends it. Throws NOT_FOUND and INVALID_ARGUMENT as isActive does.
    */
   watchActive(ref: ScaledObjectRef | undefined, send: (response: IsActiveResponse) => void): () => void {
     const { namespace, subscription } = nameOf(ref);
@@ -108,7 +108,10 @@ export class ExternalScaler {
   }
 }
 
-/** A ScaledObject can only ask for a Subscription of its own namespace, by its own name or the one in its metadata. */
+/**
+ * A ScaledObject can only ask for a Subscription of its own namespace, by its own name or the one in its
+ * metadata.
+ */
 function nameOf(ref: ScaledObjectRef | undefined): { namespace: string; subscription: string } {
   const namespace = ref?.namespace ?? '';
   const subscription = ref?.scalerMetadata.subscription ?? ref?.name ?? '';

@@ -1,5 +1,5 @@
-// The gRPC server of the external scaler: mutual TLS 1.3, certificates that can be replaced while it runs, bounds. Made by the
-// operator's main; what the calls do is external-scaler.ts'.
+// The gRPC server of KEDA's external scaler: mutual TLS 1.3, certificates that can be replaced while it runs,
+// and bounds on streams and requests.
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { createSecureContext, type SecureContextOptions } from 'node:tls';
 import {
@@ -19,7 +19,7 @@ import { ExternalScaler, type ScalerSource } from './external-scaler.ts';
 export interface ScalerTls {
   readonly cert: string | Buffer;
   readonly key: string | Buffer;
-  /** Of the authorities that sign KEDA's client certificate. */
+  /** The certificates of the authorities that sign KEDA's client certificate. */
   readonly ca: string | Buffer;
 }
 
@@ -33,18 +33,21 @@ export interface ScalerServerOptions {
 
 export interface ScalerServer {
   readonly port: number;
-  /** For new connections. FAILED_PRECONDITION, and nothing is changed, if the three can't be used together. */
+  /**
+   * Replaces the certificates for new connections. Throws FAILED_PRECONDITION, and changes nothing, if the
+   * three can't be used together.
+   */
   updateTls(tls: ScalerTls): void;
   /** Ends the streams with UNAVAILABLE and lets unary calls finish. */
   stop(): Promise<void>;
 }
 
-/** Each push trigger has one of either kind. */
+/** Open streams of all connections, at most. A push trigger has one of each kind. */
 const MAX_STREAMS = 2000;
 const MAX_REQUEST_BYTES = 64 * 1024;
 const MAX_STREAMS_PER_CONNECTION = 4096;
 
-/** FAILED_PRECONDITION if the TLS material can't be used or the address can't be had. */
+/** Throws FAILED_PRECONDITION if the TLS material can't be used or the address can't be had. */
 export async function startScalerServer(options: ScalerServerOptions): Promise<ScalerServer> {
   const credentials = new MutualTls(contextOf(options.tls));
   const server = new grpc.Server({
@@ -113,7 +116,7 @@ function handlers({ source, onUnexpected }: ScalerServerOptions, streams: Stream
     getMetricSpec: unary(method.getMetricSpec, (ref) => scaler.metricSpec(ref)),
     getMetrics: unary(method.getMetrics, (request) => scaler.metrics(request)),
     streamIsActive: stream(method.streamIsActive, (ref, send) => scaler.watchActive(ref, send)),
-    // It never changes: said once, and the stream is kept.
+    // The metric never changes: it is said once, and the stream is kept.
     streamMetricSpec: stream(method.streamMetricSpec, (ref, send) => {
       send(scaler.metricSpec(ref));
       return () => {};
@@ -142,7 +145,10 @@ function codec(side: 'request' | 'response', schema: DescMessage) {
   };
 }
 
-/** createSsl takes TLS 1.2 too and can't be changed; made on members that grpc-js has for its own subclasses. */
+/**
+ * Stands in for createSsl, which takes TLS 1.2 too and can't be changed later. It is made of members that
+ * grpc-js has for its own subclasses.
+ */
 class MutualTls extends grpc.ServerCredentials {
   constructor(context: SecureContextOptions) {
     super({ requestCert: true, rejectUnauthorized: true }, context);

@@ -1,8 +1,10 @@
-// What controllers ask of the API server, in their words: one request each unless it says otherwise. Reads come from
-// informers as a rule; get and list are for what nobody caches. All errors are KubeErrors.
+// The API server in the words of controllers: one request each unless it says otherwise. Reads come from
+// informers as a rule; get and list are for what nobody caches. All errors are KubeErrors, or the signal's
+// reason.
 //
-// Writes never act on a stale idea by accident: an apply owns its fields, a status carries the version it describes, finalizers are
-// patched only if they are still as they were read, a scale is written with the version it was read at.
+// No write acts on a stale idea by accident: an apply owns its fields, a status carries the version it
+// describes, finalizers are patched only if they are still as they were read, a scale is written with the
+// version it was read at.
 import { isConflict, isNotFound, KubeError } from './errors.ts';
 import type { KubeHttp, KubeRequest } from './http.ts';
 import {
@@ -16,7 +18,7 @@ import {
   sameJson,
 } from './objects.ts';
 
-/** Whose fields an apply sets: which object, and what of its metadata we want to own. */
+/** The object whose fields an apply sets, and what of its metadata we want to own. */
 export interface AppliedMeta extends ObjectRef {
   readonly uid?: string | undefined;
   readonly labels?: Readonly<Record<string, string>>;
@@ -31,7 +33,7 @@ export interface ListOptions {
 }
 
 export interface DeleteOptions {
-  /** Only this one, not one that was created under its name since. */
+  /** Deletes only the object of this uid, not one that was created under its name since. */
   readonly uid?: string | undefined;
   readonly propagation?: 'Background' | 'Foreground' | 'Orphan';
 }
@@ -43,15 +45,15 @@ export interface Scale extends KubeObject {
 }
 
 export interface KubeClient {
-  /** All pages. */
+  /** Returns the objects of all pages. */
   list<T extends KubeObject>(resource: Resource, options?: ListOptions, signal?: AbortSignal): Promise<T[]>;
   /** Undefined if there is none. */
   get<T extends KubeObject>(resource: Resource, ref: ObjectRef, signal?: AbortSignal): Promise<T | undefined>;
-  /** Throws AlreadyExists if it does. */
+  /** Throws AlreadyExists if there is one. */
   create<T extends KubeObject>(resource: Resource, object: T, signal?: AbortSignal): Promise<T>;
   /**
-   * Server-side apply, taking fields over from other managers; creates the object if there is none. `fields` are spec and
-   * the like, only what we want to own.
+   * Server-side apply, which takes fields over from other managers and creates the object if there is none.
+   * `fields` are spec and the like, only what we want to own.
    */
   apply<T extends KubeObject>(
     resource: Resource,
@@ -60,9 +62,9 @@ export interface KubeClient {
     signal?: AbortSignal,
   ): Promise<T>;
   /**
-   * Server-side apply of the whole status. Sends nothing and returns the object itself if it has that status already.
-   * Throws Conflict if anybody has written the object since, for a status describes the object that was read; NotFound if
-   * it is gone. Give it what the last write returned.
+   * Server-side apply of the whole status. Sends nothing and returns the object itself if it has that status
+   * already. Throws Conflict if anybody has written the object since, for a status describes the object that
+   * was read; NotFound if it is gone. Give it what the last write returned.
    */
   applyStatus<T extends KubeObject & { readonly status?: unknown }>(
     resource: Resource,
@@ -70,14 +72,17 @@ export interface KubeClient {
     status: NonNullable<T['status']>,
     signal?: AbortSignal,
   ): Promise<T>;
-  /** Merge patch: for annotations and labels of what is somebody else's. Throws NotFound. */
+  /** Merge patch, for annotations and labels of what is somebody else's. Throws NotFound. */
   mergePatch<T extends KubeObject>(
     resource: Resource,
     ref: ObjectRef,
     patch: object,
     signal?: AbortSignal,
   ): Promise<T>;
-  /** Throws Conflict if the finalizers are not those of `object` any more. Sends nothing if it is there already. */
+  /**
+   * Throws Conflict if the finalizers are not those of `object` any more. Sends nothing if it is there
+   * already.
+   */
   addFinalizer<T extends KubeObject>(
     resource: Resource,
     object: T,
@@ -94,8 +99,9 @@ export interface KubeClient {
   /** Undefined if there is none. */
   getScale(resource: Resource, ref: ObjectRef, signal?: AbortSignal): Promise<Scale | undefined>;
   /**
-   * Get, compare, put: two requests, one if nothing changes, and again from the start if another writer came between.
-   * `decide` is given the present replicas and may decline by returning undefined. Undefined if there is no such scale.
+   * Get, compare, put: two requests, one if nothing changes. They are made again, SCALE_TRIES times in all,
+   * if another writer came between. `decide` is given the present replicas and may decline by returning
+   * undefined. Undefined if there is no such scale.
    */
   setScale(
     resource: Resource,
@@ -103,7 +109,7 @@ export interface KubeClient {
     decide: (present: number, scale: Scale) => number | undefined,
     signal?: AbortSignal,
   ): Promise<{ readonly from: number; readonly to: number } | undefined>;
-  /** Whether there was one to delete. Throws Conflict if it has another uid. */
+  /** Returns whether there was one to delete. Throws Conflict if it has another uid. */
   delete(resource: Resource, ref: ObjectRef, options?: DeleteOptions, signal?: AbortSignal): Promise<boolean>;
 }
 
@@ -140,7 +146,7 @@ export function createKubeClient(http: KubeHttp, fieldManager: string): KubeClie
   ): Promise<T> => {
     const path = '/metadata/finalizers';
     const present = metadata.finalizers ?? [];
-    // A test of an absent field is no test, so then the version stands for it.
+    // An absent field can't be tested: then the version stands for it.
     const unchanged =
       present.length > 0
         ? { op: 'test', path, value: present }
@@ -206,7 +212,7 @@ export function createKubeClient(http: KubeHttp, fieldManager: string): KubeClie
 
     async applyStatus(resource, object, status, signal) {
       if (sameJson(object.status, status)) return object;
-      // The version and not the uid: of custom resources' statuses the API server ignores the uid.
+      // The version and not the uid, which the API server ignores in statuses of custom resources.
       const { name, namespace, resourceVersion } = object.metadata;
       return write(resource, object.metadata, {
         verb: 'patch',
@@ -260,7 +266,7 @@ export function createKubeClient(http: KubeHttp, fieldManager: string): KubeClie
       for (let tries = 1; ; tries += 1) {
         const scale = await client.getScale(resource, ref, signal);
         if (scale === undefined) return undefined;
-        // The API server leaves a 0 out.
+        // The API server leaves out a 0.
         const from = scale.spec?.replicas ?? 0;
         const to = decide(from, scale) ?? from;
         if (to === from) return { from, to };
@@ -308,7 +314,10 @@ async function orUndefined<T>(answer: Promise<T>): Promise<T | undefined> {
   }
 }
 
-/** The API server answers a JSON patch whose test fails with 422 and no causes; a value it refuses comes with causes. */
+/**
+ * The API server answers a JSON patch whose test fails with 422 and no causes; a value it refuses comes with
+ * causes.
+ */
 function failedTest(error: unknown): error is KubeError {
   if (!(error instanceof KubeError) || error.status !== 422) return false;
   const { details } = (error.body ?? {}) as { details?: { causes?: readonly unknown[] } };

@@ -1,8 +1,10 @@
-// Time and chance, so that tests own both. Every loop of this folder takes them as arguments; only main.ts makes the real
-// ones. The operator shares no code with the broker, but a clock has the same shape here and there.
+// Time and chance, so that tests own both. The operator shares no code with the broker, but a clock has the
+// same shape here and there.
 
 export interface Clock {
-  /** Wall clock, milliseconds since 1970. May jump. Only for timestamps that people and the API server see. */
+  /**
+   * Wall clock, milliseconds since 1970. May jump. Only for timestamps that people and the API server see.
+   */
   nowMs(): number;
   /** Never goes back; begins anywhere. For every deadline and duration. */
   monotonicMs(): number;
@@ -13,7 +15,7 @@ export interface Clock {
 /** At least 0, below 1. */
 export type Random = () => number;
 
-/** setTimeout fires at once when asked for more. */
+/** A setTimeout of more than this fires at once. */
 const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 
 export const systemClock: Clock = {
@@ -54,7 +56,10 @@ export interface LinkedAbort extends Disposable {
   abort(reason: unknown): void;
 }
 
-/** By hand and not by AbortSignal.any, so that nothing of a short call stays behind on a signal that lives for weeks. */
+/**
+ * Made by hand and not by AbortSignal.any, so that nothing of a short call stays behind on a signal that
+ * lives for weeks.
+ */
 export function linkedAbort(parent: AbortSignal | undefined): LinkedAbort {
   const controller = new AbortController();
   const follow = (): void => controller.abort(parent?.reason);

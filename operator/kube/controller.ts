@@ -1,9 +1,10 @@
-// Workers that take keys from a queue and reconcile them, one key at a time. Made by main.ts for each kind; controllers/
-// supply the reconcile function, informers the keys. Keys may come before start: a standby collects them.
+// Workers that take keys from a queue and reconcile them, each key by one worker at a time. Keys may come
+// before start: a standby collects them.
 //
-// One of the three borders where errors are caught: a reconcile that throws is tried again after a backoff, and nobody else
-// notices. A reconcile that outlasts its deadline is told so by its signal; it keeps its worker and its key until it
-// returns, because two at once would be worse than one that hangs. `stuck` shows it, and the liveness probe ends it.
+// This is one of the borders where errors are caught (errors.ts): a reconcile that throws is tried again
+// after a backoff, and nobody else notices. A reconcile that outlasts its deadline is told so by its signal;
+// it keeps its worker and its key until it returns, because two at once would be worse than one that hangs.
+// `stuck` shows it, and makes the liveness probe fail.
 import { type Clock, linkedAbort, type Random } from './clock.ts';
 import { isConflict, KubeError } from './errors.ts';
 import type { Logger } from './logger.ts';
@@ -15,7 +16,7 @@ export type Result =
   | { readonly kind: 'done' }
   /** Nothing went wrong; look again after ms, or sooner if something changes. */
   | { readonly kind: 'requeueAfter'; readonly ms: number; readonly priority: Priority }
-  /** Failed in a way that is known and that the object's status says: again after a backoff. */
+  /** Failed in a way that is known by name: again after a backoff. */
   | { readonly kind: 'retry'; readonly reason: string }
   /** The object is no more, and nothing is left to do for it. */
   | { readonly kind: 'gone' }
@@ -45,9 +46,12 @@ export interface ControllerOptions {
   readonly metrics: Metrics;
   /** Keys reconciled at once. 4 if left out. */
   readonly workers?: number;
-  /** Given a key; reads the present from informers. The signal ends with the deadline, a lost lease or the end of grace. */
+  /**
+   * Makes the object of a key as it should be, from the present state. The signal aborts at the deadline,
+   * when the lease is lost, or at the end of grace.
+   */
   readonly reconcile: (key: string, signal: AbortSignal) => Promise<Result>;
-  /** For one reconcile. 60 s if left out. */
+  /** The time of one reconcile. 60 s if left out. */
   readonly deadlineMs?: number;
   /** From a done or terminal result to the next look, plus up to a tenth. 5 min if left out; 0: never. */
   readonly resyncMs?: number;
@@ -58,7 +62,10 @@ export interface Controller {
   readonly name: string;
   add(key: string, priority?: Priority): void;
   addAfter(key: string, delayMs: number, priority?: Priority): void;
-  /** Works until stop(), or until the signal aborts everything. Resolves when the last worker is at rest. Called once. */
+  /**
+   * Works until stop(), or until the signal aborts everything. Resolves when the last worker has ended.
+   * Called once.
+   */
   run(signal: AbortSignal): Promise<void>;
   /** Takes no new key; what is running goes on. */
   stop(): void;
@@ -109,7 +116,7 @@ export function createController(options: ControllerOptions): Controller {
       if (parent.aborted) return;
       const waitMs = Math.round(queue.addFailed(key));
       const fields = { controller: name, key, failures: queue.failuresOf(key), retryInMs: waitMs };
-      // A write that came too late is everyday; what we know by name needs no stack.
+      // A write that came too late is an everyday matter; an error that we know by name needs no stack.
       if (isConflict(error)) outcome = 'conflict';
       else if (error instanceof KubeError)
         logger.warn({ ...fields, reason: error.message }, 'reconciling failed');

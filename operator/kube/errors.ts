@@ -1,15 +1,16 @@
-// The one kind of error that talking to the API server raises. The runtime catches it at three borders: the reflector's
-// loop, the elector's loop and the worker. Anything else that is thrown is a bug and is logged in full by the worker.
+// The one kind of error that talking to the API server raises. The runtime catches it at four borders: the
+// loops of the reflector, the elector and the event recorder, and the worker. Anything else that is thrown is
+// a bug; the worker logs it in full.
 
-/** Kubernetes' own reasons (metav1.StatusReason), and ours for what never reached an answer. */
+/** Kubernetes' own reasons (metav1.StatusReason), and ours for requests without a usable answer. */
 export type KubeErrorReason =
-  /** No connection, or it broke: of a write, the outcome is unknown. */
+  /** No connection, or it broke: the outcome of a write is unknown. */
   | 'Unreachable'
-  /** No answer in time: of a write, the outcome is unknown. */
+  /** No answer in time: the outcome of a write is unknown. */
   | 'Timeout'
-  /** An answer that is no JSON, too large, or cut off. */
+  /** An answer, or a frame of a watch, that is no JSON or too large. */
   | 'BadAnswer'
-  /** A write that was not sent, because this process leads no longer. */
+  /** This process does not lead, or not any more: a write was not sent, or work was aborted. */
   | 'NotLeader'
   | 'NotFound'
   | 'Conflict'
@@ -61,12 +62,14 @@ export function isConflict(error: unknown): boolean {
   return error instanceof KubeError && error.status === 409 && error.reason !== 'AlreadyExists';
 }
 
-/** The asked resourceVersion is older than the server's memory: list again. */
+/** The resourceVersion asked for is older than the server's memory: list again. */
 export function isGone(error: unknown): boolean {
   return error instanceof KubeError && (error.status === 410 || error.reason === 'Expired');
 }
 
-/** An error from an answer or an ERROR frame. `answer` is a metav1.Status if the server kept to its own rules. */
+/**
+ * An error from an answer or an ERROR frame. `answer` is a metav1.Status if the server kept to its own rules.
+ */
 export function errorFromStatus(
   status: number,
   answer: unknown,
@@ -86,10 +89,10 @@ export function errorFromStatus(
   });
 }
 
-/** Longer than this a server may not ask us to wait: a wrong date would put the operator to sleep for ever. */
+/** The longest wait that a server may ask for: a wrong date would put the operator to sleep for ever. */
 const LONGEST_RETRY_AFTER_MS = 60_000;
 
-/** Seconds, or an HTTP date. */
+/** `value` is in seconds, or an HTTP date. */
 function retryAfter(value: unknown, nowMs: number): number | undefined {
   if (value === undefined || value === '' || value === 0) return undefined;
   const seconds = Number(value);

@@ -1,12 +1,13 @@
-// What people see under `kubectl describe` and `kubectl get events`: events.k8s.io/v1, written best effort. Controllers
-// record an event when something turned (a condition changed, replicas changed), never because a reconcile ran. Should one
-// do so all the same, nothing storms:
+// What people see under `kubectl describe` and `kubectl get events`: events.k8s.io/v1, written best effort.
+// An event is for something that turned (a condition, replicas), never for a reconcile that ran. Should one
+// be recorded for each all the same, nothing storms:
 //
-//   the same again within SERIES_MS        one Event whose series counts; written again at most every FLUSH_MS
-//   many different ones about one object   a bucket of BURST, refilled one every REFILL_MS; the rest is counted and dropped
-//   the API server away or slow            at most MAX_PENDING wait; the rest is counted and dropped
+//   the same again within SERIES_MS     one Event whose series counts, written again at most every FLUSH_MS
+//   many different ones of one object   a bucket of BURST, refilled one every REFILL_MS; the rest is dropped
+//   the API server away or slow         at most MAX_PENDING wait; the rest is dropped
 //
-// An event that can't be written is counted and forgotten: a namespace that is being deleted refuses them all.
+// What is dropped, or can't be written, is counted and forgotten: a namespace that is being deleted refuses
+// all events.
 import type { Clock, Random } from './clock.ts';
 import { isNotFound, KubeError } from './errors.ts';
 import type { KubeHttp } from './http.ts';
@@ -30,9 +31,9 @@ export interface EventRecorderOptions {
   readonly random: Random;
   readonly logger: Logger;
   readonly metrics: Metrics;
-  /** Name of the controller: fanfare.dev/operator. */
+  /** The controller's name: fanfare.dev/operator. */
   readonly controller: string;
-  /** Name of this process: the pod. At most 128 characters. */
+  /** This process's name: the pod's. At most 128 characters. */
   readonly instance: string;
 }
 
@@ -52,7 +53,7 @@ interface Series {
   readonly event: EventText;
   count: number;
   lastMs: number;
-  /** Monotonic; undefined: never written. */
+  /** By the monotonic clock; undefined: never written. */
   writtenMs: number | undefined;
   lastWallMs: number;
   pending: boolean;
@@ -63,7 +64,7 @@ const FLUSH_MS = 60_000;
 const BURST = 25;
 const REFILL_MS = 5 * 60_000;
 const MAX_PENDING = 1_000;
-/** Series and buckets remembered; the oldest is forgotten first. */
+/** Series, and buckets, that are remembered; the oldest is forgotten first. */
 const MAX_REMEMBERED = 4_000;
 const MAX_NOTE_BYTES = 1_024;
 
@@ -142,7 +143,7 @@ export function createEventRecorder(options: EventRecorderOptions): EventRecorde
         body: { series: { count, lastObservedTime } },
       });
     } catch (error) {
-      // The API server forgets events after an hour: the next one begins anew.
+      // The API server forgets events after an hour: the next one begins a new series.
       if (isNotFound(error)) series.lastMs = Number.NEGATIVE_INFINITY;
       throw error;
     }

@@ -1,9 +1,9 @@
-// Bodies of answers: the whole as text, or line by line as JSON. Bounded. Called by http.ts.
+// Bodies of answers: the whole as text, or the frames of a watch, one a line. Both are bounded.
 import { KubeError } from './errors.ts';
 
 const NEWLINE = 0x0a;
 
-/** All of a body. Throws KubeError BadAnswer if it is longer than maxBytes, Unreachable if it breaks off. */
+/** The whole body. Throws KubeError BadAnswer if it is longer than maxBytes, Unreachable if it breaks off. */
 export async function readText(
   body: AsyncIterable<Uint8Array>,
   maxBytes: number,
@@ -19,7 +19,11 @@ export async function readText(
   return Buffer.concat(parts).toString('utf8');
 }
 
-/** Each line of a body, parsed. Lines come as soon as they are complete; an unfinished last one is dropped. */
+/**
+ * Each line of a body, parsed as a frame. Lines come as soon as they are complete; an unfinished last one is
+ * dropped. Throws KubeError BadAnswer for a line that is no frame or is too long, Unreachable if the body
+ * breaks off.
+ */
 export async function* jsonLines(
   body: AsyncIterable<Uint8Array>,
   maxBytes: number,

@@ -1,10 +1,10 @@
-// Requests to the API server as the rest of the runtime knows them: JSON in, JSON out, time-outs, retries that are safe,
-// typed errors, every try counted by verb and resource. Everything in this folder goes through here.
+// Requests to the API server: JSON in, JSON out, time-outs, retries that are safe, typed errors, every try
+// counted by verb and resource.
 //
 // What is tried again, and why that is safe:
 //   429, and 5xx with Retry-After    any request: the server says that it did not begin it
 //   no answer, other 5xx             reads, and writes marked idempotent (a server-side apply)
-//   401                              any, once beyond maxTries, with certificates and tokens read again
+//   401                              any request, once, even beyond maxTries, with credentials read again
 // Everything else goes to the caller, whose next reconcile starts from the state of the world.
 import { type Clock, type LinkedAbort, linkedAbort, type Random, sleep } from './clock.ts';
 import { errorFromStatus, KubeError } from './errors.ts';
@@ -22,20 +22,23 @@ export interface KubeRequest {
   readonly path: string;
   readonly query?: Readonly<Record<string, string | undefined>>;
   readonly body?: unknown;
-  /** Of the body; application/json if left out. Patches say here what they are. */
+  /** The body's type; application/json if left out. Patches say here what they are. */
   readonly contentType?: string;
   /** A write that may be done twice. Reads always may. */
   readonly idempotent?: boolean;
-  /** For one try, until the last byte. 30 s if left out; a watch: until the first byte of the answer. */
+  /** The time of one try until its last byte, of a watch until the head of the answer. 30 s if left out. */
   readonly timeoutMs?: number;
   /** Tries in all; 5 if left out. */
   readonly maxTries?: number;
-  /** Written whether or not this process leads: leases and events. */
+  /** A write that is sent whether or not this process leads: of a lease or an event. */
   readonly unguarded?: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** One line of a watch. The object of an ERROR is a metav1.Status, that of a BOOKMARK has only a resourceVersion. */
+/**
+ * One line of a watch. The object of an ERROR is a metav1.Status, that of a BOOKMARK has only a
+ * resourceVersion.
+ */
 export interface WatchFrame {
   readonly type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK' | 'ERROR';
   readonly object: KubeObject;
@@ -45,8 +48,9 @@ export interface KubeHttp {
   /** Throws KubeError, or the signal's reason. */
   json<T>(request: KubeRequest): Promise<T>;
   /**
-   * Ends normally when the server ends the watch. Throws KubeError: the answer was no 200, the connection broke, or a line
-   * was no frame; or the signal's reason. `onOpen` is called when the server has accepted the watch.
+   * Ends normally when the server ends the watch. Throws KubeError: the answer was no 2xx, the connection
+   * broke, or a line was no frame; or the signal's reason. `onOpen` is called when the server has accepted
+   * the watch.
    */
   watch(request: KubeRequest, onOpen?: () => void): AsyncIterable<WatchFrame>;
   /** Ends all connections. */
@@ -60,7 +64,7 @@ export interface KubeHttpOptions {
   readonly metrics: Metrics;
   /** For the server's audit log and managed fields. */
   readonly userAgent?: string;
-  /** Whether this process may write now; asked before every guarded write. The elector knows. */
+  /** Whether this process may write now; asked before every guarded write. */
   readonly mayWrite?: () => boolean;
 }
 
@@ -70,9 +74,9 @@ const MAX_TRIES = 5;
 const RETRY_MS = 200;
 /** All waits of one request together: beyond, the caller's own backoff is the better judge. */
 const MAX_WAITING_MS = 60_000;
-/** Of one answer. A page of 500 objects is a few MB. */
+/** The bytes of one answer. A page of 500 objects is a few MB. */
 const MAX_ANSWER_BYTES = 256 * 1024 * 1024;
-/** Of one frame. etcd stores at most 1.5 MiB an object. */
+/** The bytes of one frame. etcd stores at most 1.5 MiB an object. */
 const MAX_FRAME_BYTES = 16 * 1024 * 1024;
 
 export function createKubeHttp(options: KubeHttpOptions): KubeHttp {
@@ -176,7 +180,7 @@ function isWrite(verb: Verb): boolean {
 }
 
 interface TimeLimit extends LinkedAbort {
-  /** From now on there is none. The caller's signal still counts. */
+  /** Ends the time limit. The caller's signal still counts. */
   lift(): void;
 }
 

@@ -1,6 +1,5 @@
-// One kind of object, cached and announced: a store with its reflectors, one for each watched namespace. Made by main.ts,
-// read by controllers, which take keys from onChange and objects from the store. Runs on standbys too, so that a new
-// leader starts from a warm cache.
+// One kind of object, cached and announced: a store with its reflectors, one for each watched namespace. It
+// runs on standbys too, so that a new leader starts from a warm cache.
 import type { Clock, Random } from './clock.ts';
 import type { KubeHttp } from './http.ts';
 import type { Logger } from './logger.ts';
@@ -32,7 +31,7 @@ export interface Informer<T extends KubeObject> {
   get(key: string): T | undefined;
   /** All objects, or those of one namespace. Frozen. */
   list(namespace?: string): T[];
-  /** Those that the index of that name files under the value. */
+  /** The objects that the index of that name files under the value. */
   byIndex(name: string, value: string): T[];
   readonly size: number;
   /** Whether the whole collection has been read once. Never false again. */
@@ -41,11 +40,13 @@ export interface Informer<T extends KubeObject> {
   waitForSync(signal: AbortSignal): Promise<void>;
   /** Called within the turn in which the store changed, after it. Must not throw, nor take long. */
   onChange(listener: (change: Change<T>) => void): void;
-  /** Why it is behind; undefined while it is not. */
+  /** Why the cache is behind; undefined while it is not. */
   readonly problem: string | undefined;
-  /** Milliseconds since its loops last made a step; they make one every few minutes even if nothing happens. */
+  /**
+   * Milliseconds since its loops last made a step; they make one every few minutes even if nothing happens.
+   */
   readonly idleForMs: number;
-  /** Resolves when aborted and at rest. Called once. */
+  /** Keeps the cache current until aborted; resolves when its loops have ended. Called once. */
   run(signal: AbortSignal): Promise<void>;
 }
 
@@ -117,7 +118,7 @@ export function createInformer<T extends KubeObject>(options: InformerOptions<T>
   };
 }
 
-/** Who owns which field is about half of an object's size, and only a scale target's is ever read. */
+/** managedFields is about half of an object's size, and only a scale target's is ever read. */
 export function withoutManagedFields<T extends KubeObject>(object: T): T {
   if (object.metadata.managedFields === undefined) return object;
   const { managedFields: _, ...metadata } = object.metadata;

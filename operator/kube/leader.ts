@@ -1,17 +1,17 @@
-// Leader election by a Lease: at most one process of the operator works at a time, and another takes over when it is gone.
-// Made by main.ts. Standbys watch the lease and ask for it only when it is free, so they cost the API server next to
-// nothing and a released lease is taken at once.
+// Leader election by a Lease: at most one process of the operator works at a time, and another takes over
+// when it is gone. Standbys watch the lease and ask for it only when it is free, so they cost the API server
+// next to nothing and a released lease is taken at once.
 //
-//   state      event                                            next
-//   standby    the lease is free, and our write of it won       leading
-//   leading    a renewal is confirmed                           leading, for renewDeadlineMs from when it was sent
-//   leading    no confirmed renewal for renewDeadlineMs,        lost: the work is aborted, the process should end
-//              or the lease names another holder
-//   leading    the work ended                                   released
+//   state     event                                        next
+//   standby   the lease is free, and our write of it won   leading
+//   leading   a renewal is confirmed                       leading, for renewDeadlineMs from when it was sent
+//   leading   no confirmed renewal for renewDeadlineMs,    lost: the work is aborted, the process should end
+//             or the lease names another holder
+//   leading   the work ended                               released
 //
-// A Lease does not fence: between our deadline and the next leader's start lie 5 s by the clocks of two machines, and a
-// process that was stopped in between notices only when it runs on. Hence `held()`, asked before every write, and `term`,
-// which goes with every write to a broker so that it can refuse a former leader.
+// A Lease does not fence: between our deadline and the next leader's start lie 5 s by the clocks of two
+// machines, and a process that was stopped in between notices only when it runs on. Hence `held()`, asked
+// before every write. `term` numbers the reigns in logs; nothing refuses a write by it.
 import { type Clock, linkedAbort, type Random, sleep } from './clock.ts';
 import { isConflict, isNotFound, KubeError } from './errors.ts';
 import type { KubeHttp } from './http.ts';
@@ -32,7 +32,7 @@ import type { Metrics } from './metrics.ts';
 import { LEASES } from './objects.ts';
 
 export interface LeaderOptions {
-  /** One whose mayWrite does not ask this elector, or any: its own writes are unguarded. */
+  /** Any will do: the elector's own writes are unguarded. */
   readonly http: KubeHttp;
   readonly clock: Clock;
   readonly random: Random;
@@ -48,7 +48,10 @@ export interface LeaderOptions {
 export interface LeaderTimes {
   /** After this long without a change a standby takes the lease. */
   readonly leaseMs: number;
-  /** After this long without a confirmed renewal the leader stops. Less than leaseMs: the difference is the margin. */
+  /**
+   * After this long without a confirmed renewal the leader stops. Less than leaseMs: the difference is the
+   * margin.
+   */
   readonly renewDeadlineMs: number;
   /** From one renewal to the next. */
   readonly renewMs: number;
@@ -80,7 +83,7 @@ export class LeaderElector {
   readonly #lease: LeaseAccess;
   #observed: Observation | undefined;
   #wake: () => void = () => undefined;
-  /** While leading: until when the last confirmed renewal carries us, monotonic. */
+  /** While leading: until when the last confirmed renewal carries us, by the monotonic clock. */
   #heldUntilMs = 0;
   #leading = false;
 
@@ -96,7 +99,7 @@ export class LeaderElector {
     ]);
   }
 
-  /** Whether this process leads at this moment. For KubeHttpOptions.mayWrite. */
+  /** Whether this process leads at this moment. */
   held(): boolean {
     return this.#leading && this.#options.clock.monotonicMs() < this.#heldUntilMs;
   }
@@ -107,8 +110,9 @@ export class LeaderElector {
   }
 
   /**
-   * Waits for the lease, runs `lead` while renewing it, releases it when `lead` ends. `stop` ends the waiting; once leading
-   * it is for `lead` to end itself, and the lease is kept until it has. Throws what `lead` throws.
+   * Waits for the lease, runs `lead` while renewing it, releases it when `lead` ends. `stop` ends the
+   * waiting; once leading it is for `lead` to end itself, and the lease is kept until it has. Throws what
+   * `lead` throws.
    */
   async run(stop: AbortSignal, lead: (leadership: Leadership) => Promise<void>): Promise<Ending> {
     const { logger, identity } = this.#options;
@@ -127,7 +131,7 @@ export class LeaderElector {
     } finally {
       renewals.abort(undefined);
       const ending = await renewing;
-      // Before the release is sent: it may have a successor before we hear of it.
+      // Set before the release is sent: there may be a successor before we hear of it.
       this.#leading = false;
       if (ending !== 'lost') await this.#release();
     }
@@ -186,7 +190,7 @@ export class LeaderElector {
     return written;
   }
 
-  /** Until the lease we know has run out or was released; changes that the watch sees count. */
+  /** Waits until the lease we know has run out or was released; changes that the watch sees count. */
   async #untilFree(stop: AbortSignal): Promise<void> {
     const { clock, random } = this.#options;
     for (;;) {
@@ -196,7 +200,7 @@ export class LeaderElector {
       this.#wake = () => wait.abort(undefined);
       await sleep(clock, leftMs, wait.signal);
     }
-    // So that many standbys don't all come at once.
+    // Many standbys should not all come at once.
     await sleep(clock, (random() * this.#times.retryMs) / 10, stop);
   }
 
@@ -239,7 +243,10 @@ export class LeaderElector {
     }
   }
 
-  /** The lease is not as we wrote it. If it is still ours (an earlier write did arrive, or somebody put a label on it) we go on. Undefined: no answer. */
+  /**
+   * The lease is not as we wrote it. If it is still ours (an earlier write did arrive, or somebody put a
+   * label on it), we go on. Undefined: no answer.
+   */
   async #lookAgain(signal: AbortSignal): Promise<Lease | 'lost' | undefined> {
     const { logger, identity } = this.#options;
     try {
@@ -255,7 +262,10 @@ export class LeaderElector {
     }
   }
 
-  /** So that the next leader need not wait. Best effort: if it fails, the lease runs out by itself. */
+  /**
+   * Releases the lease, so that the next leader need not wait. Best effort: if it fails, the lease runs out
+   * by itself.
+   */
   async #release(): Promise<void> {
     const { clock, logger, identity } = this.#options;
     const { lease } = this.#observed!;

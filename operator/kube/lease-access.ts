@@ -1,5 +1,5 @@
-// Reads and writes one Lease for the elector: one try each, soon given up, because the elector has its own rhythm and a late
-// answer is worth nothing. Its writes are unguarded: they are what makes a process the leader.
+// Reads and writes one Lease: one try each, soon given up, because an elector has its own rhythm and a late
+// answer is worth nothing. The writes are unguarded: they are what makes a process the leader.
 import { isNotFound } from './errors.ts';
 import type { KubeHttp } from './http.ts';
 import type { Lease, LeaseSpec } from './lease.ts';
@@ -10,7 +10,9 @@ export interface LeaseAccess {
   get(signal: AbortSignal): Promise<Lease | undefined>;
   /** Throws AlreadyExists if somebody was quicker. */
   create(spec: LeaseSpec, signal: AbortSignal): Promise<Lease>;
-  /** Throws Conflict unless it is still as `lease` was read. Gives up after timeoutMs, and after 5 s anyhow. */
+  /**
+   * Throws Conflict unless it is still as `lease` was read. Gives up after timeoutMs, and after 5 s anyhow.
+   */
   put(lease: Lease, spec: LeaseSpec, signal?: AbortSignal, timeoutMs?: number): Promise<Lease>;
 }
 

@@ -1,8 +1,8 @@
-// The Lease object as an elector sees it: who holds it, since when unchanged by our own clock, and what we would write.
-// Pure but for the time that is passed in. Called by leader.ts.
+// The Lease object as an elector sees it: who holds it, since when unchanged by our own clock, and what we
+// would write. Pure: the time is passed in.
 //
-// Whether a lease has run out is judged only by how long it has not changed in front of our eyes: the times written in it
-// are another machine's and are for people.
+// Whether a lease has run out is judged only by how long it has not changed in front of our eyes: the times
+// written in it are another machine's and are for people.
 import { compareVersions, type KubeObject, microTime } from './objects.ts';
 
 export interface LeaseSpec {
@@ -19,7 +19,7 @@ export interface Lease extends KubeObject {
 
 export interface Observation {
   readonly lease: Lease;
-  /** Monotonic, when it was first seen as it is. */
+  /** When it was first seen as it is, by the monotonic clock. */
   readonly sinceMs: number;
 }
 
@@ -33,13 +33,18 @@ export function observe(known: Observation | undefined, lease: Lease, nowMs: num
   return { lease, sinceMs: nowMs };
 }
 
-/** Milliseconds until somebody else may take it: 0 if nobody holds it or its holder has been silent for its duration. */
+/**
+ * Milliseconds until somebody else may take it: 0 if nobody holds it or its holder has been silent for its
+ * duration.
+ */
 export function freeInMs({ lease, sinceMs }: Observation, nowMs: number): number {
   const { holderIdentity = '', leaseDurationSeconds = 15 } = lease.spec ?? {};
   return holderIdentity === '' ? 0 : Math.max(0, sinceMs + leaseDurationSeconds * 1000 - nowMs);
 }
 
-/** The spec that takes a lease over. Each change of holder counts up, which is the term. */
+/**
+ * The spec that takes a lease over. leaseTransitions counts up with each change of holder, and is the term.
+ */
 export function taken(
   { spec = {} }: Lease,
   holderIdentity: string,
@@ -65,9 +70,9 @@ export function released({ spec = {} }: Lease, nowMs: number): LeaseSpec {
 }
 
 /**
- * Where a new lease begins to count: minutes since 1970. A lease that somebody deleted and that is created again must not
- * give out terms that brokers have seen already, or they would refuse the new leader; it can't, unless there was more than
- * one change of leader a minute all along.
+ * Where leaseTransitions of a new lease begins: minutes since 1970. A lease that somebody deleted and that is
+ * created again must not give out a term twice; it can't, unless there was more than one change of leader a
+ * minute all along.
  */
 export function firstTransitions(nowMs: number): number {
   return Math.floor(nowMs / 60_000);

@@ -1,4 +1,4 @@
-// What the runtime tells people. Format and destination are main.ts's business.
+// What the runtime tells people, whatever the format and the destination.
 export interface Logger {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;

@@ -1,7 +1,10 @@
-// Plain counters and gauges in Prometheus' text format. Made once by main.ts; everything in this folder counts into it and
-// probes.ts shows it. No client library: counting is an addition to a map entry, and there is nothing else to it.
+// Plain counters and gauges in Prometheus' text format. No client library: counting is an addition to a map
+// entry, and there is nothing else to it.
 
-/** Series of one metric, at most. Labels are verbs, resources and codes: more means that somebody used a name as a label. */
+/**
+ * Series of one counter, at most; further ones are counted as `other`. Labels are verbs, resources and codes:
+ * more means that somebody used a name as a label.
+ */
 const MAX_SERIES = 500;
 
 export interface Counter {
@@ -33,7 +36,7 @@ export interface ApiCalls {
 export class Metrics {
   readonly #families = new Map<string, Family>();
   readonly #counters = new Map<string, Counter>();
-  /** One try, answered or not. A watch counts once, when it is opened. */
+  /** Tries, answered or not. A watch counts once, when it is opened. */
   readonly #requests = this.counter('fanfare_operator_api_requests_total', 'Requests to the API server.', [
     'verb',
     'resource',

@@ -83,7 +83,7 @@ export function objectPath(resource: Resource, ref: ObjectRef, subresource?: str
   return subresource === undefined ? path : `${path}/${subresource}`;
 }
 
-/** What queues and caches hold: `namespace/name`, or `name` alone for what belongs to the whole cluster. */
+/** The key of an object: `namespace/name`, or `name` alone for what belongs to the whole cluster. */
 export function keyOf(object: { readonly metadata: ObjectRef }): string {
   return refKey(object.metadata);
 }
@@ -97,13 +97,16 @@ export function parseKey(key: string): ObjectRef {
   return slash < 0 ? { name: key } : { namespace: key.slice(0, slash), name: key.slice(slash + 1) };
 }
 
-/** Compares resource versions, which are numbers that grow. Undefined if one of them is none (an aggregated API). */
+/**
+ * Compares resource versions, which are numbers that grow. Undefined if one of them is no number (an
+ * aggregated API).
+ */
 export function compareVersions(a: string | undefined, b: string | undefined): number | undefined {
   if (a === undefined || b === undefined || !/^\d+$/.test(a) || !/^\d+$/.test(b)) return undefined;
   return a.length === b.length ? (a < b ? -1 : a > b ? 1 : 0) : a.length - b.length;
 }
 
-/** Kubernetes' MicroTime: exactly six digits, or the API server refuses it. */
+/** Kubernetes' MicroTime: exactly six digits of fraction, or the API server refuses it. */
 export function microTime(nowMs: number): string {
   return new Date(nowMs).toISOString().replace(/\.(\d{3})Z$/, '.$1000Z');
 }
@@ -115,7 +118,9 @@ export function deepFreeze<T>(value: T): T {
   return Object.freeze(value);
 }
 
-/** Equality of JSON values: an absent field equals an undefined one, order of fields does not matter. */
+/**
+ * Equality of JSON values: an absent field equals an undefined one, and the order of fields does not matter.
+ */
 export function sameJson(a: unknown, b: unknown): boolean {
   if (a === b) return true;
   if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;

@@ -1,15 +1,14 @@
-// What the kubelet and Prometheus ask: /readyz, /livez and /metrics over plain HTTP, on a port of the pod. Opened by main.ts
-// before anything else and closed last.
+// /readyz, /livez and /metrics over plain HTTP, on a port of the pod.
 //
 //   /readyz   200 when every cache has been read once, on standbys too: they are ready to take over
-//   /livez    200 while the loops make steps. An API server or broker that is away is no reason to be restarted; a watch
-//             loop that stands still or a reconcile that ignores its deadline is
+//   /livez    200 while the loops make steps. An API server or broker that is away is no reason to be
+//             restarted; a watch loop that stands still or a reconcile that ignores its deadline is
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { KubeError } from './errors.ts';
 import type { Metrics } from './metrics.ts';
 
-/** Reasons why not; none: all is well. */
+/** Returns the reasons why not; none: all is well. */
 export type Check = () => readonly string[];
 
 export interface ProbesOptions {

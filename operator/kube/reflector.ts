@@ -1,5 +1,5 @@
-// Keeps a store equal to one collection of the API server: list, then watch, for ever, whatever happens in between. Made by
-// informer.ts. It gives up only when it is stopped.
+// Keeps a store equal to one collection of the API server: list, then watch, for ever, whatever happens in
+// between. It gives up only when it is stopped.
 //
 //   state      what happens                                   next
 //   listing    all pages came                                 watching
@@ -7,10 +7,10 @@
 //   watching   410, as a status or an ERROR frame             listing
 //   watching   a bookmark older than what we have: the        listing
 //              server was restored from a backup
-//   watching   silence for idleMs: a quiet collection, or a    watching; no failure, for where nothing changes there are
-//              connection that died without saying so          no bookmarks either
-//   any        any other error                                waiting, then where it was; after MAX_RESUMES watches in a
-//                                                             row that brought nothing, listing
+//   watching   silence for idleMs: a quiet collection, or a   watching; no failure, for where nothing changes
+//              connection that died without saying so         there are no bookmarks either
+//   any        any other error                                waiting, then where it was; after MAX_RESUMES
+//                                                             watches in a row that brought nothing, listing
 //
 // The version that the next watch begins at is taken only from what was stored, so nothing is skipped.
 import { type Clock, linkedAbort, type Random, sleep } from './clock.ts';
@@ -36,7 +36,7 @@ export interface ReflectorOptions<T extends KubeObject> {
   /** Applied to each object before it is stored: to drop what nobody reads. */
   readonly transform?: ((object: T) => T) | undefined;
   readonly idleMs?: number | undefined;
-  /** The whole collection is in the store for the first time. */
+  /** Called when the whole collection is in the store for the first time. */
   readonly onSynced?: () => void;
 }
 
@@ -48,11 +48,19 @@ interface ObjectList<T> {
 const PAGE = '500';
 /** The server ends a watch after a random time in this range, so that watches don't all come back at once. */
 const WATCH_SECONDS = { least: 300, most: 600 };
-/** Two and a half bookmarks. A collection in which nothing happens costs a request each time: 24 an hour. */
+/**
+ * The silence that ends a watch: two and a half bookmarks. A collection in which nothing happens costs a
+ * request each time, 24 an hour.
+ */
 const IDLE_MS = 150_000;
-/** Waits after errors: double each time, up to twice as long by jitter; from the start again after a calm while. */
+/**
+ * Waits after errors: they double each time, and jitter makes them up to twice as long; after a calm while
+ * they begin anew.
+ */
 const BACKOFF = { firstMs: 800, mostMs: 30_000, calmMs: 120_000 };
-/** A watch that ends sooner than this is a failure, however politely it ended: else it would be a hot loop. */
+/**
+ * A watch that ends sooner than this is a failure, however politely it ended: else it would be a hot loop.
+ */
 const SHORT_WATCH_MS = 10_000;
 const MAX_RESUMES = 5;
 
@@ -91,7 +99,10 @@ export class Reflector<T extends KubeObject> {
     return this.#problem;
   }
 
-  /** Monotonic time of its last step, be it a failed one: a loop that is alive makes one at least every idleMs. */
+  /**
+   * When it last made a step, be it a failed one, by the monotonic clock: a loop that is alive makes one at
+   * least every idleMs.
+   */
   get progressMs(): number {
     return this.#progressMs;
   }
@@ -223,7 +234,7 @@ export class Reflector<T extends KubeObject> {
     this.#progressed();
     const where = { resource: resource.plural, namespace: namespace ?? 'all', reason: error.message };
     if (isGone(error)) {
-      // Of a list: its continue token went stale between two pages. Without pages that can't happen.
+      // A list's continue token went stale between two pages. Without pages that can't happen.
       if (this.#version === undefined) this.#paged = false;
       this.#version = undefined;
       logger.info(where, 'the server has forgotten the version we are at: listing again');
@@ -265,7 +276,10 @@ export class Reflector<T extends KubeObject> {
   }
 }
 
-/** Fires after idleMs without a restart. One timer however many restarts: a busy watch must not pay for it per frame. */
+/**
+ * Fires after idleMs without a restart. One timer however many restarts: a busy watch must not pay for it per
+ * frame.
+ */
 function idleTimer(clock: Clock, idleMs: number, fire: () => void): Disposable & { restart(): void } {
   let lastMs = clock.monotonicMs();
   let cancel: () => void;

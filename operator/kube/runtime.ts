@@ -1,10 +1,11 @@
-// Puts the parts in order and takes them down again: caches and elector run from the start, controllers only while this
-// process leads. Called by main.ts.
+// Puts the parts in order and takes them down again: caches and elector run from the start, controllers only
+// while this process leads.
 //
 //   start   caches ─ synced ─┐
 //           elector ─────────┴ elected → controllers
-//   stop    controllers take no new key → what runs may finish, for graceMs, then is aborted → lease released → caches stop
-//   lost    everything running is aborted at once; the caller ends the process, which starts again as a standby
+//   stop    controllers take no new key → what runs may finish, for graceMs, then is aborted
+//           → lease released → caches stop
+//   lost    everything running is aborted at once; the process should end, and start again as a standby
 import { type Clock, linkedAbort, sleep } from './clock.ts';
 import { type Controller, controllerGauges } from './controller.ts';
 import type { EventRecorder } from './events.ts';
@@ -31,7 +32,10 @@ export interface RuntimeOptions {
 }
 
 export interface Runtime {
-  /** Resolves when all is at rest: 'stopped' on order, 'lost' if another process leads now. Throws on a bug. */
+  /**
+   * Resolves when everything has ended: 'stopped' on order, 'lost' if this process lost the lease. Throws on
+   * a bug.
+   */
   run(stop: AbortSignal): Promise<Ending>;
   readonly ready: Check;
   readonly live: Check;
@@ -40,7 +44,7 @@ export interface Runtime {
 }
 
 const GRACE_MS = 30_000;
-/** For work to end after it was aborted. */
+/** How long aborted work may take to end. */
 const ABORT_MS = 5_000;
 /** A cache's loop makes a step at least every 150 s; a list may take a minute on top. */
 const FROZEN_MS = 300_000;
@@ -79,10 +83,11 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     try {
       const ended = Promise.all([
         ...controllers.map((controller) => controller.run(work.signal)),
-        // It goes on until no reconcile needs it any more; its failure ends everything.
+        // `extra` itself goes on until no reconcile needs it any more; its failure ends everything.
         ...(extra === undefined ? [] : [Promise.race([extra, untilAborted(stop)])]),
       ]);
-      // Work that ignores its abort is left behind: its writes are refused from here on, and the process ends.
+      // Work that ignores its abort is left behind: its writes are refused from here on, and the process
+      // ends.
       await Promise.race([ended, untilAborted(work.signal).then(() => atMost(ABORT_MS, ended, clock))]);
     } finally {
       side.abort(stop.reason);

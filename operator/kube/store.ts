@@ -1,21 +1,24 @@
-// The local copy of one kind of object. Written only by its reflectors, read by everybody; what it hands out is frozen and
-// shared. Indexes follow every write. Several reflectors may share a store if each has a scope (a namespace) of its own.
+// The local copy of one kind of object. What it hands out is frozen and shared. Indexes follow every write.
+// Several reflectors may share a store if each has a scope (a namespace) of its own.
 //
-// Invariant: after replace(scope) the scope holds exactly the given objects; after apply() it differs by one object.
+// Invariant: after replace(scope) the scope holds exactly the given objects; after apply() it differs by one
+// object.
 import { deepFreeze, type KubeObject, keyOf } from './objects.ts';
 
-/** What happened to an object. A deletion that nobody reported is found at the next list, and reported then. */
+/**
+ * What happened to an object. A deletion that nobody reported is found at the next list, and reported then.
+ */
 export interface Change<T extends KubeObject> {
   readonly key: string;
   readonly type: 'added' | 'updated' | 'deleted';
-  /** As it is now; if deleted, as it was last seen. */
+  /** The object as it is now; if deleted, as it was last seen. */
   readonly object: T;
   readonly previous: T | undefined;
   /** It came with a list, not as news: reconcile it after what is new. */
   readonly listed: boolean;
 }
 
-/** Values under which an object is to be found. */
+/** The values under which an object is to be found. */
 export type Index<T> = (object: T) => readonly string[];
 
 export class ObjectStore<T extends KubeObject> {
@@ -36,7 +39,7 @@ export class ObjectStore<T extends KubeObject> {
     return this.#objects.get(key);
   }
 
-  /** All of them, or those of one namespace. */
+  /** All objects, or those of one namespace. */
   list(namespace?: string): T[] {
     const all = [...this.#objects.values()];
     return namespace === undefined ? all : all.filter((object) => object.metadata.namespace === namespace);
@@ -53,7 +56,10 @@ export class ObjectStore<T extends KubeObject> {
     return [...(index.keys.get(value) ?? [])].map((key) => this.#objects.get(key)!);
   }
 
-  /** The whole truth about a scope: a namespace, or everything. Reports what is new, changed and gone. */
+  /**
+   * Makes `objects` the whole content of a scope: a namespace, or everything. Reports what is new, changed
+   * and gone.
+   */
   replace(scope: string | undefined, objects: readonly T[]): void {
     const gone = new Map<string, T>();
     for (const [key, object] of this.#objects) {
@@ -68,7 +74,7 @@ export class ObjectStore<T extends KubeObject> {
     for (const key of gone.keys()) this.#delete(key, undefined, true);
   }
 
-  /** One event of a watch. */
+  /** Applies one event of a watch. */
   apply(type: 'ADDED' | 'MODIFIED' | 'DELETED', object: T): void {
     const key = keyOf(object);
     if (type === 'DELETED') this.#delete(key, object, false);

@@ -1,9 +1,9 @@
-// Bytes to the API server and back: the port, and its adapter on Node's own HTTP with the addresses, certificates and
-// tokens of a KubeConfig. Called only by http.ts.
+// Bytes to the API server and back: the port, and its adapter on Node's own HTTP with the addresses,
+// certificates and tokens of a KubeConfig.
 //
-// @kubernetes/client-node's own requests open a connection each (a dispatcher per request), so only its KubeConfig is used.
-// Here plain requests share a few kept-alive connections and every watch has one of its own, so that watches, which last
-// for minutes, never make a request wait for a connection.
+// @kubernetes/client-node's own requests open a connection each (a dispatcher per request), so only its
+// KubeConfig is used. Here plain requests share a few kept-alive connections and every watch has one of its
+// own, so that watches, which last for minutes, never make a request wait for a connection.
 import { createHash } from 'node:crypto';
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
 import {
@@ -19,7 +19,7 @@ import { KubeError } from './errors.ts';
 
 export interface TransportRequest {
   readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
-  /** With the query. */
+  /** The path with its query. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string | undefined;
@@ -38,7 +38,10 @@ export interface TransportResponse {
 }
 
 export interface Transport {
-  /** Resolves when the head of the answer is there, whatever its status. Throws KubeError Unreachable, or the abort's reason. */
+  /**
+   * Resolves when the head of the answer is there, whatever its status. Throws KubeError Unreachable, or the
+   * abort's reason.
+   */
   send(request: TransportRequest): Promise<TransportResponse>;
   /** Reads certificates and tokens again before the next request: the server has just refused them. */
   refresh(): void;
@@ -46,11 +49,17 @@ export interface Transport {
   close(): void;
 }
 
-/** Connections shared by all requests but watches. The API server's fairness gives one client not many more seats. */
+/**
+ * Connections shared by all requests but watches. The API server's fairness gives one client not many more
+ * seats.
+ */
 const MAX_CONNECTIONS = 16;
-/** Certificates and tokens in files are replaced under us: they are looked at this often. */
+/** How often certificates and tokens in files, which are replaced under us, are looked at. */
 const CREDENTIALS_MS = 10_000;
-/** A probe of an idle connection, so that a dead peer is noticed and middleboxes don't forget us (client-go's number). */
+/**
+ * A probe of an idle connection, so that a dead peer is noticed and middleboxes don't forget us (client-go's
+ * number).
+ */
 const KEEP_ALIVE_MS = 30_000;
 /** The API server closes what is idle for 90 s; a request must not be sent into that. */
 const IDLE_CONNECTION_MS = 60_000;
@@ -132,7 +141,7 @@ export function kubeTransport(config: KubeConfig, clock: Clock): Transport {
   };
 }
 
-/** In a pod: its service account. Else KUBECONFIG or ~/.kube/config, or the given file. */
+/** The given file; else the first of KUBECONFIG, ~/.kube/config and, in a pod, its service account. */
 export function loadKubeConfig(
   options: { readonly file?: string; readonly context?: string } = {},
 ): KubeConfig {
@@ -143,7 +152,7 @@ export function loadKubeConfig(
   return config;
 }
 
-/** Of a kubeconfig as text (YAML or JSON). */
+/** Reads a kubeconfig from text (YAML or JSON). */
 export function parseKubeConfig(text: string): KubeConfig {
   const config = new KubeConfig();
   config.loadFromString(text);
@@ -212,7 +221,10 @@ function agents(secure: boolean, tls: AgentOptions): Pick<Connections, 'requests
   };
 }
 
-/** Lets what is under way finish and keeps nothing for later: the certificates it was opened with are no longer ours. */
+/**
+ * Lets what is under way finish and keeps nothing for later: the certificates it was opened with are no
+ * longer ours.
+ */
 function retire({ requests }: Connections): void {
   requests.maxFreeSockets = 0;
   for (const idle of Object.values(requests.freeSockets)) for (const socket of idle ?? []) socket.destroy();

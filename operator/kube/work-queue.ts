@@ -1,15 +1,15 @@
-// Keys that want reconciling. Filled by informers and by the controller's own requeues, emptied by its workers. Holds keys
-// and never objects or events, so whatever happened meanwhile, a worker looks at the present; and holds a key once, so its
-// length is bounded by the number of objects.
+// Keys that want reconciling. The queue holds keys and never objects or events, so whatever happened
+// meanwhile, a worker looks at the present; and it holds a key once, so its length is bounded by the number
+// of objects.
 //
-//   a key is     and then                                                       → becomes
-//   unknown      add                                                            waiting
-//   unknown      addAfter, addFailed                                            delayed
-//   delayed      its time comes, add                                            waiting
-//   waiting      add (a higher priority counts)                                 waiting
-//   waiting      take, by a free worker                                         running; a delay is forgotten
-//   running      add                                                            running and dirty
-//   running      done                                                           unknown, or waiting if dirty, or delayed
+//   a key is   and then                           → becomes
+//   unknown    add                                waiting
+//   unknown    addAfter, addFailed                delayed
+//   delayed    its time comes, add                waiting
+//   waiting    add (a higher priority counts)     waiting
+//   waiting    take, by a free worker             running; a delay is forgotten
+//   running    add                                running and dirty
+//   running    done                               unknown, or waiting if dirty, or delayed
 //
 // Invariants: a key runs at most once at a time; an add is followed by a take that begins after it.
 import type { Clock, Random } from './clock.ts';
@@ -79,7 +79,7 @@ export class WorkQueue {
     return this.#delayed.size;
   }
 
-  /** As soon as a worker is free. */
+  /** Gives the key out as soon as a worker is free. */
   add(key: string, priority: Priority = 'normal'): void {
     if (this.#closed) return;
     if (this.#running.has(key)) {
@@ -96,7 +96,10 @@ export class WorkQueue {
     this.#serve();
   }
 
-  /** After delayMs, or sooner if something else adds it. Of two delays the one that is due first stays. */
+  /**
+   * Adds the key after delayMs, or sooner if something else does. Of two delays the one that is due first
+   * stays.
+   */
   addAfter(key: string, delayMs: number, priority: Priority = 'normal'): void {
     if (this.#closed) return;
     if (delayMs <= 0) {
@@ -116,7 +119,10 @@ export class WorkQueue {
     this.#delayed.set(key, { priority, dueMs, cancel });
   }
 
-  /** Again after a backoff that doubles with each failure in a row. Returns the wait. */
+  /**
+   * Adds the key again after a backoff that doubles with each failure in a row. Returns the wait, in
+   * milliseconds.
+   */
   addFailed(key: string, priority: Priority = 'normal'): number {
     const failures = this.#failures.get(key) ?? 0;
     this.#failures.set(key, failures + 1);
@@ -126,7 +132,7 @@ export class WorkQueue {
     return waitMs;
   }
 
-  /** It went well: the next failure is a first one. */
+  /** The key went well: its next failure is a first one. */
   forget(key: string): void {
     this.#failures.delete(key);
   }
@@ -169,7 +175,8 @@ export class WorkQueue {
       line.delete(key);
       this.#priority.delete(key);
       this.#running.add(key);
-      // The run that begins now sees everything that the delay was to see, and says itself when to come again.
+      // The run that begins now sees everything that the delay was to see, and says itself when to come
+      // again.
       this.#delayed.get(key)?.cancel();
       this.#delayed.delete(key);
       this.#takers.shift()!(key);

@@ -1,5 +1,5 @@
-// status.autoscaling of a Subscription: why the number of consumers is what it is, in the words of core/autoscale-types.ts.
-// `fanfare explain scale` prints it. No enums: an older CRD must not refuse what a newer operator says.
+// status.autoscaling of a Subscription: why the number of consumers is what it is, in the words of
+// core/autoscale-types.ts. No enums: an older CRD must not refuse what a newer operator says.
 import { decimal, flag, type Loose, list, object, optional, type TypeOf, text, time } from '../schema.ts';
 import { count } from './common-fields.ts';
 

@@ -1,5 +1,5 @@
-// Fields that Topic and Subscription have in common, and the limits of names in a broker. The limits are the broker's
-// (services/broker/limits.ts, core/names.ts); test/unit/crd.test.ts compares them.
+// Fields that Topic and Subscription have in common, and the limits of names in a broker. The limits are the
+// broker's (services/broker/limits.ts, core/names.ts); test/unit/crd.test.ts compares them.
 import {
   choice,
   flag,
@@ -18,7 +18,7 @@ const RESOURCE_NAME = '^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$';
 const MIN_ID = 3;
 const MAX_ID = 255;
 const ID_CHARACTERS = '[-A-Za-z0-9_.~+%]';
-/** The broker's are 64; the operator needs two itself, to mark whose the object is. */
+/** The broker's maximum is 64; the operator needs two itself, to mark whose the object is. */
 const MAX_LABELS = 62;
 const MAX_LABEL_KEY_BYTES = 63;
 const MAX_LABEL_VALUE_BYTES = 255;
@@ -69,7 +69,7 @@ export const connectionRef = withDefault(
   { name: 'default' },
 );
 
-/** As the broker's, less two: at most 62, keys of 1 to 63 bytes, values of at most 255. */
+/** Labels within the broker's limits, less the operator's own two. */
 export const labels = optional(
   textMap(
     'Labels of the object in the broker: at most 62, keys of 1 to 63 bytes, values of up to 255 bytes.',
@@ -128,12 +128,12 @@ export const applied = optional(
   }),
 );
 
-/** Messages, bytes: what a broker counts. */
+/** What a broker counts: messages, bytes. */
 export function count(description: string) {
   return integer(description, { min: 0, max: Number.MAX_SAFE_INTEGER });
 }
 
-/** project/…: the full name in the broker. */
+/** The full name in the broker: projects/…. */
 export function brokerName(description: string) {
   return text(description, { max: 2 * MAX_ID + 32 });
 }

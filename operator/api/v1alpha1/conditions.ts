@@ -1,4 +1,5 @@
-// Conditions as Kubernetes' metav1.Condition has them. core/conditions.ts sets them; the schema is part of every status.
+// Conditions as Kubernetes' metav1.Condition has them: their schema, which is part of every status, and the
+// closed list of their types.
 import {
   choice,
   integer,
@@ -13,14 +14,14 @@ import {
 import type { Reason } from './reasons.ts';
 
 export const MAX_CONDITION_MESSAGE = 32_768;
-/** Of one resource; it has six types at most. */
+/** Conditions of one resource, at most; it has six types at most. */
 const MAX_CONDITIONS = 16;
 const MAX_GENERATION = Number.MAX_SAFE_INTEGER;
 
 /**
- * Ready: it can be used. Synced: the broker has what the spec says. Paused: only while it is. The others are a
- * Subscription's: Scaling: the number of consumers follows the load; ConsumersAvailable: somebody reads; Degraded: it works,
- * but somebody should look. Consumers in trouble never clear Ready.
+ * Ready: it can be used. Synced: the broker has what the spec says. Paused: only while it is. The others are
+ * a Subscription's: Scaling: the number of consumers follows the load; ConsumersAvailable: somebody reads;
+ * Degraded: it works, but somebody should look. Consumers in trouble never clear Ready.
  */
 export const CONDITION_TYPES = [
   'Ready',

@@ -1,5 +1,6 @@
-// The consumers block of a Subscription: which Deployment reads it and how its replicas follow the load. What the numbers
-// mean is core/autoscale-spec.ts' and AUTOSCALER.md's; names under behavior are the HorizontalPodAutoscaler's.
+// The consumers block of a Subscription: which Deployment reads it and how its replicas follow the load.
+// core/autoscale-spec.ts and AUTOSCALER.md say what the numbers mean; names under behavior are the
+// HorizontalPodAutoscaler's.
 //
 // Defaults that depend on other fields (mode, behavior's policies) are filled in by core/autoscale-spec.ts.
 import {
@@ -16,7 +17,7 @@ import {
 } from '../schema.ts';
 import { objectName } from './common-fields.ts';
 
-/** As many streams as a subscription can have. */
+/** A subscription can have as many streams, and no more. */
 const MAX_REPLICAS = 10_000;
 const DAY_S = 86_400;
 const HOUR_S = 3_600;
@@ -185,7 +186,7 @@ export const consumers = object(
         reason: 'FieldValueForbidden',
       },
       {
-        // Without it the scale subresource would answer with an error.
+        // Without replicas the scale subresource would answer with an error.
         rule: "has(self.replicas) || self.strategy == 'Internal'",
         message:
           'strategy KEDA or None needs replicas to begin with: who scales this Subscription changes it from there',

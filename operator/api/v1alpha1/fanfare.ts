@@ -6,7 +6,7 @@ import { kindNames, type Resource } from './group.ts';
 
 export const FANFARES = kindNames('Fanfare', 'fanfares', ['ff']);
 
-/** 1 to 65535. */
+/** A port: 1 to 65535. */
 const PORT = '([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])';
 const MAX_ADDRESS = 262;
 

@@ -1,7 +1,7 @@
-// Why a condition is what it is: the closed list, in alphabetical order within each part. People search for these words, so
-// none is renamed; a new one is added here and in operator/DESIGN.md.
+// Why a condition is what it is: the closed list, in alphabetical order within each part. People search for
+// these words, so none is renamed.
 
-/** Of Ready and Synced. */
+/** Reasons of Ready, Synced and Paused. */
 export const SYNC_REASONS = [
   /** The broker can't give what the spec asks for, such as a durability. The message has its words. */
   'BrokerRefused',
@@ -15,7 +15,10 @@ export const SYNC_REASONS = [
   'DeletionBlocked',
   /** The broker's object differs in something that can't be changed. */
   'ImmutableFieldChanged',
-  /** A bug in the operator: its log has the details. */
+  /**
+   * The broker answered with an error that has no reason of its own, such as INTERNAL. The message has its
+   * words.
+   */
   'InternalError',
   'InvalidSpec',
   /** An older resource has the same object in the broker. */
@@ -26,14 +29,14 @@ export const SYNC_REASONS = [
   'Observed',
   'Paused',
   'PermissionDenied',
-  /** Not finished yet. */
+  /** Not finished yet: something changed meanwhile, and it is tried again. */
   'Progressing',
   'Reconciled',
   'TopicNotFound',
   'TopicNotReady',
 ] as const;
 
-/** Of Scaling, ConsumersAvailable and Degraded. */
+/** Reasons of Scaling, ConsumersAvailable and Degraded, which also have Reconciled and PermissionDenied. */
 export const SCALING_REASONS = [
   'AtMaxReplicas',
   'ConsumersReady',
@@ -56,7 +59,7 @@ export const SCALING_REASONS = [
   /** strategy is KEDA or None: somebody else sets spec.consumers.replicas. */
   'ScaledExternally',
   'ScaledToZero',
-  /** ordering is on and maxReplicas exceeds the partitions: some replicas would have nothing to do. */
+  /** ordering is on and maxReplicas exceeds what the partitions can give work to (256 replicas each). */
   'TooFewPartitions',
 ] as const;
 

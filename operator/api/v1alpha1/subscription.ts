@@ -1,5 +1,5 @@
-// Kind Subscription: a subscription that exists in a broker, and how many consumers read it (consumers.ts). Ranges and
-// meanings are those of proto/fanfare/v1/admin.proto.
+// Kind Subscription: a subscription that exists in a broker, and how many consumers read it (consumers.ts).
+// Ranges and meanings are those of proto/fanfare/v1/admin.proto.
 import {
   choice,
   decimal,
@@ -107,7 +107,7 @@ export const subscriptionStatus = object('What was seen of it last.', {
   topic: optional(brokerName("Its topic's full name in the broker.")),
   applied,
   backlog: optional(count('Messages that are published and not acknowledged.')),
-  // A time and not an age, which would have to be written every second.
+  // It is a time and not an age, which would have to be written every second.
   oldestUnackedTime: optional(
     time('When the oldest message of the backlog was published; absent without backlog.'),
   ),
@@ -122,7 +122,7 @@ export const subscriptionStatus = object('What was seen of it last.', {
   autoscaling: optional(autoscalingStatus),
 });
 
-/** For the whole object. */
+/** Rules for the whole object. */
 export const subscriptionRules = [nameFitsBroker('subscriptionName', 'has(self.spec.subscriptionName)')];
 
 export type SubscriptionSpec = TypeOf<typeof subscriptionSpec>;

@@ -1,5 +1,5 @@
-// Kind Topic: a topic that exists in a broker as long as the resource does (and longer, by deletionPolicy). Ranges and
-// meanings are those of proto/fanfare/v1/admin.proto.
+// Kind Topic: a topic that exists in a broker as long as the resource does (and longer, by deletionPolicy).
+// Ranges and meanings are those of proto/fanfare/v1/admin.proto.
 import { choice, integer, object, optional, type TypeOf, unchanging, withDefault } from '../schema.ts';
 import {
   applied,
@@ -115,7 +115,7 @@ export const topicStatus = object('What was seen of it last.', {
   backlog: optional(count('Messages of its subscription with the largest backlog.')),
 });
 
-/** For the whole object. */
+/** Rules for the whole object. */
 export const topicRules = [nameFitsBroker('topicName', 'has(self.spec.topicName)')];
 
 export type TopicSpec = TypeOf<typeof topicSpec>;

@@ -1,13 +1,16 @@
-// What publishers have sent and the broker has not done with: counted as it is held, not as it will be stored, and bounded for
-// the whole broker. A batch comes in as a whole or not at all.
+// The bound on what publishers have sent and the broker has not finished with: counted in bytes as they are
+// held, not as they will be stored, over the whole broker. A batch is admitted as a whole or not at all.
 import { BrokerError } from '../core/errors.ts';
 import type { PublishBatch } from '../core/publish-batch.ts';
 import type { EngineContext } from './context.ts';
 
-/** Of a batch beside its request and its indexes: objects and closures. */
+/** What a batch costs beside its request and its indexes: objects and closures. */
 const OVERHEAD_BYTES = 512;
 
-/** Counts the batch, and returns what ends that: to be called once. Throws RESOURCE_EXHAUSTED if there is no room for it. */
+/**
+ * Counts the batch and returns a function that ends the counting, to be called once. Throws
+ * RESOURCE_EXHAUSTED if there is no room for it.
+ */
 export function admit({ stats, limits }: EngineContext, batch: PublishBatch): () => void {
   const { bytes, starts, ends, keyHashes } = batch;
   const held = bytes.length + starts.byteLength + ends.byteLength + keyHashes.byteLength + OVERHEAD_BYTES;

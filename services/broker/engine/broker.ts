@@ -1,9 +1,10 @@
-// The engine: everything between the stores and the transport. main.ts makes one and starts it; adapters/grpc talks to it.
+// The engine: everything between the stores and the transport, made of ports alone. Invariant: a topic or
+// subscription that was deleted has ended here before its data is dropped.
 //
-//   Definitions ──changes──▶ Broker ──▶ TopicRuntime ──▶ PartitionOwner (one a partition owned here) ──append──▶ LogStore
-//                             │  │             └───────▶ SubscriptionRuntime ──▶ Dispatcher (one a partition owned here)
-//                             │  └─ loops: CursorCommitter, LeaseSweeper, RetentionSweeper
-//                             └─ Partitions: which of them are owned here;  Remote: the way to those that are not
+//   Definitions ─changes─▶ Broker ─▶ TopicRuntime ─▶ PartitionOwner (one a partition owned here) ─▶ LogStore
+//                           │  │            └▶ SubscriptionRuntime ─▶ Dispatcher (one a partition owned here)
+//                           │  └─ loops: CursorCommitter, LeaseSweeper, RetentionSweeper
+//                           └─ Partitions: which of them are owned here;  Remote: the way to the others
 import { type ConsumerClient, consumerClient, PULLING } from '../core/consumer-client.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
 import { type ConsumerOrigin, UNKNOWN_ORIGIN } from '../core/draining.ts';
@@ -56,7 +57,7 @@ export interface BrokerOptions {
   readonly logger: EngineLogger;
   /** Undefined: tracing is off. */
   readonly tracing?: MessageTracing | undefined;
-  /** What one Pull may answer with, in bytes. */
+  /** The most bytes that one Pull answers with. */
   readonly maxPullBytes: number;
   readonly maxConsumersPerSubscription: number;
   /** See EngineContext. */
@@ -68,21 +69,21 @@ export interface BrokerOptions {
 /** What a topic's logs hold. */
 export interface TopicSize {
   readonly topic: string;
-  /** Ever since the topic was created. */
+  /** All messages ever published, since the topic was created. */
   readonly publishedMessages: number;
   readonly storedMessages: number;
   readonly storedBytes: number;
 }
 
-/** ackDeadlineMs undefined: as the subscription says. */
+/** As SessionLimits; ackDeadlineMs undefined: the subscription's. */
 type ConsumerLimits = Omit<SessionLimits, 'ackDeadlineMs'> & { readonly ackDeadlineMs: number | undefined };
 
 export interface SubscribeHow {
-  /** Only the partitions that are owned here. */
+  /** Whether messages come only from the partitions that are owned here. */
   readonly ownedOnly?: boolean;
-  /** With its client id: see ConsumerClient. */
+  /** Where the consumer connects from, with its client id: see ConsumerClient. */
   readonly origin?: ConsumerOrigin;
-  /** It still has what it was given on the stream before: see DeliveryEvent. */
+  /** The client still has what it was given on the stream before: see DeliveryEvent. */
   readonly resumes?: boolean;
 }
 
@@ -91,9 +92,9 @@ const STOPPING = new BrokerError('UNAVAILABLE', 'the broker is stopping: connect
 export class Broker {
   readonly stats: Stats = createStats();
   readonly backlog: EngineBacklogReporter;
-  /** Of the consumers whose streams end here. */
+  /** The drain of consumers whose streams end here. */
   readonly draining: DrainingConsumers;
-  /** The partitions that are owned here: a cluster's ownership keeper has them opened and handed over. */
+  /** The partitions that are owned here. */
   readonly partitions: Partitions;
   readonly #options: BrokerOptions;
   readonly context: EngineContext;
@@ -102,7 +103,7 @@ export class Broker {
   readonly #leases: LeaseSweeper;
   readonly #retention: RetentionSweeper;
   readonly #topics = new Map<string, TopicRuntime>();
-  /** The same by incarnation. */
+  /** The topics by incarnation. */
   readonly #topicsByEpoch = new Map<number, TopicRuntime>();
   readonly #subscriptions = new Map<string, SubscriptionRuntime>();
   #remote: Remote | undefined;
@@ -163,8 +164,8 @@ export class Broker {
   }
 
   /**
-   * Takes the definitions up, which must be loaded. With `remote` partitions belong to whom the ownership keeper says; without
-   * it the broker is alone and takes over all of them.
+   * Takes up the definitions, which must be loaded. With `remote` partitions are owned as they are opened
+   * through `partitions`; without it the broker is alone and takes over all of them.
    */
   async start(remote?: Remote): Promise<void> {
     const { definitions } = this.#options;
@@ -178,9 +179,9 @@ export class Broker {
   }
 
   /**
-   * Ends all streams, stores what was accepted and commits all cursors. A store that does not let it is waited for as long as
-   * said: then publishers hear that nobody knows, and what was acknowledged since the last commit of its cursor is delivered
-   * again. Idempotent.
+   * Ends all streams, stores what was accepted and commits all cursors. A store that does not let it is
+   * waited for at most patienceMs; then publishers hear that the outcome is unknown, and what was
+   * acknowledged since the last commit of its cursor is delivered again. Idempotent.
    */
   stop(patienceMs = Number.POSITIVE_INFINITY): Promise<void> {
     this.#stopped ??= this.#stop(patienceMs);
@@ -208,13 +209,16 @@ export class Broker {
     patience.end();
   }
 
-  /** What was published before the call and acknowledged is below these, by partition. UNAVAILABLE. */
+  /**
+   * The end of each partition, in order: what was published before the call and acknowledged is below it,
+   * except with the durability `memory`. Rejects with INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE.
+   */
   async currentEnds({ name, logEpoch, partitions }: TopicDefinition): Promise<number[]> {
     const { owners } = this.#topicRuntime(name);
     const ends: Promise<number>[] = [];
     for (let partition = 0; partition < partitions; partition += 1) {
       const owner = owners.get(partition);
-      // What the owner has acknowledged it has stored.
+      // What the owner has acknowledged it has stored, except with the durability `memory`.
       ends.push(
         owner !== undefined
           ? Promise.resolve(owner.bounds.endOffset)
@@ -224,7 +228,7 @@ export class Broker {
     return Promise.all(ends);
   }
 
-  /** Of the partitions that are owned here. */
+  /** What the logs of each topic hold in the partitions that are owned here. */
   topicSizes(): TopicSize[] {
     return [...this.#topics.values()].map(({ definition, owners }) => {
       const size = { topic: definition.name, publishedMessages: 0, storedMessages: 0, storedBytes: 0 };
@@ -237,12 +241,12 @@ export class Broker {
     });
   }
 
-  /** How many the topic has; 0 if it is not known. */
+  /** How many partitions the topic has; 0 if it is not known. */
   partitionsOf(logEpoch: number): number {
     return this.#topicsByEpoch.get(logEpoch)?.definition.partitions ?? 0;
   }
 
-  /** The owner of a partition that is owned here. */
+  /** The partition's owner; undefined: it is not owned here. */
   owner({ logEpoch, partition }: PartitionId): PartitionOwner | undefined {
     return this.#topicsByEpoch.get(logEpoch)?.owners.get(partition);
   }
@@ -253,17 +257,17 @@ export class Broker {
     return count;
   }
 
-  /** 0 if the partition is not owned here. */
+  /** The epoch of this broker's claim; 0 if the partition is not owned here. */
   ownerEpochOf(id: PartitionId): number {
     return this.owner(id)?.ownerEpoch ?? 0;
   }
 
-  /** Throws NOT_FOUND, UNAVAILABLE. */
+  /** Throws INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE. */
   topicDefinition(topic: string): TopicDefinition {
     return this.#topicRuntime(topic).definition;
   }
 
-  /** Throws NOT_FOUND, UNAVAILABLE; everything later comes through `failed`. */
+  /** Throws INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE; everything later comes through `failed`. */
   publish(
     topic: string,
     batch: PublishBatch,
@@ -290,9 +294,7 @@ export class Broker {
     );
   }
 
-  /**
-   * Adds a consumer. Throws NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE.
-   */
+  /** Adds a consumer. Throws INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE. */
   subscribe(
     subscription: string,
     sink: ConsumerSink,
@@ -333,7 +335,10 @@ export class Broker {
     return new LocalConsumer(session, runtime);
   }
 
-  /** Throws NOT_FOUND, UNAVAILABLE. */
+  /**
+   * Resolves to frames, none if nothing came within waitMs. Rejects with INVALID_ARGUMENT, NOT_FOUND,
+   * RESOURCE_EXHAUSTED, UNAVAILABLE.
+   */
   async pull(
     subscription: string,
     maxMessages: number,
@@ -346,32 +351,36 @@ export class Broker {
       maxOutstandingBytes: this.#options.maxPullBytes,
       ackDeadlineMs: undefined,
     };
-    // What one who pulls has is not to be given back because another comes.
+    // Not fresh: all who pull are one client, and what one of them has must not be given back because another
+    // comes.
     const join = (sink: ConsumerSink): Consumer =>
       this.#join(subscription, PULLING, sink, limits, { origin, fresh: false });
     return pull(join, waitMs, this.context.clock, onGone);
   }
 
   /**
-   * Acknowledge and ModifyAckDeadline: resolves when the cursors are durable. Rejects with NOT_FOUND; UNAVAILABLE: a
-   * partition has no owner just now, or lost it meanwhile.
+   * Performs Acknowledge and ModifyAckDeadline; resolves when acks are durable in the cursors. Rejects with
+   * INVALID_ARGUMENT; NOT_FOUND; UNAVAILABLE: a partition has no owner just now, or lost it meanwhile.
    */
   async settle(request: UnarySettleRequest): Promise<void> {
     const runtime = this.#subscriptionRuntime(request.subscription);
     if (isOfAnother(request, runtime.incarnation)) return;
     const { here, elsewhere } = this.#split(runtime, request.operations);
     const remotely = elsewhere.length > 0 ? this.#remote?.settle(runtime.definition, elsewhere) : undefined;
-    // Awaited at the end: it must not be left alone if the local part fails.
+    // Both are awaited together: the remote part must not be left alone if the local one fails.
     await Promise.all([this.#settleHere(runtime, here), remotely]);
   }
 
-  /** Settles what concerns partitions owned here, durably, and returns the rest. Rejects with NOT_FOUND, UNAVAILABLE. */
+  /**
+   * Settles what concerns partitions owned here, durably, and returns the rest. Rejects with NOT_FOUND,
+   * UNAVAILABLE.
+   */
   async settleOwned(
     { name, incarnation }: SettledSubscription,
     operations: readonly SettleOperation[],
   ): Promise<readonly SettleOperation[]> {
     const runtime = this.#subscriptionRuntime(name);
-    // The one that was meant was deleted, or this broker has not heard of it yet.
+    // Above: the subscription that was meant was deleted. Below: this broker has not heard of it yet.
     if (runtime.incarnation > incarnation) return [];
     if (runtime.incarnation < incarnation) return operations;
     const { here, elsewhere } = this.#split(runtime, operations);
@@ -380,8 +389,8 @@ export class Broker {
   }
 
   /**
-   * How many partitions there are of which something can be settled: see Definitions.partitionsOf. None if the subscription is
-   * gone. UNAVAILABLE.
+   * How many partitions the subscription's topic has; 0 if the subscription is gone. See
+   * Definitions.partitionsOf for `least`. Rejects with UNAVAILABLE.
    */
   async partitionsToSettle({ name, incarnation }: SettledSubscription, least: number): Promise<number> {
     const runtime = this.#subscriptions.get(name);
@@ -390,7 +399,7 @@ export class Broker {
     return this.#options.definitions.partitionsOf(topic, topicEpoch, least);
   }
 
-  /** The subscription at work here. Throws NOT_FOUND, UNAVAILABLE. */
+  /** The subscription at work here. Throws INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE. */
   runtimeOf(subscription: string): SubscriptionRuntime {
     return this.#subscriptionRuntime(subscription);
   }
@@ -409,7 +418,7 @@ export class Broker {
     const here: SettleOperation[] = [];
     const elsewhere: SettleOperation[] = [];
     for (const operation of operations) {
-      // Of an earlier incarnation of the topic: there is nothing to settle.
+      // The operation is on an earlier incarnation of the topic: there is nothing to settle.
       if (operation.logEpoch !== definition.topicEpoch) continue;
       if (dispatchers.has(operation.partition)) here.push(operation);
       else elsewhere.push(operation);
@@ -422,7 +431,8 @@ export class Broker {
     if (this.#writesEnded) throw STOPPING;
     const touched: ReadonlySet<Dispatcher> = runtime.settle(0, { operations });
     if (touched.size === 0 || !operations.some(({ kind }) => kind === 'ack')) return;
-    // An ack of what this owner has never had: another may own the partition by now, which a commit finds out.
+    // An ack of what this owner has never had: another may own the partition by now, which a commit finds
+    // out.
     for (const dispatcher of touched) {
       const { id, bounds } = dispatcher.owner;
       if (operations.some(({ partition, last }) => partition === id.partition && last >= bounds.endOffset))
@@ -437,7 +447,7 @@ export class Broker {
   #topicRuntime(name: string): TopicRuntime {
     const topic = this.#topics.get(name);
     if (topic !== undefined) return topic;
-    // Says which: a bad name, or none that exists.
+    // Throws the reason: a bad name, or one that does not exist.
     this.#options.definitions.getTopic(name);
     throw new BrokerError('UNAVAILABLE', `${name} is being created or deleted: try again`);
   }
@@ -458,7 +468,7 @@ export class Broker {
       else await this.#closeTopic(topic, reasonOfEnd(change.kind, topic));
       if (change.kind === 'deleted') {
         await log.drop(topic.logEpoch);
-        // The eras of its partitions.
+        // The eras of the topic's partitions, which are kept as cursors.
         await cursors.drop(topic.logEpoch);
       }
     } else {
@@ -478,7 +488,7 @@ export class Broker {
         else publish.failed(MOVED);
       });
     }
-    // In this order: nothing is brought to an owner by a count that it does not know.
+    // The order matters: nothing may be brought to an owner by a count that it does not know.
     topic.grow(definition);
     this.#topicsByEpoch.set(definition.logEpoch, topic);
     this.#remote?.topicGrown(definition);
@@ -503,7 +513,7 @@ export class Broker {
       return;
     }
     const topic = this.#topicRuntime(definition.topic);
-    // Of a topic that was created anew, which has not been heard of yet.
+    // The subscription is one of another incarnation of the topic, which has not been heard of yet.
     if (topic.definition.logEpoch !== definition.topicEpoch)
       throw new BrokerError('UNAVAILABLE', `${definition.topic} is being deleted: try again`);
     const runtime = new SubscriptionRuntime(definition, topic.definition.logEpoch, this.context, (name) =>
@@ -514,11 +524,12 @@ export class Broker {
       for (let owner = lacking(topic, runtime); owner !== undefined; owner = lacking(topic, runtime))
         await this.partitions.addDispatcher(runtime, owner);
     } catch (error) {
-      // One that is left behind would go on committing cursors beside those of the next try.
+      // A dispatcher that is left behind would go on committing cursors beside those of the next try.
       for (const dispatcher of [...runtime.dispatchers.values()]) runtime.removeDispatcher(dispatcher);
       throw error;
     }
-    // Given up meanwhile, or on their way to another broker, with a note that knows nothing of these.
+    // Partitions that were given up meanwhile, or that are on their way to another broker with a note that
+    // knows nothing of these dispatchers.
     for (const dispatcher of [...runtime.dispatchers.values()])
       if (topic.owners.get(dispatcher.owner.id.partition) !== dispatcher.owner)
         runtime.removeDispatcher(dispatcher);

@@ -1,38 +1,46 @@
-// What every moving part of the engine needs: time, limits, counters, a voice.
+// What every moving part of the engine is given: time, limits, counters, tracing and a logger. Types only.
 import type { Clock } from '../ports/clock.ts';
 import type { MessageTracing } from '../ports/telemetry.ts';
 import type { Stats } from './stats.ts';
 import type { SteadyClock } from './steady-clock.ts';
 
-/** What the engine tells people. The log format and destination are somebody else's. */
+/** Messages for people. Their format and destination are no concern of the engine. */
 export interface EngineLogger {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
   error(fields: object, message: string): void;
 }
 
-/** Bytes and counts that bound the engine's memory; milliseconds that bound its patience. main.ts fills them in. */
+/**
+ * Bytes and counts that bound the engine's memory; milliseconds that bound its patience. The values are in
+ * limits.ts.
+ */
 export interface EngineLimits {
-  /** Messages as published that make one chunk; a single larger message makes a chunk of its own. */
+  /**
+   * The most bytes of messages, as published, in one chunk; a single larger message makes a chunk of its own.
+   */
   readonly maxChunkBytes: number;
-  /** How many, where they are small: at least one publish. */
+  /** The most messages in one chunk, where they are small. Not less than one publish may have. */
   readonly maxChunkMessages: number;
-  /** Messages handed to the store in one append, at most; the rest waits for the next. */
+  /** The most bytes of messages handed to the store in one append; the rest waits for the next. */
   readonly maxAppendBytes: number;
-  /** Published and not yet appended, over all partitions: beyond, publishes are refused. */
+  /** The most bytes published and not yet appended, over all partitions; beyond, publishes are refused. */
   readonly maxUncommittedBytes: number;
   readonly cacheBytes: number;
-  /** Appended lately, kept in case the store goes back; 0: it can't. */
+  /** The most bytes of chunks appended lately and kept in case the store goes back; 0: it cannot go back. */
   readonly recentBytes: number;
-  /** Read from the store at once by a dispatcher behind the tail. */
+  /** Bytes read from the store at once for a dispatcher behind the tail. */
   readonly readBytes: number;
   readonly maxHoles: number;
   readonly maxQueued: number;
   readonly maxUnsettled: number;
   readonly maxRun: number;
-  /** From an ack to the commit of its cursor, at most: what a crash may deliver again. */
+  /**
+   * The longest time from an ack to the commit of its cursor: what was acked within it a crash may deliver
+   * again.
+   */
   readonly cursorCommitMs: number;
-  /** How exactly leases end. */
+  /** How late a lease may end: the interval at which deadlines are checked. */
   readonly leaseSweepMs: number;
   /** How long publishers wait for a store that does not say whether it has appended. */
   readonly unknownOutcomeMs: number;
@@ -49,8 +57,9 @@ export interface EngineContext {
   /** Undefined: tracing is off. */
   readonly tracing: MessageTracing | undefined;
   /**
-   * Whether this broker's lease holds this very moment; absent: it is alone. A process that stood still has much to do when it
-   * goes on, and may come to give something out before it comes to notice that others have had its partitions.
+   * Whether this broker's membership lease holds at this very moment; absent: the broker is alone. A process
+   * that stood still has much to do when it goes on, and could give something out before it notices that
+   * others have had its partitions.
    */
   readonly mayServe?: (() => boolean) | undefined;
 }

@@ -1,9 +1,13 @@
-// The partitions that this broker owns: opens them for publishes and deliveries, hands them over in order, drops them at
-// once. Which and when is engine/ownership-keeper's to say (on one node: all of them, at once).
+// The partitions that this broker owns: opens them for publishes and deliveries, hands them over in order,
+// drops them at once. Which and when is decided elsewhere.
 //
-//   own:       log's bounds ─▶ PartitionOwner ─▶ a dispatcher for each subscription, with the former owner's leases ─▶ open
-//   handOver:  publishes go elsewhere ─▶ appends end ─▶ deliveries end ─▶ cursors are committed ─▶ note for the next owner
+//   own:       log's bounds ─▶ PartitionOwner ─▶ a dispatcher for each subscription, with the former
+//              owner's leases ─▶ open
+//   handOver:  publishes go elsewhere ─▶ appends end ─▶ deliveries end ─▶ cursors are committed
+//              ─▶ note for the next owner
 //   abandon:   everything ends; nothing is written any more
+//
+// Invariant: nothing of a partition goes out before all of it is prepared, or after its note was written.
 import { decodeCursor, encodeCursor } from '../core/cursor.ts';
 import type { TopicDefinition } from '../core/definitions.ts';
 import { Delivery } from '../core/delivery.ts';
@@ -39,13 +43,18 @@ export interface PartitionsOptions {
   readonly cache: ChunkCache;
   readonly committer: CursorCommitter;
   readonly leases: LeaseSweeper;
-  /** By incarnation. */
+  /** By the topic's incarnation. */
   readonly topics: ReadonlyMap<number, TopicRuntime>;
   /** See LogWriterOptions. */
   readonly checkStore: () => Promise<void>;
-  /** The partition is open: what waits for it may come. Resolves when publishes may go to the owner directly. */
+  /**
+   * The partition is open: what waits for it may come. Resolves when publishes may go to the owner directly.
+   */
   readonly opened: (topic: TopicDefinition, owner: PartitionOwner) => Promise<void>;
-  /** A publish that its owner has certainly not stored, because the partition has moved. */
+  /**
+   * Takes a publish that its owner has not stored because the partition has moved: certainly not, unless its
+   * publisher was answered early (durability `memory`).
+   */
   readonly moved: (topic: TopicDefinition, id: PartitionId, publish: PendingPublish) => void;
 }
 
@@ -57,11 +66,14 @@ export class Partitions implements PartitionHost {
   readonly remembered: RememberedCursors;
   readonly #eras: EraIndex;
   readonly #gates: EraGates;
-  /** Being opened: an abandon meanwhile is noted here. */
+  /** Partitions that are being opened; an abandon meanwhile is noted here. */
   readonly #opening = new Map<string, { abandoned: boolean }>();
-  /** Closed for publishes, cursors not committed yet. */
+  /** Partitions that are closed for publishes, and whose cursors are not committed yet. */
   readonly #handingOver = new Map<string, { owner: PartitionOwner; dispatchers: readonly Dispatcher[] }>();
-  /** What was outstanding at the former owner, of subscriptions that are not at work here yet: they may not be known here yet. */
+  /**
+   * What was outstanding at the former owner, by the incarnations of subscriptions that have no dispatcher
+   * here yet: they may not be known here yet.
+   */
   readonly #former = new WeakMap<PartitionOwner, Map<number, readonly FormerLease[]>>();
   readonly #staleListeners: ((id: PartitionId) => void)[] = [];
   readonly #topicListeners: (() => void)[] = [];
@@ -76,7 +88,10 @@ export class Partitions implements PartitionHost {
     this.#gates = new EraGates(cursors, this.#eras, context);
   }
 
-  /** Begins to look, now and then, whether the store still has what it acknowledged: only of use with one that can go back. */
+  /**
+   * Begins to check every second whether the store still has what it acknowledged. Does nothing where the
+   * store cannot go back.
+   */
   start(): void {
     if (!this.#recent.keeps) return;
     this.#cancelVerify = this.#options.context.clock.setTimer(VERIFY_MS, () => {
@@ -91,7 +106,10 @@ export class Partitions implements PartitionHost {
     this.#gates.stop();
   }
 
-  /** Publishes by the old count that wait for other brokers have been given back before. */
+  /**
+   * Tells the owners of the new count. Publishes by an older one that wait for other brokers have been given
+   * back before.
+   */
   topicGrown({ definition, owners }: TopicRuntime): void {
     for (const owner of owners.values()) owner.growth?.grow(partitionCounts(definition));
   }
@@ -128,7 +146,7 @@ export class Partitions implements PartitionHost {
     } finally {
       this.#opening.delete(key);
     }
-    // Only now does anything go out: another try would know nothing of it.
+    // Nothing goes out before this point: another try would know nothing of it.
     for (const [runtime, dispatcher] of prepared)
       if (dispatcher !== undefined) this.#begin(runtime, dispatcher);
     topic.opening.add(id.partition);
@@ -174,12 +192,15 @@ export class Partitions implements PartitionHost {
       this.#handingOver.delete(key);
       this.#remember(owner, dispatchers, isHandedOver);
       for (const dispatcher of dispatchers) dispatcher.close();
-      // It may have been given up before its deliveries were ended.
+      // The partition may have been given up before its deliveries were ended.
       this.#close(topic, owner);
     }
   }
 
-  /** A store that went back since the cursors were committed may have forgotten those as well. */
+  /**
+   * Makes HandedOver.confirm. A store that went back since the cursors were committed may have forgotten
+   * those as well.
+   */
   #confirmation(owner: PartitionOwner, dispatchers: readonly Dispatcher[]): () => Promise<number> {
     const { cursors } = this.#options;
     const holders = owner.growth === undefined ? dispatchers : [...dispatchers, owner.growth];
@@ -234,7 +255,7 @@ export class Partitions implements PartitionHost {
     for (const listener of this.#topicListeners) listener();
   }
 
-  /** Begins delivery to a subscription; nothing if it was closed meanwhile. */
+  /** Begins the owner's delivery to a subscription; does nothing if one of the two was closed meanwhile. */
   async addDispatcher(runtime: SubscriptionRuntime, owner: PartitionOwner): Promise<void> {
     const dispatcher = await this.#prepareDispatcher(runtime, owner);
     if (dispatcher !== undefined) this.#begin(runtime, dispatcher);
@@ -317,7 +338,10 @@ export class Partitions implements PartitionHost {
     return owner;
   }
 
-  /** The owner is given up: what its subscriptions had settled, whoever opens the partition next. */
+  /**
+   * Remembers what subscriptions had settled at an owner that is given up, for whoever opens the partition
+   * next.
+   */
   #remember(owner: PartitionOwner, dispatchers: readonly Dispatcher[], isHandedOver: boolean): void {
     const { id, marks } = owner;
     if (!this.#recent.keeps || marks.length === 0) return;
@@ -331,7 +355,10 @@ export class Partitions implements PartitionHost {
     }
   }
 
-  /** What it begins with, undefined: at the subscription's start. What only this broker remembers is in the store by then, too. */
+  /**
+   * The cursor record to begin with; undefined: begin at the subscription's start. What only this broker
+   * remembered of the cursor is in the store by then, too.
+   */
   async #loadCursor(
     incarnation: number,
     owner: PartitionOwner,
@@ -356,11 +383,14 @@ export class Partitions implements PartitionHost {
     return record;
   }
 
-  /** By the subscription's incarnation, with deadlines of this broker's clock. */
+  /**
+   * The leases in the former owner's note, by the subscription's incarnation, with deadlines of this broker's
+   * clock.
+   */
   #formerLeases({ handOver }: Claim, partition: string): Map<number, readonly FormerLease[]> {
     const nowMs = this.#options.context.clock.monotonicMs();
     const former = new Map<number, readonly FormerLease[]>();
-    // Empty: let go without having been opened, or not in order.
+    // An empty note: the former owner had not opened the partition. No note: it did not let go in order.
     if (handOver === undefined || handOver.length === 0) return former;
     try {
       for (const { incarnation, leases } of decodeHandOver(handOver)) {
@@ -405,7 +435,7 @@ export class Partitions implements PartitionHost {
   }
 }
 
-/** As CursorStore.commit; ABORTED: the claim is stale. */
+/** Commits as CursorStore.commit does; rejects with ABORTED where a claim is stale. */
 async function commitAll(cursors: CursorStore, commits: readonly CursorCommit[]): Promise<void> {
   const stale = await cursors.commit(commits);
   if (stale.length > 0) throw new BrokerError('ABORTED', 'another broker owns the partition');
@@ -415,7 +445,7 @@ function wentBack(error: unknown): error is BrokerError {
   return error instanceof BrokerError && error.code === 'FAILED_PRECONDITION';
 }
 
-/** A subscription for which nothing was prepared; undefined if something was for all. */
+/** A subscription for which nothing was prepared yet; undefined if there is none. */
 function lacking(
   topic: TopicRuntime,
   prepared: ReadonlyMap<SubscriptionRuntime, unknown>,

@@ -1,5 +1,5 @@
-// What broker.ts needs for partitions that other brokers own. engine/relay implements it over the peers; a broker that is
-// alone has none and owns everything.
+// The way to partitions that other brokers own, as an interface. A broker that is alone has none and owns
+// everything.
 import type { BacklogReport, PartitionQuestion } from '../core/backlog-report.ts';
 import type { ConsumerClient } from '../core/consumer-client.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
@@ -13,16 +13,19 @@ import type { SessionLimits } from './delivery/session.ts';
 import type { PartitionOwner, PendingPublish } from './log/partition-owner.ts';
 
 export interface Remote {
-  /** Brings the messages to the owner, or keeps them until there is one, in order with others of the partition. */
+  /**
+   * Brings the messages to the owner, or keeps them until there is one, in order with the partition's others.
+   */
   publish(topic: TopicDefinition, id: PartitionId, publish: PendingPublish): void;
 
   /**
-   * The partition is owned here from now on: what waits for it goes to this owner. Resolves once nothing is on its way to a
-   * former one any more; publishes that come until then must come here, or they could overtake.
+   * The partition is owned here from now on: what waits for it goes to this owner. Resolves once nothing is
+   * on its way to a former owner any more; until then publishes must come by `publish`, or they could
+   * overtake.
    */
   opened(topic: TopicDefinition, owner: PartitionOwner): Promise<void>;
 
-  /** A consumer that gets messages of all owners. */
+  /** Makes a consumer that gets messages from all owners. */
   consumer(
     subscription: SubscriptionDefinition,
     client: ConsumerClient,
@@ -32,33 +35,48 @@ export interface Remote {
   ): Consumer;
 
   /**
-   * Brings the operations to the owners of their partitions, which are not owned here, and resolves when they have settled
-   * them. UNAVAILABLE: not in time.
+   * Brings the operations to the owners of their partitions; resolves when the owners have performed them,
+   * acks durably. NOT_FOUND. UNAVAILABLE: not in time, some may have been performed.
    */
   settle(subscription: SettledSubscription, operations: readonly SettleOperation[]): Promise<void>;
 
-  /** Consumers that `consumer` has made and that are still there. */
+  /** The subscription's consumers that `consumer` has made and that have not left. */
   consumersOf(subscription: string): Iterable<DrainableConsumer>;
 
-  /** Has the consumers whose streams end at other brokers drain. UNAVAILABLE: one of them does not answer; see ConsumerDrain. */
+  /**
+   * Makes the named consumers whose streams end at other brokers drain. UNAVAILABLE: a broker does not
+   * answer; see ConsumerDrain.
+   */
   drain(request: DrainRequest): Promise<DrainReport>;
 
-  /** What other brokers' partitions have of backlog. UNAVAILABLE: one of them does not answer. */
+  /**
+   * The backlog in other brokers' partitions. UNAVAILABLE: a broker does not answer, or a partition has no
+   * owner.
+   */
   backlog(parent: string, names: readonly string[], question?: PartitionQuestion): Promise<BacklogReport[]>;
 
-  /** Calls the listener with a subscription that was idle and got its first message at another broker. */
+  /**
+   * Calls the listener with a subscription when one of its partitions at another broker was idle and gets a
+   * first message. Returns a function that ends it.
+   */
   onFirstMessage(listener: (subscription: string) => void): () => void;
 
   /** The subscription is not known any more: its consumers end. */
   subscriptionEnded(subscription: SubscriptionDefinition, reason: BrokerError): void;
 
-  /** The topic has more partitions than before: what waits for others is given back, to be routed anew. */
+  /**
+   * The topic has more partitions than before: publishes that wait by an older count are given back, to be
+   * routed anew.
+   */
   topicGrown(topic: TopicDefinition): void;
 
   /** The topic is not known any more: what waits for its partitions fails. */
   topicEnded(topic: TopicDefinition, reason: BrokerError): void;
 
-  /** Fails what waits to be published; resolves when what was sent is answered, or when that has taken too long. */
+  /**
+   * Fails publishes that wait; resolves when what was sent to owners is answered, or when that takes too
+   * long.
+   */
   settled(): Promise<void>;
 
   /** Fails what waits and closes all links. */

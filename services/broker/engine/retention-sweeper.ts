@@ -1,5 +1,6 @@
-// Deletes what is older or more than a topic keeps, whatever the acks and whatever the clock is set to, and goes on with changes of topics and
-// subscriptions that a failing store interrupted: one loop for the broker, a bounded step for one partition at a time.
+// Deletes messages that are older than a topic keeps them, or more than it keeps, whatever the acks and
+// whatever the clock is set to; then goes on with changes of topics and subscriptions that a failing store
+// interrupted. One loop for the broker, a bounded step for one partition at a time.
 import { BrokerError } from '../core/errors.ts';
 import type { LogStore } from '../ports/log-store.ts';
 import type { EngineContext } from './context.ts';
@@ -7,13 +8,14 @@ import type { PartitionOwner } from './log/partition-owner.ts';
 import type { TopicRuntime } from './topic-runtime.ts';
 
 /**
- * For the first part of a broker's life, of the retention and at most so long, nothing is deleted for its age that was dated before:
- * the clock may not have been put right yet.
+ * What was dated before this broker had its partition is not deleted for its age while the broker has been
+ * running for less than this part of the retention, and at most this long: the clock may not have been put
+ * right yet.
  */
 const DOUBTED_PART = 0.1;
 const MAX_DOUBTED_MS = 600_000;
 
-/** Chunks looked at, and deleted, in one step. */
+/** The most chunks looked at, and deleted, in one step. */
 const STEP_CHUNKS = 256;
 
 export class RetentionSweeper {
@@ -53,7 +55,7 @@ export class RetentionSweeper {
     await this.#sweeping;
   }
 
-  /** One round over all partitions. */
+  /** One round over all partitions that are owned here. */
   async sweep(): Promise<void> {
     this.#context.steady.look();
     for (const topic of [...this.#topics()]) {
@@ -62,7 +64,7 @@ export class RetentionSweeper {
           while (!this.#stopped && !owner.closed && (await this.#step(topic, owner)));
         } catch (error) {
           if (!(error instanceof BrokerError)) throw error;
-          // Its topic was deleted, or it has moved, while it was looked at.
+          // The topic was deleted, or the partition has moved, meanwhile.
           if (owner.closed) continue;
           this.#context.logger.warn(
             { topic: topic.definition.name, reason: error.message },
@@ -80,12 +82,13 @@ export class RetentionSweeper {
     const { retentionMs, retentionBytesPerPartition } = topic.definition;
     const doubtedMs = Math.min(MAX_DOUBTED_MS, retentionMs * DOUBTED_PART);
     const infos = await this.#log.describe(owner.id, headOffset, STEP_CHUNKS);
-    // An earlier trim happened without our hearing so; or what lies there is damaged, and goes with what is behind it.
+    // Either an earlier trim has happened although its outcome was unknown, or what lies there is damaged and
+    // goes with what is behind it.
     if ((infos[0]?.firstOffset ?? endOffset) > headOffset && (await owner.findHead())) return false;
     let before = headOffset;
     let due = 0;
     for (const info of infos) {
-      // Written, and the owner does not know of it yet: the outcome of that append is still unknown.
+      // It was written and the owner does not know of it yet: the outcome of that append is still unknown.
       if (info.firstOffset >= endOffset) break;
       const excess = retentionBytesPerPartition > 0 && endByte - info.startByte > retentionBytesPerPartition;
       const isOld = (owner.ageMs(info, doubtedMs) ?? 0) > retentionMs;

@@ -1,4 +1,5 @@
-// One publish request on its way to partitions: which slice of it became what, and the one answer.
+// One publish request on its way to partitions: what became of each of its slices, and the one answer.
+// Invariant: it is answered once, after all of its slices have ended.
 import type { Slice } from '../core/chunk.ts';
 import { BrokerError } from '../core/errors.ts';
 import type { PublishBatch } from '../core/publish-batch.ts';
@@ -25,7 +26,7 @@ export class RoutedBatch {
   readonly #stored: StoredSlice[] = [];
   readonly #failures: BrokerError[] = [];
 
-  /** One of the two is called, once, when all slices have ended. At first it is one slice. */
+  /** Begins as one slice. One of `done` and `failed` is called, once, when all slices have ended. */
   constructor(
     batch: PublishBatch,
     done: (runs: PublishedRun[]) => void,
@@ -36,7 +37,7 @@ export class RoutedBatch {
     this.#failed = failed;
   }
 
-  /** One of its slices has become so many. */
+  /** One slice has become this many. */
   split(slices: number): void {
     this.#slices += slices - 1;
     this.#waiting += slices - 1;
@@ -65,7 +66,7 @@ const PARTLY_STORED = new BrokerError(
   'part of the batch may have been stored, the rest was refused: publish it again a little later',
 );
 
-/** What is said of a batch of which not all slices were stored. */
+/** The error for a batch of which not all slices were stored. */
 function failureOf(failures: readonly BrokerError[], slices: number): BrokerError {
   const gone = failures.find(({ code }) => code === 'NOT_FOUND');
   const unknown = gone ?? failures.find(({ code }) => code === 'UNAVAILABLE');

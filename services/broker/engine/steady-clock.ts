@@ -1,18 +1,20 @@
-// Time by which messages are dated and by which they age: the machine's wall clock, but for its steps.
+// The time by which messages are dated and by which they age: the machine's wall clock without its steps.
 //
-// A wall clock may be set by seconds or years in either direction, by hand, by a time server or at the end of a suspension. Elapsed
-// time is counted by the monotonic clock, so no step makes a message older or younger. Dates follow a step once it has lasted: a
-// clock that is wrong for a moment dates nothing wrongly, and one that was put right is right a minute later.
+// A wall clock may be set by seconds or years in either direction: by hand, by a time server or at the end of
+// a suspension. Elapsed time is counted by the monotonic clock, so no step makes a message older or younger.
+// Dates follow a step once it has lasted: a clock that is wrong for a moment dates nothing wrongly, and one
+// that was put right is right a minute later.
 //
-//   dated = elapsed + shift      a step of more than 2 s that lasts a minute goes into the shift; less is followed slowly
+//   dated = elapsed + shift      a step of more than 2 s that lasts a minute goes into the shift;
+//                                a smaller difference is followed slowly, by elapsed
 import type { Clock } from '../ports/clock.ts';
 import type { EngineLogger } from './context.ts';
 
-/** Beyond, it is a step and no drift. */
+/** A greater difference from the wall clock is a step, a smaller one drift. */
 const STEP_MS = 2_000;
 /** How long a step must last to be taken over. */
 const LASTING_MS = 60_000;
-/** Of the time that passed, at most so much is added or taken to follow a drift. */
+/** To follow a drift, elapsed time is corrected by at most this part of the time that has passed. */
 const SLEW_PART = 0.01;
 
 interface Step {
@@ -24,7 +26,7 @@ export class SteadyClock {
   readonly #clock: Clock;
   readonly #logger: EngineLogger;
   readonly #startMs: number;
-  /** Elapsed time less the monotonic clock's. */
+  /** Elapsed time minus the monotonic clock's time. */
   #offsetMs: number;
   #lookedMs: number;
   #shiftMs = 0;
@@ -39,13 +41,16 @@ export class SteadyClock {
     this.#offsetMs = clock.nowMs() - this.#startMs;
   }
 
-  /** Whole milliseconds since 1970, for dating messages. Goes back only when a clock was set back and has stayed there for a minute. */
+  /**
+   * Whole milliseconds since 1970, for dating messages. They go back only when a clock was set back and has
+   * stayed there for a minute.
+   */
   datedMs(): number {
     this.look();
     return Math.floor(this.#elapsedMs + this.#shiftMs);
   }
 
-  /** The same scale as datedMs() when this broker started; never steps. */
+  /** Whole milliseconds on the scale that datedMs() had when this broker started; never steps. */
   elapsedMs(): number {
     this.look();
     return Math.floor(this.#elapsedMs);
@@ -56,18 +61,21 @@ export class SteadyClock {
     return this.#clock.monotonicMs() - this.#startMs;
   }
 
-  /** What was dated now is later by so much than elapsedMs() says. */
+  /** How much later than elapsedMs() a date given now is; negative: earlier. */
   get shiftMs(): number {
     return this.#shiftMs;
   }
 
-  /** At most 0: by so much the clock may have been ahead when this broker started. */
+  /**
+   * The lowest shift so far, with that of a step that has not lasted yet; at most 0. By this much the clock
+   * may have been ahead when this broker started.
+   */
   get lowestShiftMs(): number {
     this.look();
     return Math.min(this.#lowestShiftMs, this.#shiftMs + (this.#step?.byMs ?? 0));
   }
 
-  /** Notices steps; to be called now and then, for when nothing is dated. */
+  /** Notices steps. To be called now and then, for times in which nothing is dated. */
   look(): void {
     const monotonicMs = this.#clock.monotonicMs();
     const byMs = this.#clock.nowMs() - (monotonicMs + this.#offsetMs + this.#shiftMs);

@@ -1,8 +1,9 @@
-// One topic at work on this broker: the owners of its partitions that are here, its subscriptions, and the way of a batch to
-// the owners.
+// One topic at work on this broker: the owners of the partitions that are owned here, the subscriptions, and
+// the routing of publish batches to owners.
 //
-// When the topic has grown a key may belong to another partition. So nothing is routed by the new count before everything that
-// was routed by the old one has an answer or has come back (misrouted), to go first. What is published meanwhile waits here.
+// When the topic has grown, a key may belong to another partition. Invariant: nothing is routed by the new
+// count before everything that was routed by an older one has been answered or has come back (misrouted), and
+// what came back goes first. What is published meanwhile waits here.
 import { type Slice, sliceBytes, sliceLength } from '../core/chunk.ts';
 import type { TopicDefinition } from '../core/definitions.ts';
 import { BrokerError } from '../core/errors.ts';
@@ -14,12 +15,15 @@ import type { SubscriptionRuntime } from './delivery/subscription-runtime.ts';
 import type { PartitionOwner, PendingPublish } from './log/partition-owner.ts';
 import { type PublishedRun, RoutedBatch } from './routed-batch.ts';
 
-/** Messages without a key stay with one partition for so many bytes or so long: large chunks, and all get their share. */
+/**
+ * Messages without a key stay with one partition for this many bytes or this long: chunks get large, and
+ * every partition gets its share.
+ */
 const STICKY_BYTES = 256 * 1024;
 const STICKY_MS = 50;
 
 interface Returned {
-  /** Of its slice: in the order in which they were sent. */
+  /** The number of the slice; slices are numbered in the order in which they were sent. */
   readonly number: number;
   readonly routed: RoutedBatch;
   readonly slice: Slice;
@@ -28,9 +32,12 @@ interface Returned {
 export class TopicRuntime {
   /** Changed by grow() alone. */
   definition: TopicDefinition;
-  /** By partition: those that are owned here. */
+  /** The owners that are here, by partition. */
   readonly owners = new Map<number, PartitionOwner>();
-  /** Of these, partitions that were opened a moment ago: earlier publishes may be on their way to a former owner yet. */
+  /**
+   * Those of them that were opened a moment ago: earlier publishes may still be on their way to a former
+   * owner.
+   */
   readonly opening = new Set<number>();
   readonly subscriptions = new Map<string, SubscriptionRuntime>();
   readonly #context: EngineContext;
@@ -38,17 +45,20 @@ export class TopicRuntime {
   #sticky = 0;
   #stickyBytes = 0;
   #stickySinceMs = 0;
-  /** Slices that were ever sent, and those of them without an answer. */
+  /** How many slices were ever sent, and how many of them have no answer yet. */
   #sent = 0;
   #unanswered = 0;
-  /** Some of these were routed by an older count. */
+  /** Some of the unanswered slices were routed by an older count. */
   #growing = false;
   #returned: Returned[] = [];
-  /** Until then. */
+  /** Batches that wait while #growing. */
   #waiting: RoutedBatch[] = [];
   #closed: BrokerError | undefined;
 
-  /** `elsewhere` takes publishes for partitions that are not owned here. */
+  /**
+   * `elsewhere` takes publishes for partitions that are not owned here, or that were opened only a moment
+   * ago.
+   */
   constructor(
     definition: TopicDefinition,
     context: EngineContext,
@@ -59,23 +69,24 @@ export class TopicRuntime {
     this.#elsewhere = elsewhere;
   }
 
-  /** The definition has changed. */
+  /** Takes over a changed definition. */
   grow(definition: TopicDefinition): void {
     const hasGrown = definition.partitions > this.definition.partitions;
     this.definition = definition;
     if (hasGrown && this.#unanswered > 0) this.#growing = true;
   }
 
-  /** What waits here fails, now and later. */
+  /** Fails what waits here, now and later. */
   close(reason: BrokerError): void {
     this.#closed = reason;
     this.#goOn();
   }
 
   /**
-   * Hands the batch to the owners; `done` or `failed` is called once. RESOURCE_EXHAUSTED: nothing of it was stored. A batch
-   * that is spread over partitions may fail in one and succeed in another, or nobody knows: UNAVAILABLE, and messages that were
-   * stored will be stored again when it is published again.
+   * Hands the batch to the owners; exactly one of `done` and `failed` is called, once. RESOURCE_EXHAUSTED:
+   * nothing of it was stored. UNAVAILABLE: part of it may have been stored, for a batch that is spread over
+   * partitions may fail in one and succeed in another, and an outcome may be unknown; if it is published
+   * again, these messages are stored twice.
    */
   publish(
     batch: PublishBatch,
@@ -106,7 +117,10 @@ export class TopicRuntime {
     else this.#route(routed, { batch, indexes: undefined });
   }
 
-  /** Messages that were answered already, and that their partition has not stored: they may belong elsewhere by now. */
+  /**
+   * Routes messages anew whose publisher was answered early, and that their partition has not stored: they
+   * may belong to another one by now.
+   */
   publishAgain(slice: Slice, ends: { done(): void; failed(error: BrokerError): void }): void {
     const routed = new RoutedBatch(
       slice.batch,

@@ -1,11 +1,12 @@
-// What the four stores hand to durable-kv.ts, and how it is gathered into batches. Pure bookkeeping.
+// Commits: what a store wants to change, the bounded queue in which that waits for the disk, and the batches
+// in which it is written. Pure bookkeeping. Commits are planned and written in the order in which they came.
 import { BrokerError } from '../../core/errors.ts';
 import { opBytes } from './journal-record.ts';
 import type { Op } from './tables.ts';
 
-/** One LMDB transaction takes about this much, so that nobody waits for long behind another's bytes. */
+/** About as much as one LMDB transaction takes, so that nobody waits for long behind another's bytes. */
 const MAX_BATCH_BYTES = 8 << 20;
-/** What may wait to be written. More is refused: the disk is slower than the publishers. */
+/** The most that may wait to be written. More is refused: the disk is slower than the publishers. */
 const MAX_QUEUED_BYTES = 256 << 20;
 
 export interface Planned<T> {
@@ -13,13 +14,22 @@ export interface Planned<T> {
   readonly result: T;
 }
 
-/** What a store wants to change. For each commit either applied() or failed() is called, unless plan() threw. */
+/**
+ * What a store wants to change. Once plan() has returned, either applied() or failed() is called, unless its
+ * whole batch has nothing to write.
+ */
 export interface Commit<T> {
   /** About how many bytes the ops will take; for admission and batching. */
   readonly bytes: number;
-  /** It makes the store larger for good: refused while the disk is full. Everything else then works in what is kept for it. */
+  /**
+   * The commit makes the store larger for good: it is refused while the disk is full. All others then work in
+   * the space that is kept for them.
+   */
   readonly needsRoom?: boolean;
-  /** Called when all earlier commits are settled or planned. Throws a BrokerError to refuse; nothing is written then. */
+  /**
+   * Called when every earlier commit is planned, written or failed. Throws a BrokerError to refuse; nothing
+   * is written then.
+   */
   plan(): Planned<T>;
   /** The ops are durable; from now on reads see them. */
   applied?(sequence: number): void;
@@ -27,7 +37,7 @@ export interface Commit<T> {
   failed?(): void;
 }
 
-/** Commits planned and not written yet: written together, all or none. */
+/** Commits that are planned and not written yet. They are written together, all or none. */
 export class Batch {
   readonly ops: Op[] = [];
   bytes = 0;
@@ -81,7 +91,7 @@ export class CommitQueue {
     return this.#queued.length === 0;
   }
 
-  /** Settles when the commit's batch does. RESOURCE_EXHAUSTED if too much waits already. */
+  /** Resolves or rejects with the commit's batch. RESOURCE_EXHAUSTED if too much waits already. */
   push<T>(commit: Commit<T>): Promise<T> {
     if (this.#bytes + commit.bytes > MAX_QUEUED_BYTES) {
       const message = `more than ${MAX_QUEUED_BYTES >> 20} MiB wait for the disk: publish slower`;
@@ -93,7 +103,7 @@ export class CommitQueue {
     });
   }
 
-  /** Plans the oldest commits. `admit` throws to refuse one. */
+  /** Plans the oldest commits, up to a batch. `admit` throws to refuse one. */
   takeBatch(admit: (commit: Commit<unknown>) => void): Batch {
     const batch = new Batch();
     let taken = 0;

@@ -1,5 +1,5 @@
-// Cursors on DurableKv. Called through ports/cursor-store.ts, whose comments are the contract. A cursor's key never
-// changes, so of all commits between two merges only the last one of each goes to LMDB.
+// Cursors on DurableKv; the comments of ports/cursor-store.ts are the contract. A cursor's key never changes,
+// so of all its commits between two merges only the last one goes to LMDB.
 import type { PartitionId } from '../../core/partition.ts';
 import type { CursorCommit, CursorStore } from '../../ports/cursor-store.ts';
 import { dropRange } from './drop-range.ts';
@@ -32,7 +32,7 @@ export class EmbeddedCursorStore implements CursorStore {
         const ops: Op[] = [];
         const stale: number[] = [];
         commits.forEach((commit, index) => {
-          // Here the store never goes back: a claim that it does not know is nobody's.
+          // This store never goes back: a claim that it does not know is nobody's.
           if (this.#partitions.refusal(commit.partition, commit.ownerEpoch)) stale.push(index);
           else ops.push(cursorOp(commit));
         });
@@ -46,7 +46,7 @@ export class EmbeddedCursorStore implements CursorStore {
   }
 }
 
-/** With a copy of the record: unlike a log's chunks, records are not promised to stay unchanged. */
+/** Copies the record: unlike a log's chunks, records are not promised to stay unchanged. */
 function cursorOp({ subscription, partition, record }: CursorCommit): Op {
   return { table: CURSORS, key: cursorKey(subscription, partition), value: Buffer.from(record) };
 }

@@ -1,5 +1,6 @@
-// Definitions and incarnation numbers on DurableKv. The comments of ports/definition-store.ts are the contract. On a full disk
-// nothing new is defined, but what is there can be changed and deleted. A record is the revision (u64) and the body in UTF-8.
+// Definitions and incarnation numbers on DurableKv; the comments of ports/definition-store.ts are the
+// contract. On a full disk nothing new is defined, but what is there can be changed and deleted. A record is
+// the revision (u64) and the body in UTF-8.
 import { assert, BrokerError } from '../../core/errors.ts';
 import type { Definition, DefinitionKind, DefinitionStore, Removals } from '../../ports/definition-store.ts';
 import type { DurableKv } from './durable-kv.ts';
@@ -7,7 +8,7 @@ import { INCARNATION_KEY, prefixRange, readU64, writeU64 } from './keys.ts';
 import { DEFINITIONS, META, type Op } from './tables.ts';
 
 const KIND_BYTE: Readonly<Record<DefinitionKind, number>> = { topic: 1, subscription: 2 };
-/** LMDB's keys end at 1,978 bytes; the broker's names are far shorter. */
+/** LMDB's keys have at most 1,978 bytes; the broker's names are far shorter. */
 const MAX_NAME_BYTES = 1_900;
 const REVISION_BYTES = 8;
 
@@ -15,9 +16,9 @@ export class EmbeddedDefinitionStore implements DefinitionStore {
   readonly #kv: DurableKv;
   /** Revisions of definitions that are being written; 0 for one that is being removed. */
   readonly #staged = new Map<string, number>();
-  /** Given or being given; a number whose write failed is left out. */
+  /** The last number given or being given; one whose write failed is left out. */
   #lastIncarnation: number;
-  /** Of changes since the start: nobody else writes. */
+  /** Counts the changes since the start: nobody else writes. */
   #version = 0;
 
   constructor(kv: DurableKv) {
@@ -117,7 +118,7 @@ export class EmbeddedDefinitionStore implements DefinitionStore {
         this.#staged.set(id, revision);
         return { ops: [op], result: revision };
       },
-      // Within a batch the first settled change of a name clears it for all: they are settled in one go.
+      // A batch is applied in one go, so its first change of a name may clear the entry for all of them.
       applied: () => {
         this.#version += 1;
         this.#staged.delete(id);

@@ -1,5 +1,5 @@
-// What the embedded store asks of the machine it runs on, as one narrow interface, so that tests can make each call
-// fail. `nodeDisk` is the real one.
+// What the embedded store asks of the disk, apart from the folder's lock and format file, as one narrow
+// interface, so that tests can make each call fail. `nodeDisk` is the real one.
 import { randomFillSync } from 'node:crypto';
 import { close, constants, open, read, write } from 'node:fs';
 import { open as openHandle, rm, stat, statfs } from 'node:fs/promises';
@@ -11,7 +11,9 @@ export interface Disk {
   openTables(path: string): Promise<Tables>;
   /** Bytes that can still be written to the file system of a folder. */
   freeBytes(dir: string): Promise<number>;
-  /** Makes a file, or makes one anew, whose bytes take space on the disk whatever the file system does to save it. */
+  /**
+   * Makes or replaces a file whose bytes take space on the disk, however the file system tries to save it.
+   */
   fill(path: string, bytes: number): Promise<void>;
   /** 0 for a file that is not there. */
   sizeOf(path: string): Promise<number>;
@@ -21,7 +23,7 @@ export interface Disk {
 
 export interface JournalFile {
   readonly sizeBytes: number;
-  /** All of it from the beginning. */
+  /** Reads the whole file. */
   readAll(): Promise<Buffer>;
   /** Resolves when the bytes are on the disk. On rejection any part of them may be. */
   write(bytes: Buffer, position: number): Promise<void>;
@@ -54,7 +56,7 @@ async function sizeOf(path: string): Promise<number> {
   }
 }
 
-/** Random bytes: zeros may be stored as a hole, or compressed. */
+/** Writes random bytes: zeros may be stored as a hole, or compressed. */
 async function fill(path: string, bytes: number): Promise<void> {
   const step = Buffer.allocUnsafe(1 << 20);
   const file = await openHandle(path, 'w', 0o600);
@@ -70,8 +72,8 @@ async function fill(path: string, bytes: number): Promise<void> {
 }
 
 /**
- * Opens or makes a journal file. A new one is filled with zeros once: from then on a write changes neither the file's
- * size nor its blocks, so O_DSYNC has only the data to wait for.
+ * Opens or makes a journal file. A new one is filled with zeros once: from then on a write changes neither
+ * the file's size nor its blocks, so O_DSYNC has only the data to wait for.
  */
 async function openJournalFile(path: string, sizeBytes: number): Promise<JournalFile> {
   const fd = await openFile(path, constants.O_RDWR | constants.O_CREAT | constants.O_DSYNC, 0o600);
@@ -91,7 +93,8 @@ async function openJournalFile(path: string, sizeBytes: number): Promise<Journal
   }
 }
 
-// The callback forms of fs cost less per call than promisified ones, and a write here is what a small publish waits for.
+// The callback forms of fs cost less per call than promisified ones, and a write here is what a small publish
+// waits for.
 function writeAll(fd: number, bytes: Buffer, position: number): Promise<void> {
   return new Promise((resolve, reject) => {
     let done = 0;

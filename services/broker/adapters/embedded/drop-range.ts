@@ -1,5 +1,6 @@
-// Deletes a range of a table in bounded steps, each a commit of its own, so that others' commits go on in between. For
-// what was deleted as a whole: nobody may begin a write into the range any more.
+// Deletes a range of a table in bounded steps, each a commit of its own, so that other commits go on in
+// between. Only for a range into which nobody begins a write any more: what it belongs to was deleted as a
+// whole.
 import type { DurableKv } from './durable-kv.ts';
 import type { KeyRange } from './keys.ts';
 import type { Op, Table } from './tables.ts';
@@ -8,12 +9,12 @@ const STEP = 512;
 
 export async function dropRange(kv: DurableKv, table: Table, range: KeyRange): Promise<void> {
   await kv.flush();
-  // What waits in the overlay comes first: a merge meanwhile takes the deletes to LMDB with it, or after it.
+  // Keys in the overlay come first: a merge meanwhile takes their deletes to LMDB with them, or after them.
   const pending = kv.pendingKeys(table, range);
   for (let at = 0; at < pending.length; at += STEP) await deleteKeys(kv, table, pending.slice(at, at + STEP));
   let { start } = range;
   for (;;) {
-    // Deletes may wait in the overlay: the walk goes on behind the last key it has deleted.
+    // LMDB shows deleted keys while the deletes wait in the overlay: the walk goes on behind the last one.
     const keys = [...kv.tables.keys(table, { start, end: range.end }, STEP)].map((lent) => Buffer.from(lent));
     const last = keys.at(-1);
     if (!last) return;

@@ -1,19 +1,20 @@
-// The one layer under all four stores: commits that are durable when they resolve, and reads that see every commit that
-// resolved. Owns the order of commits, the journal, the overlay and LMDB (tables). Why there is a journal:
-// services/decisions/0001-journal-before-lmdb.md.
+// The one layer under all four stores: commits that are durable when they resolve, and reads that see every
+// commit that resolved. Owns the order of commits, the journal, the overlay and LMDB (tables). Why there is a
+// journal: services/decisions/0001-journal-before-lmdb.md.
 //
-//   commit() ─▶ queue ─▶ pump: one batch at a time ─┬─ small ─▶ journal, overlay ── every 250 ms: merge ─▶ LMDB
+//   commit() ─▶ queue ─▶ pump: one batch at a time ─┬─ small ─▶ journal, overlay ── in 250 ms: merge ─▶ LMDB
 //                                                   └─ large ─▶ LMDB, with all that waits in the overlay
 //
-// Invariants. Batches become durable in order, one at a time; a batch's sequence is one more than its predecessor's. A
-// merge runs beside journal writes, but nothing else runs beside a direct write. A commit is planned against the state
-// that all commits before it have made. After a write that may or may not have happened the store is stalled: it
-// accepts nothing until an LMDB commit with at least that sequence has settled what became of it.
+// Invariants. Batches become durable in order, one at a time; a batch's sequence is one more than its
+// predecessor's. A merge runs beside journal writes, but nothing else runs beside a direct write. A commit is
+// planned against the state that all commits before it have made. After a write that may or may not have
+// happened the store is stalled: it accepts nothing until LMDB, opened anew, shows what became of it, or an
+// LMDB commit with at least that sequence makes it void.
 //
-// On a full disk only commits that need room are refused. The others go to the journal, which takes no more space, and from
-// there to LMDB in the space that was kept for it (reserve.ts). Should even that not do, what the journal holds of deletes
-// goes to LMDB first, by itself and under the sequence that LMDB has: a replay of the journal would make the same state of it,
-// because each of them is the last word on its key there.
+// On a full disk only commits that need room are refused. The others go to the journal, which takes no more
+// space, and from there to LMDB in the space that was kept for it (reserve.ts). If even that is too little,
+// the deletes that the journal holds go to LMDB first, by themselves and under the sequence that LMDB has: a
+// replay of the journal still ends in the same state, because each of them is the last op on its key there.
 import { join } from 'node:path';
 import { BrokerError } from '../../core/errors.ts';
 import { type Batch, type Commit, CommitQueue } from './commit.ts';
@@ -64,7 +65,7 @@ export class DurableKv {
   #tablesFailed = false;
   readonly #overlay = new Overlay();
   readonly #mergedListeners: ((sequence: number) => void)[] = [];
-  /** Of the last batch that was begun. */
+  /** The sequence of the last batch that was begun. */
   #sequence: number;
   #mergedSequence: number;
 
@@ -76,9 +77,12 @@ export class DurableKv {
   #mergeDue = false;
   #mergeTimer: NodeJS.Timeout | undefined;
   #journalRestsUntilMs = 0;
-  /** A record with this sequence may be in the journal though its write failed: none follows before LMDB makes it void. */
+  /**
+   * A record with this sequence may be in the journal though its write failed: no other follows before an
+   * LMDB commit makes it void.
+   */
   #voidSequence = 0;
-  /** While the reserve is given back: there may be room for it now, or for more messages. */
+  /** The reserve is given back, and since the last merge there may be room for it, or for more messages. */
   #reserveDue = false;
 
   readonly #stall: Stall;
@@ -107,19 +111,22 @@ export class DurableKv {
     return { ...this.#counters, stalls: this.#stall.count, stalled: this.#stall.active };
   }
 
-  /** What those hear whose commits are refused at the moment. */
+  /** The error that refused commits get at the moment; undefined while none is refused. */
   get refusal(): BrokerError | undefined {
     return this.#stall.error;
   }
 
-  /** `listener` is called after each LMDB commit: all ops up to that sequence are read from LMDB from now on. */
+  /**
+   * `listener` is called after each LMDB commit: all ops up to that sequence are read from LMDB from now on.
+   */
   onMerged(listener: (sequence: number) => void): void {
     this.#mergedListeners.push(listener);
   }
 
   /**
-   * Plans, writes and applies one commit; resolves with the plan's result once durable. RESOURCE_EXHAUSTED: the disk is full
-   * and the commit needs room there, or the queue is full; nothing was written. UNAVAILABLE: outcome unknown. And whatever plan() throws.
+   * Plans, writes and applies one commit; resolves with the plan's result once durable. RESOURCE_EXHAUSTED:
+   * the disk is full and the commit needs room there, or the queue is full; nothing was written. UNAVAILABLE:
+   * the outcome is unknown. Whatever plan() throws is passed on.
    */
   commit<T>(commit: Commit<T>): Promise<T> {
     if (this.#closed) return Promise.reject(new BrokerError('UNAVAILABLE', 'the store is closed'));
@@ -172,7 +179,9 @@ export class DurableKv {
     if (this.#stall.kind === 'failed') throw this.#stall.error;
   }
 
-  /** Resolves when everything committed before is in LMDB, or, on a full disk, durable. Errors as in commit(). */
+  /**
+   * Resolves when everything committed before is in LMDB, or, on a full disk, durable. Errors as in commit().
+   */
   async flush(): Promise<void> {
     await this.commit({ bytes: 0, plan: () => ({ ops: [], result: undefined }) });
     const target = this.#sequence;
@@ -200,7 +209,8 @@ export class DurableKv {
     this.#tables = undefined;
   }
 
-  // setImmediate: what the callbacks of one phase of the event loop commit (one per partition) becomes one batch.
+  // Waits by setImmediate: what the callbacks of one phase of the event loop commit (one per partition) is
+  // one batch.
   #wake(): void {
     this.#running ??= new Promise((resolve) => {
       setImmediate(async () => {
@@ -219,7 +229,7 @@ export class DurableKv {
       if (batch.ops.length > 0) await this.#write(batch);
       else batch.resolve();
     }
-    // In the same step as the loop's last look at the queue: whoever comes after this wakes a new pump.
+    // This is in the same step as the loop's last look at the queue: whoever comes later wakes a new pump.
     this.#running = undefined;
   }
 
@@ -252,7 +262,7 @@ export class DurableKv {
     if (batch.bytes > this.#options.directBytes || performance.now() < this.#journalRestsUntilMs)
       return false;
     if (this.#mergedSequence < this.#voidSequence) return false;
-    // Messages leave some of the journal to what must go on when LMDB can't take them.
+    // Messages leave some of the journal to the commits that must go on when LMDB can't take them.
     const needed = batch.needsRoom ? batch.bytes + this.#journal.keptBytes : batch.bytes;
     if (!this.#stall.active && !this.#journal.fits(needed)) {
       await this.#merging;
@@ -266,7 +276,8 @@ export class DurableKv {
     try {
       this.#counters.journalBytes += await this.#journal.write(sequence, batch.ops, batch.bytes);
     } catch (error) {
-      // Perhaps the record is there. No other is written until LMDB has this sequence, which makes it void.
+      // The record may be there all the same. No other is written until LMDB has this sequence, which makes
+      // it void.
       this.#journalRestsUntilMs = performance.now() + JOURNAL_REST_MS;
       this.#voidSequence = sequence;
       const told = await this.#stalled(error, batch.bytes);
@@ -318,7 +329,7 @@ export class DurableKv {
     if (!this.#closed) this.#wake();
   }
 
-  /** Called only between batches: what the active file holds is then exactly what the overlay holds. */
+  /** Runs only between batches: what the active file holds is then exactly what the overlay holds. */
   #startMerge(): void {
     this.#mergeDue = false;
     if (this.#overlay.isEmpty) return;
@@ -357,7 +368,7 @@ export class DurableKv {
     for (const listener of this.#mergedListeners) listener(sequence);
   }
 
-  /** A write failed. Resolves with what its callers are told. */
+  /** Begins a stall because a write failed. Resolves with the error for its callers. */
   async #stalled(cause: unknown, neededBytes: number): Promise<BrokerError> {
     const told = await this.#stall.begin(cause, neededBytes);
     if (this.#stall.kind === 'full') {
@@ -368,7 +379,9 @@ export class DurableKv {
     return told;
   }
 
-  /** One try to write everything that waits, under a sequence that makes void what may have half happened. */
+  /**
+   * Tries once to write everything that waits, under a sequence that makes void what may have half happened.
+   */
   async #recover(): Promise<void> {
     await this.#merging;
     const recovered =
@@ -400,7 +413,7 @@ export class DurableKv {
     return done;
   }
 
-  /** Why it fails was said when the stall began. */
+  /** A failure is not logged: its cause was when the stall began. */
   async #tryTables(ops: Iterable<Op>, sequence: number): Promise<boolean> {
     if (this.#tablesFailed && !(await this.#reopenTables())) return false;
     try {
@@ -412,7 +425,7 @@ export class DurableKv {
     }
   }
 
-  /** LMDB after a failure: opened anew, it tells whether the last direct write happened. */
+  /** Opens LMDB anew after a failure: it then tells whether the last direct write happened. */
   async #reopenTables(): Promise<boolean> {
     const { dir, disk, warn } = this.#options;
     const failed = this.#tables;
@@ -434,12 +447,14 @@ export class DurableKv {
     const { batch, sequence: own } = this.#unsettled;
     this.#unsettled = undefined;
     if (sequence < own) {
-      // Nobody has taken a later number: nothing else runs beside a direct write. The journal must have no gap.
+      // Its sequence is given again, for the journal must have no gap. No later one was given: nothing else
+      // runs beside a direct write.
       this.#sequence = own - 1;
       batch.fail();
       return;
     }
-    // The overlay was part of that write. The journal keeps its records until the next LMDB commit has worked.
+    // The overlay was part of that write. The journal keeps its records until the next LMDB commit has
+    // worked.
     this.#overlay.freeze();
     this.#overlay.merged();
     this.#tellMerged(own);

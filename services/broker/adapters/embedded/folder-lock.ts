@@ -1,16 +1,18 @@
-// One process per data folder; taken before anything in the folder is touched.
+// The lock that keeps a data folder to one process; it is taken before any data in the folder is touched.
 //
-// A lock must end with its process, kill -9 included, and must not be fooled by a process id that was given again or
-// that belongs to another container. The kernel gives that for a listening Unix socket: it answers connections as long
-// as its process lives (stopped or busy, too) and never after. So the owner is the process that listens on the socket
-// named by the newest claim:
+// A lock must end with its process, kill -9 included, and must not be fooled by a process id that was given
+// again or that belongs to another container. The kernel gives that for a listening Unix socket: it answers
+// connections as long as its process lives (stopped or busy, too) and never after. So the owner is the
+// process that listens on the socket named by the newest claim:
 //
-//   claim-<n>   a file {pid, host, socket}. It appears whole and at once (link), each number once; the highest counts.
+//   claim-<n>   a file {pid, host, socket}. It appears whole and at once (link), each number once; the
+//               highest counts.
 //   <id>.sock   the socket that the claim's process listened on before it made the claim.
 //
-// Who wants the folder looks at the highest claim. If its socket answers, refuse. Otherwise make the next claim: of
-// several starters one gets the number, the others look again. A claim is removed only by the owner of a higher one,
-// so numbers never go back; whoever was too slow finds a higher claim than its own and gives way.
+// A starter looks at the highest claim. If its socket answers, the start is refused. Otherwise the starter
+// makes the next claim: of several starters one gets the number, the others look again. A claim is removed
+// only once there is a higher one, so numbers never go back; whoever was too slow finds a higher claim than
+// its own, removes its own and looks again.
 import { randomBytes } from 'node:crypto';
 import { link, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
@@ -19,10 +21,10 @@ import { join } from 'node:path';
 import { BrokerError } from '../../core/errors.ts';
 import { isFullCode, messageOf, refuseFolder } from './storage-errors.ts';
 
-/** Unix socket paths end at 104 bytes on some systems. */
+/** Unix socket paths have at most 104 bytes on some systems. */
 const MAX_SOCKET_PATH_BYTES = 100;
 const LOCK_FOLDER = 'lock';
-/** Each round another starter has won; none of them lives on, or the next round refuses. */
+/** A round that is lost was won by another starter. None of those lives on, or the next round refuses. */
 const MAX_ROUNDS = 20;
 
 interface Claim {
@@ -35,7 +37,10 @@ export interface FolderLock {
   release(): Promise<void>;
 }
 
-/** FAILED_PRECONDITION, naming the process, if another one has the folder. On a full disk it rejects as the disk does. */
+/**
+ * FAILED_PRECONDITION if another process has the folder (naming it), or if the folder can't be locked.
+ * UNAVAILABLE if too many processes start at once. On a full disk it rejects as the disk does.
+ */
 export async function lockFolder(dir: string): Promise<FolderLock> {
   const lockDir = join(dir, LOCK_FOLDER);
   await mkdir(lockDir, { recursive: true, mode: 0o700 });
@@ -89,7 +94,8 @@ async function readClaim(lockDir: string, number: number): Promise<Claim | undef
   try {
     return JSON.parse(await readFile(claimPath(lockDir, number), 'utf8')) as Claim;
   } catch (error) {
-    // Gone meanwhile (a newer claim is there: linkClaim or the check behind it will tell), or not ours to read.
+    // The claim is gone (there is a newer one, as linkClaim or the check behind it will tell), or is none of
+    // ours.
     if (codeOf(error) === 'ENOENT' || error instanceof SyntaxError) return undefined;
     throw error;
   }
@@ -156,7 +162,9 @@ async function answers(lockDir: string, name: string): Promise<boolean> {
   );
 }
 
-/** Calls fn with a path for a socket in lockDir that is short enough: through a symbolic link if it has to be. */
+/**
+ * Calls fn with a path for a socket in lockDir that is short enough: through a symbolic link if it has to be.
+ */
 async function withShortPath<T>(lockDir: string, name: string, fn: (path: string) => Promise<T>): Promise<T> {
   const path = join(lockDir, name);
   if (Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES) return fn(path);

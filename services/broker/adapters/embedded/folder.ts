@@ -1,13 +1,15 @@
-// The data folder as a whole: made, recognised or refused. Called by store.ts, which holds the folder's lock.
+// The data folder as a whole: it is made, recognised or refused, always under its lock.
 //
-//   format      {"format":1,"state":"ready","salt":"…"}: what the other files are, and what guards journal records
-//   data.mdb    LMDB (with data.mdb-lock, which LMDB makes)
-//   journal-0/1 the journal's two files
-//   lock/       who has the folder (folder-lock.ts)
+//   format         {"format":1,"state":"ready","salt":"…"}: what the other files are, and what guards
+//                  journal records
+//   data.mdb       LMDB (with data.mdb-lock, which LMDB makes)
+//   journal-0, -1  the journal's two files
+//   lock/          who has the folder (folder-lock.ts)
+//   reserve        space that is kept back, and reserve-start, some more (reserve.ts)
 //
-// The format file is written first with state "creating" and last with "ready": a start that was interrupted leaves
-// nothing that anybody was told about, so the next one begins again; and a folder that was ready once and lacks a file is
-// damaged.
+// The format file is written first with state "creating" and last with "ready": a start that was interrupted
+// leaves nothing that anybody was told about, so the next one begins again; and a folder that was ready once
+// and lacks a file is damaged.
 import { randomBytes } from 'node:crypto';
 import { access, open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -17,7 +19,7 @@ import { refuseFolder } from './storage-errors.ts';
 const FORMAT = 1;
 const FORMAT_FILE = 'format';
 const DATA_FILES = ['data.mdb', 'journal-0', 'journal-1'] as const;
-/** LMDB's own lock file. Only one process comes this far, so what is left of a killed one is of no use. */
+/** LMDB's own lock file. Only one process comes this far, so what a killed one has left is of no use. */
 const LMDB_LOCK_FILE = 'data.mdb-lock';
 
 const formatFile = z.object({
@@ -29,7 +31,7 @@ type FormatFile = z.infer<typeof formatFile>;
 
 export interface Folder {
   readonly salt: Buffer;
-  /** Says that a new folder is complete. Without effect on one that is. */
+  /** Marks a new folder as complete; does nothing for one that is ready. */
   markReady(): Promise<void>;
 }
 

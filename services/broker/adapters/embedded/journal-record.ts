@@ -1,12 +1,12 @@
-// The bytes of a journal record: one commit's puts and deletes, guarded by a checksum. Pure. Called by journal.ts.
+// The bytes of a journal record: one batch's puts and deletes, guarded by a checksum. Pure.
 //
 //   magic u32 · payloadBytes u32 · payloadCrc u32 · ops u32 · sequence u64 · headerCrc u32 · 0 u32
 //   · payload · zeros up to a multiple of 16
 //   payload, per op: table u8 · deletes u8 · keyBytes u16 · valueBytes u32 · key · value
 //
-// Both checksums begin with the store's salt. So a journal record that someone published as a message's data, or one
-// from another store's journal, is not taken for one of ours. The header has its own, so that a search through damaged
-// bytes never sums up payloads that a publisher made look like records.
+// Both checksums begin with the store's salt. So a journal record that someone published as a message's data,
+// or one from another store's journal, is not taken for one of ours. The header has a checksum of its own, so
+// that a search through damaged bytes never sums up payloads that a publisher made look like records.
 import { crc32 } from 'node:zlib';
 import { combineCrc32 } from './crc32.ts';
 import { readU64, writeU64 } from './keys.ts';
@@ -17,7 +17,7 @@ const HEADER_BYTES = 32;
 const HEADER_CRC_AT = 24;
 const OP_HEADER_BYTES = 8;
 const ALIGNMENT = 16;
-/** To sum up fewer bytes again is quicker than to make use of their sum. */
+/** Summing up fewer bytes again is quicker than combining with their known sum. */
 const WORTH_COMBINING_BYTES = 8_192;
 
 export interface JournalRecord {
@@ -25,7 +25,7 @@ export interface JournalRecord {
   readonly ops: readonly Op[];
 }
 
-/** The bytes an op takes in a record: what the store counts a commit's size by. */
+/** The bytes that an op takes in a record; a batch's size is their sum. */
 export function opBytes(op: Op): number {
   return OP_HEADER_BYTES + op.key.length + (op.value?.length ?? 0);
 }
@@ -68,8 +68,8 @@ export function encodeRecord(target: Buffer, salt: Buffer, sequence: number, ops
 }
 
 /**
- * All whole records of a journal file, oldest generation's leftovers included, in file order. Where there is no record
- * the search goes on 16 bytes further, so damage in the middle does not hide what is behind it.
+ * All whole records of a journal file, earlier uses' leftovers included, in file order. Where there is no
+ * record the search goes on 16 bytes further, so damage in the middle does not hide what is behind it.
  */
 export function* scanRecords(file: Buffer, salt: Buffer): Generator<JournalRecord> {
   const seed = crc32(salt);

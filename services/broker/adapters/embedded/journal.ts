@@ -1,9 +1,9 @@
-// The write-ahead journal: two preallocated files used in turn, so that one is written while what is in the other is
-// merged into LMDB. One write is under way at a time.
+// The write-ahead journal: two preallocated files used in turn, so that one is written while what is in the
+// other is merged into LMDB. One write is under way at a time.
 //
-// Invariant: at most two files are in use, and a file is overwritten only after an LMDB commit that holds everything
-// in it. So the records newer than LMDB's sequence are always whole, contiguous and unique, but for the last one, which
-// a crash may have torn and which nobody was told about.
+// Invariant: at most two files are in use, and a file is overwritten only after an LMDB commit that holds
+// everything in it. So the records newer than LMDB's sequence are always whole, contiguous and unique, but
+// for the last one, which a crash may have torn and which nobody was told about.
 import { join } from 'node:path';
 import { assert, BrokerError } from '../../core/errors.ts';
 import type { Disk, JournalFile } from './disk.ts';
@@ -43,8 +43,8 @@ export class Journal {
   }
 
   /**
-   * The records newer than `mergedSequence`, oldest first, each once. Throws FAILED_PRECONDITION if one is missing
-   * between others: then something that was acknowledged is damaged.
+   * The records newer than `mergedSequence`, oldest first, each once. Throws FAILED_PRECONDITION if one is
+   * missing between others: then something is damaged that callers were told is durable.
    */
   async recover(mergedSequence: number): Promise<JournalRecord[]> {
     const found: JournalRecord[] = [];
@@ -70,7 +70,7 @@ export class Journal {
     return this.#position + recordBytes(payloadBytes) <= this.#files[this.#active].sizeBytes;
   }
 
-  /** Of each file, what messages leave to everything else. */
+  /** How much of a file messages leave to everything else. */
   get keptBytes(): number {
     return this.#files[this.#active].sizeBytes >> 3;
   }

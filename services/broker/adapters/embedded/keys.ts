@@ -1,19 +1,21 @@
-// The keys of the embedded store's tables: the only place that knows their bytes. All numbers are big-endian, so LMDB's
-// byte order is theirs.
+// The keys of the embedded store's tables: the only place that knows their bytes. All numbers are big-endian,
+// so LMDB's byte order is theirs.
 //
-//   log          logEpoch u32 · partition u32 · lastOffset u64 · count u32 · byteLength u32 · publishTimeMs u64 · startByte u64
-//                · CRC-32 of the frames u32 · CRC-32 of the key up to here u32
+//   log          logEpoch u32 · partition u32 · lastOffset u64 · count u32 · byteLength u32
+//                · publishTimeMs u64 · startByte u64 · CRC-32 of the frames u32
+//                · CRC-32 of the key up to here u32
 //   cursors      subscription u64 · logEpoch u32 · partition u32
 //   definitions  kind u8 · name
 //   meta         1 · logEpoch u32 · partition u32   → the partition's state
 //                2                                  → the last incarnation given
 //                3                                  → the sequence of the last commit in LMDB
-//                4 · logEpoch u32 · partition u32   → who holds it: 1 · member, or 0 · what it left for the next owner
-//                5 · logEpoch u32 · partition u32 · firstOffset u64 → the end of a range that was given up, u64
+//                4 · logEpoch u32 · partition u32   → 1 · the member that holds it, or 0 · the note it left
+//                5 · logEpoch u32 · partition u32 · firstOffset u64   → u64, where a range given up ends
 //
-// What describes a chunk is in its key, behind what orders it: so the value is the frames alone (nothing is copied to
-// store it) and describe() and trim() never touch the pages that hold frames. Keys of 40 bytes are of chunks that were
-// written before there were checksums; a version without them reads longer ones all the same.
+// A chunk's description is in its key, behind what orders it: so the value is the frames alone (nothing is
+// copied to store it), and describe() and trim() never touch the pages that hold frames. A key of 40 bytes
+// belongs to a chunk that was written before there were checksums; a broker version without them reads the
+// longer keys, too.
 import { crc32 } from 'node:zlib';
 import { assert } from '../../core/errors.ts';
 import type { PartitionId } from '../../core/partition.ts';
@@ -37,7 +39,7 @@ export interface KeyRange {
 export interface ChunkKey extends ChunkInfo {
   /** The checksum of the frames; undefined: the chunk is older than checksums. */
   readonly framesSum: number | undefined;
-  /** False: all of this may be wrong but the order of the keys. */
+  /** False: the key is damaged. All of this may be wrong then; only the order of the keys holds. */
   readonly whole: boolean;
 }
 
@@ -164,7 +166,10 @@ function u32(value: number): Buffer {
   return bytes;
 }
 
-/** Greater than every key with this prefix: no key goes on with nine bytes of 255, as every number is below 2^53. */
+/**
+ * Greater than every key with this prefix: no key goes on with nine bytes of 255, as every number is below
+ * 2^53.
+ */
 function endOf(prefix: Buffer): Buffer {
   return Buffer.concat([prefix, Buffer.alloc(9, 255)]);
 }

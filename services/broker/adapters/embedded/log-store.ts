@@ -1,7 +1,8 @@
 // The log of each partition on DurableKv. The comments of ports/log-store.ts are the contract.
 //
-// A partition's chunks are in LMDB, then, behind those, in the slot's pending list. Reads stop at the durable end, so
-// what is still being written is never seen. Checks happen in plan(), when all earlier commits are known.
+// A partition's chunks are in LMDB, then, behind those, in the slot's pending list. Reads stop at the durable
+// end, so what is still being written is never seen. Checks happen in plan(), when all earlier commits are
+// known.
 import { areFrames } from '../../core/chunk.ts';
 import { assert, BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
@@ -47,7 +48,7 @@ interface Located {
   readonly pending: Chunk | undefined;
 }
 
-/** How much of a commit's size is its keys and headers: an estimate for admission. */
+/** About how many bytes a chunk's key and header add to a commit; for admission. */
 const CHUNK_OVERHEAD_BYTES = 64;
 const BAD_KEY = 'its description does not have the checksum that was stored';
 /** Keys read from LMDB at a time by a walk along the log. */
@@ -98,14 +99,14 @@ export class EmbeddedLogStore implements LogStore {
       },
       applied: (sequence) => {
         this.#partitions.settle(slot, after, true);
-        // Perhaps LMDB has them already; then the next merge drops them again.
+        // After a direct write LMDB has them already. Otherwise they are pending until a merge.
         if (sequence > this.#kv.mergedSequence) this.#partitions.addPending(slot, chunks, keys, sequence);
       },
       failed: () => this.#partitions.settle(slot, after, false),
     });
   }
 
-  /** A resolved append is on the disk: there is no more durable. */
+  /** A resolved append is on the disk already: nothing is more durable. */
   async confirm(partition: PartitionId, ownerEpoch: number, endOffset: number): Promise<void> {
     this.#kv.refuseWhileUnknown();
     this.#refuse(partition, ownerEpoch);
@@ -119,7 +120,7 @@ export class EmbeddedLogStore implements LogStore {
     const found: Chunk[] = [];
     const slot = this.#partitions.slot(partition);
     let bytes = 0;
-    /** Where a chunk is whose description is damaged, so that only its neighbours tell its end. */
+    /** Where a chunk with a damaged description begins; only its neighbours tell its end. */
     let damagedFrom: number | undefined;
     for (const { key, info, pending } of this.#walk(slot, fromOffset)) {
       if (damagedFrom !== undefined && info.whole)
@@ -237,7 +238,7 @@ export class EmbeddedLogStore implements LogStore {
     yield* walkPending(slot, from);
   }
 
-  /** Undefined: it is not what was appended. */
+  /** Undefined if the bytes are not what was appended. */
   #chunkAt(key: Buffer, info: ChunkKey): Chunk | undefined {
     const bytes = this.#kv.tables.get(LOG, key);
     if (bytes?.length !== info.byteLength) return undefined;
@@ -248,13 +249,13 @@ export class EmbeddedLogStore implements LogStore {
     return { firstOffset, count, publishTimeMs, startByte, bytes };
   }
 
-  /** The deletes and the state after them; nothing at all if no chunk is wholly below beforeOffset. */
+  /** Plans the deletes and the state after them; no ops at all if no chunk is wholly below beforeOffset. */
   #planTrim(slot: PartitionSlot, beforeOffset: number, maxChunks: number): Planned<PartitionState> {
     const state = slot.staged;
     const ops: Op[] = [];
     // Behind the durable end there may be chunks of the same batch, which stay.
     let head = { headOffset: slot.durable.endOffset, headByte: slot.durable.endByte };
-    /** Where the last chunk that goes ends, as far as can be told. */
+    /** The end of the last chunk that goes, as far as can be told. */
     let gone = { headOffset: state.headOffset, headByte: state.headByte };
     for (const { key, info } of this.#walk(slot, state.headOffset)) {
       const endOffset = info.firstOffset + info.count;

@@ -1,7 +1,7 @@
-// What is durable in the journal and not yet in LMDB, the last op of a key winning. Called by durable-kv.ts.
+// The ops that are durable in the journal and not yet in LMDB; of several on one key the last one counts.
 //
-// Two generations: `pending` grows with commits; a merge freezes it and starts a new one. Reads look into both, newest
-// first, so what is being merged stays visible until LMDB shows it.
+// Two generations: `pending` grows with commits; a merge freezes it and starts a new one. Reads look into
+// both, newest first, so what is being merged stays visible until LMDB shows it.
 import type { Op, Table } from './tables.ts';
 
 export class Overlay {
@@ -28,7 +28,7 @@ export class Overlay {
     return this.#pending.size === 0 && this.#frozen.size === 0;
   }
 
-  /** Begins a merge: the ops to write. Ends with merged() or thaw(). */
+  /** Begins a merge and returns the ops to write. The merge ends with merged() or thaw(). */
   freeze(): Iterable<Op> {
     if (this.#frozen.size === 0) {
       this.#frozen = this.#pending;

@@ -1,5 +1,6 @@
-// Ownership on one node: the broker owns everything, and acquiring only moves the ownerEpoch, which fences writes that a
-// former run of the partition's owner still has under way. Called through ports/ownership-store.ts.
+// Ownership on one node; the comments of ports/ownership-store.ts are the contract. The one broker owns
+// everything, and acquiring only raises the ownerEpoch, which fences writes that an earlier run of the
+// partition's owner still has under way.
 import { BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
 import {

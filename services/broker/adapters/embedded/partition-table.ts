@@ -1,11 +1,12 @@
-// The state of each partition in memory: bounds, newest ownerEpoch, and the chunks that are in the journal but not yet in
-// LMDB. Shared by log-store.ts (its only writer but for ownerEpoch), ownership-store.ts and cursor-store.ts.
+// The state of each partition in memory: bounds, newest ownerEpoch and its holder, and the chunks that are in
+// the journal but not yet in LMDB.
 //
-// Two copies: `durable` is what readers see, `staged` what the next commit is planned against. They differ only while a
-// batch is being written; settle() makes them one again, forwards or backwards.
+// There are two copies: `durable` is what readers see, `staged` what the next commit is planned against. They
+// differ only while a batch is being written; settle() makes them one again, forwards or backwards.
 //
-// In LMDB a state is written when a partition is acquired or trimmed. Its end is not written with each append: it
-// follows from the last chunk. So opening one costs two key look-ups, however long the log is.
+// In LMDB a state is written when a partition is acquired, released or trimmed. Its end is not written with
+// each append: it follows from the last chunk. So loading a state costs three key look-ups, however long the
+// log is.
 import { BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
 import type { Chunk, LogBounds } from '../../ports/log-store.ts';
@@ -53,7 +54,7 @@ export class PartitionTable {
   readonly #kv: DurableKv;
   readonly #slots = new Map<string, PartitionSlot>();
   readonly #withPending = new Set<PartitionSlot>();
-  /** In this life of the process; after a restart nobody is left who could own one of them. */
+  /** Dropped in this life of the process; after a restart nobody is left who could own one of them. */
   readonly #dropped = new Set<number>();
 
   constructor(kv: DurableKv) {
@@ -72,7 +73,7 @@ export class PartitionTable {
     return slot;
   }
 
-  /** The commit that was planned last for this slot is durable, or was not written. */
+  /** Ends the commit that was planned for this slot: it is durable, or was not written. */
   settle(slot: PartitionSlot, state: PartitionState, durable: boolean): void {
     if (durable) slot.durable = state;
     else slot.staged = slot.durable;
@@ -83,14 +84,15 @@ export class PartitionTable {
     this.#withPending.add(slot);
   }
 
-  /** Of a topic's incarnation that was dropped: everybody's claim on it is stale. */
+  /** Whether its topic's incarnation was dropped: everybody's claim on it is stale then. */
   isDropped({ logEpoch }: PartitionId): boolean {
     return this.#dropped.has(logEpoch);
   }
 
   /**
-   * What speaks against a write with that claim, counting what is staged: ABORTED if it is stale, FAILED_PRECONDITION if
-   * the store does not know of it yet.
+   * What speaks against a write with that claim, staged changes included: ABORTED if the claim is stale, the
+   * partition was released or its topic dropped; FAILED_PRECONDITION if the store does not know of the claim
+   * yet.
    */
   refusal(id: PartitionId, ownerEpoch: number): BrokerError | undefined {
     const { ownerEpoch: newest, holder } = this.slot(id).staged;
@@ -112,7 +114,7 @@ export class PartitionTable {
     return undefined;
   }
 
-  /** A topic's incarnation is about to be deleted: from now on nothing is written to it, and nothing is there to be read. */
+  /** A topic's incarnation is about to be deleted: from now on nothing is written to it or read from it. */
   markDropped(logEpoch: number): void {
     this.#dropped.add(logEpoch);
   }
@@ -163,7 +165,7 @@ export function stateOp(id: PartitionId, state: PartitionState): Op {
   return { table: META, key: partitionStateKey(id), value };
 }
 
-/** With stateOp, when a partition changes hands. */
+/** Written together with stateOp when a partition changes hands. */
 export function holderOp(id: PartitionId, { holder, handOver }: PartitionState): Op {
   const rest = holder === '' ? (handOver ?? Buffer.alloc(0)) : Buffer.from(holder);
   const value = Buffer.concat([Buffer.of(holder === '' ? RELEASED : HELD), rest]);

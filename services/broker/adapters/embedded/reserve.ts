@@ -1,13 +1,15 @@
-// Space kept back for the day on which the disk is full: files that do nothing but take it. The larger one is given back when a
-// write fails for lack of space, so that what frees space (trims, deletions, shorter retention), cursors and a stop have room
-// to work; it is taken again once the disk has room for it.
+// Space kept back for the day on which the disk is full: files that do nothing but take it. The larger one is
+// given back when a write fails for lack of space, so that what frees space (trims, deletions, shorter
+// retention), cursors and a stop have room to work; it is taken again once the disk has room for it.
 //
 //   held ──a write finds the disk full──▶ given back ──the disk has room──▶ held
 //
-// The smaller one is for a start alone, which needs a few small files, whoever else has filled the disk meanwhile.
+// The smaller one is for a start alone, which needs a few small files, whoever else has filled the disk
+// meanwhile.
 //
-// LMDB's file never shrinks: what trims free stays in it, as pages for later writes. So while the file is given back, the
-// disk's free bytes and LMDB's free pages together are the reserve, and messages may take only what is above it.
+// LMDB's file never shrinks: what trims free stays in it, as pages for later writes. So while the larger file
+// is given back, the disk's free bytes and LMDB's free pages together are the reserve, and messages may take
+// only what is above it.
 import { join } from 'node:path';
 import type { Disk } from './disk.ts';
 import { FULL_BELOW_BYTES } from './storage-errors.ts';
@@ -15,11 +17,14 @@ import { FULL_BELOW_BYTES } from './storage-errors.ts';
 const RESERVE_FILE = 'reserve';
 const START_FILE = 'reserve-start';
 const START_BYTES = 512 << 10;
-/** A start with less than that could crash: LMDB maps one of its small files into memory. */
+/** A start with less free space than this could crash: LMDB maps one of its small files into memory. */
 const MIN_START_BYTES = 128 << 10;
-/** Messages are taken again once there is room for so many bytes of them: not for a few, to be refused again at once. */
+/**
+ * Messages are accepted again once there is room for this much of them (or for half the reserve, if that is
+ * less): not for a few, to be refused again at once.
+ */
 const MIN_ALLOWANCE_BYTES = 4 << 20;
-/** What LMDB may write for a byte of a message, with pages half full and those that change beside it. */
+/** Bytes that LMDB may write per byte of a message: pages may be half full, and others change with them. */
 const WRITTEN_PER_BYTE = 2;
 
 export class Reserve {
@@ -27,7 +32,7 @@ export class Reserve {
   readonly #dir: string;
   readonly #bytes: number;
   #held = false;
-  /** Bytes that messages may take while it is not held. */
+  /** Bytes that messages may take while the reserve is not held. */
   #allowanceBytes = 0;
 
   constructor(disk: Disk, dir: string, bytes: number) {
@@ -40,7 +45,10 @@ export class Reserve {
     return this.#bytes;
   }
 
-  /** Looks what an earlier run has left, and sees to it that a start has the little that it needs; false: it has not. */
+  /**
+   * Looks what an earlier run has left and frees the little space that a start needs. False: there is too
+   * little.
+   */
   async prepareStart(): Promise<boolean> {
     this.#held = (await this.#disk.sizeOf(this.#path(RESERVE_FILE))) >= this.#bytes;
     if ((await this.#free()) < FULL_BELOW_BYTES) await this.giveBack();
@@ -48,12 +56,14 @@ export class Reserve {
     return (await this.#free()) >= MIN_START_BYTES;
   }
 
-  /** Whether the file is there: then every write may be tried, for there is something to give back. */
+  /** Whether the larger file is there: then every write may be tried, for there is something to give back. */
   get held(): boolean {
     return this.#held;
   }
 
-  /** Counts bytes of messages against what there is room for; false: there is none, and nothing was counted. */
+  /**
+   * Counts bytes of messages against the room for them. False: there is too little, and nothing was counted.
+   */
   spend(bytes: number): boolean {
     if (this.#held) return true;
     if (bytes > this.#allowanceBytes) return false;
@@ -61,14 +71,17 @@ export class Reserve {
     return true;
   }
 
-  /** Rejects as the disk does. */
+  /** Removes the larger file. Rejects as the disk does. */
   async giveBack(): Promise<void> {
     this.#held = false;
     this.#allowanceBytes = 0;
     await this.#disk.remove(this.#path(RESERVE_FILE));
   }
 
-  /** Takes the files that the disk has room for, else looks how much messages may take. False: nothing worth while. */
+  /**
+   * Takes the files that the disk has room for; without room for the larger one, works out how much messages
+   * may take. False: too little to be worth while.
+   */
   async restore(freeInTables: number): Promise<boolean> {
     if (this.#held) return true;
     await this.#take(START_FILE, START_BYTES, FULL_BELOW_BYTES);

@@ -1,22 +1,28 @@
 // Why and for how long the store does not accept all commits, and when it tries again.
 //
-//   running ──begin(cause)──▶ stalled (full | failed) ──retry due──▶ one attempt ──fails──▶ stalled, twice the delay
-//                                                                        └──works──▶ end() ──▶ running
+//   running ──begin(cause)──▶ stalled (full | failed) ──retry due──▶ attempt ──fails──▶ stalled, delay × 2
+//                                                                       └──works──▶ end() ──▶ running
 import type { BrokerError } from '../../core/errors.ts';
 import type { Disk } from './disk.ts';
 import { failedError, fullError, isFull, messageOf } from './storage-errors.ts';
 
 const FIRST_RETRY_MS = 50;
 const MAX_RETRY_MS = 2_000;
-/** A store that stalls again this soon after it recovered goes on with the longer delay, and says nothing new. */
+/**
+ * A store that stalls again this soon after it recovered goes on with the longer delay, and logs no new
+ * stall.
+ */
 const RELAPSE_MS = 10_000;
 
 export type Warn = (message: string, fields: object) => void;
 
 export class Stall {
-  /** What callers get meanwhile; undefined while the store runs. */
+  /** The error that refused commits get; undefined while the store runs. */
   error: BrokerError | undefined;
-  /** full: every outcome is known, and commits that need no room are accepted. failed: that of the last write may not be known. */
+  /**
+   * full: every outcome is known, and commits that need no room are accepted. failed: the outcome of the last
+   * write may be unknown, and nothing is accepted.
+   */
   kind: 'full' | 'failed' | undefined;
   /** How often the store stalled since it was opened. */
   count = 0;
@@ -26,7 +32,7 @@ export class Stall {
   readonly #warn: Warn;
   readonly #onRetryDue: () => void;
   #retryDue = false;
-  /** The next try comes sooner than it would. */
+  /** The next retry was brought forward. */
   #hastened = false;
   #timer: NodeJS.Timeout | undefined;
   #delayMs = FIRST_RETRY_MS;
@@ -47,7 +53,7 @@ export class Stall {
     return this.active && this.#retryDue;
   }
 
-  /** A write of `neededBytes` failed. Resolves with what its callers are told. */
+  /** Stalls because a write of `neededBytes` failed. Resolves with the error for its callers. */
   async begin(cause: unknown, neededBytes: number): Promise<BrokerError> {
     const free = await this.#disk.freeBytes(this.#dir).catch(() => Number.POSITIVE_INFINITY);
     const full = isFull(cause, free, neededBytes);
@@ -60,7 +66,10 @@ export class Stall {
     return error;
   }
 
-  /** There is no room for messages, though no write has failed of it yet. Nothing else must stall it. */
+  /**
+   * Stalls because there is no room for messages, before a write fails. Only while nothing else stalls the
+   * store.
+   */
   beginFull(): BrokerError {
     this.kind = 'full';
     this.error = fullError(this.#dir, undefined);
@@ -82,7 +91,7 @@ export class Stall {
     this.retryLater();
   }
 
-  /** A write turned out to have happened, or nobody can say: no "full" any more, which promises that it did not. */
+  /** A write turned out to have happened, or nobody can say; "full" would promise that it did not. */
   becomeFailed(cause: unknown): BrokerError {
     this.kind = 'failed';
     this.error = failedError(this.#dir, cause);
@@ -95,7 +104,7 @@ export class Stall {
     this.#delayMs = Math.min(this.#delayMs * 2, MAX_RETRY_MS);
   }
 
-  /** What has just been written may have made room. */
+  /** Brings the next retry forward: what has just been written may have made room. */
   hasten(): void {
     if (!this.active || this.#retryDue || this.#hastened) return;
     this.#hastened = true;

@@ -1,15 +1,18 @@
 // How the failures of disks and of LMDB become BrokerErrors.
 //
-// Two questions decide the code: is it full (RESOURCE_EXHAUSTED: nothing was written), or is it something else
-// (UNAVAILABLE: whether it was written is not known)?
+// One question decides the code of a failed write: is the disk full (RESOURCE_EXHAUSTED: nothing was
+// written), or is it something else (UNAVAILABLE: whether it was written is not known)?
 import { BrokerError } from '../../core/errors.ts';
 
-/** Below this many free bytes a failed write is taken for a full disk: LMDB reports a short write as plain EIO. */
+/**
+ * Below this many free bytes a failed write is taken for a full disk: LMDB reports a short write as plain
+ * EIO.
+ */
 export const FULL_BELOW_BYTES = 1 << 20;
 
 const FULL_CODES: ReadonlySet<unknown> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG', 28, 122, -30792]);
 
-/** Whether it says so itself that there is no space. */
+/** Whether the error itself says that there is no space. */
 export function isFullCode(error: unknown): boolean {
   return FULL_CODES.has((error as { code?: unknown }).code);
 }

@@ -5,8 +5,8 @@
 //                       durable-kv ──▶ journal (two files)
 //                            └───────▶ tables (LMDB)
 //
-// Opening: lock the folder, check its format, open LMDB, replay what the journal has and LMDB lacks. On a full disk it does
-// so in the space of the reserve.
+// Opening: lock the folder, check its format, open LMDB, replay what the journal has and LMDB lacks. On a
+// full disk it does so in the space of the reserve.
 import { chmod, mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { BrokerError } from '../../core/errors.ts';
@@ -30,12 +30,15 @@ import { Reserve } from './reserve.ts';
 import { FULL_BELOW_BYTES, isFull, isFullCode, messageOf, refuseFolder } from './storage-errors.ts';
 import type { Op, Tables } from './tables.ts';
 
-/** One broker owns everything here: its name tells nobody apart. */
+/** One broker owns everything here, so any name does. */
 const DEFAULT_MEMBER = 'this-broker';
 const DEFAULT_MERGE_INTERVAL_MS = 250;
-/** Below this a journal write now and a share of a merge later cost less CPU than an LMDB commit (decision 0001). */
+/**
+ * Below this a journal write now and a share of a merge later cost less CPU than an LMDB commit (decision
+ * 0001).
+ */
 const DEFAULT_DIRECT_BYTES = 256 << 10;
-/** Two of them; half of one is what a merge takes to LMDB at most, in normal running. */
+/** The size of each of the two files. In normal running a merge takes about half of one to LMDB at most. */
 const DEFAULT_JOURNAL_BYTES = 8 << 20;
 
 const NO_RESERVE =
@@ -44,17 +47,20 @@ const NO_RESERVE =
 export interface EmbeddedStoreOptions {
   /** Made if it is not there; its mode becomes 0700. */
   readonly dir: string;
-  /** Called when the store stalls and when it goes on, and about what recovery found. For the log. */
+  /** For the log: the store stalls or goes on, the reserve is short, or recovery found something. */
   readonly onWarning?: (message: string, fields: object) => void;
-  /** How long a small commit waits in the journal before it goes to LMDB, at most. */
+  /** The longest that a small commit waits in the journal before it goes to LMDB. */
   readonly mergeIntervalMs?: number;
-  /** Commits that are larger together than this go to LMDB at once. */
+  /** A batch of commits that is larger than this goes to LMDB at once. */
   readonly directBytes?: number;
   /** The size of each journal file when it is made. */
   readonly journalBytes?: number;
-  /** Kept free for the day on which the disk is full. What the journal holds then has to fit. Default: journalBytes. */
+  /**
+   * The space kept back for the day on which the disk is full. What the journal holds then has to fit into
+   * it. Default: journalBytes.
+   */
   readonly reserveBytes?: number;
-  /** Written down as the holder of the partitions that it acquires. */
+  /** The name under which the store notes who holds a partition. */
   readonly memberId?: string;
   /** For tests: a disk that fails. */
   readonly disk?: Disk;
@@ -68,14 +74,14 @@ export interface EmbeddedStore {
   /** What a resolved append has reached: it is on the disk. */
   readonly durability: 'fsync';
   stats(): StoreStats;
-  /** What is the matter with it, with what to do about it; none: it works. */
+  /** What is wrong with the store and what to do about it; empty while it works. */
   conditions(): readonly string[];
   close(): Promise<void>;
 }
 
 /**
- * FAILED_PRECONDITION: the folder is in use (naming the process), damaged, or of a newer format; the message says what
- * to do. RESOURCE_EXHAUSTED: too little space to start.
+ * FAILED_PRECONDITION: the folder is in use (naming the process), damaged, or of a newer format; the message
+ * says what to do. RESOURCE_EXHAUSTED: too little space to start.
  */
 export async function openEmbeddedStore(options: EmbeddedStoreOptions): Promise<EmbeddedStore> {
   const dir = resolve(options.dir);
@@ -112,7 +118,7 @@ export async function openEmbeddedStore(options: EmbeddedStoreOptions): Promise<
   }
 }
 
-/** Once more with the reserve given back if the disk is full. */
+/** Opens; if the disk is full, once more with the reserve given back. */
 async function openFull<T>(dir: string, disk: Disk, reserve: Reserve, open: () => Promise<T>): Promise<T> {
   try {
     return await open();
@@ -164,7 +170,7 @@ async function openKv(
   }
 }
 
-/** What only the journal has, the last word on each key. */
+/** The last op on each key that only the journal has. */
 function lastOps(records: readonly JournalRecord[]): readonly Op[] {
   const last = new Overlay();
   for (const op of records.flatMap(({ ops }) => ops)) last.add(op);
@@ -172,8 +178,9 @@ function lastOps(records: readonly JournalRecord[]): readonly Op[] {
 }
 
 /**
- * Writes to LMDB what only the journal has. Also if that is nothing: what the last process saw in LMDB may not have been
- * flushed, and the journal is overwritten from now on. Where there is too little room, deletes go first (see durable-kv.ts).
+ * Writes to LMDB what only the journal has. It writes even if that is nothing: what the last process saw in
+ * LMDB may not have been flushed, and the journal is overwritten from now on. If the write fails, which may
+ * be for lack of room, deletes go first (see durable-kv.ts).
  */
 async function replay(
   disk: Disk,

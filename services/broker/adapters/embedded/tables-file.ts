@@ -1,15 +1,19 @@
-// A look at LMDB's file before LMDB maps it into memory: on a damaged file lmdb-js crashes the process instead of
-// failing, and a page behind the file's end can't be read, only crashed on. Called by tables.ts.
+// A check of LMDB's file before LMDB maps it into memory: on a damaged file lmdb-js crashes the process
+// instead of failing, and a page behind the file's end can't be read, only crashed on.
 //
-// Reads the two meta pages (struct MDB_meta of lmdb-js 3.5's LMDB, little-endian): of a page, the magic number is at byte
-// 24, the version at 28, the page size at 48, the number of the last used page at 144, the transaction at 152.
+// It reads the two meta pages (struct MDB_meta of lmdb-js 3.5's LMDB, little-endian). In each, the magic
+// number is at byte 24, the version at 28, the page size at 48, the number of the last used page at 144, the
+// transaction at 152.
 import { type FileHandle, open } from 'node:fs/promises';
 import { BrokerError } from '../../core/errors.ts';
 
 const MAGIC = 0xbeefc0de;
 const VERSION = 2;
 const META_BYTES = 160;
-/** LMDB does not write pages at the end that were taken and freed in one transaction; these are a few. */
+/**
+ * How many pages a sound file may lack: LMDB does not write pages at the end that were taken and freed in one
+ * transaction. The file is lengthened by them.
+ */
 const MAY_LACK_PAGES = 256;
 
 /** FAILED_PRECONDITION if the file is there and is not LMDB's, or is cut short. */

@@ -1,8 +1,8 @@
 // LMDB, behind the few calls that the store needs. The only file that imports lmdb.
 //
-// write() is all or nothing and resolves when LMDB's commit is flushed. After a write has failed the tables must be
-// closed and opened again before the next one: LMDB may have declared its environment broken, and lmdb-js then blocks
-// for ever on the next transaction.
+// write() is all or nothing and resolves when LMDB's commit is flushed. After a write has failed the tables
+// must be closed and opened again before the next one: LMDB may have declared its environment broken, and
+// lmdb-js then blocks for ever on the next transaction.
 import { stat } from 'node:fs/promises';
 import { open } from 'lmdb';
 import { type KeyRange, readU64, SEQUENCE_KEY, writeU64 } from './keys.ts';
@@ -15,12 +15,12 @@ export const META = 3;
 export type Table = typeof LOG | typeof CURSORS | typeof DEFINITIONS | typeof META;
 const TABLE_NAMES = ['log', 'cursors', 'definitions', 'meta'] as const;
 
-/** A put, or without a value a delete. The bytes are not touched again by whoever made it. */
+/** A put, or, without a value, a delete. Whoever made it does not touch the bytes again. */
 export interface Op {
   readonly table: Table;
   readonly key: Buffer;
   readonly value: Uint8Array | undefined;
-  /** crc32 of the value, if whoever made it has it. */
+  /** The CRC-32 of the value, where it is known already. */
   readonly valueSum?: number;
 }
 
@@ -39,12 +39,12 @@ export interface Tables {
   /** In key order. The values are not touched. */
   keys(table: Table, range: KeyRange, limit: number): Iterable<Buffer>;
   lastKey(table: Table, range: KeyRange): Buffer | undefined;
-  /** Of the file, what later writes can use again, about. */
+  /** About how many bytes of the file later writes can use again. */
   freeBytes(): Promise<number>;
   close(): Promise<void>;
 }
 
-/** The two that say where the newest state is. */
+/** The two meta pages, which say where the newest state is. */
 const FIRST_PAGES = 2;
 
 interface TreeStats {

@@ -1,4 +1,4 @@
-// Admin.DrainConsumers: from its messages to engine/draining-consumers and back. Called by admin.ts only.
+// Admin.DrainConsumers' messages ↔ core/draining.ts. What a request must not say is INVALID_ARGUMENT here.
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type {
   DrainConsumersRequest,
@@ -16,7 +16,7 @@ import {
 import { durationMs } from './admin-messages.ts';
 import { canonicalAddress } from './peer-address.ts';
 
-/** INVALID_ARGUMENT with the field and the limit. Whether the subscription exists is the caller's to ask. */
+/** INVALID_ARGUMENT with the field and the limit. Whether the subscription exists is not checked here. */
 export function drainRequest(request: DrainConsumersRequest): DrainRequest {
   const { subscription, clientIds, peerAddresses } = request;
   const names = clientIds.length + peerAddresses.length;

@@ -1,5 +1,5 @@
-// admin.proto's messages ↔ our definitions and reports. Called by admin.ts only. What a message can say that a definition
-// can't (unknown enum numbers, odd durations) is INVALID_ARGUMENT here; ranges are core/definitions.ts' to check.
+// admin.proto's messages ↔ our definitions and reports. What a message can say that a definition can't
+// (unknown enum numbers, odd durations) is INVALID_ARGUMENT here; ranges are checked by core/definitions.ts.
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { type Duration, DurationSchema, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import {
@@ -34,7 +34,10 @@ const START_BY_POSITION: Readonly<Record<StartPosition, WireStart>> = {
   earliest: WireStart.EARLIEST,
 };
 
-/** A 0 or an absent field is undefined: the default at creation, out of range in an update. */
+/**
+ * A number of 0, an unset enum and an absent duration become undefined; only retentionBytesPerPartition stays
+ * 0.
+ */
 export function topicInput(topic: Topic | undefined): TopicInput {
   if (topic === undefined) throw missing('topic');
   return {
@@ -114,12 +117,15 @@ export function backlogMessage(report: BacklogReport): MessageInitShape<typeof B
   };
 }
 
-/** About how many bytes a report takes in an answer, not less. */
+/** About how many bytes a report takes in an answer; rather too many than too few. */
 export function backlogBytes(report: BacklogReport): number {
   return 160 + report.subscription.length + report.topic.length;
 }
 
-/** Parts of a millisecond are cut off. INVALID_ARGUMENT if it is none by protobuf's rules; the range is the caller's. */
+/**
+ * Cuts off parts of a millisecond. INVALID_ARGUMENT if it is no duration by protobuf's rules; the range is
+ * not checked.
+ */
 export function durationMs({ seconds, nanos }: Duration, field: string): number {
   if (Math.abs(nanos) > 999_999_999 || (seconds !== 0n && nanos !== 0 && seconds < 0n !== nanos < 0)) {
     const rule = 'nanos must be below 1,000,000,000 and have the sign of seconds';

@@ -1,4 +1,5 @@
-// Admin.GetPartitionBacklog: from its messages to a question for the backlog reporter and back.
+// Admin.GetPartitionBacklog's messages ↔ core/backlog-report.ts' question and partitions. An answer has all
+// partitions of the topic.
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type {
   GetPartitionBacklogRequest,
@@ -9,7 +10,7 @@ import { BrokerError } from '../../core/errors.ts';
 import { hashOfKey } from '../../core/publish-batch.ts';
 import { DEFINITION_LIMITS, MAX_CLIENT_ID_BYTES } from '../../limits.ts';
 
-/** INVALID_ARGUMENT with the field and the limit. Whether the subscription exists is the caller's to ask. */
+/** INVALID_ARGUMENT with the field and the limit. Whether the subscription exists is not checked here. */
 export function partitionQuestion(request: GetPartitionBacklogRequest): PartitionQuestion {
   const clientId = Buffer.from(request.clientId);
   if (clientId.length > MAX_CLIENT_ID_BYTES) {

@@ -1,4 +1,5 @@
-// Admin.CheckStorage and SkipDamage: from their messages to engine/log-check and back.
+// Admin.CheckStorage and SkipDamage: from their messages to engine/log/log-check and back. One check runs at
+// a time in a broker.
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type {
   CheckStorageRequest,
@@ -17,7 +18,7 @@ import type { LogStore } from '../../ports/log-store.ts';
 
 export interface StorageOptions {
   readonly log: LogStore;
-  /** What is the matter with the store, with what to do about it. */
+  /** What is wrong with the store and what to do about it; empty while it works. */
   readonly conditions: () => readonly string[];
 }
 
@@ -54,7 +55,7 @@ export class StorageCheck {
     });
   }
 
-  /** One at a time in this broker: RESOURCE_EXHAUSTED. */
+  /** Checks one partition after the other. RESOURCE_EXHAUSTED: a check runs in this broker already. */
   async *run(
     topics: readonly TopicDefinition[],
     signal: AbortSignal,

@@ -1,4 +1,5 @@
-// fanfare.v1.Admin: from messages to engine/definitions.ts and the backlog reporter, and back.
+// fanfare.v1.Admin: from messages to engine/definitions/definitions, the backlog reporter, the draining of
+// consumers and the check of the storage, and back.
 
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { Admin, type BacklogSchema } from '../../../gen/fanfare/v1/admin_pb.ts';
@@ -126,7 +127,8 @@ export function adminService(options: AdminOptions): GrpcService {
       const concerns = selector(request);
       const unlisten = backlog.onFirstMessage((name) => concerns(name) && firstMessage.raise());
       try {
-        // Each answer is measured when the former one has been taken: a slow reader skips, and still gets the last.
+        // Each answer is measured when the former one has been taken: a slow reader skips, and still gets the
+        // last.
         while (!signal.aborted) {
           await stream.send(await report(backlog, request));
           await firstMessage.waitAtMost(intervalMs, FIRST_MESSAGE_DELAY_MS, clock, signal);

@@ -1,6 +1,5 @@
-// Who is a broker, by the certificate. Asked by peer.ts (may the caller open a link?) and peer-connector.ts (is it a broker
-// that answers?). A broker can speak for everybody's subscriptions, so a client's certificate must never pass for one:
-// main.ts says which principals are brokers, and only of them.
+// Whether a certificate is a broker's. A broker can speak for everybody's subscriptions, so a client's
+// certificate must never pass for one: the configuration says which principals are brokers.
 import { checkServerIdentity, type PeerCertificate } from 'node:tls';
 import { BrokerError } from '../../core/errors.ts';
 import { principalOfCertificate } from './identity.ts';
@@ -8,7 +7,7 @@ import { principalOfCertificate } from './identity.ts';
 /** Whether the principal (see identity.ts) is a broker of this cluster. */
 export type BrokerPrincipals = (principal: string) => boolean;
 
-/** Undefined if the certificate is for the host and names a broker, else why not. */
+/** Why the certificate is not one for the host that names a broker; undefined if it is. */
 export function checkBrokerIdentity(
   host: string,
   certificate: PeerCertificate,

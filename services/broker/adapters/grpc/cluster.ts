@@ -1,5 +1,6 @@
-// fanfare.v1.Cluster: who is alive, who should own what and does, and draining. Answers from what this broker knows; only the
-// owners of single partitions are asked of the store. Registered by main.ts, also on a broker that is alone.
+// fanfare.v1.Cluster: who is alive, who should own what and does, and draining. Answers come from what this
+// broker knows; only the owners of single partitions are asked of the store. A broker that is alone is a
+// cluster of one.
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import {
@@ -22,14 +23,14 @@ import type { OwnershipStore } from '../../ports/ownership-store.ts';
 import type { Authorize } from './identity.ts';
 import { type GrpcService, grpcService, type RpcBorder } from './rpc.ts';
 
-/** Partitions in one question to the store. */
+/** The most partitions in one question to the store. */
 const MAX_DESCRIBED = 500;
-/** Of a partition in an answer, besides the names. */
+/** What a partition takes in an answer, besides the names. */
 const PARTITION_BYTES = 32;
-/** What access rules and the audit call it. */
+/** What access rules and the audit call the cluster. */
 const RESOURCE = 'cluster';
 
-/** What is known of the cluster: engine/membership-keeper, or soleCluster. */
+/** What is known of the cluster. */
 export interface ClusterStatus {
   readonly identity: string;
   readonly view: ClusterView | undefined;
@@ -47,7 +48,7 @@ export interface ClusterServiceOptions {
   readonly ownership: Pick<OwnershipStore, 'describe'>;
 }
 
-/** A broker without others. */
+/** The cluster of a broker without others. */
 export function soleCluster(self: SelfMember): ClusterStatus {
   return {
     identity: '',
@@ -164,7 +165,7 @@ interface TopicPartition {
   readonly id: PartitionId;
 }
 
-/** By topic, then partition. */
+/** All partitions, by topic, then number. */
 function* partitionsOf({ definitions }: ClusterServiceOptions): Iterable<TopicPartition> {
   const topics = [...definitions.topics()].sort((a, b) => (a.name < b.name ? -1 : 1));
   for (const { name: topic, logEpoch, partitions } of topics) {
@@ -207,7 +208,7 @@ async function ownerships(
   return messages;
 }
 
-/** Those of topics that still exist. */
+/** The moves of topics that still exist. */
 function recentMoves(options: ClusterServiceOptions): MessageInitShape<typeof PartitionMoveSchema>[] {
   const { cluster, definitions } = options;
   const moves = cluster.moves.list();

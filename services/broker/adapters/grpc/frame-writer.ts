@@ -1,10 +1,11 @@
-// Writes chunks to a consumer's stream without copying them. Used by subscriber.ts.
+// Writes chunks to a consumer's stream without copying them.
 //
-// grpc-js copies each message behind its 5-byte header, for each stream again, and hands the next one to HTTP/2 only when
-// the former has been flushed. With eight subscriptions these copies were most of the broker's garbage (decision 0002). So
-// messages go to the HTTP/2 stream behind the call directly: the header, then the chunk's own memory. Everything else of the
-// call (headers, status, cancellation) stays grpc-js', which we pin; where the stream can't be found, or is not what it
-// was, messages are written through grpc-js as ever.
+// grpc-js copies each message behind its 5-byte header, for each stream again, and hands the next one to
+// HTTP/2 only when the former has been flushed. With eight subscriptions these copies were most of the
+// broker's garbage (decision 0002). So messages go to the HTTP/2 stream behind the call directly: the header,
+// then the chunk's own memory. Everything else of the call (headers, status, cancellation) stays grpc-js',
+// which we pin; where the stream can't be found, or is not what it was, messages are written through grpc-js
+// as ever.
 import type { ServerHttp2Stream } from 'node:http2';
 import { Metadata } from '@grpc/grpc-js';
 import type { RawBidiStream } from './rpc.ts';
@@ -14,7 +15,7 @@ export type BidiCall = Parameters<RawBidiStream>[0];
 /** Calls `taken` once the transport has taken the message; never if the stream ends before. */
 export type WriteFrames = (frames: Buffer, taken: () => void) => void;
 
-/** Up to here one small copy is cheaper than two writes. */
+/** Up to this size one small copy is cheaper than two writes. */
 const COPY_BYTES = 4096;
 const HEADER_BYTES = 5;
 
@@ -51,7 +52,10 @@ export function http2StreamOf(call: unknown): ServerHttp2Stream | undefined {
   return known ? (stream as ServerHttp2Stream) : undefined;
 }
 
-/** Not compressed, length: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, Length-Prefixed-Message. */
+/**
+ * Writes "not compressed" and the length: Length-Prefixed-Message in
+ * https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md.
+ */
 function writeHeader(target: Buffer, length: number): void {
   target[0] = 0;
   target.writeUInt32BE(length, 1);

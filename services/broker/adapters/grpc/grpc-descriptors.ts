@@ -1,6 +1,6 @@
-// gRPC's own services, health and reflection, as descriptors: fields, numbers and types of grpc/health/v1/health.proto and
-// grpc/reflection/v1/reflection.proto. Written out here because they are small, fixed for ever, and not ours to generate.
-// Used by health.ts and reflection.ts; reflection serves them too.
+// gRPC's own services, health and reflection, as descriptors: fields, numbers and types of
+// grpc/health/v1/health.proto and grpc/reflection/v1/reflection.proto. They are written out here because they
+// are small, fixed for ever, and not ours to generate.
 import {
   createFileRegistry,
   type DescMethod,
@@ -70,7 +70,7 @@ export function healthDescriptor(): DescService {
   });
 }
 
-/** Of v1 or v1alpha, which differ in the package only. */
+/** The descriptor of v1 or v1alpha, which differ in the package only. */
 export function reflectionDescriptor(name: (typeof REFLECTION_SERVICES)[number]): DescService {
   const pkg = name.slice(0, name.lastIndexOf('.'));
   const type = (message: string): string => `.${pkg}.${message}`;
@@ -145,7 +145,9 @@ function service(name: string, file: Json): DescService {
   return found;
 }
 
-/** A method of a service whose messages have no generated types: its handler casts what it takes and gives. */
+/**
+ * A method of a service whose messages have no generated types: its handler casts what it takes and gives.
+ */
 export function methodOf<Kind extends DescMethod['methodKind']>(
   service: DescService,
   name: string,

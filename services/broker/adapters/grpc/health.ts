@@ -1,5 +1,5 @@
-// grpc.health.v1: whether the server and each of its services can be used. Made by server.ts; all of them are in the same
-// state, since they stand and fall with one broker.
+// grpc.health.v1: whether the server and each of its services can be used. All of them are in the same state,
+// since they stand and fall with one broker.
 import type { DescMessage, MessageInitShape } from '@bufbuild/protobuf';
 import { BrokerError } from '../../core/errors.ts';
 import { quote } from '../../core/names.ts';

@@ -1,5 +1,6 @@
-// The answers of the hot path, written byte by byte: publish results. Requests of the hot path are read by core
-// (publish-batch, settle-request), deliveries are frames already.
+// The hot path's messages that are not read or written in core: publish results, byte by byte, and Pull
+// requests. Publish and settle requests are read by core (publish-batch, settle-request); deliveries are
+// frames already.
 
 import { BrokerError } from '../../core/errors.ts';
 import { LENGTH, VARINT, varintLength, WireReader, writeVarint } from '../../core/wire.ts';
@@ -34,7 +35,10 @@ export function encodePublishResponse(
   return response;
 }
 
-/** PublishStreamResponse: request_id = 1, runs = 2 {partition = 1, first_offset = 2, count = 3}, log_epoch = 3, durability = 4. */
+/**
+ * PublishStreamResponse: request_id = 1, runs = 2 {partition = 1, first_offset = 2, count = 3},
+ * log_epoch = 3, durability = 4.
+ */
 export function encodePublishStreamResponse(
   requestId: number,
   logEpoch: number,
@@ -63,7 +67,7 @@ export function encodePublishStreamResponse(
   return response;
 }
 
-/** Below 128: three varints of at most 3, 8 and 2 bytes. */
+/** A run's length; below 128: three tags, and varints of at most 3, 8 and 2 bytes. */
 function runLength({ partition, firstOffset, count }: PublishedRun): number {
   return 3 + varintLength(partition) + varintLength(firstOffset) + varintLength(count);
 }
@@ -101,7 +105,10 @@ export interface PullMessage {
   readonly maxWaitMs: number;
 }
 
-/** PullRequest: subscription = 1, max_messages = 3, max_wait = 16 {seconds = 1, nanos = 2}. Limits are the caller's to check. */
+/**
+ * PullRequest: subscription = 1, max_messages = 3, max_wait = 16 {seconds = 1, nanos = 2}. Limits are not
+ * checked here.
+ */
 export function parsePull(bytes: Uint8Array): PullMessage {
   const reader = new WireReader(bytes);
   let subscription = '';

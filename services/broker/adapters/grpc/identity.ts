@@ -1,14 +1,18 @@
-// Who is calling: the principal, from the certificate with which the connection was made. Called through rpc.ts for every
-// RPC. Also the place where access rules will be asked.
+// Who is calling: the principal, from the certificate with which the connection was made. And what a
+// principal may do: for now, everything.
 //
-// A principal says what kind of name it is, so that a certificate whose CN looks like someone's URI is not taken for it:
-// "spiffe://fanfare/audit" (or another URI), "dns:worker-1.example", "cn:alice", and "plaintext" without TLS.
+// A principal says what kind of name it is, so that a certificate whose CN looks like someone's URI is not
+// taken for it: "spiffe://fanfare/audit" (or another URI), "dns:worker-1.example", "cn:alice", and
+// "plaintext" without TLS.
 import type { AuthContext } from '@grpc/grpc-js/build/src/auth-context.js';
 import { BrokerError } from '../../core/errors.ts';
 
 export type Verb = 'create' | 'read' | 'update' | 'delete' | 'publish' | 'consume';
 
-/** May `principal` do this to `resource` (a full name, or projects/{project} for lists)? Throws PERMISSION_DENIED if not. */
+/**
+ * Throws PERMISSION_DENIED unless `principal` may do this to `resource`: a full name, projects/{project} for
+ * lists, or "cluster".
+ */
 export type Authorize = (principal: string, verb: Verb, resource: string) => void;
 
 /** Every certificate that the CA signed may do everything, until there are access rules. */
@@ -22,8 +26,8 @@ export interface IdentifiableCall {
 export const PLAINTEXT_PRINCIPAL = 'plaintext';
 
 /**
- * The principal of calls. Reading the certificate takes 34 µs, so it is done once a connection; the HTTP/2 session of a
- * call is not in grpc-js' public types, and without it the certificate is just read each time.
+ * The principals of calls. Reading the certificate takes 34 µs, so it is done once per connection. The HTTP/2
+ * session of a call is not in grpc-js' public types; without it the certificate is just read each time.
  */
 export class Identity {
   readonly #plaintext: boolean;
@@ -46,7 +50,9 @@ export class Identity {
   }
 }
 
-/** The leaf's URI SAN (SPIFFE first), or else its DNS SAN, or else its CN. UNAUTHENTICATED if there is none. */
+/**
+ * The leaf's URI SAN (SPIFFE first), or else its DNS SAN, or else its CN. UNAUTHENTICATED if there is none.
+ */
 export function principalOfCertificate(
   certificate:
     | { readonly subject?: { readonly CN?: unknown }; readonly subjectaltname?: string | undefined }
@@ -71,8 +77,8 @@ export function principalOfCertificate(
 }
 
 /**
- * "URI:spiffe://a/b, DNS:c" → its names. Node writes a value that holds a comma or a quote as a JSON string, so that a
- * certificate can't smuggle in a second name (CVE-2021-44532).
+ * "URI:spiffe://a/b, DNS:c" → its names. Node writes a value that holds a comma or a quote as a JSON string,
+ * so that a certificate can't smuggle in a second name (CVE-2021-44532).
  */
 function alternativeNames(text: string): { type: string; value: string }[] {
   const names = text.matchAll(/([A-Za-z ]+):("(?:[^"\\]|\\.)*"|[^,]*)(?:, |$)/g);

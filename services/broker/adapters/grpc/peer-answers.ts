@@ -1,7 +1,7 @@
-// What an owner says on a link: PeerAnswer ↔ peer.proto's Answer. Called by peer.ts (encode) and peer-connector.ts (decode).
+// What an owner says on a link: PeerAnswer ↔ peer.proto's Answer.
 //
-// The bytes of chunks are not copied: objects become a list of buffers, some of which are the engine's own, and what is decoded
-// are views of the message that was received.
+// The bytes of chunks are not copied: objects become a list of buffers, some of which are the engine's own,
+// and what is decoded are views of the message that was received.
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import {
   type Answer,
@@ -31,15 +31,15 @@ import {
   wirePartition,
 } from './peer-wire.ts';
 
-/** Answer.chunk and Chunk.bytes. */
+/** The tags of Answer.chunk and Chunk.bytes. */
 const CHUNK = 0x1a;
 
 const CHUNK_BYTES = 0x42;
 
-/** A report of backlog, encoded, about. */
+/** About how many bytes a report of backlog, or a draining consumer, takes encoded. */
 const REPORT_BYTES = 200;
 
-/** LinkResponse, in parts. What several consumers get alike is said once. */
+/** A LinkResponse, in parts. What several consumers get alike is said once. */
 export function encodeAnswers(answers: readonly PeerAnswer[]): Buffer[] {
   const parts: Buffer[] = [];
   for (let at = 0; at < answers.length; ) {
@@ -59,7 +59,7 @@ export function encodeAnswers(answers: readonly PeerAnswer[]): Buffer[] {
   return parts;
 }
 
-/** LinkResponse. INVALID_ARGUMENT if it is none. */
+/** Reads a LinkResponse. INVALID_ARGUMENT if it is none. */
 export function decodeAnswers(bytes: Buffer): PeerAnswer[] {
   try {
     return fromBinary(LinkResponseSchema, bytes).answers.flatMap(answersOf);
@@ -68,7 +68,7 @@ export function decodeAnswers(bytes: Buffer): PeerAnswer[] {
   }
 }
 
-/** Of an answer as encoded, about. */
+/** About how many bytes an answer takes encoded. */
 export function answerBytes(answer: PeerAnswer): number {
   if (answer.kind === 'chunk') return OBJECT_BYTES + answer.bytes.length;
   if (answer.kind === 'deliver') return OBJECT_BYTES + answer.runs.length * OPERATION_BYTES;
@@ -111,7 +111,7 @@ function encodeDeliver(consumers: bigint[], answer: Deliver): Buffer {
 
 type Deliver = PeerAnswer & { kind: 'deliver' };
 
-/** But for the consumer. */
+/** Whether both say the same, but for the consumer. */
 function isSame(a: Deliver, b: Deliver): boolean {
   return (
     a.chunk === b.chunk &&
@@ -349,7 +349,7 @@ const ERROR_CODES: Readonly<Record<ErrorCode, true>> = {
   INTERNAL: true,
 };
 
-/** One that this version does not know is INTERNAL. */
+/** A code that this version does not know is INTERNAL. */
 function errorCode(name: string): ErrorCode {
   return Object.hasOwn(ERROR_CODES, name) ? (name as ErrorCode) : 'INTERNAL';
 }

@@ -1,7 +1,7 @@
 // The relay's side of links over gRPC: opens one to another broker, with this broker's certificate.
 //
-// Every link has a connection of its own, which ends with it. The certificate files are read for each, so that renewed ones
-// are used; while they can't be, those that could be used last are.
+// Every link has a connection of its own, which ends with it. The certificate files are read for each link,
+// so that renewed ones are used; while they can't be, those that could be used last are.
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
@@ -34,7 +34,7 @@ export interface PeerConnectorOptions {
 }
 
 const PATH = `/${Peer.typeName}/${Peer.method.link.name}`;
-/** A chunk with a message of the largest size, and more. */
+/** Room for a chunk with a message of the largest size, and more. */
 const MAX_RECEIVE_BYTES = 8 * 1024 * 1024;
 const FLOW_CONTROL_WINDOW_BYTES = 4 * 1024 * 1024;
 
@@ -45,7 +45,8 @@ export function peerConnector(options: PeerConnectorOptions): PeerConnector {
       try {
         const client = new Client(address, channelCredentials(options, readPems?.(), address), {
           ...CHANNEL_OPTIONS,
-          // TLS names no addresses to the server (RFC 6066): it is told a name, the certificate is checked for the address.
+          // TLS names no IP addresses to the server (RFC 6066): it gets a name instead, and the certificate
+          // is checked for the address.
           ...(readPems !== undefined &&
             isIP(hostOf(address)) !== 0 && { 'grpc.ssl_target_name_override': 'localhost' }),
         });
@@ -64,12 +65,13 @@ const CLOSE_GRACE_MS = 500;
 
 const CHANNEL_OPTIONS: ChannelOptions = {
   'grpc.max_receive_message_length': MAX_RECEIVE_BYTES,
-  // Links are opened again by engine/peers; grpc-js' own retries would keep copies of what was sent.
+  // A link that broke is opened anew, as another one; grpc-js' own retries would keep copies of what was
+  // sent.
   'grpc.enable_retries': 0,
   'grpc.use_local_subchannel_pool': 1,
   'grpc-node.flow_control_window': FLOW_CONTROL_WINDOW_BYTES,
   'grpc.enable_channelz': 0,
-  // Brokers of a cluster are neighbours: what the environment says of proxies is for what is far away.
+  // Brokers of a cluster are neighbours: the proxies that the environment names are for what is far away.
   'grpc.enable_http_proxy': 0,
 };
 
@@ -126,7 +128,8 @@ class GrpcPeerLink implements PeerLink {
     this.#writer.flush();
     this.#writer.close();
     this.#call.end();
-    // What was said last arrives before the other side ends it; which may be dead.
+    // What was said last arrives before the other side ends the call. That side may be dead: it gets only
+    // CLOSE_GRACE_MS.
     const cancelTimer = this.#clock.setTimer(CLOSE_GRACE_MS, () => this.#call.cancel());
     this.#call.on('status', () => {
       cancelTimer();
@@ -144,7 +147,10 @@ class GrpcPeerLink implements PeerLink {
   }
 }
 
-/** In words, where grpc-js has only the time to tell: node's TLS ends a connection whose certificate it does not take. */
+/**
+ * The reason in words, where grpc-js can tell only when it was: node's TLS ends a connection whose
+ * certificate it does not accept.
+ */
 function reasonOf({ details, message }: ServiceError): string {
   const reason = details || message;
   return /Last error: Failed to connect \(/.test(reason)
@@ -170,7 +176,7 @@ function channelCredentials(
   });
 }
 
-/** The newest files that made a pair. */
+/** Reads the files, and gives the newest content whose certificate and key were a pair. */
 function pemReader(files: { cert: string; key: string; ca: string }): () => Pems {
   let good: Pems | undefined;
   return () => {
@@ -181,7 +187,7 @@ function pemReader(files: { cert: string; key: string; ca: string }): () => Pems
         ca: readFileSync(files.ca),
       };
       const matches = new X509Certificate(pems.cert).checkPrivateKey(createPrivateKey(pems.key));
-      // In the middle of a renewal.
+      // The files are in the middle of a renewal.
       if (!matches) throw new Error(`${files.key} is not the key of ${files.cert}`);
       good = pems;
     } catch (error) {

@@ -1,7 +1,7 @@
-// What a relay says on a link: peer.proto's Request ↔ PeerRequest. Called by peer-connector.ts (encode) and peer.ts (decode).
+// What a relay says on a link: PeerRequest ↔ peer.proto's Request.
 //
-// The bytes of publishes are not copied: objects become a list of buffers, some of which are the engine's own, and what is
-// decoded are views of the message that was received.
+// The bytes of publishes are not copied: objects become a list of buffers, some of which are the engine's
+// own, and what is decoded are views of the message that was received.
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import {
   LinkRequestSchema,
@@ -24,17 +24,17 @@ import {
   wirePartition,
 } from './peer-wire.ts';
 
-/** Request.publish and Publish.messages. */
+/** The tags of Request.publish and Publish.messages. */
 const PUBLISH = 0x0a;
 
 const PUBLISH_MESSAGES = 0x2a;
 
-/** LinkRequest, in parts. */
+/** A LinkRequest, in parts. */
 export function encodeRequests(requests: readonly PeerRequest[]): Buffer[] {
   return requests.flatMap(encodeRequest);
 }
 
-/** LinkRequest. INVALID_ARGUMENT if it is none. */
+/** Reads a LinkRequest. INVALID_ARGUMENT if it is none. */
 export function decodeRequests(bytes: Buffer): PeerRequest[] {
   try {
     return fromBinary(LinkRequestSchema, bytes).requests.map(requestOf);
@@ -43,10 +43,10 @@ export function decodeRequests(bytes: Buffer): PeerRequest[] {
   }
 }
 
-/** A client id or an address, about. */
+/** About how many bytes a client id or an address takes. */
 const NAME_BYTES = 48;
 
-/** Of a request as encoded, about. */
+/** About how many bytes a request takes encoded. */
 export function requestBytes(request: PeerRequest): number {
   if (request.kind === 'publish') return OBJECT_BYTES + request.messages.length;
   if (request.kind === 'drain')

@@ -1,4 +1,5 @@
-// What requests and answers of a link have in common on the wire. Used by peer-requests.ts and peer-answers.ts.
+// What requests and answers of a link have in common on the wire: partitions, operations, numbers, and
+// records that hold a buffer uncopied. What can't be read is INVALID_ARGUMENT.
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import {
   Operation_Kind,
@@ -12,11 +13,11 @@ import type { PartitionId } from '../../core/partition.ts';
 import type { SettleOperation } from '../../core/settle-request.ts';
 import { varintLength, writeVarint } from '../../core/wire.ts';
 
-/** What an object, and an operation or a run in it, take at least about, encoded. */
+/** About how many bytes an object, and each operation or run in it, take encoded, at least. */
 export const OBJECT_BYTES = 32;
 export const OPERATION_BYTES = 20;
 
-/** Field 1, length-delimited: of LinkRequest.requests and LinkResponse.answers. */
+/** The tag of LinkRequest.requests and LinkResponse.answers: field 1, length-delimited. */
 const ITEM = 0x0a;
 
 export function wirePartition({
@@ -81,7 +82,7 @@ export function item(record: Uint8Array): Buffer {
   return framed;
 }
 
-/** item { outerTag { head, bytesTag: bytes } } */
+/** The record item { outerTag { head, bytesTag: bytes } }, without a copy of `bytes`. */
 export function nested(outerTag: number, head: Uint8Array, bytesTag: number, bytes: Buffer): Buffer[] {
   const inner = head.length + 1 + varintLength(bytes.length) + bytes.length;
   const outer = 1 + varintLength(inner) + inner;

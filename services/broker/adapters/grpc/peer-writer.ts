@@ -1,17 +1,17 @@
-// Gathers what one side of a link says in a turn into messages of bounded size. Used by both sides: peer.ts writes past
-// grpc-js as frame-writer.ts does, peer-connector.ts through it.
+// Gathers what one side of a link says in a turn into messages of bounded size. send() says when too much
+// waits for the transport.
 import type { Clock } from '../../ports/clock.ts';
 
-/** From here on a message is written at once; a single object may be larger. */
+/** From this size on a message is written at once; a single object may be larger. */
 export const MAX_GATHERED_BYTES = 1024 * 1024;
-/** Written and not taken by the transport. Full: `send` says so. */
+/** What may be gathered, or written and not taken by the transport. Full: `send` returns false. */
 const MAX_PENDING_BYTES = 2 * 1024 * 1024;
 
 export interface WriterOptions<T> {
   readonly clock: Clock;
   /** One message of these objects, in parts. */
   readonly encode: (objects: readonly T[]) => Buffer[];
-  /** Of an object as encoded, about. */
+  /** About how many bytes an object takes encoded. */
   readonly bytesOf: (object: T) => number;
   /** Writes one message of these parts and calls back once the transport has taken it. */
   readonly write: (parts: readonly Buffer[], bytes: number, taken: () => void) => void;
@@ -27,7 +27,7 @@ export class PeerWriter<T> {
   #pending = 0;
   #full = false;
   #closed = false;
-  /** All that was ever written. */
+  /** All bytes that were ever written. */
   writtenBytes = 0;
 
   constructor(options: WriterOptions<T>) {

@@ -1,7 +1,8 @@
-// The owner's side of links over gRPC: fanfare.peer.v1.Peer. Registered by main.ts; engine/peer-server does what relays ask.
+// The owner's side of links over gRPC: fanfare.peer.v1.Peer. It brings a relay's requests to a
+// PeerLinkHandler, and the answers back.
 //
-// The caller's certificate must say that it is a broker. Links are not ended with other streams at their maximum age: leases
-// hang on them. They end when the broker stops.
+// The caller's certificate must say that it is a broker. Links are not ended with other streams at their
+// maximum age: leases hang on them. They end when the broker stops.
 
 import { Metadata } from '@grpc/grpc-js';
 import { Peer } from '../../../gen/fanfare/peer/v1/peer_pb.ts';
@@ -25,9 +26,9 @@ export interface PeerServiceOptions {
   /** This broker's member id. */
   readonly selfId: string;
   readonly isBroker: BrokerPrincipals;
-  /** Somebody who is no broker has tried to be one. */
+  /** Called when somebody who is no broker has tried to open a link. */
   readonly onRefused: (caller: { readonly principal: string; readonly address: string }) => void;
-  /** OwnerLinks.accept. */
+  /** Takes a link that a relay, by its member id, has opened. */
   readonly accept: (link: PeerLinkServer, relay: string) => PeerLinkHandler;
 }
 
@@ -44,7 +45,10 @@ export function peerService(options: PeerServiceOptions): GrpcService {
   });
 }
 
-/** Returns the relay's member id. PERMISSION_DENIED, FAILED_PRECONDITION, INVALID_ARGUMENT. */
+/**
+ * Returns the relay's member id. PERMISSION_DENIED: the caller is no broker. FAILED_PRECONDITION: it means
+ * another member. INVALID_ARGUMENT: it does not say who it is.
+ */
 function admit({ border, isBroker, onRefused, selfId }: PeerServiceOptions, call: BidiCall): string {
   const principal = border.principalOf(call);
   if (!isBroker(principal)) {
@@ -114,10 +118,13 @@ function serve(options: PeerServiceOptions, call: BidiCall, relay: string): void
 }
 
 const HEADER_BYTES = 5;
-/** Up to here one copy is cheaper than several writes. */
+/** Up to this size one copy is cheaper than several writes. */
 const COPY_BYTES = 16 * 1024;
 
-/** To the HTTP/2 stream itself, so that chunks are not copied; through grpc-js where that can't be found. See frame-writer.ts. */
+/**
+ * Writes to the HTTP/2 stream itself, so that chunks are not copied; through grpc-js where it can't be found.
+ * See frame-writer.ts.
+ */
 function writeTo(call: BidiCall): WriterOptions<PeerAnswer>['write'] {
   const stream = http2StreamOf(call);
   if (stream === undefined) return (parts, _bytes, taken) => void call.write(Buffer.concat(parts), taken);
@@ -137,7 +144,7 @@ function writeTo(call: BidiCall): WriterOptions<PeerAnswer>['write'] {
   };
 }
 
-/** Neighbours that are small become one. */
+/** Joins small neighbours. */
 function joinSmall(parts: readonly Buffer[]): Buffer[] {
   const joined: Buffer[] = [];
   let small: Buffer[] = [];

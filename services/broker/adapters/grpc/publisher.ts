@@ -1,6 +1,8 @@
-// The Publisher service on raw request bytes: parse where they lie, hand to the engine, answer.
+// The Publisher service on raw request bytes: messages are parsed where they lie and handed to the engine,
+// results answered.
 //
-// A bad request on a stream harms no other: it is answered, the stream goes on, and the topic that it named is the stream's.
+// A bad request on a stream harms no other: it is answered, the stream goes on, and the topic that it named
+// is the stream's from then on.
 import { Publisher } from '../../../gen/fanfare/v1/publisher_pb.ts';
 import type { DurabilityLevel } from '../../core/definitions.ts';
 import { BrokerError } from '../../core/errors.ts';
@@ -24,7 +26,7 @@ export interface PublisherOptions {
   readonly authorize: Authorize;
   readonly limits: PublishLimits & {
     readonly maxRequestBytes: number;
-    /** Received on one stream and not answered: beyond, the stream is not read. */
+    /** How much may be received on one stream and not answered; beyond, the stream is not read. */
     readonly maxStreamBytes: number;
   };
 }
@@ -58,13 +60,15 @@ function publishStream(options: PublisherOptions): RawBidiStream {
   return (call) => {
     let unanswered = 0;
     let unansweredBytes = 0;
-    /** As it was named last. */
+    /** The topic that was named last. */
     let topic = '';
     /** The topic that the caller may publish to. */
     let allowed = '';
-    /** The answers wait for the client to read. */
+    /** Answers wait for the client to read. */
     let blocked = false;
-    /** The client has sent its last request, or the stream is to end with this status: once all is answered. */
+    /**
+     * How the stream ends once all is answered: the client has sent its last request, or with this status.
+     */
     let ending: BrokerError | 'ok' | undefined;
     const over = border.track(call, (reason) => end(reason));
 
@@ -88,7 +92,8 @@ function publishStream(options: PublisherOptions): RawBidiStream {
       if (ending !== undefined) end(ending);
     };
     const accept = (request: Buffer): void => {
-      // Not the request itself: what waits for its answer below must not hold it beside the batch.
+      // Only the length: the callbacks below wait for the answer, and must not hold the request beside the
+      // batch.
       const requestBytes = request.length;
       const refuse = (error: BrokerError, requestId: number): void => {
         const index = error instanceof BadMessage ? error.index : undefined;

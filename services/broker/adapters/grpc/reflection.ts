@@ -1,5 +1,5 @@
-// grpc.reflection.v1 and v1alpha: what services there are and what their messages look like, for grpcurl and the like.
-// Made by server.ts from the descriptors of the services that it serves.
+// grpc.reflection.v1 and v1alpha: what services there are and what their messages look like, for grpcurl and
+// the like.
 import {
   createRegistry,
   type DescFile,
@@ -29,7 +29,7 @@ interface ReflectionRequest {
     | { readonly case: undefined };
 }
 
-/** Both versions. They describe `services` and themselves. */
+/** Both versions of the service. They describe `services` and themselves. */
 export function reflectionServices(
   border: RpcBorder,
   services: readonly DescService[],
@@ -61,7 +61,7 @@ function respond(
   try {
     return { ...echo, messageResponse: answer(request, names, files, registry) };
   } catch (error) {
-    // An answer inside the stream, which stays open.
+    // The error is an answer inside the stream, which stays open.
     const { code, details } = statusOf(error);
     const value = { errorCode: code, errorMessage: details };
     return { ...echo, messageResponse: { case: 'errorResponse', value } };

@@ -1,4 +1,5 @@
-// fanfare.v1.Routing: where the partitions of a topic are. Registered by main.ts; the routes are engine/routes'.
+// fanfare.v1.Routing: where the partitions of a topic are, after engine/membership/routes. A watcher gets the
+// routes again only when they have changed.
 import { Routing } from '../../../gen/fanfare/v1/routing_pb.ts';
 import type { Definitions } from '../../engine/definitions/definitions.ts';
 import type { Routes } from '../../engine/membership/routes.ts';
@@ -37,7 +38,7 @@ export function routingService(options: RoutingOptions): GrpcService {
         while (!signal.aborted) {
           // Ends the stream with NOT_FOUND when the topic was deleted.
           const found = routesOf(topic, definitions, routes);
-          // Most changes of a cluster are other topics'.
+          // Most changes of a cluster concern other topics.
           const outline = found.map(({ address, ownerEpoch }) => `${address} ${ownerEpoch}`).join('\n');
           if (outline !== sent) await stream.send({ routes: found });
           sent = outline;

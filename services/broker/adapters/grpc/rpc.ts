@@ -1,9 +1,9 @@
-// The border of the gRPC server: from bytes and grpc-js' calls to handlers that take and return messages, throw
-// BrokerErrors, and know who is calling. server.ts registers what is made here; admin, routing, health and reflection are
-// written on it, the hot methods (publisher, subscriber) take raw calls.
+// The border of the gRPC server: from bytes and grpc-js' calls to handlers that take and return messages,
+// throw BrokerErrors, and know who is calling. Hot methods take raw calls. Errors become statuses here; the
+// text of one that nobody expected goes to the log only.
 //
-// grpc-js gets raw bytes in both directions, and the wrappers decode and encode: a deserializer that throws would end the
-// call with INTERNAL, and the caller deserves INVALID_ARGUMENT.
+// grpc-js gets raw bytes in both directions, and the wrappers decode and encode: a deserializer that throws
+// would end the call with INTERNAL, and the caller deserves INVALID_ARGUMENT.
 import {
   create,
   type DescMessage,
@@ -26,7 +26,7 @@ export type RawServerStream = grpc.handleServerStreamingCall<Buffer, Buffer>;
 export type RawBidiStream = grpc.handleBidiStreamingCall<Buffer, Buffer>;
 type RawHandler = RawUnary | RawServerStream | RawBidiStream;
 
-/** What a server is made of. */
+/** A service, ready for a server. */
 export interface GrpcService {
   readonly descriptor: DescService;
   readonly definition: grpc.ServiceDefinition;
@@ -40,7 +40,10 @@ export interface RpcContext {
 }
 
 export interface OutgoingStream<O extends DescMessage> {
-  /** Resolves once the transport has taken the message, or the stream is over: with one at a time a slow reader holds no memory. */
+  /**
+   * Resolves once the transport has taken the message, or the stream is over. Sent one at a time, a slow
+   * reader holds no memory.
+   */
   send(message: MessageInitShape<O>): Promise<void>;
 }
 
@@ -60,16 +63,19 @@ export interface RpcBorderOptions {
   readonly random: Random;
   /** Open streams are ended with UNAVAILABLE at this age, or up to STREAM_AGE_JITTER of it earlier. */
   readonly maxStreamAgeMs: number;
-  /** Told of every error that is not a BrokerError; the caller only hears INTERNAL. */
+  /** Called with every error that is not a BrokerError; the caller hears only INTERNAL. */
   readonly onUnexpected: (
     error: unknown,
     call: { readonly path: string; readonly principal: string },
   ) => void;
-  /** Told of a failed assertion: the broker's state can't be trusted any more. By default the process ends. */
+  /**
+   * Called with a failed assertion: the broker's state can't be trusted any more. By default the process
+   * ends.
+   */
   readonly onBroken?: (error: AssertionError) => void;
 }
 
-/** The service's handlers by method; one that is missing doesn't compile. */
+/** A service of its handlers by method; one that is missing doesn't compile. */
 export function grpcService<S extends DescService>(
   descriptor: S,
   handlers: { readonly [Name in keyof S['method']]: RawHandler },
@@ -120,7 +126,10 @@ export class RpcBorder {
     };
   }
 
-  /** For hot methods: bytes in, bytes out. `over` is called when the caller has gone before the answer. */
+  /**
+   * For hot methods: bytes in, bytes out. `over` is called when the call has ended: with the answer, or
+   * before, because the caller has gone.
+   */
   rawUnary(
     handler: (
       request: Buffer,
@@ -140,8 +149,9 @@ export class RpcBorder {
   }
 
   /**
-   * A stream of answers. It ends with OK when the handler resolves, with the error when it rejects, and with UNAVAILABLE at
-   * its maximum age or when the broker stops; in the last two cases the signal is aborted and the handler's end ignored.
+   * A stream of answers. It ends with OK when the handler resolves, with the error when it rejects, and with
+   * UNAVAILABLE at its maximum age or when the broker stops; in the last two cases the signal is aborted and
+   * the handler's end ignored.
    */
   serverStream<I extends DescMessage, O extends DescMessage>(
     method: Method<'server_streaming', I, O>,
@@ -159,7 +169,10 @@ export class RpcBorder {
     };
   }
 
-  /** As serverStream: `answer` is called for one request after the other; the next is read once the answer is taken. */
+  /**
+   * As serverStream. `answer` is called for one request after the other; the next is read once the answer is
+   * taken.
+   */
   bidiStream<I extends DescMessage, O extends DescMessage>(
     method: Method<'bidi_streaming', I, O>,
     answer: (request: MessageShape<I>, context: RpcContext) => MessageInitShape<O>,
@@ -177,9 +190,9 @@ export class RpcBorder {
   }
 
   /**
-   * For streams that are handled raw. Returns a signal that is aborted when the stream is over: it failed, was cancelled, or
-   * has ended. At the maximum age, and when the broker stops, the stream is ended with UNAVAILABLE: at once, or by `end` in
-   * its own time.
+   * Tracks a stream, also one that is handled raw. Returns a signal that is aborted when the stream is over:
+   * it failed, was cancelled, or has ended. At the maximum age, and when the broker stops, the stream is
+   * ended with UNAVAILABLE: at once, or by `end` in its own time.
    */
   track(call: StreamCall, end: EndStream = (reason) => this.fail(call, reason)): AbortSignal {
     const { clock, random, maxStreamAgeMs } = this.#options;
@@ -206,7 +219,10 @@ export class RpcBorder {
     call.emit('error', { ...status, ...(metadata && { metadata }) });
   }
 
-  /** Ends all tracked streams; resolves when those that end in their own time have told the engine that they go. */
+  /**
+   * Ends all tracked streams; resolves when every `end` has. A stream that ends in its own time may still
+   * send what is left.
+   */
   async endStreams(reason: BrokerError): Promise<void> {
     await Promise.all([...this.#streams.values()].map(({ end }) => end(reason, 'stopping')));
   }
@@ -234,7 +250,7 @@ export class RpcBorder {
     }
   }
 
-  /** Reports the error if nobody expected it. */
+  /** The error's status. Reports the error if nobody expected it. */
   #statusOf(error: unknown, call: IdentifiedCall): GrpcStatus {
     if (!(error instanceof BrokerError)) {
       this.#options.onUnexpected(error, { path: call.getPath(), principal: this.#principalForLog(call) });
@@ -295,7 +311,7 @@ function raw(bytes: Buffer): Buffer {
   return bytes;
 }
 
-// Out of the promise in which it was thrown, so that it is an uncaught exception.
+// Throws outside the promise in which the error arose, so that it is an uncaught exception.
 function endProcess(error: AssertionError): void {
   setImmediate(() => {
     throw error;

@@ -1,5 +1,5 @@
-// The gRPC server: its options, its services with health and reflection, where it listens, and how it stops. What the
-// services do is theirs.
+// The gRPC server: its options, its services with health and reflection, where it listens, and how it stops.
+// It refuses calls while it stops or sends clients away; all else that services do is theirs.
 import * as grpc from '@grpc/grpc-js';
 import { BrokerError } from '../../core/errors.ts';
 import {
@@ -20,22 +20,22 @@ import { statusOf } from './status.ts';
 export interface GrpcServerOptions {
   readonly services: readonly GrpcService[];
   readonly border: RpcBorder;
-  /** tls.ts', or createInsecure() for plaintext. */
+  /** Those of tls.ts, or createInsecure() for plaintext. */
   readonly credentials: grpc.ServerCredentials;
   readonly clock: Clock;
   readonly keepaliveMs: number;
 }
 
 export interface DrainOptions {
-  /** Then whoever is still there is cut off. */
+  /** After this time whoever is still there is cut off. */
   readonly timeoutMs: number;
-  /** While streams still go on. */
+  /** Runs while streams still go on. */
   readonly before: () => Promise<void> | void;
-  /** When streams were told to end. What it does lets those end that wait for something. */
+  /** Runs when streams were told to end. It lets those calls end that wait for something. */
   readonly after: () => Promise<void> | void;
 }
 
-/** Where messages go in and out. */
+/** The services by which messages go in and out. */
 const MESSAGE_PATHS = ['/fanfare.v1.Publisher/', '/fanfare.v1.Subscriber/'];
 
 const STOPPING = new BrokerError('UNAVAILABLE', 'the broker is stopping: connect again');
@@ -44,7 +44,7 @@ export class GrpcServer {
   readonly #options: GrpcServerOptions;
   readonly #server: grpc.Server;
   readonly #health: Health;
-  /** Those on which there was a call, and that are still open. */
+  /** The open sessions on which there was a call. */
   readonly #sessions = new Set<Session>();
   #draining: Promise<'drained' | 'cut off'> | undefined;
   /** Why messages are neither taken nor given out just now. */
@@ -91,8 +91,8 @@ export class GrpcServer {
   }
 
   /**
-   * Stops gracefully: health says so, new calls are refused with UNAVAILABLE, streams are ended, unary calls finish. Every
-   * further call gets the same promise.
+   * Stops gracefully: health says so, new calls are refused with UNAVAILABLE, streams are ended, unary calls
+   * finish. Every further call gets the same promise.
    */
   drain(options: DrainOptions): Promise<'drained' | 'cut off'> {
     this.#draining ??= this.#drain(options);
@@ -115,7 +115,7 @@ export class GrpcServer {
   async #finish({ before, after }: DrainOptions): Promise<'drained'> {
     const { clock, border } = this.#options;
     this.#health.setServing(false);
-    // A turn for the watchers of health to be told, before their streams end too.
+    // The watchers of health get a turn to be told, before their streams end, too.
     await new Promise<void>((resolve) => clock.defer(resolve));
     await before();
     await border.endStreams(STOPPING);
@@ -127,8 +127,8 @@ export class GrpcServer {
   }
 
   /**
-   * Sends clients to other brokers: health says so, streams are ended and calls that take or give out messages are refused with
-   * that reason, UNAVAILABLE; until it is called with undefined.
+   * Sends clients to other brokers: health says that nothing is served, streams are ended, and calls that
+   * take or give out messages are refused with that reason. It lasts until it is called with undefined.
    */
   async sendAway(reason: BrokerError | undefined): Promise<void> {
     this.#away = reason;
@@ -137,7 +137,10 @@ export class GrpcServer {
     if (reason !== undefined) await this.#options.border.endStreams(reason);
   }
 
-  /** Health goes on answering while the server drains, everything else is refused. */
+  /**
+   * Refuses calls while the server drains, health excepted, and those that take or give out messages while
+   * clients are sent away.
+   */
   #admit(path: string, call: grpc.ServerInterceptingCallInterface): grpc.ServerInterceptingCall {
     const session = sessionOf(call);
     if (session !== undefined && !this.#sessions.has(session)) {
@@ -147,7 +150,7 @@ export class GrpcServer {
     }
     explainOversize(call);
     const refusal = this.#refusalOf(path);
-    // Handed on as it is: a wrapper would cost every message of the hot methods.
+    // The call is handed on as it is: a wrapper would cost every message of the hot methods.
     if (refusal === undefined) return call as grpc.ServerInterceptingCall;
     const listener = new grpc.ServerListenerBuilder()
       .withOnReceiveMetadata(() => call.sendStatus(statusOf(refusal)))
@@ -167,8 +170,9 @@ export class GrpcServer {
 }
 
 /**
- * What a sender may send before it hears that it was read. HTTP/2's 64 KiB, which grpc-js leaves, are one turn of two busy event
- * loops: publishers of large messages, and relays, which publish for many over one link, would wait most of the time.
+ * Widens what a sender may send before it hears that it was read. HTTP/2's 64 KiB, which grpc-js leaves, are
+ * one turn of two busy event loops: publishers of large messages, and relays, which publish for many over one
+ * link, would wait most of the time.
  */
 function widenWindows(session: Session): void {
   if (session.destroyed) return;
@@ -177,8 +181,9 @@ function widenWindows(session: Session): void {
 }
 
 /**
- * grpc-js ends a call whose request is longer than the transport takes with RESOURCE_EXHAUSTED, which our API says of what may
- * be tried again. It does so on the innermost call, where interceptors are not asked.
+ * Turns grpc-js' status for a request that is longer than the transport takes into INVALID_ARGUMENT: it is
+ * RESOURCE_EXHAUSTED, which our API says of what may be tried again. grpc-js sends it on the innermost call,
+ * where interceptors are not asked.
  */
 function explainOversize(call: grpc.ServerInterceptingCallInterface): void {
   const sendStatus = call.sendStatus;
@@ -187,7 +192,10 @@ function explainOversize(call: grpc.ServerInterceptingCallInterface): void {
   };
 }
 
-/** What grpc-js says: "Received message larger than max (9 vs 8)", "Received message that decompresses to a size larger than 8". */
+/**
+ * grpc-js says "Received message larger than max (9 vs 8)" or "Received message that decompresses to a size
+ * larger than 8".
+ */
 function isOversize({ code, details }: Pick<grpc.StatusObject, 'code' | 'details'>): boolean {
   return code === grpc.status.RESOURCE_EXHAUSTED && details.startsWith('Received message ');
 }
@@ -198,7 +206,7 @@ function tooLarge(details: string): BrokerError {
   return new BrokerError('INVALID_ARGUMENT', `the request has ${has}; at most ${MAX_RECEIVE_BYTES} are read`);
 }
 
-/** grpc-js' own log, which otherwise goes to the console. Once a process. */
+/** Takes grpc-js' own log, which otherwise goes to the console. It is one for the whole process. */
 export function onGrpcLog(listener: (message: string) => void): void {
   const write = (...parts: unknown[]): void => listener(parts.map(String).join(' '));
   grpc.setLogger({ error: write, info: write, debug: write });

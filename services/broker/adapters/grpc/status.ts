@@ -1,4 +1,4 @@
-// The sole converter between our errors and gRPC statuses. Called by rpc.ts' wrappers and by streams that end themselves.
+// The sole converter between our errors and gRPC statuses.
 import { status } from '@grpc/grpc-js';
 import { BrokerError, type ErrorCode } from '../../core/errors.ts';
 import { MAX_STATUS_DETAILS_CHARS } from '../../limits.ts';
@@ -9,8 +9,8 @@ export interface GrpcStatus {
 }
 
 /**
- * What the caller hears. Of an error that nobody expected it hears nothing but INTERNAL: its text may hold anything, and
- * belongs into the log.
+ * The status that the caller hears. For an error that nobody expected it is a bare INTERNAL: the error's text
+ * may hold anything, and belongs in the log.
  */
 export function statusOf(error: unknown): GrpcStatus {
   if (!(error instanceof BrokerError)) {
@@ -24,7 +24,8 @@ export function statusCodeOf(code: ErrorCode): number {
   return status[code];
 }
 
-// The text travels URI-encoded in a header: encodeURI throws on half a surrogate pair, and clients bound their headers.
+// The text travels URI-encoded in a header: encodeURI throws on half a surrogate pair, and clients bound
+// their headers.
 function fitForHeader(text: string): string {
   const fitting =
     text.length > MAX_STATUS_DETAILS_CHARS ? `${text.slice(0, MAX_STATUS_DETAILS_CHARS)}…` : text;

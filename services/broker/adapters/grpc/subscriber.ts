@@ -1,5 +1,6 @@
-// The Subscriber service on raw bytes: opens consumers, brings what they say to the engine, writes frames as the engine
-// cut them.
+// The Subscriber service on raw bytes: opens consumers, brings what they say to the engine, and writes frames
+// as the engine cut them. What is written and not taken is bounded; a client that reads nothing for long is
+// ended as SLOW_CONSUMER.
 import { create, toBinary } from '@bufbuild/protobuf';
 import { Metadata } from '@grpc/grpc-js';
 import { SubscribeResponseSchema, Subscriber } from '../../../gen/fanfare/v1/subscriber_pb.ts';
@@ -32,7 +33,9 @@ export interface SubscriberOptions {
   readonly border: RpcBorder;
   readonly authorize: Authorize;
   readonly clock: Clock;
-  /** Whether leases live on when this broker stops: at the brokers to which it has handed its partitions over. */
+  /**
+   * Whether leases live on when this broker stops, at the brokers to which it has handed its partitions over.
+   */
   readonly leasesOutlive: () => boolean;
   readonly limits: SettleLimits & {
     readonly maxOutstandingMessages: number;
@@ -41,18 +44,23 @@ export interface SubscriberOptions {
     readonly defaultOutstandingBytes: number;
     readonly maxPullMessages: number;
     readonly maxPullWaitMs: number;
-    /** Written to a stream and not taken by the transport: beyond, nothing is leased to it. */
+    /**
+     * How much may be written to a stream and not taken by the transport; beyond, nothing is leased to it.
+     */
     readonly outboxBytes: number;
-    /** A stream whose outbox stays full so long is closed as SLOW_CONSUMER. */
+    /** A stream whose outbox is full and of which nothing is taken for so long is closed as SLOW_CONSUMER. */
     readonly slowConsumerMs: number;
   };
 }
 
-/** A trailer: what is outstanding stays leased to the client id until the deadlines; see Subscribe. */
+/**
+ * This trailer says that what is outstanding stays leased to the client id until the deadlines; see
+ * Subscribe.
+ */
 const LEASES_TRAILER = 'fanfare-leases';
 
 const EMPTY = Buffer.alloc(0);
-/** Small writes under way on a stream: each costs the transport more than its bytes. */
+/** The most writes under way on a stream: small ones cost the transport more than their bytes. */
 const OUTBOX_WRITES = 64;
 
 export function subscriberService(options: SubscriberOptions): GrpcService {
@@ -88,7 +96,10 @@ function subscribe(options: SubscriberOptions): RawBidiStream {
     });
     const leave = (): void => consumer?.leave();
     over.addEventListener('abort', leave);
-    /** Of one that comes back under its name, what is outstanding waits for it, where the broker can see to that. */
+    /**
+     * Ends the stream. What is outstanding waits for a client that can come back by its name, where the
+     * broker can see to that.
+     */
     const dismissed = async (reason: BrokerError, why: 'age' | 'stopping'): Promise<void> => {
       const kept =
         isNamed &&
@@ -117,7 +128,7 @@ function subscribe(options: SubscriberOptions): RawBidiStream {
         border.fail(call, error);
       }
     });
-    // A client that has said all it will can no longer acknowledge: it is done.
+    // A client that has said its last can no longer acknowledge anything: it is done.
     call.on('end', () => {
       leave();
       if (!over.aborted) call.end();
@@ -131,7 +142,7 @@ function leasesKept(): Metadata {
   return metadata;
 }
 
-/** The first request of a stream. */
+/** Opens the consumer that the first request of a stream asks for. */
 function open(
   { broker, limits }: SubscriberOptions,
   sink: ConsumerSink,
@@ -266,7 +277,9 @@ class StreamSink implements ConsumerSink {
     if (!this.writable && this.#cancelWatch === undefined) this.#watch();
   }
 
-  /** Looks again after slowConsumerMs: if nothing was taken meanwhile, nobody is reading. */
+  /**
+   * Looks again after slowConsumerMs: if nothing was taken meanwhile, nobody reads, and the stream is closed.
+   */
   #watch(): void {
     const { clock, broker, limits } = this.#options;
     const before = this.#taken;

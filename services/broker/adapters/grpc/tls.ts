@@ -1,8 +1,9 @@
-// Mutual TLS for the server: TLS 1.3, client certificates required, and certificates that are replaced while it runs. Made
-// by main.ts from the configured files; server.ts binds with the credentials.
+// Mutual TLS for the server: TLS 1.3, client certificates required, and certificates that are replaced while
+// it runs.
 //
-// Invariant: what is in force is a pair that was seen to match and a CA that could be read. Files that don't make one are
-// reported once and otherwise ignored. Open connections keep the certificates with which they were made.
+// Invariant: what is in force is a pair that was seen to match and a CA that could be read. Files that don't
+// make one are reported once and otherwise ignored. Open connections keep the certificates with which they
+// were made.
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext, type SecureContextOptions } from 'node:tls';
@@ -19,22 +20,28 @@ import type { Clock } from '../../ports/clock.ts';
 export interface ServerTlsFiles {
   readonly cert: string;
   readonly key: string;
-  /** Of the authorities that sign clients' certificates. */
+  /** The authorities that sign clients' certificates. */
   readonly ca: string;
 }
 
 export interface ServerTlsOptions {
   readonly files: ServerTlsFiles;
   readonly clock: Clock;
-  /** The broker's own certificate from now on. */
+  /** Called with the broker's own certificate when there is a new one in force. */
   readonly onReload: (certificate: X509Certificate) => void;
-  /** The files on disk can't be used; the former certificates stay in force. Once for each content. */
+  /**
+   * Called when the files on disk can't be used; the former certificates stay in force. Once for each
+   * problem.
+   */
   readonly onProblem: (error: BrokerError) => void;
 }
 
 export type ReloadResult = 'reloaded' | 'unchanged' | 'refused';
 
-/** Reads the files and looks at them again now and then. FAILED_PRECONDITION, with what is wrong, if they can't be used. */
+/**
+ * Reads the files, and looks at them again every TLS_RELOAD_INTERVAL_MS. FAILED_PRECONDITION, with what is
+ * wrong, if they can't be used.
+ */
 export async function openServerTls(options: ServerTlsOptions): Promise<ServerTls> {
   const content = await read(options.files);
   return new ServerTls(options, content, check(content, options));
@@ -44,10 +51,10 @@ export class ServerTls {
   readonly credentials: ServerCredentials;
   readonly #options: ServerTlsOptions;
   readonly #update: (context: SecureContextOptions) => void;
-  /** What was looked at last, good or bad. */
+  /** The content that was read last, good or bad. */
   #seen: Content;
   #certificate: X509Certificate;
-  /** The last problem, until the files were good again. */
+  /** The last problem, until there were new files and they were good. */
   #reported = '';
   #cancelTimer: () => void = () => {};
   #closed = false;
@@ -92,7 +99,7 @@ export class ServerTls {
 
   #report(error: unknown): void {
     const problem = asProblem(error);
-    // A file that is missing is so at every look.
+    // A file that is missing is missing at every look.
     if (problem.message === this.#reported) return;
     this.#reported = problem.message;
     this.#options.onProblem(problem);
@@ -113,9 +120,10 @@ interface Content {
 }
 
 /**
- * ServerCredentials.createSsl takes TLS 1.2 too and can't be changed; the certificate provider API drops all connections
- * while a file is bad. Made on members of the base class that grpc-js has for its own subclasses: test/integration/tls.test.ts
- * notices when they change.
+ * Credentials whose certificates can be replaced. ServerCredentials.createSsl takes TLS 1.2, too, and can't
+ * be changed; the certificate provider API drops all connections while a file is bad. This builds on members
+ * of the base class that grpc-js has for its own subclasses: test/integration/tls.test.ts notices when they
+ * change.
  */
 class ReloadingCredentials extends ServerCredentials {
   constructor(context: SecureContextOptions) {

@@ -1,5 +1,5 @@
-// What the watching RPCs (WatchBacklog, WatchRoutes, health's Watch) share: a bound on how many there are, and waiting for a
-// change or a time, whichever comes first. Used by admin.ts, routing.ts and health.ts.
+// What the RPCs that watch something share: a bound on how many there are, and waiting for a change or a
+// time, whichever comes first.
 import { BrokerError } from '../../core/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 
@@ -11,7 +11,7 @@ export class WatchSlots {
     this.#limit = limit;
   }
 
-  /** Given back when disposed. RESOURCE_EXHAUSTED if there is none left. */
+  /** Takes a slot, which is given back when disposed. RESOURCE_EXHAUSTED if there is none left. */
   take(): Disposable {
     if (this.#taken >= this.#limit) {
       throw new BrokerError(
@@ -28,7 +28,10 @@ export class WatchSlots {
   }
 }
 
-/** Remembers that something changed until someone waits for it; any number of changes between two waits are one. */
+/**
+ * Remembers that something changed until someone waits for it; any number of changes between two waits are
+ * one.
+ */
 export class ChangeFlag {
   #changed = false;
   #wake: () => void = () => {};
@@ -38,7 +41,10 @@ export class ChangeFlag {
     this.#wake();
   }
 
-  /** Resolves at once if there was a change since the last wait, else at the next one, or when the signal is aborted. */
+  /**
+   * Resolves at once if there was a change since the last wait, else at the next one, or when the signal is
+   * aborted.
+   */
   async wait(signal: AbortSignal): Promise<void> {
     if (!this.#changed && !signal.aborted) {
       await new Promise<void>((resolve) => {
@@ -52,7 +58,10 @@ export class ChangeFlag {
     this.#changed = false;
   }
 
-  /** As wait, but at most for maxMs; after a change it lets gatherMs pass, in which further ones count as the same. */
+  /**
+   * As wait, but at most for maxMs; after a change it lets gatherMs pass, in which further ones count as the
+   * same.
+   */
   async waitAtMost(maxMs: number, gatherMs: number, clock: Clock, signal: AbortSignal): Promise<void> {
     const timeUp = await within(clock, maxMs, signal, (either) => this.wait(either));
     if (!timeUp) await within(clock, gatherMs, signal, aborted);
@@ -60,7 +69,10 @@ export class ChangeFlag {
   }
 }
 
-/** Waits until the time is up or the signal aborted or, before, what it waits for is there. True if the time was up. */
+/**
+ * Waits for what `waitFor` waits for, but no longer than until the time is up or the signal aborted. True if
+ * the time was up.
+ */
 async function within(
   clock: Clock,
   delayMs: number,

@@ -1,7 +1,7 @@
-// The Clock port on Node's own timers. Made once, by main.ts.
+// The Clock port on Node's own timers.
 import type { Clock } from '../../ports/clock.ts';
 
-/** setTimeout fires at once when asked for more. */
+/** The longest delay of setTimeout, which fires at once when asked for more. */
 const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 
 export const nodeClock: Clock = {
@@ -10,7 +10,8 @@ export const nodeClock: Clock = {
   setTimer(delayMs, fn) {
     const due = performance.now() + delayMs;
     let timeout: NodeJS.Timeout;
-    // Node's timers run on a clock of whole milliseconds and can be up to one early: then the rest is waited for too.
+    // Node's timers run on a clock of whole milliseconds and can be up to one early: then the rest is waited
+    // for, too.
     const arm = (): void => {
       const rest = Math.min(Math.ceil(due - performance.now()), LONGEST_TIMEOUT_MS);
       timeout = setTimeout(() => (performance.now() >= due ? fn() : arm()), Math.max(0, rest));

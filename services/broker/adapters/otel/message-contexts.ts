@@ -1,5 +1,5 @@
-// Finds the trace contexts that publishers put into messages' attributes, on wire bytes: in a publish request before it is
-// cut, and in frames. Called by tracing.ts, so only while tracing is on.
+// Finds the trace contexts that publishers put into messages' attributes, on wire bytes: in a publish request
+// before it is cut, and in frames.
 //
 // All bytes here were checked when they were published; what does not look like a context is passed over.
 import { isSpanContextValid, type SpanContext } from '@opentelemetry/api';
@@ -17,7 +17,10 @@ const FRAME_MESSAGE_FIELD = 2;
 const ATTRIBUTES_FIELD = 2;
 const KEY_FIELD = 1;
 
-/** Contexts of sampled spans, in the order of the messages; different ones, the first `limit` of them. */
+/**
+ * The contexts of sampled spans in the order of the messages, each once. Messages are looked at until there
+ * are `limit`.
+ */
 export function contextsOfBatch({ bytes, starts, ends, count }: PublishBatch, limit: number): SpanContext[] {
   const found = new Map<string, SpanContext>();
   const reader = new WireReader(bytes);
@@ -28,7 +31,7 @@ export function contextsOfBatch({ bytes, starts, ends, count }: PublishBatch, li
   return [...found.values()];
 }
 
-/** The same of a chunk, or any other run of frames. */
+/** As contextsOfBatch, for a chunk or any other run of frames. */
 export function contextsOfFrames(frames: Uint8Array, limit: number): SpanContext[] {
   const found = new Map<string, SpanContext>();
   const outer = new WireReader(frames);
@@ -52,7 +55,7 @@ export function contextsOfFrames(frames: Uint8Array, limit: number): SpanContext
   return [...found.values()];
 }
 
-/** Adds the context of the Message that the reader stands before, by its text. */
+/** Adds the contexts of the Message that the reader stands before, by their text. */
 function collect(message: WireReader, found: Map<string, SpanContext>): void {
   while (message.tag()) {
     if (message.field !== ATTRIBUTES_FIELD || message.wireType !== LENGTH) {
@@ -70,7 +73,7 @@ function collect(message: WireReader, found: Map<string, SpanContext>): void {
 
 /** The value of a map entry whose key is one of KEYS, if its sampled flag is set. */
 function traceparentOf(bytes: Uint8Array, from: number, end: number): string | undefined {
-  // Shorter than the shortest key and the text: most attributes end here.
+  // The entry is shorter than the shortest key and the text: most attributes end here.
   if (end - from < TRACEPARENT_LENGTH + 11) return undefined;
   const entry = new WireReader(bytes, from, end);
   let isContext = false;
@@ -88,7 +91,7 @@ function traceparentOf(bytes: Uint8Array, from: number, end: number): string | u
 function saysSampled(bytes: Uint8Array, from: number, end: number): boolean {
   if (end - from < TRACEPARENT_LENGTH || end - from > MAX_TRACEPARENT_LENGTH) return false;
   const digit = bytes[from + TRACEPARENT_LENGTH - 1]!;
-  // Odd hexadecimal digits: 1, 3, 5, 7, 9 have odd codes, b, d, f even ones.
+  // The sampled flag is set in odd hexadecimal digits: 1, 3, 5, 7, 9 have odd codes, b, d, f even ones.
   return digit < 0x61 ? (digit & 1) === 1 : (digit & 1) === 0;
 }
 

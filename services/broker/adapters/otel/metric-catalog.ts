@@ -1,7 +1,8 @@
-// The list of all metrics: name, kind, unit, meaning, and how each is read from a snapshot. metric-producer.ts makes data
-// points of it, services/TELEMETRY.md is its table for people (a test compares them).
+// The list of all metrics: name, kind, unit, meaning, and how each is read from a snapshot.
+// services/TELEMETRY.md is its table for people (a test compares them).
 //
-// The hot path counts in plain numbers (engine/stats.ts); everything here happens only when somebody collects.
+// The hot path counts in plain numbers (engine/stats.ts); everything here happens only when somebody
+// collects.
 import type { BacklogReport } from '../../core/backlog-report.ts';
 import type { TopicSize } from '../../engine/broker.ts';
 import type { Stats } from '../../engine/stats.ts';
@@ -27,7 +28,7 @@ export interface ClusterFigures {
   readonly handOvers: number;
   readonly abandons: number;
   readonly staleClaims: number;
-  /** Writes that the store refused since. */
+  /** Writes of former owners that the store refused. */
   readonly staleWrites: number;
   /** Times that the lease was lost. */
   readonly fenced: number;
@@ -37,7 +38,7 @@ export interface ClusterFigures {
   readonly lostSignals: number;
 }
 
-/** What metrics are read from, all of one moment. */
+/** What the metrics of one collection are read from. */
 export interface Snapshot {
   readonly stats: Readonly<Stats>;
   readonly cachedBytes: number;
@@ -57,13 +58,15 @@ export interface Point {
   readonly attributes: Readonly<Record<string, string>>;
 }
 
-/** counter: only grows. sum: can be added up over brokers, and falls too. gauge: adding it up makes no sense. */
+/**
+ * counter: only grows. sum: can be added up over brokers, and falls too. gauge: adding it up makes no sense.
+ */
 export type MetricKind = 'counter' | 'sum' | 'gauge';
 
 export interface Metric {
   readonly name: string;
   readonly kind: MetricKind;
-  /** UCUM. */
+  /** The unit in UCUM. */
   readonly unit: string;
   readonly meaning: string;
   readonly read: (snapshot: Snapshot) => readonly Point[];
@@ -161,7 +164,7 @@ export const METRICS: readonly Metric[] = [
   ),
   one('unreported', 'gauge', '{resource}', 'Topics and subscriptions left out', (s) => s.unreported),
 
-  // By the names of OpenTelemetry's conventions.
+  // These have the names of OpenTelemetry's conventions.
   figures('process.cpu.time', 'counter', 's', 'CPU time', 'cpu.mode', (p) => p.cpuSeconds),
   figure('process.memory.usage', 'sum', 'By', 'Resident memory', (p) => p.residentBytes),
   figure('process.uptime', 'gauge', 's', 'Since the process was started', (p) => p.uptimeSeconds),

@@ -1,9 +1,8 @@
-// Makes OpenTelemetry metric data of the broker's own numbers whenever a reader collects. Made by telemetry.ts; its readers are
-// the Prometheus endpoint and the OTLP exporter.
+// OpenTelemetry metric data of the broker's own numbers, made whenever a reader collects.
 //
-// It produces data points itself instead of registering observable instruments with the SDK: instruments go on reporting
-// what was once observed (a deleted subscription would keep its backlog for ever), and hold a copy of everything for each
-// reader that does not collect.
+// It produces data points itself instead of registering observable instruments with the SDK: instruments go
+// on reporting what was once observed (a deleted subscription would keep its backlog for ever), and hold a
+// copy of everything for each reader that does not collect.
 import { setImmediate } from 'node:timers/promises';
 import { type HrTime, ValueType } from '@opentelemetry/api';
 import type { Resource } from '@opentelemetry/resources';
@@ -40,9 +39,9 @@ export interface MetricSources {
   readonly subscriptions: () => Iterable<{ readonly name: string }>;
 }
 
-/** Topics that have series of their own, and subscriptions: so many of each. */
+/** The most topics, and the most subscriptions, that have series of their own. */
 export const MAX_REPORTED = 1_000;
-/** Backlogs computed in one turn of the event loop: each may read the store once a partition. */
+/** Backlogs computed in one turn of the event loop: each may read the store once per partition. */
 const REPORTS_PER_TURN = 16;
 
 export class BrokerMetrics implements MetricProducer {
@@ -55,7 +54,9 @@ export class BrokerMetrics implements MetricProducer {
   #collecting: Promise<CollectionResult> | undefined;
   #hasTold = false;
 
-  /** `onUnreported` is told, once, how many topics and subscriptions are too many to be reported one by one. */
+  /**
+   * `onUnreported` is told, once, how many topics and subscriptions are too many to be reported one by one.
+   */
   constructor(
     resource: Resource,
     sources: MetricSources,
@@ -131,7 +132,7 @@ export class BrokerMetrics implements MetricProducer {
   }
 }
 
-/** What of the metric's data is the same each time. */
+/** The part of the metric's data that is the same each time. */
 function shape({ name, kind, unit, meaning }: Metric) {
   const base = {
     descriptor: { name, description: meaning, unit, valueType: ValueType.DOUBLE },

@@ -1,6 +1,5 @@
-// Pushes metrics at an interval: over OTLP, or to standard output for somebody who tries things out. Loaded and opened by
-// telemetry.ts when OTEL_METRICS_EXPORTER or an OTLP endpoint asks for it. Where to, how and with which headers is the
-// exporters' to read from OTEL_EXPORTER_OTLP_...
+// Pushes metrics at an interval: over OTLP, or to standard output for somebody who tries things out. The
+// exporters themselves read from OTEL_EXPORTER_OTLP_... where to, how and with which headers.
 import {
   ConsoleMetricExporter,
   type MetricProducer,

@@ -1,5 +1,4 @@
-// How the process itself is doing: CPU, memory, and how late its event loop is. Read by metric-producer.ts at each
-// collection.
+// How the process itself is doing: CPU, memory, and how late its event loop is.
 import { monitorEventLoopDelay, performance } from 'node:perf_hooks';
 
 export interface ProcessFigures {
@@ -12,9 +11,12 @@ export interface ProcessFigures {
   readonly loopDelay: { readonly p50: number; readonly p99: number; readonly max: number };
 }
 
-/** A timer this often measures how late it comes: fine enough, and nothing to an idle process. */
+/** How often a timer measures how late it comes: fine enough, and no load for an idle process. */
 const RESOLUTION_MS = 20;
-/** Several may collect; the histogram begins anew at most so often, so that none sees only what another left. */
+/**
+ * The histogram begins anew at most this often: several may collect, and none is to see only what another
+ * left.
+ */
 const MIN_WINDOW_MS = 10_000;
 const NS_PER_S = 1e9;
 
@@ -53,7 +55,9 @@ export class ProcessMeter {
     this.#delay.disable();
   }
 
-  /** Seconds above what the timer takes anyway; the histogram holds nanoseconds with it, and is 0 while empty. */
+  /**
+   * The lateness in seconds: the histogram's nanoseconds without the interval itself; 0 while it is empty.
+   */
   #lateness(nanoseconds: number): number {
     if (this.#delay.count === 0) return 0;
     return Math.max(0, nanoseconds / NS_PER_S - RESOLUTION_MS / 1000);

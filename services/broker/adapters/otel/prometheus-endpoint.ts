@@ -1,6 +1,6 @@
-// GET /metrics for Prometheus: plain HTTP without authentication, so it belongs on a loopback or cluster-internal address.
-// Opened by telemetry.ts before anything else of the broker, so that a wrong address ends the start early; until the broker
-// is up it answers 503.
+// GET /metrics for Prometheus: plain HTTP without authentication, so it belongs on a loopback or
+// cluster-internal address. It can listen before there is a broker, so that a wrong address ends the start
+// early; until serve() is called it answers 503.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { PrometheusSerializer } from '@opentelemetry/exporter-prometheus';
@@ -10,11 +10,11 @@ import { BrokerError } from '../../core/errors.ts';
 const PATH = '/metrics';
 const REQUEST_TIMEOUT_MS = 10_000;
 const MAX_CONNECTIONS = 100;
-/** Prometheus wants units in names; OpenTelemetry doesn't. Units in braces have none. */
+/** Prometheus wants units in names, OpenTelemetry doesn't. A unit in braces adds nothing to a name. */
 const SUFFIXES: Readonly<Record<string, string>> = { By: '_bytes', s: '_seconds' };
 
 export interface PrometheusEndpoint {
-  /** What it listens on, with the port that a port 0 became. */
+  /** What it listens on; port 0 has become a real one. */
   readonly host: string;
   readonly port: number;
   /** From now on scrapes are answered from this. */
@@ -22,7 +22,10 @@ export interface PrometheusEndpoint {
   close(): Promise<void>;
 }
 
-/** FAILED_PRECONDITION if the address can't be listened on; the message says why. `onProblem` is told of failed scrapes. */
+/**
+ * FAILED_PRECONDITION if it can't listen on the address; the message says why. `onProblem` is called with
+ * what fails later.
+ */
 export async function openPrometheusEndpoint(
   listen: { readonly host: string; readonly port: number },
   onProblem: (error: unknown) => void,
@@ -53,7 +56,7 @@ export async function openPrometheusEndpoint(
     server.listen(listen, resolve);
   });
   server.on('error', onProblem);
-  // It never keeps a broker alive that has stopped, or has failed to start.
+  // The endpoint never keeps a broker alive that has stopped, or has failed to start.
   server.unref();
   return {
     host: listen.host,
@@ -74,7 +77,7 @@ function end(response: ServerResponse, status: number, body: string): void {
   response.end(body);
 }
 
-/** fanfare.broker.publish.size in By: fanfare_broker_publish_size_bytes_total. */
+/** So that fanfare.broker.publish.size in By is fanfare_broker_publish_size_bytes_total. */
 function withUnitsInNames({ resource, scopeMetrics }: ResourceMetrics): ResourceMetrics {
   const renamed = (metric: MetricData): MetricData => {
     const { name, unit } = metric.descriptor;

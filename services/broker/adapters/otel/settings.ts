@@ -1,8 +1,9 @@
-// Which telemetry is asked for, from --metrics-listen and the standard OTEL_ variables. Called by main.ts before anything
-// of OpenTelemetry is loaded: a broker that nobody observes starts without it.
+// Which telemetry is asked for, from --metrics-listen and the standard OTEL_ variables. It loads nothing of
+// OpenTelemetry: a broker that nobody observes starts without that.
 //
-// One thing differs from the specification's defaults: without OTEL_TRACES_EXPORTER or OTEL_METRICS_EXPORTER a signal is
-// exported over OTLP only if an OTLP endpoint is set. A broker must not try to reach localhost:4318 unasked.
+// One thing differs from the specification's defaults: without OTEL_TRACES_EXPORTER or OTEL_METRICS_EXPORTER
+// a signal is exported over OTLP only if an OTLP endpoint is set. A broker must not try to reach
+// localhost:4318 unasked.
 import { BrokerError } from '../../core/errors.ts';
 
 const TRACES_EXPORTERS = ['otlp', 'console', 'none'] as const;
@@ -30,7 +31,10 @@ export interface TelemetrySettings {
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Undefined if no telemetry is asked for. INVALID_ARGUMENT: names the variables with values that are not supported. */
+/**
+ * Undefined if no telemetry is asked for. INVALID_ARGUMENT names the variables whose values are not
+ * supported.
+ */
 export function telemetrySettings(
   env: Environment,
   metricsListen: TelemetrySettings['metricsListen'],
@@ -93,7 +97,7 @@ function milliseconds(env: Environment, variable: string, fallback: number, prob
   return fallback;
 }
 
-/** The specification says that an empty variable is as good as none. */
+/** Reads a variable. The specification says that an empty one is as good as none. */
 function read(env: Environment, variable: string): string | undefined {
   const value = env[variable]?.trim();
   return value === '' ? undefined : value;

@@ -1,5 +1,6 @@
-// The broker's telemetry as one thing: traces over OTLP, metrics over OTLP and for Prometheus. main.ts loads it only when
-// settings.ts says that somebody wants any of it, opens it first and closes it last.
+// The broker's telemetry as one thing: traces over OTLP, metrics over OTLP and for Prometheus. It is there
+// only if settings.ts says that somebody wants any of it, opens before the rest of the broker and closes
+// after it.
 //
 //   engine ──MessageTracing──▶ tracing ──▶ SDK ──▶ OTLP
 //   engine's and store's counters ◀─read─ metric-producer ◀─collect─ prometheus-endpoint, otlp-metrics
@@ -28,7 +29,7 @@ import { OtelTracing } from './tracing.ts';
 const SERVICE_NAME = 'fanfare-broker';
 /** How long a stopping broker waits for a collector that does not answer. */
 const CLOSE_TIMEOUT_MS = 5_000;
-/** Failed publishes come in floods: one in so long is logged. */
+/** Failed publishes come in floods: at most one in this time is logged. */
 const FAILURE_LOG_INTERVAL_MS = 1_000;
 
 export interface TelemetryOptions {
@@ -67,12 +68,12 @@ export class Telemetry {
     return this.#endpoint;
   }
 
-  /** For the log's lines. */
+  /** The active span's ids, for the log's lines. */
   activeSpanIds(): { readonly traceId: string; readonly spanId: string } | undefined {
     return trace.getActiveSpan()?.spanContext();
   }
 
-  /** The broker is there: its numbers are exported from now on. */
+  /** Exports the broker's numbers from now on. */
   async observe(sources: MetricSources): Promise<void> {
     const { settings, logger, clock } = this.#options;
     this.#metrics = new BrokerMetrics(this.#resource, sources, clock, (count) =>
@@ -102,7 +103,7 @@ export class Telemetry {
     } finally {
       giveUp.abort();
       late.catch(() => {
-        // Aborted: in time.
+        // It was aborted: all was exported in time.
       });
       this.#metrics?.stop();
     }
@@ -119,12 +120,12 @@ export async function openTelemetry(options: TelemetryOptions): Promise<Telemetr
     ));
   const resource = brokerResource();
   const sdk = settings.traces ? await startTraces(resource) : undefined;
-  // After the SDK: with OTEL_LOG_LEVEL it sets a logger of its own, on standard output.
+  // This comes after the SDK: with OTEL_LOG_LEVEL that sets a logger of its own, on standard output.
   diag.setLogger(diagLogger(logger), { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true });
   return new Telemetry(options, resource, sdk, endpoint);
 }
 
-/** Reads exporter, sampler, limits, batching and propagators from OTEL_ variables. */
+/** Starts the SDK, which reads exporter, sampler, limits, batching and propagators from OTEL_ variables. */
 async function startTraces(resource: Resource): Promise<NodeSDK> {
   const { NodeSDK } = await import('@opentelemetry/sdk-node');
   const sdk = new NodeSDK({
@@ -137,7 +138,10 @@ async function startTraces(resource: Resource): Promise<NodeSDK> {
   return sdk;
 }
 
-/** What the broker is called in all telemetry: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over our own name. */
+/**
+ * What the broker is called in all telemetry: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over our own
+ * name.
+ */
 function brokerResource(): Resource {
   return defaultResource()
     .merge(resourceFromAttributes({ 'service.name': SERVICE_NAME, 'host.name': hostname() }))
@@ -153,7 +157,7 @@ function diagLogger(logger: EngineLogger): DiagLogger {
   return { error: as('warn'), warn: as('warn'), info: as('info'), debug: as('info'), verbose: as('info') };
 }
 
-/** Errors come as JSON, with their stack: what went wrong is in `message`. */
+/** A sentence for the log. Errors come as JSON, with their stack: what went wrong is in `message`. */
 function sentence(text: string): string {
   const message = text.startsWith('{') && /"message":"((?:[^"\\]|\\.)*)"/.exec(text)?.[1];
   return `OpenTelemetry: ${message || text}`;

@@ -1,6 +1,7 @@
-// Spans of the broker's part in a message's way: `publish {topic}` for a publish request, `deliver {subscription}` for a write
-// to a consumer. Both are roots, linked to the spans that published the messages: a batch has many publishers, a message many
-// deliveries. No span lives as long as a stream. Made by telemetry.ts when traces are exported.
+// Spans of the broker's part in a message's way: `publish {topic}` for a publish request,
+// `deliver {subscription}` for a write to a consumer. Both are roots, linked to the spans that published the
+// messages: a request has messages of many spans, a message many deliveries. No span lives as long as a
+// stream.
 //
 // Publishers decide what is recorded: without a sampled context in any message there is no span here either.
 import {
@@ -17,7 +18,7 @@ import type { PublishBatch } from '../../core/publish-batch.ts';
 import type { DeliveryWrite, MessageTracing } from '../../ports/telemetry.ts';
 import { contextsOfBatch, contextsOfFrames } from './message-contexts.ts';
 
-/** Links of one span, at most; the messages behind them have none. */
+/** Once a span has this many links, further messages are not looked at. */
 export const MAX_LINKS = 32;
 
 export class OtelTracing implements MessageTracing {
@@ -26,7 +27,7 @@ export class OtelTracing implements MessageTracing {
   #lastFrames: WeakRef<Uint8Array> | undefined;
   #lastLinks: Link[] = [];
 
-  /** `onFailure` is told of each publish with a span that failed, while that span is the active one. */
+  /** `onFailure` is called for each failed publish that has a span, while that span is the active one. */
   constructor(tracer: Tracer, onFailure: (topic: string, failure: BrokerError) => void) {
     this.#tracer = tracer;
     this.#onFailure = onFailure;
@@ -40,7 +41,7 @@ export class OtelTracing implements MessageTracing {
       root: true,
       links,
       attributes: {
-        // The broker's half of what the client calls sending.
+        // This is the broker's half of what the client calls sending.
         ...messaging('publish', 'send', topic, batch.count),
         'messaging.message.envelope.size': batch.bytes.length,
       },
@@ -69,7 +70,7 @@ export class OtelTracing implements MessageTracing {
       .end();
   }
 
-  /** All subscriptions are given the same chunk, one right after the other: it is walked once. */
+  /** Walks a chunk once: all subscriptions are given the same one, one right after the other. */
   #linksOfFrames(frames: Uint8Array): Link[] {
     if (this.#lastFrames?.deref() !== frames) {
       this.#lastFrames = new WeakRef(frames);

@@ -1,6 +1,7 @@
-// A chunk as an entry of a stream. Its id is its end offset; its info is text: "count publishTimeMs startByte byteLength sum".
-// All numbers are below 2^53 and written in full. The sum is a CRC-32 of the text before it and the frames; chunks that were
-// written before there were checksums have none, and a version without them does not look at it.
+// A chunk as an entry of a stream. Its id is its end offset; its info is text: "count publishTimeMs startByte
+// byteLength sum". All numbers are below 2^53 and written in full. The sum is a CRC-32 of the text before it
+// and the frames; chunks that were written before there were checksums have none, and a broker version
+// without them does not look at it.
 import { crc32 } from 'node:zlib';
 import { areFrames } from '../../core/chunk.ts';
 import type { Chunk, ChunkInfo } from '../../ports/log-store.ts';
@@ -24,7 +25,7 @@ function sumOf(text: string, frames: Uint8Array): number {
   return crc32(frames, crc32(text));
 }
 
-/** `id` as Redis writes it: "17-0". Undefined: it is no chunk's. */
+/** Reads an info. `id` is as Redis writes it: "17-0". Undefined if it is no chunk's. */
 export function readChunkInfo(id: string, info: string): ChunkInfo | undefined {
   const endOffset = Number(id.slice(0, id.indexOf('-')));
   const [count, publishTimeMs, startByte, byteLength] = info.split(' ').map(Number);
@@ -38,12 +39,12 @@ export function readChunkInfo(id: string, info: string): ChunkInfo | undefined {
   };
 }
 
-/** An entry of the index, as XRANGE gives it. Undefined: it is no chunk's. */
+/** Reads an entry of the index, as XRANGE gives it. Undefined if it is no chunk's. */
 export function readIndexEntry([id, fields]: [id: string, fields: string[]]): ChunkInfo | undefined {
   return readChunkInfo(id, fields[1] ?? '');
 }
 
-/** An entry of the log, as XRANGE gives it in Buffers. Undefined: it is not what was appended. */
+/** Reads an entry of the log, as XRANGE gives it in Buffers. Undefined if it is not what was appended. */
 export function readLogEntry(entry: BufferReply): Chunk | undefined {
   const [id, fields] = entry as [Buffer, Buffer[]];
   const text = fields[1]?.toString('latin1') ?? '';

@@ -1,7 +1,7 @@
-// Makes ioredis clients. The one place that knows the driver's options and why they are as they are. Called by
-// connection.ts and signals.ts.
+// ioredis clients: the one place that knows the driver's options and why they are as they are.
 //
-// The driver must never send a command a second time by itself: its defaults do, also after it may have been carried out.
+// The driver must never send a command a second time by itself: its defaults do, also after the command may
+// have been carried out.
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import { loadScripts } from './scripts.ts';
 import type { RedisTarget } from './target.ts';
@@ -17,15 +17,17 @@ export interface ClientSettings {
 }
 
 const CONNECT_TIMEOUT_MS = 3_000;
-/** Commands are under way and nothing at all has come back for so long: the connection is dead, whatever TCP thinks. */
+/**
+ * After this long without any byte while commands are under way a connection is dead, whatever TCP thinks.
+ */
 const SILENCE_MS = 5_000;
 const MAX_RECONNECT_MS = 1_000;
 /** How long a failover of the Cluster goes unnoticed by a client that meets no error. */
 const SLOTS_REFRESH_MS = 2_000;
-/** MOVED and ASK of one command. */
+/** How many MOVED and ASK answers one command follows. */
 const MAX_REDIRECTIONS = 8;
 
-/** Not yet connected: connect() it. Errors come as `error` events. */
+/** Makes a client that is not connected yet: connect() it. Errors come as `error` events. */
 export function createClient({ target, tls, name }: ClientSettings): Client {
   const common = commonOptions(target, tls, name);
   const client = target.kind === 'cluster' ? createCluster(target, common) : createRedis(target, common);
@@ -48,11 +50,11 @@ function commonOptions(target: RedisTarget, tls: TlsContent | undefined, name: s
     socketTimeout: SILENCE_MS,
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
-    // With each close everything under way is failed at once.
+    // When a connection closes, everything under way on it fails at once.
     maxRetriesPerRequest: 0,
-    // A replica that was the master: reconnecting asks Sentinel, or DNS, for the new one.
+    // The server was the master and is a replica now: reconnecting asks Sentinel, or DNS, for the new one.
     reconnectOnError: (error) => /^(READONLY|UNBLOCKED)\b/.test(error.message),
-    // CLIENT SETINFO came with 7.2.
+    // CLIENT SETINFO came with Redis 7.2.
     disableClientInfo: true,
   };
 }
@@ -82,19 +84,20 @@ function createCluster(target: RedisTarget, common: CommonOptions): Cluster {
   return new Cluster([...target.endpoints], {
     redisOptions: common,
     lazyConnect: true,
-    // A node to which no connection is open yet may be waited for. What times out while it waits may still be sent: every
-    // write is made so that it can't do harm then (see write-numbers.ts).
+    // Commands may wait for a node to which no connection is open yet. One that times out while it waits may
+    // still be sent: every write is made so that it does no harm then (see write-numbers.ts).
     enableOfflineQueue: true,
     scaleReads: 'master',
     maxRedirections: MAX_REDIRECTIONS,
-    // 0: a command whose connection was closed, or that met a slot without a master, fails instead of being sent again.
+    // 0: a command whose connection was closed, or that met a slot without a master, fails instead of being
+    // sent again.
     retryDelayOnFailover: 0,
     retryDelayOnClusterDown: 0,
     retryDelayOnTryAgain: 50,
     slotsRefreshTimeout: SLOTS_REFRESH_MS,
     slotsRefreshInterval: SLOTS_REFRESH_MS,
     clusterRetryStrategy: delayBefore,
-    // Names in certificates are what CLUSTER SLOTS says, not what they resolve to.
+    // Certificates have the names that CLUSTER SLOTS gives, not the addresses behind them.
     dnsLookup: (address, callback) => callback(null, address),
   });
 }

@@ -1,5 +1,5 @@
-// Which slot of a Redis Cluster a key is in: CRC16 (XMODEM) of what is in its first braces, modulo 16384, as the Cluster
-// specification has it. Called by confirmer.ts to know which partitions live on one node.
+// Which slot of a Redis Cluster a key is in: CRC16 (XMODEM) of what is in its first braces, else of all of
+// it, modulo 16384. After the Redis Cluster specification.
 
 const SLOTS = 16_384;
 

@@ -1,8 +1,8 @@
-// What is wrong with Redis at the moment, said once when it begins and once when it is over, not with every command that
-// fails. Fed by connection.ts and server-watch.ts.
+// What is wrong with Redis at the moment. A condition is logged once when it begins and once when it is over,
+// not with every command that fails.
 import type { Clock } from '../../ports/clock.ts';
 
-/** Each with what to do about it: this is the log line that an operator reads. */
+/** What is wrong and what to do about it: the log line that an operator reads. */
 const ADVICE = {
   unreachable:
     'Redis cannot be reached: check that it runs and that the network and its TLS certificates are good; the broker reconnects by itself',
@@ -28,7 +28,10 @@ const ADVICE = {
 
 export type Condition = keyof typeof ADVICE;
 
-/** A condition that comes and goes faster than this is one: with several nodes, some answer while others fail. */
+/**
+ * A condition that is seen again within this time is the same one: of several nodes some answer while others
+ * fail.
+ */
 const OVER_AFTER_MS = 2_000;
 
 export type OnWarning = (message: string, fields: object) => void;
@@ -49,7 +52,7 @@ export class Conditions {
     return [...this.#seen.keys()];
   }
 
-  /** Of those: what is the matter, and what to do. */
+  /** What is wrong and what to do about it, for each current condition. */
   get advice(): readonly string[] {
     return this.current.map((condition) => ADVICE[condition]);
   }
@@ -65,7 +68,7 @@ export class Conditions {
     this.#warn(ADVICE[condition], { store: this.#store, condition, reason });
   }
 
-  /** What `cleared` names is over at once, if it was. */
+  /** Ends the condition at once, if there is one. */
   ends(condition: Condition): void {
     const seen = this.#seen.get(condition);
     if (!seen) return;
@@ -74,7 +77,10 @@ export class Conditions {
     this.#warn('Redis works again', { store: this.#store, condition, lastedMs });
   }
 
-  /** Redis has done something; `grew` if it needed memory for it. */
+  /**
+   * Redis has carried out a command; `grew` if it needed memory for it. Ends what has not been seen for a
+   * while.
+   */
   works(grew: boolean): void {
     if (this.#seen.size === 0) return;
     const nowMs = this.#clock.monotonicMs();
@@ -85,5 +91,5 @@ export class Conditions {
   }
 }
 
-/** Not over because some command works: whoever looks at the cause says so. */
+/** Conditions that a working command does not end: only a look at their cause does, by ends(). */
 const LASTING: ReadonlySet<Condition> = new Set(['eviction', 'fsync', 'replicas']);

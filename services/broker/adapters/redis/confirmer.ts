@@ -1,9 +1,10 @@
-// Waits until replicas, or the disk, have what was appended: for the durability levels `replicated` and `fsync`. Called by
-// log-store.ts after an append and for confirm().
+// Waits until replicas, or the disk, have what was appended: for the durability levels `replicated` and
+// `fsync`.
 //
-// WAIT and WAITAOF cover what was written on their own connection and hold up everything behind them there. So they have a
-// connection to themselves, and before each a small write: the server's writes are one sequence, so whoever has that write
-// has everything before it. One wait serves all who came while the last one was under way.
+// WAIT and WAITAOF cover what was written on their own connection and hold up everything behind them there.
+// So they have a connection to themselves, with a small write before each: the server's writes are one
+// sequence, so whoever has that write has everything before it. One wait serves all that came while the last
+// one was under way.
 import { Cluster } from 'ioredis';
 import { BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
@@ -20,13 +21,13 @@ import type { ServerWatch } from './server-watch.ts';
 
 /** How long replicas, or the disk, may take. */
 const WAIT_MS = 1_000;
-/** For the answer to arrive after that. */
+/** How much longer the answer may take to arrive. */
 const GRACE_MS = 1_000;
-/** Partitions that one wait serves. */
+/** The most partitions that one wait serves. */
 const MAX_BATCH = 256;
 
 export interface ConfirmerParts {
-  /** For data: carries what needs no waiting. */
+  /** The connection for data: it carries what needs no waiting. */
   readonly connection: RedisConnection;
   /** The connection for waiting, opened when it is needed first. */
   readonly openWaiting: () => Promise<RedisConnection>;
@@ -44,7 +45,7 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
-/** Those that one wait can serve: of one node, with the same wish. */
+/** Appends that one wait can serve: on one node, with the same durability. */
 interface Queue {
   readonly durability: Durability;
   waiting: Waiting[];
@@ -60,7 +61,7 @@ export class Confirmer {
     this.#parts = parts;
   }
 
-  /** That the claim holds and that the log reaches so far; errors as in LogStore.confirm. */
+  /** Checks that the claim holds and that the log reaches so far; errors as in LogStore.confirm. */
   async check(partition: PartitionId, ownerEpoch: number, endOffset: number): Promise<void> {
     const { connection, keys, memberId } = this.#parts;
     const { meta } = keys.partition(partition);
@@ -68,7 +69,7 @@ export class Confirmer {
     if (verdict[0] !== 'OK') throw refusalError(partition, ownerEpoch, verdict);
   }
 
-  /** That everything below endOffset, which has been written, is as durable as asked. */
+  /** Waits until everything below endOffset, which has been written, is as durable as asked. */
   async confirm(
     partition: PartitionId,
     ownerEpoch: number,
@@ -155,7 +156,7 @@ export class Confirmer {
     const { keys, memberId } = this.#parts;
     const pipeline = client.pipeline();
     for (const { partition, ownerEpoch, endOffset } of batch) {
-      // Sent as text each time: a script that has to be sent again would come behind the wait.
+      // The script is sent as text each time: sent again after NOSCRIPT it would come behind the wait.
       pipeline.eval(scriptText('touch'), 1, keys.partition(partition).meta, ownerEpoch, memberId, endOffset);
     }
     if (level === 'replicated') pipeline.wait(minReplicas, WAIT_MS);
@@ -165,7 +166,7 @@ export class Confirmer {
     return results;
   }
 
-  /** Why the wait was in vain. */
+  /** Why the wait was in vain; undefined if it was not. */
   #shortage(result: Result | undefined, { level, minReplicas }: Durability): BrokerError | undefined {
     const { conditions } = this.#parts;
     const [error, reply] = result ?? [new Error('no answer')];
@@ -197,7 +198,7 @@ export class Confirmer {
 
 type Result = [error: Error | null, result?: unknown];
 
-/** What tells apart the servers to which the connection leads. */
+/** Names the server that has the partition, of those to which the connection leads. */
 function nodeOf(client: Client, keys: RedisKeys, partition: PartitionId): string {
   if (!(client instanceof Cluster)) return '';
   return client.slots[slotOf(keys.partition(partition).meta)]?.[0] ?? formatPartitionId(partition);

@@ -1,9 +1,9 @@
-// A connection to Redis that lasts: reconnects, renews its certificates, gives every command a time limit and turns failures
-// into BrokerErrors. On a Cluster it is one to each master. The stores call it; store.ts has three, so that leases don't
-// wait behind bulk data, nor data behind replicas.
+// A connection to Redis that lasts: it reconnects, takes new certificates, gives every command a time limit
+// and turns failures into BrokerErrors. On a Cluster it is one to each master. Leases, bulk data and waits
+// for replicas each have one of their own, so that none waits behind the others.
 //
-// On one node, commands are carried out in the order in which they were sent, as long as none fails. A command that has
-// failed with UNAVAILABLE may still be carried out later.
+// On one node, commands are carried out in the order in which they were sent, as long as none fails. A
+// command that has failed with UNAVAILABLE may still be carried out later.
 import { Cluster } from 'ioredis';
 import { BrokerError } from '../../core/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
@@ -21,15 +21,15 @@ export interface ConnectionOptions {
   readonly createClient: () => Client;
   readonly clock: Clock;
   readonly conditions: Conditions;
-  /** For a command that says nothing else. */
+  /** The limit of a command that has none of its own. */
   readonly timeoutMs: number;
-  /** For a new client until it can be used. */
+  /** How long a new client may take until it can be used. */
   readonly connectTimeoutMs: number;
-  /** How its target is called in messages. */
+  /** What messages call the target. */
   readonly shown: string;
-  /** Told what a script replied, also when its caller has given up waiting for that. Does not throw. */
+  /** Called with the reply of each script(), also when its caller has given up waiting. Does not throw. */
   readonly onReply?: (script: ScriptName, key: string, args: readonly Argument[], reply: Reply) => void;
-  /** A command that takes longer is a sign that something is wrong, though it succeeds. Absent: none does. */
+  /** A command that takes longer is a sign of trouble, even if it succeeds. Absent: none is. */
   readonly slowMs?: number;
 }
 
@@ -49,7 +49,7 @@ export class RedisConnection {
   #closed = false;
   readonly #readyListeners = new Set<() => void>();
 
-  /** Use openConnection. */
+  /** Not connected yet: open() it before anything is sent. */
   constructor(options: ConnectionOptions) {
     this.#options = options;
     this.#client = this.#create();
@@ -59,12 +59,12 @@ export class RedisConnection {
     return this.#client;
   }
 
-  /** Calls back whenever it is connected again. */
+  /** Calls back whenever a client is connected, again or for the first time. */
   onReady(listener: () => void): void {
     this.#readyListeners.add(listener);
   }
 
-  /** UNAVAILABLE, FAILED_PRECONDITION: it can't be reached, or refuses our credentials. */
+  /** UNAVAILABLE: the server can't be reached. FAILED_PRECONDITION: it refuses our credentials. */
   async open(): Promise<void> {
     try {
       await connect(this.#client, this.#options);
@@ -74,7 +74,7 @@ export class RedisConnection {
     }
   }
 
-  /** Runs a script: `keys` as many as scripts.ts says. */
+  /** Runs a script with as many keys as scripts.ts says. */
   script(name: ScriptName, keys: readonly string[], args: readonly Argument[]): Promise<Reply> {
     const { onReply } = this.#options;
     return this.run(
@@ -95,7 +95,7 @@ export class RedisConnection {
     );
   }
 
-  /** Sends something else. `action` is for messages; `grew`: it needs memory at the server. */
+  /** Sends anything else. `action` is for messages; `grew`: it needs memory at the server. */
   async run<T>(
     action: string,
     send: (client: Client) => Promise<T>,
@@ -107,7 +107,7 @@ export class RedisConnection {
     try {
       const result = await withTimeout(clock, timeoutMs, sendWith(this.#client, send));
       const tookMs = clock.monotonicMs() - sentMs;
-      // What took longer than it may was not slow there: this process stood still.
+      // An answer that came in time, but is noticed after the limit, was not slow: this process stood still.
       if (tookMs > slowMs && tookMs <= timeoutMs)
         conditions.begins('slow', `${action} took ${Math.round(tookMs)} ms`);
       conditions.works(grew);
@@ -122,7 +122,10 @@ export class RedisConnection {
     }
   }
 
-  /** Goes on with a new client, as with new certificates. Keeps the old one, and rejects, if the new one can't connect. */
+  /**
+   * Goes on with a new client, for new certificates. Keeps the old one, and rejects, if the new one can't
+   * connect.
+   */
   async replace(): Promise<void> {
     const next = this.#create();
     try {
@@ -145,7 +148,7 @@ export class RedisConnection {
   #create(): Client {
     const client = this.#options.createClient();
     client.on('error', (error: unknown) => {
-      // Of those being closed, or not yet in use, somebody else hears.
+      // The failures of a client that is being closed, or not yet in use, are reported elsewhere.
       if (client === this.#client && !this.#closed && this.stats.connects > 0) {
         this.#options.conditions.begins('unreachable', messageOf(error));
       }
@@ -158,7 +161,7 @@ export class RedisConnection {
   }
 }
 
-/** The sender may throw at once. */
+/** Calls `send`; what it throws at once becomes a rejection, too. */
 async function sendWith<T>(client: Client, send: (client: Client) => Promise<T>): Promise<T> {
   // The driver would queue without limit for as long as no node of the Cluster can be reached.
   if (client instanceof Cluster && client.status !== 'ready')
@@ -166,19 +169,19 @@ async function sendWith<T>(client: Client, send: (client: Client) => Promise<T>)
   return send(client);
 }
 
-/** defineCommand has put it there. */
 /** ioredis takes only a Buffer for bytes: of another array it sends the text. */
 function sendable(argument: Argument): string | number | Buffer {
   if (typeof argument !== 'object' || Buffer.isBuffer(argument)) return argument;
   return Buffer.from(argument.buffer, argument.byteOffset, argument.byteLength);
 }
 
+/** A command of the client by name; those of scripts are there by defineCommand. */
 export function commandOf<T>(client: object, name: string): (...args: readonly Argument[]) => Promise<T> {
   const command = (client as Record<string, (...args: readonly Argument[]) => Promise<T>>)[name]!;
   return command.bind(client);
 }
 
-/** Rejects with RedisTimeout; the promise's own outcome is then of no interest any more. */
+/** Rejects with RedisTimeout after that time; the promise's own outcome is ignored then. */
 export function withTimeout<T>(clock: Clock, timeoutMs: number, promise: Promise<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     const cancel = clock.setTimer(timeoutMs, () =>
@@ -197,7 +200,7 @@ export function withTimeout<T>(clock: Clock, timeoutMs: number, promise: Promise
   });
 }
 
-/** Resolves when commands can be sent. */
+/** Resolves when commands can be sent. Errors as in open(); the client is disconnected then. */
 export async function connect(
   client: Client,
   { clock, connectTimeoutMs, shown }: Pick<ConnectionOptions, 'clock' | 'connectTimeoutMs' | 'shown'>,
@@ -233,12 +236,12 @@ export async function connect(
   }
 }
 
-/** A Cluster's error hides the nodes'. */
+/** The node's error that a Cluster's error hides. */
 function innermost(error: unknown): unknown {
   return (error as { lastNodeError?: unknown }).lastNodeError ?? error;
 }
 
-/** QUIT is answered after everything before it. */
+/** Ends a client after its commands: QUIT is answered after everything before it. */
 async function retire(client: Client, clock: Clock): Promise<void> {
   try {
     await withTimeout(clock, RETIRE_MS, client.quit());

@@ -1,6 +1,5 @@
-// Cursors as fields of a hash per partition. Called through ports/cursor-store.ts, whose comments are the contract.
-//
-// Commits of one partition go together, those of different partitions side by side.
+// Cursors as fields of a hash per partition; the comments of ports/cursor-store.ts are the contract. Commits
+// of one partition go together, those of different partitions side by side.
 import { BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
 import type { CursorCommit, CursorStore } from '../../ports/cursor-store.ts';
@@ -10,7 +9,7 @@ import type { PartitionLists } from './partition-lists.ts';
 import { refusalError, type Verdict, verdictOf } from './replies.ts';
 import type { WriteNumbers } from './write-numbers.ts';
 
-/** Of one script call. */
+/** The most of one script call; a single larger record goes alone. */
 const MAX_RECORDS = 256;
 const MAX_RECORD_BYTES = 1 << 20;
 
@@ -53,7 +52,7 @@ export class RedisCursorStore implements CursorStore {
   }
 
   async commit(commits: readonly CursorCommit[]): Promise<readonly number[]> {
-    // The numbers say in which order commit() was called, whichever of them waits for its lists.
+    // The numbers keep the order in which commit() was called, whichever call waits for its lists.
     const groups = groupsOf(commits).map((group) => ({ group, number: this.#numbers.next() }));
     await this.#enlist(commits);
     const outcomes = await Promise.allSettled(groups.map(({ group, number }) => this.#write(group, number)));

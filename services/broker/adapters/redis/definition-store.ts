@@ -1,8 +1,9 @@
-// Definitions as fields of one hash, "<revision> <body>" each, with what was removed and incarnation numbers beside them. The
-// contract is in ports/definition-store.ts.
+// Definitions as fields of one hash, "<revision> <body>" each, with what was removed and incarnation numbers
+// beside them; the comments of ports/definition-store.ts are the contract.
 //
-// All are in one slot, so a failover that forgets an incarnation number has also forgotten every definition made with it.
-// Logs under that number may live on in other slots: so a server that did not give the last number itself leaves many out.
+// All are in one slot, so a failover that forgets an incarnation number has also forgotten every definition
+// made with it. Logs under that number may live on in other slots: so a server that did not give the last
+// number itself leaves many out.
 import { BrokerError } from '../../core/errors.ts';
 import {
   type Definition,
@@ -16,7 +17,7 @@ import type { RedisConnection } from './connection.ts';
 import type { RedisKeys } from './keys.ts';
 import { verdictOf } from './replies.ts';
 
-/** Fields looked at in one step. */
+/** About how many fields one step looks at. */
 const SCAN_COUNT = 500;
 
 export class RedisDefinitionStore implements DefinitionStore {

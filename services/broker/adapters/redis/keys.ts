@@ -1,5 +1,6 @@
-// The keys of the Redis stores: the only place that knows their names. All begin with the cluster's prefix. What is in
-// braces decides the slot in a Redis Cluster: all keys of a partition share one, and so do all of the cluster's own.
+// The keys of the Redis stores: the only place that knows their names. All begin with the cluster's prefix.
+// What is in braces decides the slot in a Redis Cluster: all keys of a partition share one, and so do all of
+// the cluster's own.
 //
 //   {5.3}:meta   hash    claim, end and numbers of partition 3 of logEpoch 5 (lua/partition.lua)
 //   {5.3}:log    stream  a chunk per entry, under its end offset: i = info, f = frames
@@ -12,8 +13,9 @@
 //   {cluster}:definitions-version, removed-definitions, removed-forgotten, incarnation
 //   signals      channel
 //
-// An entry's id is the chunk's *end* offset (that of the next message), not its last one: the first chunk of one message
-// would be 0-0, which Redis refuses. So the chunk that holds an offset is the first with a greater id.
+// An entry's id is the chunk's *end* offset (that of the next message), not its last one: the first chunk of
+// one message would be 0-0, which Redis refuses. So the chunk that holds an offset is the first with a
+// greater id.
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
 
 export interface PartitionKeys {
@@ -40,7 +42,7 @@ export class RedisKeys {
   readonly incarnation: string;
   readonly signals: string;
 
-  /** The prefix has no braces in it: store.ts has checked. */
+  /** The prefix must have no braces in it. */
   constructor(prefix: string) {
     this.#prefix = prefix;
     const own = (name: string) => `${prefix}:{cluster}:${name}`;

@@ -1,6 +1,6 @@
-// The log of each partition as a stream. The comments of ports/log-store.ts are the contract.
+// The log of each partition as a stream; the comments of ports/log-store.ts are the contract.
 //
-// Every append carries a number; once one has failed without a word on its outcome, bounds() forbids all numbers up to then
+// Every append carries a number. After one whose outcome is unknown, bounds() forbids all numbers up to then
 // before it looks, so that what it answers stays true.
 import { assert, BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
@@ -21,12 +21,12 @@ import type { PartitionLists } from './partition-lists.ts';
 import { boundsOf, refusalError, verdictOf } from './replies.ts';
 import type { WriteNumbers } from './write-numbers.ts';
 
-/** Chunks and bytes of one append, which is one script call: far more than the engine ever sends. */
+/** The most of one append, which is one script call: far more than the engine ever sends. */
 const MAX_APPEND_CHUNKS = 4_096;
 const MAX_APPEND_BYTES = 64 << 20;
 /** Entries of the index that are read at a time. */
 const INDEX_STEP = 256;
-/** For how long stale owners of a dropped topic are told so. */
+/** How long stale owners of a dropped topic are told so. */
 const DROPPED_SECONDS = 86_400;
 const STORED: Durability = { level: 'stored', minReplicas: 0 };
 
@@ -77,7 +77,7 @@ export class RedisLogStore implements LogStore {
     try {
       verdict = verdictOf(await connection.script('append', [meta, log, index], args));
     } catch (error) {
-      // Of all that Redis says only this comes certainly before the first write.
+      // Only this answer of Redis certainly comes before the first write.
       if (error instanceof BrokerError && error.code === 'RESOURCE_EXHAUSTED') throw error;
       this.#unsettled.add(formatPartitionId(partition));
       throw unknownOutcome(error);
@@ -86,7 +86,7 @@ export class RedisLogStore implements LogStore {
     try {
       await confirmer.confirm(partition, ownerEpoch, endOffset, durability);
     } catch (error) {
-      // It is written, whatever this says of the claim, which may be another's by now.
+      // The chunks are written, whatever the error says of the claim, which may be another's by now.
       throw unknownOutcome(error);
     }
   }
@@ -114,7 +114,7 @@ export class RedisLogStore implements LogStore {
       );
       const chunks = wholeChunks(entries as unknown as BufferReply[], infos);
       if (chunks.length > 0) return chunks;
-      // Trimmed, dropped or gone back in between?
+      // Was it trimmed or dropped in between, or has the store gone back?
       const { headOffset, endOffset } = await this.bounds(partition);
       const { firstOffset, count } = first;
       if (headOffset > firstOffset) continue;
@@ -174,7 +174,7 @@ export class RedisLogStore implements LogStore {
     });
   }
 
-  /** The chunks from the one with that offset on that fit into maxBytes, and at least one. */
+  /** The chunks that fit into maxBytes, from the one with that offset on; at least one if there is one. */
   #fitting(partition: PartitionId, fromOffset: number, maxBytes: number): Promise<ChunkInfo[]> {
     let bytes = 0;
     return this.#walk(partition, fromOffset, (count, { byteLength }) => {
@@ -183,7 +183,10 @@ export class RedisLogStore implements LogStore {
     });
   }
 
-  /** The chunks from the one with that offset on, as long as `takes` agrees; it is told how many were taken before. */
+  /**
+   * The chunks from the one with that offset on, while `takes` agrees; it gets the number of those taken
+   * before.
+   */
   async #walk(
     partition: PartitionId,
     fromOffset: number,
@@ -213,7 +216,7 @@ function isEntryOf(entry: readonly [id: unknown, fields: unknown] | undefined, c
   return String(entry?.[0]).startsWith(`${chunkId(chunk)}-`);
 }
 
-/** Those of the entries that are what `infos` describes, up to the first that is not, or that is missing. */
+/** The entries as chunks, up to the first that is missing or is not what `infos` describes. */
 function wholeChunks(entries: readonly BufferReply[], infos: readonly ChunkInfo[]): Chunk[] {
   const chunks: Chunk[] = [];
   for (const [index, { firstOffset, count }] of infos.entries()) {
@@ -232,7 +235,7 @@ function unknownOutcome(error: unknown): unknown {
 function endAfter(expectedEnd: number, chunks: readonly Chunk[]): { endOffset: number; endByte: number } {
   const first = chunks[0];
   assert(first && chunks.length <= MAX_APPEND_CHUNKS, `an append has 1 to ${MAX_APPEND_CHUNKS} chunks`);
-  // That the first one begins where the log ends is checked in the script, against the stored end.
+  // The script compares expectedEnd with the stored end. startByte of the first chunk is taken as it is.
   let endOffset = expectedEnd;
   let endByte = first.startByte;
   for (const chunk of chunks) {

@@ -1,5 +1,6 @@
-// Members, their leases, the coordinator and the assignment, all in one slot. Called through ports/membership-store.ts, whose
-// comments are the contract. Leases are counted by the clock of the server that holds the slot.
+// Members, their leases, the coordinator and the assignment, all in one slot; the comments of
+// ports/membership-store.ts are the contract. Leases are counted by the clock of the server that holds the
+// slot.
 import { BrokerError } from '../../core/errors.ts';
 import type { ClusterView, Member, MembershipStore, StoredAssignment } from '../../ports/membership-store.ts';
 import type { RedisConnection } from './connection.ts';
@@ -9,7 +10,7 @@ import { type Verdict, verdictOf } from './replies.ts';
 export class RedisMembershipStore implements MembershipStore {
   readonly #connection: RedisConnection;
   readonly #keys: RedisKeys;
-  /** Who has had a lease, as far as this process knows: in production one member. */
+  /** Members that have had a lease, as far as this process knows: in production just one. */
   readonly #joined = new Set<string>();
 
   constructor(connection: RedisConnection, keys: RedisKeys) {

@@ -1,4 +1,4 @@
-// Ownership of partitions, in their meta. Called through ports/ownership-store.ts, whose comments are the contract.
+// Ownership of partitions, in their meta; the comments of ports/ownership-store.ts are the contract.
 import { assert, BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
 import {
@@ -16,7 +16,7 @@ import { refusalError, verdictOf } from './replies.ts';
 const MAX_NOTE_BYTES = 1 << 24;
 /** How long a note waits for the next owner: longer than any lease that it may tell of. */
 const NOTE_MS = 3_600_000;
-/** How long it stays for an owner whose call had an unknown outcome. */
+/** How long a note that was read stays, for an owner whose call had an unknown outcome. */
 const READ_NOTE_MS = 60_000;
 /** Partitions described side by side. */
 const STEP = 1_000;
@@ -26,7 +26,7 @@ export class RedisOwnershipStore implements OwnershipStore {
   readonly #keys: RedisKeys;
   readonly #memberId: string;
   readonly #lists: PartitionLists;
-  /** Partitions of which nobody knows whether we have acquired them. */
+  /** Partitions of which it is not known whether this member has acquired them. */
   readonly #unknown = new Set<string>();
 
   constructor(connection: RedisConnection, keys: RedisKeys, memberId: string, lists: PartitionLists) {
@@ -46,7 +46,7 @@ export class RedisOwnershipStore implements OwnershipStore {
     }
     let reply = await this.#acquire(partition, how, false);
     if (wordOf(reply) === 'MISSING') {
-      // Lost in a failover, or is this another store, or an emptied one?
+      // Was it lost in a failover, or is this another store, or an emptied one?
       await this.#refuseForeignStore(name);
       reply = await this.#acquire(partition, how, true);
     }
@@ -81,7 +81,7 @@ export class RedisOwnershipStore implements OwnershipStore {
     const args = [ownerEpoch, this.#memberId, handOver, NOTE_MS];
     const verdict = verdictOf(await this.#connection.script('release', [meta, note], args));
     if (verdict[0] === 'OK') return;
-    // A claim that the store has forgotten is of no use to anybody any more: stale, too.
+    // A claim that the store has forgotten is of no use to anybody any more, so it counts as stale, too.
     throw new BrokerError('ABORTED', refusalError(partition, ownerEpoch, verdict).message);
   }
 
@@ -96,7 +96,7 @@ export class RedisOwnershipStore implements OwnershipStore {
     const args = [this.#memberId, above, again ? 1 : 0, mayBeMissing ? 1 : 0, READ_NOTE_MS, ifEpoch ?? ''];
     this.#unknown.add(name);
     const reply = await this.#connection.scriptBuffer('acquire', [meta, note], args);
-    // Taken: perhaps by us, in that call of unknown outcome.
+    // "Taken" may mean by us, in that call of unknown outcome.
     if (wordOf(reply as BufferReply[]) !== 'TAKEN') this.#unknown.delete(name);
     return reply as BufferReply[];
   }

@@ -1,17 +1,17 @@
-// Which partitions a topic has in Redis, and in which ones a subscription has a cursor: what is deleted as a whole must be
-// found again, and no command finds keys by pattern without touching all. Called by the stores before the first write.
+// Which partitions a topic has in Redis, and in which ones a subscription has a cursor: what is deleted as a
+// whole must be found again, and no command finds keys by pattern without touching all.
 //
-// What was written down is remembered here, so it costs a round trip once; after a reconnection it is written again, since
-// the server may have forgotten.
+// Invariant: a list is written before the data that it leads to. What was written is remembered here, so it
+// costs a round trip once; after a reconnection it is written again, since the server may have forgotten.
 import { BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
 import type { RedisConnection } from './connection.ts';
 import type { RedisKeys } from './keys.ts';
 import { verdictOf } from './replies.ts';
 
-/** Partitions whose data is deleted side by side. */
+/** Partitions whose data is deleted, and cursors that are enlisted, in one step. */
 const STEP = 128;
-/** Pairs of subscription and partition that are remembered; then it begins anew. */
+/** The most names that a set here remembers; then it begins anew. */
 const MAX_REMEMBERED = 200_000;
 
 export class PartitionLists {
@@ -29,7 +29,7 @@ export class PartitionLists {
     });
   }
 
-  /** The partition is about to get data. ABORTED: its topic was dropped. */
+  /** Notes that the partition is about to get data. ABORTED: its topic was dropped. */
   async enlist(partition: PartitionId): Promise<void> {
     const name = formatPartitionId(partition);
     if (this.#enlisted.has(name)) return;
@@ -55,7 +55,7 @@ export class PartitionLists {
     });
   }
 
-  /** The subscription is about to get a cursor in each of the partitions. */
+  /** Notes that the subscription is about to get a cursor in each of the partitions. */
   async enlistCursors(subscription: number, partitions: readonly PartitionId[]): Promise<void> {
     const names = partitions.map(formatPartitionId);
     const missing = names.filter((name) => !this.#withCursor.has(`${subscription} ${name}`));
@@ -79,7 +79,7 @@ export class PartitionLists {
     });
   }
 
-  /** A member leaves its set when its data has gone: what fails in between is done again the next time. */
+  /** A name leaves its set when its data has gone: what fails in between is done again the next time. */
   async #drain(key: string, drop: (member: string) => Promise<void>): Promise<void> {
     for (;;) {
       const members = await this.#connection.run('drop', (client) => client.srandmember(key, STEP));

@@ -1,7 +1,7 @@
-// How the failures of Redis and of its driver become BrokerErrors. Called by connection.ts.
+// How the failures of Redis and of its driver become BrokerErrors.
 //
-// Redis' own refusals begin with a word in capitals. Everything else comes from the driver or the network: then it is not
-// known whether the command was carried out.
+// Redis' own refusals begin with a word in capitals. Everything else comes from the driver or the network:
+// then it is not known whether the command was carried out.
 import { BrokerError, type ErrorCode } from '../../core/errors.ts';
 import type { Condition } from './conditions.ts';
 
@@ -45,7 +45,7 @@ export function meaningOf(error: unknown): Meaning {
   const meaning = REFUSALS[word];
   if (meaning) return meaning;
   if (/can't run this command/.test(error.message)) return REFUSALS.NOPERM!;
-  // Scripts report what a command of theirs met in many words.
+  // A script wraps the refusal of a command of its own in many words.
   for (const [known, found] of Object.entries(REFUSALS)) {
     if (new RegExp(`\\b${known}\\b`).test(error.message)) return found;
   }
@@ -71,12 +71,12 @@ export function toBrokerError(action: string, meaning: Meaning, cause: unknown):
   }
 }
 
-/** Of the driver's errors those that need a person: trying again does not help. */
+/** Whether Redis refuses our credentials: that needs a person, trying again does not help. */
 export function isRefusedLogin(error: unknown): boolean {
   return /^(NOAUTH|WRONGPASS|NOPERM)\b/.test(messageOf(error));
 }
 
-/** On one line: OpenSSL's messages have several. */
+/** The error's message on one line: OpenSSL's have several. */
 export function messageOf(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
   return message.replace(/\s+/g, ' ').trim();

@@ -1,18 +1,21 @@
-// What the scripts on partitions reply, as errors and values. Called by the stores.
+// What the scripts on partitions reply, as errors and values.
 import { BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
 import type { LogBounds } from '../../ports/log-store.ts';
 import { readChunkInfo } from './chunk-entry.ts';
 import type { Reply } from './connection.ts';
 
-/** A list that begins with a word: 'OK' or why not. */
+/** A list that begins with a word: 'OK', or why not. */
 export type Verdict = readonly [word: string, ...rest: Reply[]];
 
 export function verdictOf(reply: Reply): Verdict {
   return reply as unknown as Verdict;
 }
 
-/** For a verdict of lua/partition.lua's refusal(): ABORTED if the claim is stale, FAILED_PRECONDITION if the store went back. */
+/**
+ * The error for a script's refusal. ABORTED: the claim is stale, or the topic was dropped.
+ * FAILED_PRECONDITION: the store went back, or the log ends elsewhere. UNAVAILABLE: a later write was faster.
+ */
 export function refusalError(partition: PartitionId, ownerEpoch: number, verdict: Verdict): BrokerError {
   const name = formatPartitionId(partition);
   const [word, first, second] = verdict;
@@ -40,7 +43,7 @@ export function refusalError(partition: PartitionId, ownerEpoch: number, verdict
   }
 }
 
-/** What lua/partition.lua's bounds() replies. */
+/** Reads what lua/partition.lua's bounds() returns. */
 export function boundsOf(reply: readonly Reply[]): LogBounds {
   const [end, endBytes, firstId, firstInfo] = reply;
   const endOffset = Number(end);

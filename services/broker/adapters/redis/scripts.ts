@@ -1,16 +1,17 @@
-// The Lua scripts by name: how many keys each takes, and what it may do. Defined on every client by client.ts.
+// The Lua scripts by name: how many keys each takes, and what it may do.
 //
-// Scripts that free memory, or that the cluster can't do without, run while Redis is out of memory too; the others are
-// refused as a whole then. Whether one runs is decided before its first write, so none is left half done.
+// Scripts that free memory, or that the cluster can't do without, run while Redis is out of memory, too; the
+// others are refused as a whole then. Whether one runs is decided before its first write, so none is left
+// half done.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 interface ScriptDefinition {
   readonly keys: number;
   readonly flags: '' | 'allow-oom' | 'no-writes';
-  /** Of the lua folder, where it is not called as the script. */
+  /** The name of its file in the lua folder, where that is not the script's. */
   readonly file?: string;
-  /** Put before it. */
+  /** Files of the lua folder that are put before it. */
   readonly libraries?: readonly ('partition' | 'membership' | 'definitions' | 'server')[];
 }
 
@@ -50,7 +51,7 @@ export interface Script {
 
 let loaded: ReadonlyMap<ScriptName, Script> | undefined;
 
-/** All of them, with their text from the lua folder, read once. */
+/** All scripts, with their text from the lua folder, which is read once. */
 export function loadScripts(): ReadonlyMap<ScriptName, Script> {
   loaded ??= readScripts();
   return loaded;
@@ -73,7 +74,7 @@ function readScripts(): ReadonlyMap<ScriptName, Script> {
   return scripts;
 }
 
-/** The text goes to the server with the first call of each connection: no need to send what it skips. */
+/** The text goes to the server with the first call of each connection: comments need not. */
 function withoutComments(lua: string): string {
   return lua.replace(/^\s*--.*\n/gm, '').replace(/\n+/g, '\n');
 }

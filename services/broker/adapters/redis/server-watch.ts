@@ -1,5 +1,7 @@
-// What the Redis servers are and how they are set up: checked before a store opens, looked at again each minute and after
-// each reconnection. Made by store.ts; the confirmer asks it how to reach the disk, the engine what durability there is.
+// What the Redis servers are and how they are set up: checked before a store opens, and looked at again each
+// minute and after each reconnection.
+//
+// Invariant: `fsync` is what every master could do at the last look that succeeded.
 import { Cluster, type Redis } from 'ioredis';
 import { DURABILITY_LEVELS, type DurabilityLevel } from '../../core/definitions.ts';
 import { BrokerError } from '../../core/errors.ts';
@@ -8,13 +10,13 @@ import type { Conditions, OnWarning } from './conditions.ts';
 import type { RedisConnection } from './connection.ts';
 import { messageOf } from './redis-errors.ts';
 
-/** What makes an answered write be on the server's disk; `none`: nothing can. */
+/** How an answered write gets onto the server's disk; `none`: it can't be made to. */
 export type Fsync = 'waitaof' | 'always' | 'none';
 
 const OLDEST_MAJOR = 7;
 const CHECK_INTERVAL_MS = 60_000;
 
-/** Undefined: the server did not say. */
+/** What one server says of itself; undefined: it did not say. */
 interface ServerFacts {
   readonly address: string;
   readonly version: string | undefined;
@@ -56,7 +58,9 @@ export class ServerWatch {
     return DURABILITY_LEVELS.filter((level) => level !== 'fsync' || this.#fsync !== 'none');
   }
 
-  /** FAILED_PRECONDITION if a server is not fit to hold a broker's data; the message says why and what to do. */
+  /**
+   * FAILED_PRECONDITION if a server is not fit to hold a broker's data; the message says why and what to do.
+   */
   async open(): Promise<void> {
     const servers = await this.#look();
     for (const server of servers) this.#refuseUnfit(server);
@@ -97,7 +101,7 @@ export class ServerWatch {
     }
   }
 
-  /** Why a topic can't have that level now; undefined: it can. */
+  /** Why a topic can't have that level now; undefined: it can. UNAVAILABLE: a master does not answer. */
   async refusal(level: DurabilityLevel, minReplicas: number): Promise<string | undefined> {
     if (level === 'memory' || level === 'stored') return undefined;
     const servers = await this.#look();
@@ -133,7 +137,7 @@ export class ServerWatch {
     const servers: ServerFacts[] = [];
     looked.forEach((outcome, index) => {
       if (outcome.status === 'fulfilled') servers.push(outcome.value);
-      // A replica that is away is not our business.
+      // A replica that is away does no harm here.
       else if (masters.includes(nodes[index]!)) throw outcome.reason;
     });
     const ways = servers.filter(({ isMaster }) => isMaster).map(({ fsync }) => fsync ?? 'none');
@@ -160,7 +164,9 @@ export class ServerWatch {
   }
 }
 
-/** One way for all servers: WAITAOF also does where every write is synced. */
+/**
+ * The ways from the weakest on, to find one for all servers: WAITAOF also works where every write is synced.
+ */
 const WEAKEST_FIRST: readonly Fsync[] = ['none', 'waitaof', 'always'];
 
 async function factsOf(node: Redis): Promise<ServerFacts> {
@@ -188,7 +194,7 @@ async function fsyncOf(node: Redis, version: string | undefined): Promise<Fsync 
   return setting === undefined ? undefined : 'none';
 }
 
-/** Undefined if the server does not let us. */
+/** The answer, or undefined if the server does not let us ask. */
 async function optional<T>(answer: Promise<T>): Promise<T | undefined> {
   try {
     return await answer;

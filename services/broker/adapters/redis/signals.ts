@@ -1,5 +1,6 @@
-// Signals as messages on one channel, "kind detail". Called through ports/signals.ts. They are heard on a connection of
-// their own, and sent on the one for leases; on a Cluster every node passes them on to all others.
+// Signals as messages on one channel, "kind detail"; the comments of ports/signals.ts are the contract. They
+// are heard on a connection of their own, and sent on the one for leases; on a Cluster every node passes them
+// on to all others.
 import type { Clock } from '../../ports/clock.ts';
 import type { SignalKind, Signals } from '../../ports/signals.ts';
 import type { Client } from './client.ts';
@@ -41,7 +42,10 @@ export class RedisSignals implements Signals {
     this.#options = options;
   }
 
-  /** Begins to hear. UNAVAILABLE if that fails; later failures are dealt with here. */
+  /**
+   * Begins to hear. Rejects as connect() does, or with the driver's error if it can't subscribe; later
+   * failures are dealt with here.
+   */
   async open(): Promise<void> {
     await this.#subscribe();
   }
@@ -62,7 +66,7 @@ export class RedisSignals implements Signals {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Goes on with a new client, as with new certificates. */
+  /** Goes on with a new client, for new certificates. */
   async replace(): Promise<void> {
     const old = this.#client;
     await this.#subscribe();
@@ -100,8 +104,8 @@ export class RedisSignals implements Signals {
   }
 
   /**
-   * Rather than let the driver subscribe again, which on a Cluster it does without saying when, a client that has lost its
-   * connection is replaced.
+   * Replaces a client that has lost its connection. The driver would subscribe again by itself, but on a
+   * Cluster without saying when.
    */
   #watch(client: Client): void {
     const lost = (): void => {
@@ -128,7 +132,7 @@ export class RedisSignals implements Signals {
   #hear(text: string): void {
     const space = text.indexOf(' ');
     const kind = KINDS.find((known) => known === text.slice(0, space));
-    // Of a newer version, perhaps.
+    // It may be a kind that only newer brokers know.
     if (kind === undefined) return;
     for (const { heard } of [...this.#listeners]) heard(kind, text.slice(space + 1));
   }

@@ -1,6 +1,6 @@
-// Counts the writes that Redis refused because their claim on the partition was stale, and says so in the log. Told by
-// connection.ts what every script replied, also when its caller had given up: the writes to fear are those that come late,
-// and of these nobody else hears.
+// Counts the writes that Redis refused because their claim on the partition was stale, and logs them. It
+// hears the replies of writes also when the caller has given up: the writes to fear are those that come late,
+// and nobody else hears of these.
 import type { Argument, Reply } from './connection.ts';
 import type { ScriptName } from './scripts.ts';
 
@@ -12,7 +12,7 @@ export class StaleWrites {
     this.#warn = warn;
   }
 
-  /** `key`: the first one, which is the partition's meta wherever a script can reply STALE. */
+  /** `key` is the script's first one: the partition's meta, wherever a script can reply STALE. */
   heard(script: ScriptName, key: string, [ownerEpoch]: readonly Argument[], reply: Reply): void {
     if (!Array.isArray(reply) || reply[0] !== 'STALE') return;
     this.count += 1;

@@ -1,12 +1,12 @@
-// The Redis store: all ports that the members of a cluster share, on one server, on what Sentinels watch over, or on a
-// Cluster (target.ts has the URLs). Called by main.ts.
+// The Redis store: all ports that the members of a cluster share, on one server, on what Sentinels watch
+// over, or on a Cluster (target.ts has the URLs).
 //
 //   log-store  cursor-store  ownership-store      definition-store  membership-store  signals
 //        └──────────┼───────────────┘                     └────────────────┴────────────┤
 //              connection (data)   confirmer ── connection (waiting)       connection (control), subscriber
 //
-// Opening: connect, refuse servers that are not fit (server-watch.ts). Certificates are replaced while it runs: new clients
-// take the place of the old ones, whose commands are finished.
+// Opening: connect, refuse servers that are not fit (server-watch.ts). Certificates are replaced while it
+// runs: new clients take the place of the old ones, whose commands are finished.
 import type { DurabilityLevel } from '../../core/definitions.ts';
 import { BrokerError } from '../../core/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
@@ -37,25 +37,30 @@ import { WriteNumbers } from './write-numbers.ts';
 
 const DEFAULT_PREFIX = 'fanfare';
 const DEFAULT_CONNECT_TIMEOUT_MS = 10_000;
-/** For data: an append of some MiB, behind others, over a slow network. */
+/** The limit for data: an append of some MiB, behind others, over a slow network. */
 const DATA_TIMEOUT_MS = 3_000;
-/** For leases and signals: an answer that takes longer is of no use for a lease of 2 s. */
+/** The limit for leases and signals: a later answer is of no use for a lease of 2 s. */
 const CONTROL_TIMEOUT_MS = 1_000;
-/** Of these limits: beyond it people are told that Redis is slow, while everything still works. */
+/**
+ * The part of these limits from which on people are told that Redis is slow, while everything still works.
+ */
 const SLOW_PART = 0.3;
-/** For what hangs behind a wait, which has its own limit. */
+/** The limit for what is behind a wait; the wait has its own. */
 const WAITING_TIMEOUT_MS = 3_000;
 
 export interface RedisStoreOptions {
   /** See target.ts. */
   readonly url: string;
-  /** Wins over what the URL says. */
+  /** They win over what the URL says. */
   readonly credentials?: RedisCredentials;
   /** For rediss:// URLs. */
   readonly tls?: RedisTlsFiles;
-  /** Of this process alone, new with each start. */
+  /** The id of this process alone, new with each start. */
   readonly memberId: string;
-  /** Of all keys; clusters that share a Redis have different ones. Default "fanfare". Letters, digits and ._-: */
+  /**
+   * What all keys begin with; clusters that share a Redis have different ones. 1 to 100 letters, digits and
+   * ._:-, default "fanfare".
+   */
   readonly clusterPrefix?: string;
   /** How long the store waits for Redis when it is opened. Default 10 s. */
   readonly connectTimeoutMs?: number;
@@ -65,10 +70,13 @@ export interface RedisStoreOptions {
 }
 
 export interface RedisDurability {
-  /** Those that the servers can give as they are set up now. */
+  /** The levels that the servers can give as they are set up now. */
   readonly supported: readonly DurabilityLevel[];
   readonly default: DurabilityLevel;
-  /** Why a topic can't have that level at the moment; undefined: it can. `replicas` counts for `replicated`. UNAVAILABLE. */
+  /**
+   * Why a topic can't have that level at the moment; undefined: it can. `replicas` counts for `replicated`.
+   * UNAVAILABLE: a master does not answer.
+   */
   check(level: DurabilityLevel, replicas: number): Promise<string | undefined>;
 }
 
@@ -91,17 +99,18 @@ export interface RedisStore {
   readonly signals: Signals;
   readonly durability: RedisDurability;
   stats(): RedisStoreStats;
-  /** What is the matter with it, with what to do about it; none: it works. */
+  /** What is wrong with Redis and what to do about it; empty while it works. */
   conditions(): readonly string[];
-  /** Looks at the certificate files now; whether there were new ones, which are in force then. */
+  /** Looks at the certificate files now. True if there were new ones, which are in force then. */
   reloadCertificates(): Promise<boolean>;
-  /** What is still under way fails. */
+  /** Closes all connections: what is still under way fails. */
   close(): Promise<void>;
 }
 
 /**
- * INVALID_ARGUMENT: not a URL of the known forms. UNAVAILABLE: Redis can't be reached. FAILED_PRECONDITION: it is too old,
- * evicts keys, is a replica, or refuses our credentials; or the certificates can't be used. Messages say what to do.
+ * INVALID_ARGUMENT: not a URL of the known forms. UNAVAILABLE: Redis can't be reached. FAILED_PRECONDITION:
+ * it is too old, evicts keys, is a replica, or refuses our credentials; or the certificates can't be used.
+ * Messages say what to do.
  */
 export async function openRedisStore(options: RedisStoreOptions): Promise<RedisStore> {
   const { clock, memberId, onWarning, clusterPrefix = DEFAULT_PREFIX } = options;

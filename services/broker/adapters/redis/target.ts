@@ -4,8 +4,8 @@
 //   redis+sentinel://[…@]HOST[:PORT],HOST[:PORT]…/NAME       Sentinels, and what they call the master
 //   redis+cluster://[…@]HOST[:PORT],HOST[:PORT]…             any nodes of a Redis Cluster
 //
-// each with "rediss" for TLS, to Sentinels too. User and password are percent-encoded, and are the servers'; Sentinels that
-// want a password get the same. Ports are 6379, Sentinels' 26379. Called by store.ts.
+// each with "rediss" for TLS, to Sentinels, too. User and password are percent-encoded, and are the servers';
+// Sentinels that want a password get the same. Ports are 6379, Sentinels' 26379.
 import { BrokerError } from '../../core/errors.ts';
 
 export interface Endpoint {
@@ -15,7 +15,7 @@ export interface Endpoint {
 
 export interface RedisTarget {
   readonly kind: 'server' | 'sentinel' | 'cluster';
-  /** One for a server. */
+  /** Just one for a server. */
   readonly endpoints: readonly [Endpoint, ...Endpoint[]];
   /** What Sentinels call the master; empty otherwise. */
   readonly masterName: string;
@@ -23,7 +23,7 @@ export interface RedisTarget {
   readonly tls: boolean;
   readonly username: string | undefined;
   readonly password: string | undefined;
-  /** For messages: the URL without user and password. */
+  /** The URL without user and password, for messages. */
   readonly shown: string;
 }
 
@@ -70,7 +70,7 @@ export function parseTarget(url: string, credentials: RedisCredentials = {}): Re
   };
 }
 
-/** Win over what the URL says. */
+/** Credentials from elsewhere, which win over what the URL says. */
 export interface RedisCredentials {
   readonly username?: string | undefined;
   readonly password?: string | undefined;

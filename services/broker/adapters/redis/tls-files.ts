@@ -1,7 +1,7 @@
-// The certificates that a rediss:// store is reached with, from files, looked at again now and then. Made by store.ts.
+// The certificates with which a rediss:// store is reached, from files that are looked at again now and then.
 //
-// Invariant: what is in force could be read and made a TLS context of. Files that can't are reported once and otherwise
-// ignored: connections go on being made with the former ones.
+// Invariant: what is in force could be read and made a TLS context of. Files that can't are reported once and
+// otherwise ignored: connections go on being made with the former ones.
 import { readFile } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
 import { BrokerError } from '../../core/errors.ts';
@@ -12,9 +12,9 @@ import { messageOf } from './redis-errors.ts';
 
 /** Paths of PEM files. */
 export interface RedisTlsFiles {
-  /** Of the authorities that sign the servers' certificates; undefined: those that Node trusts. */
+  /** Authorities that sign the servers' certificates; undefined: those that Node trusts. */
   readonly ca?: string | undefined;
-  /** To show to the servers, with its key; undefined: none. */
+  /** The certificate to show to the servers, with its key; undefined: none. */
   readonly cert?: string | undefined;
   readonly key?: string | undefined;
 }
@@ -59,7 +59,7 @@ export class TlsFiles {
     this.#cancelTimer();
   }
 
-  /** Looks at the files now; whether there is something new and good. */
+  /** Looks at the files now. True if they have something new that can be used. */
   async reload(): Promise<boolean> {
     try {
       const content = await read(this.#files);

@@ -1,9 +1,9 @@
-// Numbers that put a member's appends, and its cursor commits, in order. The scripts remember the last one of a partition
-// and refuse smaller ones, because a command that its caller has given up may still be on its way: in the buffers of a
-// connection that was closed since, or in the driver's queue. Shared by log-store.ts and cursor-store.ts.
+// Numbers that put a member's appends, and its cursor commits, in order. The scripts remember the last one of
+// a partition and refuse smaller ones, because a command that its caller has given up may still be on its
+// way: in the buffers of a connection that was closed since, or in the driver's queue.
 import type { Clock } from '../../ports/clock.ts';
 
-/** More writes than a broker makes in a millisecond, in the mean over its life. */
+/** More writes than a broker makes in a millisecond, on average over its life. */
 const PER_MS = 1_000;
 
 export class WriteNumbers {

@@ -1,17 +1,20 @@
-// What engine/definitions.ts stands on: definitions in memory and in the DefinitionStore, kept in agreement, and the deletions that
-// are not finished. Knows nothing of rules and quotas; core/definition-merge.ts decides which of the two is right.
+// Definitions in memory and in the DefinitionStore, kept in agreement, and the deletions that are not
+// finished. Knows nothing of rules and quotas; core/definition-merge.ts decides which of the two is right.
 //
-// State of a name:       put                      put of a tombstone            data dropped, tombstone removed
-//             absent ──────────────▶ live ──────────────────────────▶ tombstone ──────────────────────────▶ absent
-//                                     └─ its topic becomes a tombstone ─▶ doomed ─ put of a tombstone ─▶ tombstone
-// Doomed (a tombstone here, and still live in the store) and tombstoned names don't exist for users. A crash or a failing store
-// leaves them as they are; reconcile goes on from there: at start, before the name is used again, and from finishDeletions.
+//   State of a name:
+//            put         put of a tombstone            data dropped, tombstone removed
+//     absent ─────▶ live ───────────────────▶ tombstone ───────────────────────────────▶ absent
+//                    └─ its topic becomes a tombstone ─▶ doomed ─ put of a tombstone ─▶ tombstone
 //
-// What the store lacks, and was not deleted, a store that went back has forgotten: it is written again. So nobody drops data
-// because a definition is missing.
+// Doomed (a tombstone here, and still live in the store) and tombstoned names don't exist for users. A crash
+// or a failing store leaves them as they are; #reconcile goes on from there: at start, before the name is
+// used again, and from finishDeletions.
 //
-// Changes of one name run one after another (exclusively); a topic's turn is taken before its subscriptions', never the
-// other way round.
+// Invariant: nobody drops data because a definition is missing. What the store lacks, and was not deleted, a
+// store that went back has forgotten: it is written again.
+//
+// Changes of one name run one after another (exclusively); a topic's turn is taken before its subscriptions',
+// never the other way round.
 import { decodeSubscription, decodeTopic } from '../../core/definition-codec.ts';
 import {
   type DefinitionEntry,
@@ -39,10 +42,11 @@ export type DefinitionChange =
   | { readonly kind: ChangeKind; readonly subscription: SubscriptionDefinition };
 
 /**
- * Called after a change is durable; the call that made it is answered once all listeners have resolved. Must not change
- * definitions itself. `deleted` may come more than once, and for something never seen as created (after a restart): drop
- * its data if there is any. A rejection of `deleted` is tried again later; of the others it reaches the caller, and they come
- * again as `updated`: both mean that the definition is to be taken up.
+ * Called after a change is durable; the call that made it is answered once all listeners have resolved. Must
+ * not change definitions itself. `deleted` may come more than once, and for something never seen as created
+ * (after a restart): drop its data if there is any. After a rejection `deleted` is tried again later;
+ * `created` and `updated` reach the caller with it, and come again as `updated`: both mean that the
+ * definition is to be taken up. `forgotten` does not come again.
  */
 export type ChangeListener = (change: DefinitionChange) => void | Promise<void>;
 
@@ -54,9 +58,9 @@ interface Name {
   readonly name: string;
 }
 
-/** Of one name: others may write it at the same time. */
+/** The most steps in bringing one name into agreement: others may write it at the same time. */
 const MAX_STEPS = 20;
-/** In one line of the log. */
+/** The most names in one line of the log. */
 const MAX_NAMES_SAID = 20;
 
 export class DefinitionCatalog {
@@ -67,17 +71,20 @@ export class DefinitionCatalog {
   readonly #known = new KnownDefinitions();
   readonly #removals = new RemovalMemory();
   readonly #past: Past;
-  /** Created or changed, but a listener failed: it hears of them again. */
+  /** Definitions that were created or changed, but a listener failed: it hears of them again. */
   readonly #unheard = new Map<string, DefinitionEntry>();
-  /** What is known and what the store has may differ: they are to be brought together. */
+  /** Names of which what is known and what the store has may differ: they are to be brought together. */
   readonly #unsettled = new Map<string, Name>();
   readonly #serial = new SerialByKey();
   readonly #listeners = new Set<ChangeListener>();
-  /** Of the store when everything was in agreement with it; undefined: not known. */
+  /** The store's version when everything was in agreement with it; undefined: not known. */
   #agreedVersion: number | undefined;
-  /** Something was written, or learned of one name, since: a store that goes back to that version has forgotten it. */
+  /**
+   * Since then something was written, or learned of one name: a store that goes back to that version has
+   * forgotten it.
+   */
   #isTouched = false;
-  /** Put right since it was last said. */
+  /** Names that were put right since that was last logged. */
   #writtenAgain: Name[] = [];
   #deletedAgain: Name[] = [];
 
@@ -108,12 +115,12 @@ export class DefinitionCatalog {
     return this.#known.subscriptions;
   }
 
-  /** Of all live topics. */
+  /** The partitions of all live topics. */
   get partitions(): number {
     return this.#known.partitions;
   }
 
-  /** Of all live subscriptions, one for each partition of its topic. */
+  /** How many dispatchers all live subscriptions need: one for each partition of the topic. */
   get dispatchers(): number {
     return this.#known.dispatchers;
   }
@@ -134,14 +141,15 @@ export class DefinitionCatalog {
     for (const stored of await this.#store.list()) this.#known.set(decode(stored));
     await this.#learnRemovals();
     this.#removals.sawAll(version);
-    // A subscription is never written without its topic: that was deleted.
+    // A subscription is never written without its topic, so the topic was deleted.
     for (const definition of [...this.subscriptions.values()])
       if (this.topics.get(definition.topic)?.logEpoch !== definition.topicEpoch) this.#doom(definition);
   }
 
   /**
-   * Takes up what other brokers have written since, and writes again what the store has forgotten; costs one question if nothing
-   * has changed. Rejects if the store does not answer, or if a change is not in effect yet.
+   * Takes up what other brokers have written since, and writes again what the store has forgotten; costs one
+   * question if nothing has changed. Rejects if the store does not answer, or if a change is not in effect
+   * yet.
    */
   async refresh(): Promise<void> {
     const version = await this.#store.version();
@@ -178,7 +186,10 @@ export class DefinitionCatalog {
     if (failure !== undefined) throw failure;
   }
 
-  /** How many the topic has by the store's word, without taking it up; 0: it is not there. */
+  /**
+   * How many partitions the topic of that incarnation has by the store's word, without taking it up; 0: it is
+   * not there.
+   */
   async storedPartitionsOf(topic: string, logEpoch: number): Promise<number> {
     const stored = await this.#store.get('topic', topic);
     const found = stored && decode(stored);
@@ -191,7 +202,10 @@ export class DefinitionCatalog {
     return this.#store.nextIncarnation(this.#known.highestIncarnation);
   }
 
-  /** Runs a change of one name after all earlier ones of it, as the store has it now, with no deletion left over. */
+  /**
+   * Runs a change of one name after all earlier ones of it, as the store has it now, with no deletion left
+   * over.
+   */
   exclusively<T>(kind: DefinitionKind, name: string, change: () => Promise<T>): Promise<T> {
     return this.#serial.run(keyOf(kind, name), async () => {
       await this.#checkStore();
@@ -200,7 +214,10 @@ export class DefinitionCatalog {
     });
   }
 
-  /** Writes a draft in place of its revision (0: a new one), tells the listeners, and returns it with its new revision. */
+  /**
+   * Writes a draft in place of its revision (0: a new one), tells the listeners, and returns it with its new
+   * revision.
+   */
   async write<E extends DefinitionEntry>(draft: E): Promise<E['definition']> {
     const { revision } = draft.definition;
     const state = liveState(draft, revision + 1);
@@ -211,8 +228,8 @@ export class DefinitionCatalog {
   }
 
   /**
-   * Deletes: resolves once it is durable that it is gone, with its subscriptions if it is a topic. Their data is dropped
-   * by then too, unless that failed; then finishDeletions has to.
+   * Deletes: resolves once it is durable that it is gone, with its subscriptions if it is a topic. Their data
+   * is dropped by then too, unless that failed; then finishDeletions has to.
    */
   async delete(live: DefinitionEntry): Promise<void> {
     const { name, revision } = live.definition;
@@ -222,7 +239,10 @@ export class DefinitionCatalog {
     await this.#tryToFinish({ kind: live.kind, name });
   }
 
-  /** Looks up what became of puts without a known outcome, and tells listeners again what they failed to take up. */
+  /**
+   * Looks up what became of puts without a known outcome, and tells listeners again what they failed to take
+   * up.
+   */
   async finishChanges(): Promise<void> {
     const left = new Map(this.#unsettled);
     for (const [key, { kind, definition }] of this.#unheard) left.set(key, { kind, name: definition.name });
@@ -243,7 +263,7 @@ export class DefinitionCatalog {
     return this.#known.deleted().length;
   }
 
-  /** Within the name's turn: nothing of earlier changes is left open. */
+  /** Within the name's turn: ends what earlier changes have left open. */
   async #settle(kind: DefinitionKind, name: string): Promise<void> {
     this.#isTouched = true;
     await this.#reconcile(kind, name);
@@ -272,9 +292,10 @@ export class DefinitionCatalog {
         this.#unsettled.delete(key);
         return;
       }
-      // Asked after the name was looked up: nothing may be concluded of a store that was out of sight for a moment.
+      // The check comes after the name was looked up: nothing may be concluded from a store that was out of
+      // sight for a moment.
       if (steps === 0) await this.#checkStore();
-      // As is what was removed: the name may have gone a moment ago.
+      // So do the removals: the name may have gone a moment ago.
       if (!isInformed && dependsOnRemovals(step)) {
         await this.#learnRemovals();
         isInformed = true;
@@ -311,7 +332,7 @@ export class DefinitionCatalog {
   }
 
   async #take(found: DefinitionState, isNew: boolean): Promise<void> {
-    // Who deleted a topic deletes its subscriptions, too, unless that broker has gone.
+    // The broker that deleted a topic deletes its subscriptions, too, unless it has died.
     if (found.deleted) this.#bury(found);
     else {
       this.#setUnlessDoomed(found);
@@ -327,7 +348,7 @@ export class DefinitionCatalog {
     const { kind, definition } = state.entry;
     if (!state.deleted) {
       if (kind === 'subscription') await this.#checkTopicOf(definition);
-      // A number that the store has forgotten, too, is not given a second time.
+      // A number that the store has forgotten, too, must not be given a second time.
       await this.nextIncarnation();
     }
     try {
@@ -346,7 +367,10 @@ export class DefinitionCatalog {
     if (state.body !== known.body) await this.#emit('updated', state.entry);
   }
 
-  /** A subscription without its topic counts as deleted with it. */
+  /**
+   * Rejects with UNAVAILABLE where the topic is not in the store: a subscription without its topic counts as
+   * deleted with it.
+   */
   async #checkTopicOf({ name, topic, topicEpoch }: SubscriptionDefinition): Promise<void> {
     const stored = await this.#store.get('topic', topic);
     const found = stored && decode(stored);
@@ -354,7 +378,7 @@ export class DefinitionCatalog {
     throw new BrokerError('UNAVAILABLE', `the topic of ${name} is not in the store yet: try again`);
   }
 
-  /** The store has the tombstone. */
+  /** Finishes a deletion whose tombstone the store has. */
   async #finish({ entry }: DefinitionState): Promise<void> {
     await this.#buryData(entry);
     await this.#remove(entry);
@@ -363,7 +387,7 @@ export class DefinitionCatalog {
     else this.#removals.add(incarnationOf(entry));
   }
 
-  /** Idempotent. */
+  /** Drops the data; that of a topic after that of its deleted subscriptions. Idempotent. */
   async #buryData(entry: DefinitionEntry): Promise<void> {
     if (entry.kind === 'topic') {
       const { logEpoch } = entry.definition;
@@ -376,7 +400,7 @@ export class DefinitionCatalog {
     await this.#emit('deleted', entry);
   }
 
-  /** Deleted, its data included. */
+  /** Forgets a name that was deleted, its data included. */
   #forget({ kind, definition }: DefinitionEntry): void {
     const { entry } = this.#known.get(kind, definition.name)!;
     this.#removals.add(incarnationOf(entry));
@@ -428,11 +452,12 @@ export class DefinitionCatalog {
     const { kind, definition } = state.entry;
     const known = this.#known.get(kind, definition.name);
     const isDoomed = known?.deleted === true && incarnationOf(known.entry) === incarnationOf(state.entry);
-    // Its topic was deleted while it was being updated: it stays doomed, at the revision that the store has now.
+    // Its topic was deleted while it was being updated: it stays doomed, at the revision that the store has
+    // now.
     this.#known.set(isDoomed ? tombstoneOf(state.entry) : state);
   }
 
-  /** It does not exist for users from now on, and neither do its subscriptions. */
+  /** The name does not exist for users from now on, and if it is a topic neither do its subscriptions. */
   #bury(tombstone: DefinitionState): void {
     const { kind, definition } = tombstone.entry;
     this.#known.set(tombstone);
@@ -458,8 +483,9 @@ export class DefinitionCatalog {
       await this.#store.put(kind, name, body, expectedRevision, how && revision);
     } catch (error) {
       if (!(error instanceof BrokerError) || error.code === 'RESOURCE_EXHAUSTED') throw error;
-      // Unknown, or someone else wrote. If ours is there it was written; otherwise finishChanges and the next change of the
-      // name look again, since a write that timed out may still arrive.
+      // The outcome is unknown, or someone else wrote. If ours is there it was written; otherwise
+      // finishChanges and the next change of the name look again, since a write that timed out may still
+      // arrive.
       this.#unsettled.set(keyOf(kind, name), { kind, name });
       let found: Definition | undefined;
       const failure = await this.#expected(async () => {
@@ -492,7 +518,7 @@ export class DefinitionCatalog {
     if (this.#unheard.get(key) === entry) this.#unheard.delete(key);
   }
 
-  /** Why it failed; undefined if it did not. What is not expected is thrown. */
+  /** Returns why the work failed; undefined if it did not. What is not a BrokerError is thrown. */
   async #expected(work: () => Promise<void>): Promise<BrokerError | undefined> {
     try {
       await work();
@@ -521,7 +547,7 @@ export class DefinitionCatalog {
   }
 }
 
-/** Whether it would be another one if it were known that the incarnation was removed. */
+/** Whether it would be another step if it were known that the incarnation was removed. */
 function dependsOnRemovals(step: MergeStep): boolean {
   return step.kind === 'letGo' || (step.kind === 'write' && !step.state.deleted);
 }

@@ -1,6 +1,7 @@
-// Live definitions of one kind in memory: by name, and by project in the order of names. Everything here is synchronous.
+// Live definitions of one kind in memory: by name, and by project in the order of names. Everything here is
+// synchronous.
 //
-// Invariant: a name is in #byName exactly if it is in its project's count.
+// Invariant: a name is in #byName exactly if it is among the names of its project.
 import {
   definitionBytes,
   type SubscriptionDefinition,
@@ -24,7 +25,6 @@ export interface Page<T> {
   readonly nextPageToken: string;
 }
 
-/** Definitions of one kind. */
 export class DefinitionIndex<T extends TopicDefinition | SubscriptionDefinition> {
   readonly #byName = new Map<string, T>();
   readonly #namesByProject = new Map<string, Set<string>>();
@@ -39,7 +39,7 @@ export class DefinitionIndex<T extends TopicDefinition | SubscriptionDefinition>
     return this.#byName.values();
   }
 
-  /** Of the project that the full name is in. */
+  /** How many definitions the project has that the full name is in. */
   countInProjectOf(name: string): number {
     return this.#namesByProject.get(projectOf(name))?.size ?? 0;
   }
@@ -65,8 +65,8 @@ export class DefinitionIndex<T extends TopicDefinition | SubscriptionDefinition>
   }
 
   /**
-   * A page in the order of names, of those that `wanted` takes. It may be shorter than asked for, so that the answer stays
-   * below MAX_RESPONSE_BYTES. INVALID_ARGUMENT: bad parent, size or token.
+   * A page in the order of names, of those that `wanted` takes. It may be shorter than asked for, so that the
+   * answer stays below MAX_RESPONSE_BYTES. INVALID_ARGUMENT: bad parent, size or token.
    */
   page(request: PageRequest, wanted: (definition: T) => boolean = () => true): Page<T> {
     const project = parseProjectName(request.parent, 'parent');

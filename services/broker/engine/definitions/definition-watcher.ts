@@ -1,12 +1,14 @@
-// Has definitions take up what other brokers write, and put right what the store has forgotten: at once when something is
-// signalled, and at a poll in case the signal is lost.
+// Makes definitions take up what other brokers write, and put right what the store has forgotten: at once on
+// a signal, and on a poll in case the signal is lost.
 import { BrokerError } from '../../core/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Signals } from '../../ports/signals.ts';
 import type { EngineLogger } from '../context.ts';
 import type { Definitions } from './definitions.ts';
 
-/** A change is seen everywhere within a second, also when its signal is lost and one question goes unanswered. */
+/**
+ * A change is seen everywhere within a second, also when its signal is lost and one question goes unanswered.
+ */
 const POLL_MS = 400;
 
 export interface DefinitionWatcherOptions {
@@ -29,7 +31,7 @@ export class DefinitionWatcher {
     this.#options = options;
   }
 
-  /** Once, after definitions.load(). */
+  /** To be called once, after definitions.load(). */
   start(): void {
     const look = (): void => this.look();
     this.#unlisten = this.#options.signals.listen((kind) => kind === 'definitions' && look(), look);

@@ -1,9 +1,9 @@
-// Topics and subscriptions: the rules of changing them, and everyone's source for what exists. The engine listens to changes, and
-// builds and tears down what serves them.
+// Topics and subscriptions: the rules for changing them, and the source of what exists. Listeners hear of
+// changes, and build and tear down what serves them.
 //
-// A change is: check → put (durable, compare-and-set) → index → listeners → answer; definition-catalog.ts does all but the
-// first and keeps crashes and failing stores from leaking anything. Every change that was asked for is audited, whatever
-// became of it.
+// A change is: check → put (durable, compare-and-set) → index → listeners → answer; definition-catalog.ts
+// does all but the first and keeps crashes and failing stores from leaking anything. Invariant: every change
+// that was asked for is audited, whatever became of it.
 import {
   changedSubscription,
   changedTopic,
@@ -51,7 +51,10 @@ export interface DefinitionsOptions {
     /** Why the store can't give a level just now; undefined if it can. Absent: it always can. */
     readonly check?: (level: DurabilityLevel, minReplicas: number) => Promise<string | undefined>;
   };
-  /** The next offset of each partition, in order. Every publish that was acknowledged before the call is below it. */
+  /**
+   * The next offset of each partition, in order. Every publish that was acknowledged before the call is below
+   * it, except with the durability `memory`.
+   */
   readonly currentEnds: (topic: TopicDefinition) => Promise<readonly number[]>;
   readonly audit: (record: AuditRecord) => void;
   readonly onWarning: WarningSink;
@@ -65,7 +68,9 @@ export class Definitions {
   readonly #options: DefinitionsOptions;
   readonly #defaults: DefinitionDefaults;
   readonly #catalog: DefinitionCatalog;
-  /** Of changes under way, so that several at the same time can't pass a quota together. */
+  /**
+   * What changes under way are going to add, so that several at the same time can't pass a quota together.
+   */
   readonly #reserved = {
     topics: new Map<string, number>(),
     subscriptions: new Map<string, number>(),
@@ -91,29 +96,32 @@ export class Definitions {
   }
 
   /**
-   * Goes on with deletions that a crash or a failing store interrupted, and returns how many are left. Call it after load,
-   * when the listeners are there, and now and then.
+   * Goes on with deletions that a crash or a failing store interrupted, and returns how many are left. Call
+   * it after load, when the listeners are there, and now and then.
    */
   finishDeletions(): Promise<number> {
     return this.#catalog.finishDeletions();
   }
 
-  /** Tells listeners again of changes that they failed to take up, because of a failing store. Call it now and then. */
+  /**
+   * Tells listeners again of changes that they failed to take up, because of a failing store. Call it now and
+   * then.
+   */
   finishChanges(): Promise<void> {
     return this.#catalog.finishChanges();
   }
 
   /**
-   * Takes up what other brokers have written since, and writes again what the store has forgotten. Rejects if not all of it is in
-   * effect: call it again.
+   * Takes up what other brokers have written since, and writes again what the store has forgotten. Rejects if
+   * not all of it is in effect: call it again.
    */
   refresh(): Promise<void> {
     return this.#catalog.refresh();
   }
 
   /**
-   * How many partitions the topic of that incarnation has, as far as is known here; where that is fewer than `least`, as far as
-   * the store knows, for another broker may have added some. UNAVAILABLE.
+   * How many partitions the topic of that incarnation has, as far as is known here; where that is fewer than
+   * `least`, as far as the store knows, for another broker may have added some. Rejects with UNAVAILABLE.
    */
   async partitionsOf(topic: string, logEpoch: number, least: number): Promise<number> {
     const known = this.topic(topic);
@@ -138,12 +146,12 @@ export class Definitions {
     return this.#catalog.subscriptions.values();
   }
 
-  /** Of the topic's full name, in no particular order. */
+  /** The subscriptions of the topic with that full name, in no particular order. */
   subscriptionsOf(topic: string): readonly SubscriptionDefinition[] {
     return this.#catalog.subscriptionsOf(topic);
   }
 
-  /** INVALID_ARGUMENT, NOT_FOUND. */
+  /** Throws INVALID_ARGUMENT, NOT_FOUND. */
   getTopic(name: string): TopicDefinition {
     const topic = this.topic(name);
     if (topic !== undefined) return topic;
@@ -151,7 +159,7 @@ export class Definitions {
     throw new BrokerError('NOT_FOUND', `there is no topic ${name}`);
   }
 
-  /** INVALID_ARGUMENT, NOT_FOUND. */
+  /** Throws INVALID_ARGUMENT, NOT_FOUND. */
   getSubscription(name: string): SubscriptionDefinition {
     const subscription = this.subscription(name);
     if (subscription !== undefined) return subscription;
@@ -159,19 +167,25 @@ export class Definitions {
     throw new BrokerError('NOT_FOUND', `there is no subscription ${name}`);
   }
 
-  /** In the order of names. INVALID_ARGUMENT. */
+  /** A page in the order of names. Throws INVALID_ARGUMENT. */
   listTopics(request: PageRequest): Page<TopicDefinition> {
     return this.#catalog.topics.page(request);
   }
 
-  /** In the order of names; those of one topic, if `topic` is not empty. INVALID_ARGUMENT. */
+  /**
+   * A page in the order of names; of one topic's subscriptions, if `topic` is not empty. Throws
+   * INVALID_ARGUMENT.
+   */
   listSubscriptions(request: PageRequest, topic: string): Page<SubscriptionDefinition> {
     if (topic === '') return this.#catalog.subscriptions.page(request);
     parseTopicName(topic, 'topic');
     return this.#catalog.subscriptions.page(request, (each) => each.topic === topic);
   }
 
-  /** INVALID_ARGUMENT, ALREADY_EXISTS, FAILED_PRECONDITION (durability), RESOURCE_EXHAUSTED (quota, store), UNAVAILABLE. */
+  /**
+   * Rejects with INVALID_ARGUMENT, ALREADY_EXISTS, FAILED_PRECONDITION (durability), RESOURCE_EXHAUSTED
+   * (quota, store), UNAVAILABLE.
+   */
   createTopic(principal: string, input: TopicInput): Promise<TopicDefinition> {
     return this.#audited(principal, 'create', input.name, async () => {
       const spec = newTopic(input, DEFINITION_LIMITS, this.#defaults);
@@ -188,7 +202,7 @@ export class Definitions {
     });
   }
 
-  /** INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE. */
+  /** Rejects with INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE. */
   updateTopic(principal: string, input: TopicInput, paths: readonly string[]): Promise<TopicDefinition> {
     return this.#audited(principal, 'update', input.name, async () => {
       parseTopicName(input.name, 'topic.name');
@@ -197,7 +211,7 @@ export class Definitions {
         const definition = changedTopic(before, input, paths, DEFINITION_LIMITS, this.#defaults);
         const added = definition.partitions - before.partitions;
         using _partitions = this.#reservePartitions(added);
-        // Its turn is its subscriptions' as well, so their number stays what it is.
+        // New subscriptions take the topic's turn, too, so there can be no more of them meanwhile.
         using _dispatchers = this.#reserveDispatchers(
           'topic.partitions',
           added * this.subscriptionsOf(input.name).length,
@@ -208,7 +222,10 @@ export class Definitions {
     });
   }
 
-  /** INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (has subscriptions, no `force`), RESOURCE_EXHAUSTED, UNAVAILABLE. */
+  /**
+   * Rejects with INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (has subscriptions, no `force`),
+   * RESOURCE_EXHAUSTED, UNAVAILABLE.
+   */
   deleteTopic(principal: string, name: string, options: { readonly force: boolean }): Promise<void> {
     return this.#audited(principal, 'delete', name, async () => {
       parseTopicName(name, 'name');
@@ -224,7 +241,10 @@ export class Definitions {
     });
   }
 
-  /** INVALID_ARGUMENT, NOT_FOUND (the topic), ALREADY_EXISTS, RESOURCE_EXHAUSTED (quota, store), UNAVAILABLE. */
+  /**
+   * Rejects with INVALID_ARGUMENT, NOT_FOUND (the topic), ALREADY_EXISTS, RESOURCE_EXHAUSTED (quota, store),
+   * UNAVAILABLE.
+   */
   createSubscription(principal: string, input: SubscriptionInput): Promise<SubscriptionDefinition> {
     return this.#audited(principal, 'create', input.name, async () => {
       const spec = newSubscription(input, DEFINITION_LIMITS, this.#defaults);
@@ -254,7 +274,7 @@ export class Definitions {
     });
   }
 
-  /** INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE. */
+  /** Rejects with INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE. */
   updateSubscription(
     principal: string,
     input: SubscriptionInput,
@@ -270,7 +290,7 @@ export class Definitions {
     });
   }
 
-  /** INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE. */
+  /** Rejects with INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE. */
   deleteSubscription(principal: string, name: string): Promise<void> {
     return this.#audited(principal, 'delete', name, async () => {
       parseSubscriptionName(name, 'name');

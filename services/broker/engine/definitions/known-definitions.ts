@@ -1,6 +1,8 @@
-// What this broker knows of each name: its state, and the live definitions by name, project and topic. Synchronous throughout.
+// What this broker knows of each name: its state, and the live definitions by name, project and topic.
+// Synchronous throughout.
 //
-// Invariant: a definition is in `topics` or `subscriptions` exactly if the state of its name is there and not deleted.
+// Invariant: a definition is in `topics` or `subscriptions` exactly if the state of its name is there and not
+// deleted.
 
 import { type DefinitionEntry, type DefinitionState, incarnationOf } from '../../core/definition-merge.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../../core/definitions.ts';
@@ -11,24 +13,24 @@ export class KnownDefinitions {
   readonly topics = new DefinitionIndex<TopicDefinition>();
   readonly subscriptions = new DefinitionIndex<SubscriptionDefinition>();
   readonly #states = new Map<string, DefinitionState>();
-  /** Names of tombstones. */
+  /** The keys of tombstones. */
   readonly #deleted = new Set<string>();
   readonly #ofTopic = new Map<string, Set<string>>();
   #partitions = 0;
   #dispatchers = 0;
   #highestIncarnation = 0;
 
-  /** Of all live topics. */
+  /** The partitions of all live topics. */
   get partitions(): number {
     return this.#partitions;
   }
 
-  /** Of all live subscriptions, one for each partition of its topic. */
+  /** How many dispatchers all live subscriptions need: one for each partition of the topic. */
   get dispatchers(): number {
     return this.#dispatchers;
   }
 
-  /** Ever known. */
+  /** The highest incarnation that was ever known. */
   get highestIncarnation(): number {
     return this.#highestIncarnation;
   }
@@ -52,7 +54,7 @@ export class KnownDefinitions {
       .sort((a, b) => topicsFirst(a.entry, b.entry));
   }
 
-  /** In place of whatever was known of the name. */
+  /** Takes the place of whatever was known of the name. */
   set(state: DefinitionState): void {
     const { entry, deleted } = state;
     const key = keyOf(entry.kind, entry.definition.name);
@@ -96,7 +98,10 @@ export class KnownDefinitions {
     }
   }
 
-  /** `next` takes its place at once: pages in the order of names need not be made anew. */
+  /**
+   * Takes a live definition out. Where `next` takes its place at once, the pages in the order of names need
+   * not be made anew.
+   */
   #forgetLive(state: DefinitionState | undefined, next: DefinitionEntry | undefined): void {
     if (state === undefined || state.deleted) return;
     const { entry } = state;

@@ -1,8 +1,9 @@
-// Which incarnations of topics and subscriptions were deleted for good, as far as this broker remembers: told by the store, and by
-// its own doing. A store that went back may have forgotten a deletion that the broker remembers; one that has forgotten old ones
-// on purpose says so.
+// Which incarnations of topics and subscriptions were deleted for good, as far as this broker remembers: by
+// the store's word, and by its own doing. A store that went back may have forgotten a deletion that the
+// broker remembers; one that has forgotten old ones on purpose says so.
 //
-// An incarnation is a number that is given once, so what is remembered never becomes wrong: it is bounded only for the memory.
+// Invariant: what is remembered never becomes wrong, as an incarnation is a number that is given once. It is
+// bounded only for the memory.
 import type { Removals } from '../../ports/definition-store.ts';
 
 /** More than the store remembers: what it has lost, the brokers delete once more. */
@@ -31,7 +32,7 @@ export class RemovalMemory {
     for (const incarnation of incarnations) if (!this.has(incarnation)) this.add(incarnation);
   }
 
-  /** All definitions, and removals, were seen as of this version of the store. */
+  /** All definitions and removals were seen as of this version of the store. */
   sawAll(version: number): void {
     this.#seenTo = version;
   }

@@ -1,5 +1,5 @@
-// Answers how far behind subscriptions are, and notices when an idle one gets its first message. Asked by
-// adapters/grpc/admin; made by broker.ts.
+// How far behind subscriptions are in the partitions that are owned here, as reports on demand, and a call
+// when a partition that had no backlog gets a message.
 
 import type { BacklogReport, PartitionBacklog, PartitionQuestion } from '../../core/backlog-report.ts';
 import type { EngineContext } from '../context.ts';
@@ -44,7 +44,7 @@ export class EngineBacklogReporter implements BacklogReporter {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Told by SubscriptionRuntime. */
+  /** A partition of the subscription had no backlog and has some now. */
   firstMessage(subscription: string): void {
     for (const listener of this.#listeners) listener(subscription);
   }
@@ -99,7 +99,10 @@ export class EngineBacklogReporter implements BacklogReporter {
     };
   }
 
-  /** When the oldest unsettled message was published, and where in the log's bytes it is; within a chunk in proportion. */
+  /**
+   * When the oldest unsettled message was published, and where in the log's bytes it is; within a chunk in
+   * proportion.
+   */
   async #floorOf({ delivery, owner }: Dispatcher): Promise<Floor | undefined> {
     const offset = delivery.floor;
     const info = owner.chunks.get(offset) ?? (await owner.describe(offset));

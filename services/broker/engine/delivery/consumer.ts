@@ -1,7 +1,7 @@
-// One consumer as the transport sees it: a Subscribe stream or a Pull call, wherever the messages come from. Made by
-// Broker.subscribe; adapters/grpc/subscriber and pull.ts hold one and give it what the client says.
+// One consumer as the transport sees it: a Subscribe stream or a Pull call, wherever the messages come from.
 //
-// LocalConsumer has everything from the dispatchers of this broker; engine/relay adds those of other brokers.
+// LocalConsumer has everything from the dispatchers of this broker; RelayedConsumer adds those of other
+// brokers.
 import { recutFrame } from '../../core/chunk.ts';
 import type { SubscriptionDefinition } from '../../core/definitions.ts';
 import type { DeliveredRun, LeasesOnLeave } from '../../core/delivery-events.ts';
@@ -19,7 +19,9 @@ import type { SubscriptionRuntime } from './subscription-runtime.ts';
 export interface ConsumerSink {
   /** Takes the messages; to be called only while writable. */
   deliver(messages: DeliveredMessages): void;
-  /** Whether the transport accepts more. When it does again, its owner calls Consumer.pump. */
+  /**
+   * Whether the transport accepts more. When it does again, whoever holds the consumer calls Consumer.pump.
+   */
   readonly writable: boolean;
   /** What the subscription is like: once before anything is delivered, and again when it has changed. */
   describe?(definition: SubscriptionDefinition): void;
@@ -30,22 +32,28 @@ export interface ConsumerSink {
 export interface Consumer {
   /** What may be outstanding, over all brokers, and how long its leases last. */
   limits: SessionLimits;
-  /** What the client says of its messages. */
+  /** Performs what the client says of its messages. */
   settle(request: SettleRequest): void;
-  /** Its sink can take more. */
+  /** The consumer's sink can take more. */
   pump(): void;
-  /** Takes all credit back; resolves when nothing more will be delivered, and owners were told what the client has said. */
+  /**
+   * Takes all credit back; resolves when nothing more will be delivered, and owners were told what the client
+   * has said.
+   */
   quiesce(): Promise<void>;
-  /** It has gone. Idempotent. */
+  /** The consumer has gone. Idempotent. */
   leave(leases?: LeasesOnLeave): void;
 }
 
-/** Longer than owners take to confirm that they send no more, shorter than anybody waits for a broker to stop. */
+/**
+ * Longer than owners take to confirm that they send no more, shorter than anybody waits for a broker to stop.
+ */
 const QUIESCE_MS = 1_000;
 
 /**
- * Ends a consumer whose stream is to be ended for this broker's sake: first nothing more is delivered, then it leaves. Resolves
- * to whether its leases wait for it: not if what was on its way could not be given to it in time.
+ * Ends a consumer whose stream is to be ended for this broker's sake: first nothing more is delivered, then
+ * it leaves. Resolves to whether its leases wait for it: not if what was on its way could not be given to it
+ * in time.
  */
 export async function dismiss(consumer: Consumer, clock: Clock): Promise<boolean> {
   let timedOut = false;
@@ -116,10 +124,10 @@ export class LocalConsumer implements Consumer, DrainableConsumer {
 export class DeliveredMessages {
   readonly partition: PartitionId;
   readonly chunk: CachedChunk;
-  /** In order, all in the chunk. */
+  /** The runs in order, all in the chunk. */
   readonly runs: readonly DeliveredRun[];
   readonly messages: number;
-  /** As counted against the consumer's credit. */
+  /** The bytes as counted against the consumer's credit. */
   readonly bytes: number;
   #frames: Buffer | undefined;
 
@@ -137,7 +145,9 @@ export class DeliveredMessages {
     this.bytes = bytes;
   }
 
-  /** The chunk itself or a part of it where the runs are in one piece, else put together. */
+  /**
+   * The frames to send: the chunk itself or a part of it where the runs are in one piece, else put together.
+   */
   get frames(): Buffer {
     this.#frames ??= framesOf(this.chunk, this.runs);
     return this.#frames;

@@ -1,5 +1,6 @@
-// Delivery of one subscription in one partition, run by the partition's owner: collects events, lets core/delivery decide,
-// performs the effects in order. Follows a PartitionOwner.
+// Delivery of one subscription in one partition, run by the partition's owner: collects events, lets
+// core/delivery decide, performs the effects. Invariant: effects are performed in one place, in the order in
+// which they were decided.
 import type { SubscriptionDefinition } from '../../core/definitions.ts';
 import type { Delivery } from '../../core/delivery.ts';
 import type { DeliveryEffect, DeliveryEvent } from '../../core/delivery-events.ts';
@@ -20,7 +21,7 @@ export interface DispatcherHost {
   readonly definition: SubscriptionDefinition;
   readonly incarnation: number;
   session(consumer: number): Session | undefined;
-  /** There may be something to give out. */
+  /** The partition may have something to give out. */
   pump(dispatcher: Dispatcher): void;
   /** The partition had no backlog and has some now. */
   firstMessage(): void;
@@ -31,7 +32,7 @@ export interface DispatcherHost {
 }
 
 const LOAD_RETRY_MS = 200;
-/** What is damaged stays so until somebody does something about it. */
+/** The pause before damage is looked at again: it stays until somebody does something about it. */
 const DAMAGE_RETRY_MS = 5_000;
 
 export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
@@ -44,7 +45,7 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
   readonly #gates: EraGates;
   #loading = false;
   closed = false;
-  /** So many of the partition's eras are open to it: EraGates' to change. */
+  /** How many of the partition's eras are open to it; changed by EraGates alone. */
   openEras = 0;
 
   constructor(
@@ -94,14 +95,14 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
     this.host.pump(this);
   }
 
-  /** Steps the machine and performs what it says. */
+  /** Steps the state machine and performs its effects. */
   apply(event: DeliveryEvent): void {
     this.#perform(this.delivery.step(event, this.#context.clock.monotonicMs()), undefined);
   }
 
   /**
-   * Gives the session what it may have of one chunk. False if there is nothing for it now; when a chunk must be read
-   * first, the host is pumped again afterwards.
+   * Gives the session what it may have of one chunk. False if there is nothing for it now; when a chunk must
+   * be read first, the host is pumped again afterwards.
    */
   serve(session: Session, readySessions: number): boolean {
     const offset = this.delivery.peek(session.id);
@@ -113,7 +114,8 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
     }
     const { limits } = session;
     const nowMs = this.#context.clock.monotonicMs();
-    // One of several consumers gets its share of a chunk, not all of it; a share is not made too small to be worth it.
+    // One of several consumers gets its share of a chunk, not all of it; a share is not made too small to be
+    // worth it.
     const share =
       readySessions > 1 ? Math.max(MIN_SHARE, Math.ceil(chunk.count / readySessions)) : chunk.count;
     const effects = this.delivery.step(
@@ -128,7 +130,7 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
       },
       nowMs,
     );
-    // Without an effect it may still have got on, by looking ahead for keys.
+    // Even without an effect it may have got on, by looking ahead for keys.
     if (effects.length === 0) {
       const gotOn = this.delivery.peek(session.id) !== offset;
       if (!gotOn) session.fellShort();
@@ -172,7 +174,7 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
 
   lost(): void {
     this.owner.lose();
-    // One that was detached is not among those that end with the owner.
+    // A dispatcher that was detached is not among those that end with the owner.
     this.close();
   }
 
@@ -218,7 +220,7 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
     for (const { first, last, attempt } of effect.runs)
       if (attempt > 1) stats.redeliveredMessages += last - first + 1;
     this.#sweeper.watch(this);
-    // It counts what is outstanding.
+    // The cursor counts what is outstanding.
     this.#committer.soon(this);
     const delivered = new DeliveredMessages(this.owner.id, chunk, effect.runs, effect.messages, effect.bytes);
     session.sink.deliver(delivered);
@@ -240,7 +242,7 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
     let waitMs = 0;
     try {
       const lack = await this.#lackAt(offset);
-      // Retention has been quicker, or it was given up; else somebody has to see to it.
+      // True: retention has been quicker, or the range was given up. Else an operator has to see to it.
       if (lack !== undefined && !(await this.owner.pass(lack.range, lack.reason))) waitMs = DAMAGE_RETRY_MS;
     } catch (error) {
       this.#context.logger.warn({ err: error, offset }, 'the log cannot be read: trying again');
@@ -251,7 +253,10 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
     if (!this.closed) this.host.pump(this);
   }
 
-  /** Brings the chunk with that offset into memory. Where there is none that is whole: from where to where, and why. */
+  /**
+   * Brings the chunk with that offset into memory. Where there is none that is whole, returns from where to
+   * where, and why.
+   */
   async #lackAt(offset: number): Promise<{ range: LogRange; reason: string } | undefined> {
     const { endOffset } = this.owner.bounds;
     try {

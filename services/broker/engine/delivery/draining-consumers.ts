@@ -1,10 +1,10 @@
-// Which consumers of this broker's streams drain: they get nothing new until the request for it lapses. Made by broker.ts, which
-// asks about each consumer that opens; told by adapters/grpc/admin, in a cluster by way of cluster-drain and peer-server.
+// Which consumers of this broker's streams drain: they get nothing new until the request for it lapses.
 //
-//   (none) ─drain→ draining until now + ttl ─drain again→ …, ─ttl passed, ttl 0, no names, subscription deleted→ (none)
+//   (none) ─drain→ draining until now + ttl ─drain again→ the same, with the new names and ttl
+//                                           ─ttl passed, ttl 0, no names, subscription deleted→ (none)
 //
-// A consumer is known where its stream ends. What other brokers deliver to it is theirs to stop: DrainableConsumer.drain tells
-// them.
+// A consumer is known where its stream ends. What other brokers deliver to it is theirs to stop:
+// DrainableConsumer.drain tells them.
 import {
   type ConsumerOrigin,
   type DrainReport,
@@ -17,11 +17,12 @@ import { MAX_DRAIN_NAMES } from '../../limits.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { EngineLogger } from '../context.ts';
 
-/** Who makes consumers drain, here or in a whole cluster. */
+/** Makes consumers drain, here or in a whole cluster. */
 export interface ConsumerDrain {
   /**
-   * Replaces what was asked for the subscription before; resolves to what the named consumers hold. RESOURCE_EXHAUSTED: too
-   * many names; nothing was changed. UNAVAILABLE: they drain, but what they hold is not known.
+   * Replaces what was asked for the subscription before; resolves to what the named consumers hold.
+   * RESOURCE_EXHAUSTED: too many names; nothing was changed. UNAVAILABLE: they drain, but what they hold is
+   * not known.
    */
   drain(request: DrainRequest): Promise<DrainReport>;
 }
@@ -29,9 +30,15 @@ export interface ConsumerDrain {
 /** A consumer whose stream ends here. */
 export interface DrainableConsumer {
   readonly origin: ConsumerOrigin;
-  /** Whether it gets nothing new. Its ordering keys then go to others as soon as nothing of them is outstanding. */
+  /**
+   * While it drains it gets nothing new, and its ordering keys go to others as soon as nothing of them is
+   * outstanding.
+   */
   drain(draining: boolean): void;
-  /** Delivered to its stream and not settled, after which, while it drains, nothing more comes. UNAVAILABLE: an owner does not say. */
+  /**
+   * Resolves to how many messages were delivered to its stream and are not settled; while it drains, nothing
+   * more comes after that. UNAVAILABLE: an owner does not say.
+   */
   outstanding(): Promise<number>;
 }
 
@@ -64,7 +71,7 @@ export class DrainingConsumers implements ConsumerDrain {
   isDraining(subscription: string, { clientId, peerAddress }: ConsumerOrigin): boolean {
     const draining = this.#draining.get(subscription);
     if (draining === undefined) return false;
-    // Who gave no name is not meant by anybody's.
+    // A consumer that gave no name is not meant by an empty one.
     return (
       (clientId !== '' && draining.clientIds.has(clientId)) ||
       (peerAddress !== '' && draining.peerAddresses.has(peerAddress))

@@ -1,8 +1,8 @@
-// Holds deliveries back until what was published before their topic grew is settled: see core/growth.ts. Only in subscriptions
-// with ordering, and only in partitions to which keys have come from others.
+// Holds deliveries back until what was published before their topic grew is settled: see core/growth.ts. Only
+// in subscriptions with ordering, and only in partitions to which keys have come from others.
 //
-// One loop for the broker. It looks at the durable cursors of the partitions from which keys come, whoever owns them: soon after
-// a cursor was written here, and every LOOK_MS while anything waits.
+// One loop for the broker. It looks at the durable cursors of the partitions from which keys come, whoever
+// owns them: soon after a cursor was written here, and every LOOK_MS while anything waits.
 import { decodeCursor } from '../../core/cursor.ts';
 import { BrokerError } from '../../core/errors.ts';
 import { type Source, sourcesOf } from '../../core/growth.ts';
@@ -20,7 +20,7 @@ export class EraGates {
   readonly #cursors: CursorStore;
   readonly #index: EraIndex;
   readonly #context: EngineContext;
-  /** With an era that is not open to them. */
+  /** Dispatchers with an era that is not open to them. */
   readonly #held = new Set<Dispatcher>();
   #looking = false;
   #lookAgain = false;
@@ -50,7 +50,7 @@ export class EraGates {
     if (held !== undefined) this.soon();
   }
 
-  /** Something has been settled, or published. */
+  /** Looks soon: something has been settled, or published. */
   soon(): void {
     if (this.#held.size > 0) this.#lookIn(SOON_MS);
   }
@@ -104,7 +104,7 @@ export class EraGates {
     dispatcher.host.pump(dispatcher);
   }
 
-  /** Whether the subscription has settled, for good, what lies before that era. */
+  /** Whether the subscription has durably settled what lies before that era. */
   async #hasSettled({ owner, host }: Dispatcher, source: Source): Promise<boolean> {
     const { logEpoch } = owner.id;
     const { partition } = source;

@@ -1,5 +1,4 @@
-// Ends leases whose deadline has passed: one loop for the broker, awake only while something is outstanding. Told by
-// dispatchers.
+// Ends leases whose deadline has passed: one loop for the broker, awake only while something is outstanding.
 import type { EngineContext } from '../context.ts';
 
 /** Somebody with leases: a dispatcher. */
@@ -23,14 +22,14 @@ export class LeaseSweeper {
     this.#context = context;
   }
 
-  /** It has leases from now on. */
+  /** The holder has leases from now on. */
   watch(holder: LeaseHolder): void {
     if (this.#stopped) return;
     this.#watched.add(holder);
     if (!this.#ticking) this.#arm();
   }
 
-  /** No lease ends any more: those that last longer than this broker (Pull) are the next one's business. */
+  /** Ends no lease any more: those that last longer than this broker (Pull) are the next owner's business. */
   stop(): void {
     this.#stopped = true;
     this.#cancelTimer();

@@ -1,12 +1,13 @@
-// Pull without a stream: each call is a consumer with credit for what it asks for, which leaves with its answer; the leases
-// stay. Called by broker.ts.
+// Pull without a stream: each call is a consumer with credit for what it asks for, which leaves with its
+// answer; the leases stay.
 import type { BrokerError } from '../../core/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Consumer, ConsumerSink, DeliveredMessages } from './consumer.ts';
 
 /**
- * Resolves with frames as soon as there are any, or with none after waitMs, or when the caller has gone (`onGone` is given
- * what to call then). `join` makes the consumer, with credit for what may be answered with.
+ * Resolves with frames as soon as there are any, or with none after waitMs, or when the caller has gone
+ * (`onGone` is given what to call then). Rejects with the status with which the consumer is closed. `join`
+ * makes the consumer, with credit for what may be answered with.
  */
 export function pull(
   join: (sink: ConsumerSink) => Consumer,

@@ -1,4 +1,5 @@
-// One consumer at the dispatchers of this broker, with what may be outstanding on it. Known to one SubscriptionRuntime.
+// One consumer at the dispatchers of this broker: its credit, and what is outstanding of it. It belongs to
+// one SubscriptionRuntime.
 import type { ConsumerClient } from '../../core/consumer-client.ts';
 import type { ConsumerOrigin } from '../../core/draining.ts';
 import type { ConsumerSink } from './consumer.ts';
@@ -7,7 +8,7 @@ export interface SessionLimits {
   readonly maxOutstandingMessages: number;
   readonly maxOutstandingBytes: number;
   readonly ackDeadlineMs: number;
-  /** Of a relayed consumer's share: see Session.draining. */
+  /** Given for a relayed consumer's share only: see Session.draining. */
   readonly draining?: boolean | undefined;
 }
 
@@ -19,19 +20,34 @@ export class Session {
   outstandingMessages = 0;
   outstandingBytes = 0;
   closed = false;
-  /** Gets nothing new, and no ordering keys. Set by SubscriptionRuntime.drain; before it joins by whoever made it. */
+  /**
+   * It gets nothing new, and no more ordering keys. Once it has joined, SubscriptionRuntime.drain alone
+   * changes it.
+   */
   draining = false;
-  /** When it joins it has nothing of what its like had before: see DeliveryEvent. */
+  /**
+   * When it joins, its client has nothing of what it was given before, on another stream or by a former
+   * owner: see DeliveryEvent.
+   */
   fresh = false;
-  /** Its client has everything that it was given on the stream before, which it says only if that one was ended in good order. */
+  /**
+   * Its client has everything that it was given on the stream before. It says so only if that stream was
+   * ended in good order.
+   */
   resumes = false;
   /** Undefined: the consumer's stream does not end here. */
   origin: ConsumerOrigin | undefined;
   #limits: SessionLimits;
-  /** A message was larger than what is left of the credit. Nothing overtakes it: smaller ones would take the credit again and again. */
+  /**
+   * The next message is larger than what is left of the credit. Nothing overtakes it: smaller ones would take
+   * the credit again and again.
+   */
   #short = false;
 
-  /** Given to one that asks once (Pull), and its lease has ended: that gives it no more than it asked for. */
+  /**
+   * Messages and bytes that a consumer which asks once (Pull) was given and whose lease has ended: it gets no
+   * credit back for them, or it would be given more than it asked for.
+   */
   #goneMessages = 0;
   #goneBytes = 0;
 
@@ -88,7 +104,8 @@ export class Session {
   leaseEnded(messages: number, bytes: number): void {
     this.#short = false;
     this.outstandingMessages -= messages;
-    // Parts of leases are counted in proportion: start from a whole number again whenever there is one.
+    // Parts of leases are counted in proportion, so the sum may be off: it begins anew whenever nothing is
+    // outstanding.
     this.outstandingBytes = this.outstandingMessages === 0 ? 0 : this.outstandingBytes - bytes;
     if (this.client.kind !== 'pull') return;
     this.#goneMessages += messages;

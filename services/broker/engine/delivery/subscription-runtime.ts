@@ -1,7 +1,8 @@
-// One subscription at work on this broker: its consumers (sessions) and its dispatchers, one for each partition owned here.
+// One subscription at work on this broker: its consumers (sessions) and its dispatchers, one for each
+// partition owned here.
 //
-// Credit is shared fairly: sessions take turns, and so do partitions, a round of at most a chunk for each session at a time.
-// A partition with a backlog never keeps the others from the credit that comes back.
+// Credit is shared fairly: sessions take turns, and so do partitions, a round of at most a chunk for each
+// session at a time. A partition with a backlog never keeps the others from the credit that comes back.
 
 import type { SubscriptionDefinition } from '../../core/definitions.ts';
 import type { LeasesOnLeave } from '../../core/delivery-events.ts';
@@ -19,12 +20,12 @@ export class SubscriptionRuntime implements DispatcherHost {
   readonly #context: EngineContext;
   /** By partition. */
   readonly dispatchers = new Map<number, Dispatcher>();
-  /** The same in the order of their turns: whoever was served goes to the end. */
+  /** The dispatchers in the order of their turns: whoever was served goes to the end. */
   readonly #turns = new Set<Dispatcher>();
   readonly #sessions = new Map<number, Session>();
-  /** The same in the order in which they are served; rotated so that nobody is always first. */
+  /** The sessions in the order in which they are served; rotated so that nobody is always first. */
   #order: Session[] = [];
-  /** Of clients that have an id, by kind and id. */
+  /** The sessions of clients that have an id, by kind and id. */
   readonly #named = new Map<string, Session>();
   #pumpsSoon = false;
   closed = false;
@@ -60,7 +61,7 @@ export class SubscriptionRuntime implements DispatcherHost {
     return this.#sessions.size;
   }
 
-  /** Outstanding, and waiting for the consumers that have them to join here. */
+  /** Messages that are outstanding at consumers which have not joined here yet. */
   get awaitedMessages(): number {
     let messages = 0;
     for (const { delivery } of this.dispatchers.values()) messages += delivery.awaitedMessages;
@@ -94,8 +95,8 @@ export class SubscriptionRuntime implements DispatcherHost {
   }
 
   /**
-   * Delivers nothing of the partition any more: it goes to another broker. Consumers get their credit back; what is outstanding
-   * stays leased in the dispatcher, which can still commit its cursor.
+   * Delivers nothing of the partition any more: it goes to another broker. Consumers get their credit back;
+   * what is outstanding stays leased in the dispatcher, which can still commit its cursor.
    */
   detach(dispatcher: Dispatcher): void {
     this.dispatchers.delete(dispatcher.owner.id.partition);
@@ -104,7 +105,10 @@ export class SubscriptionRuntime implements DispatcherHost {
       dispatcher.apply({ kind: 'leave', consumer: session.id, leases: 'stay' });
   }
 
-  /** Of a client that has a session of its kind already, that one ends: its stream may be dead, and nobody has noticed yet. */
+  /**
+   * Adds a session. If its client has one of the same kind already, that one ends: its stream may be dead
+   * without anybody having noticed.
+   */
   join(session: Session): void {
     this.#takePlace(session);
     this.#sessions.set(session.id, session);
@@ -112,12 +116,15 @@ export class SubscriptionRuntime implements DispatcherHost {
     this.#context.stats.consumers += 1;
     session.sink.describe?.(this.#definition);
     for (const dispatcher of this.dispatchers.values()) joinAt(dispatcher, session);
-    // What comes to it with a partition was its own all the time.
+    // What comes later, with another partition, was its own all the time.
     session.fresh = false;
     this.pumpFor(session);
   }
 
-  /** From now on it gets nothing new, and others its ordering keys once nothing of them is outstanding; or no longer so. */
+  /**
+   * While it drains, the session gets nothing new, and its ordering keys go to others once nothing of them is
+   * outstanding.
+   */
   drain(session: Session, draining: boolean): void {
     if (session.draining === draining) return;
     session.draining = draining;
@@ -127,7 +134,7 @@ export class SubscriptionRuntime implements DispatcherHost {
     this.#pumpSoon();
   }
 
-  /** Idempotent. */
+  /** Removes a session. Idempotent. */
   leave(session: Session, leases: LeasesOnLeave = 'end'): void {
     session.closed = true;
     if (!this.#sessions.has(session.id)) return;
@@ -149,7 +156,8 @@ export class SubscriptionRuntime implements DispatcherHost {
       { subscription: this.definition.name, clientId: session.client.id },
       'a newer stream of a client takes the place of an older one',
     );
-    // Of a stream that ended in good order the end is still on its way here; of a dead one nobody knows what has arrived.
+    // It resumes if the older stream ended in good order: the end is still on its way here. Else that one is
+    // dead, and nobody knows what has arrived on it.
     this.leave(older, session.resumes ? 'wait' : 'end');
     older.sink.close(new BrokerError('ABORTED', REPLACED));
   }
@@ -163,13 +171,16 @@ export class SubscriptionRuntime implements DispatcherHost {
     }
   }
 
-  /** What a consumer says of its messages; `consumer` is 0 where a unary call says it. Returns who was concerned. */
+  /**
+   * Performs what a consumer says of its messages; `consumer` is 0 where a unary call says it. Returns the
+   * dispatchers that were concerned.
+   */
   settle(consumer: number, request: SettleRequest): Set<Dispatcher> {
     const { stats, clock } = this.#context;
     const touched = new Set<Dispatcher>();
     for (const operation of request.operations) {
       const { kind, logEpoch, partition, first, last, seconds, attempt, settledBefore } = operation;
-      // Of an earlier incarnation of the topic, or a partition that is not here: nothing to settle.
+      // On an earlier incarnation of the topic, or a partition that is not here, there is nothing to settle.
       const dispatcher = logEpoch === this.#logEpoch ? this.dispatchers.get(partition) : undefined;
       if (dispatcher === undefined) continue;
       touched.add(dispatcher);
@@ -188,7 +199,7 @@ export class SubscriptionRuntime implements DispatcherHost {
         dispatcher.apply({ kind, consumer, first, last, deadlineMs, attempt });
       }
     }
-    // Not these first: the credit that came back is for all partitions.
+    // Not these dispatchers alone, or first: the credit that came back is for all partitions.
     if (touched.size > 0) this.#pumpSoon();
     return touched;
   }
@@ -206,17 +217,18 @@ export class SubscriptionRuntime implements DispatcherHost {
     if (this.#mayServe) this.#serve(() => this.#ready());
   }
 
-  /** The same to one session: it has come, or can take more than before. */
+  /** Gives out what there is to one session, which has come or can take more than before. */
   pumpFor(session: Session): void {
     if (this.#mayServe) this.#serve(() => (session.ready ? [session] : []));
   }
 
-  /** Of one partition, in which something has happened. */
+  /** Gives out what there is of one partition, in which something has happened. */
   pump(dispatcher: Dispatcher): void {
-    // Detached: its note for the next owner is written, and knows nothing of what would be delivered now.
+    // A dispatcher without a turn was detached: its note for the next owner is written, and knows nothing of
+    // what would be delivered now.
     if (!this.#mayServe || !this.#turns.has(dispatcher)) return;
     if (this.#order.length === 1) {
-      // The usual case.
+      // The usual case: one consumer.
       const only = this.#order[0]!;
       while (only.ready && dispatcher.serve(only, 1));
       return;
@@ -227,11 +239,14 @@ export class SubscriptionRuntime implements DispatcherHost {
   }
 
   get #mayServe(): boolean {
-    // What one stream gives back at the end is not for the next, which ends too.
+    // After close, what one stream gives back is not for the next, which ends too.
     return !this.closed && this.#context.mayServe?.() !== false;
   }
 
-  /** At the end of the turn: one ack request returns credit in many pieces, and many consumers may go at once. */
+  /**
+   * Pumps at the end of the turn: one ack request returns credit in many pieces, and many consumers may go at
+   * once.
+   */
   #pumpSoon(): void {
     if (this.#pumpsSoon) return;
     this.#pumpsSoon = true;
@@ -241,12 +256,15 @@ export class SubscriptionRuntime implements DispatcherHost {
     });
   }
 
-  /** Sessions of which each is asked whether it takes more: one with a share of its consumer's credit notices its lack by that. */
+  /**
+   * The sessions that take more. Each is asked: one with a share of its consumer's credit notices by that
+   * that it lacks some.
+   */
   #ready(): Session[] {
     return this.#order.filter((session) => session.ready);
   }
 
-  /** One round of each partition in turn, until there is nothing for anybody who is ready. */
+  /** Gives each partition in turn one round, until there is nothing for anybody who is ready. */
   #serve(readySessions: () => Session[]): void {
     let ready = readySessions();
     for (const dispatcher of this.#turns) {

@@ -1,4 +1,5 @@
-// What both ends of links need of this broker: the partitions that it owns, and what it knows of topics and subscriptions.
+// What both ends of links need of this broker: the partitions that it owns, and what it knows of topics and
+// subscriptions.
 import type { TopicDefinition } from '../../core/definitions.ts';
 import type { PartitionId } from '../../core/partition.ts';
 import type { SettledSubscription, SettleOperation } from '../../core/settle-request.ts';
@@ -7,21 +8,27 @@ import type { SubscriptionRuntime } from '../delivery/subscription-runtime.ts';
 import type { PartitionOwner } from '../log/partition-owner.ts';
 
 export interface PeerHost {
-  /** Of a partition that is owned here. */
+  /** The partition's owner; undefined: it is not owned here. */
   owner(id: PartitionId): PartitionOwner | undefined;
-  /** How many the topic has; 0 if it is not known. */
+  /** How many partitions the topic has; 0 if it is not known. */
   partitionsOf(logEpoch: number): number;
-  /** Throws NOT_FOUND, UNAVAILABLE. */
+  /** Throws INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE. */
   topicDefinition(name: string): TopicDefinition;
-  /** Throws NOT_FOUND, UNAVAILABLE. */
+  /** Throws INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE. */
   runtimeOf(subscription: string): SubscriptionRuntime;
-  /** Settles what concerns partitions owned here, durably, and returns the rest. Rejects with NOT_FOUND, UNAVAILABLE. */
+  /**
+   * Settles what concerns partitions owned here, durably, and returns the rest. Rejects with NOT_FOUND,
+   * UNAVAILABLE.
+   */
   settleOwned(
     subscription: SettledSubscription,
     operations: readonly SettleOperation[],
   ): Promise<readonly SettleOperation[]>;
-  /** Of which something of the subscription can be settled, if there are as many as `least` or not. Rejects with UNAVAILABLE. */
+  /**
+   * How many partitions the subscription's topic has; 0 if the subscription is gone. The store is asked where
+   * fewer than `least` are known. Rejects with UNAVAILABLE.
+   */
   partitionsToSettle(subscription: SettledSubscription, least: number): Promise<number>;
-  /** Of the consumers whose streams end here. */
+  /** The drain of consumers whose streams end here. */
   readonly draining: ConsumerDrain;
 }

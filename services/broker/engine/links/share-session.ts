@@ -1,20 +1,19 @@
-// A session that has only a share of its consumer's credit, and says what the share is worth: whether more of it would be of
-// use, and when what was outstanding above a lowered limit has ended. Made by peer-server (for a relay's consumer) and for
-// the part of a relayed consumer that this broker owns itself.
+// A session that has only a share of its consumer's credit, and says what the share is worth: whether more of
+// it would be of use, and when what was outstanding above a lowered limit has ended.
 import type { ConsumerClient } from '../../core/consumer-client.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { ConsumerSink } from '../delivery/consumer.ts';
 import { Session, type SessionLimits } from '../delivery/session.ts';
 import type { SubscriptionRuntime } from '../delivery/subscription-runtime.ts';
 
-/** Told at the end of a turn in which something changed. */
+/** Hears, at the end of a turn, what has changed in it. */
 export interface ShareListener {
   /** The limit is lower than what is outstanding, or was when this was last called: so many are left. */
   outstanding(messages: number): void;
   wants(more: boolean): void;
 }
 
-/** Numbers apart from those that broker.ts gives, below 2^32 as all are. */
+/** Session numbers that are never those that broker.ts gives; below 2^32 as all are. */
 export class ShareSessionIds {
   readonly #from: number;
   #last = 0;
@@ -35,7 +34,7 @@ export class ShareSession extends Session {
   readonly #clock: Clock;
   readonly #listener: ShareListener;
   #looking = false;
-  /** Limits were given: before, that it lacks credit is no news. */
+  /** Limits were given. Before, a lack of credit is no news. */
   #begun = false;
   #wants = false;
   #outstandingTold = 0;
@@ -60,7 +59,7 @@ export class ShareSession extends Session {
     return super.limits;
   }
 
-  /** Confirm it with `outstandingMessages` after a pump. */
+  /** The caller confirms new limits with `outstandingMessages` after a pump. */
   override set limits(limits: SessionLimits) {
     super.limits = limits;
     this.#begun = true;
@@ -69,7 +68,10 @@ export class ShareSession extends Session {
     this.#look();
   }
 
-  /** Asked whenever there may be something to give out. */
+  /**
+   * Whether it may be given something now. It is asked whenever there may be something, and notices a lack of
+   * credit by that.
+   */
   override get ready(): boolean {
     const ready = super.ready;
     if (!ready || this.#wants) this.#look();
@@ -97,7 +99,7 @@ export class ShareSession extends Session {
         this.#overdrawn = this.outstandingMessages > this.limits.maxOutstandingMessages;
         this.#listener.outstanding(this.outstandingMessages);
       }
-      // One whose transport takes nothing lacks that, not credit.
+      // A session whose transport takes nothing lacks that, not credit.
       const wants = this.sink.writable && !this.draining && !super.ready && this.#hasMore();
       if (wants === this.#wants) return;
       this.#wants = wants;

@@ -1,4 +1,5 @@
-// Waits for partitions that are just moving: what is asked of all owners of a topic has no answer while one of them is missing.
+// Waits for partitions that are just moving: what is asked of all owners of a topic has no answer while one
+// of them is missing.
 import type { TopicDefinition } from '../../core/definitions.ts';
 import { BrokerError } from '../../core/errors.ts';
 import type { PartitionId } from '../../core/partition.ts';
@@ -37,8 +38,8 @@ export function concerned(
 }
 
 /**
- * Resolves once every partition of the topics has a target and those that should be owned here are. UNAVAILABLE: not in
- * time.
+ * Resolves once every partition of the topics has a target and those that should be owned here are.
+ * UNAVAILABLE: not in time.
  */
 export async function whenOwned(
   host: Pick<OwnedPartitions, 'owner'>,

@@ -1,5 +1,6 @@
-// The chunks in memory: what owners have just appended and what dispatchers behind the tail have read. Bounded for the
-// whole broker; live delivery never reads the store. Used by partition-owner (add) and dispatcher (get, load).
+// The chunks in memory: what owners have just appended and what dispatchers behind the tail have read, so
+// that live delivery does not read the store. Bounded in bytes for the whole broker; the oldest chunk is
+// dropped first, but one that was used meanwhile gets a second chance (as in the CLOCK algorithm).
 import { frameEnds, frameKeyHashes } from '../../core/chunk.ts';
 import type { ChunkView } from '../../core/credit.ts';
 import type { PartitionId } from '../../core/partition.ts';
@@ -12,7 +13,7 @@ export class CachedChunk implements ChunkView {
   readonly publishTimeMs: number;
   readonly startByte: number;
   readonly bytes: Buffer;
-  /** Asked for since the cache last looked for something to drop. */
+  /** The chunk was asked for since the cache last looked for something to drop. */
   used = false;
   /** Its place in the cache's queue, while it is cached. */
   place: CachePlace | undefined;
@@ -50,7 +51,7 @@ export class CachedChunk implements ChunkView {
 
 interface CachePlace {
   readonly partition: PartitionChunks;
-  /** Undefined: dropped before it came up for it. */
+  /** Undefined: the chunk was dropped before its turn in the queue came. */
   chunk: CachedChunk | undefined;
 }
 
@@ -61,7 +62,10 @@ export class ChunkCache {
   readonly log: LogStore;
   readonly #maxBytes: number;
   readonly readBytes: number;
-  /** In the order in which they came; the oldest is dropped first, unless it was used meanwhile. */
+  /**
+   * The chunks' places in the order in which they came; the oldest is dropped first, unless it was used
+   * meanwhile.
+   */
   #queue: CachePlace[] = [];
   #queueHead = 0;
   #bytes = 0;
@@ -87,7 +91,7 @@ export class ChunkCache {
       const oldest = this.#queue[this.#queueHead]!;
       this.#queueHead += 1;
       if (oldest.chunk === undefined) continue;
-      // The one just added stays, too: whoever has read it has had no turn to use it yet (see test/sim).
+      // The one just added stays, too: whoever has read it has had no turn to use it yet.
       if (oldest.chunk === chunk || oldest.chunk.used) {
         oldest.chunk.used = false;
         this.#queue.push(oldest);
@@ -102,7 +106,7 @@ export class ChunkCache {
     }
   }
 
-  /** The partition has let go of it. */
+  /** The partition has let go of the chunk. */
   dropped(chunk: CachedChunk): void {
     if (chunk.place === undefined) return;
     this.#bytes -= chunk.byteLength + OVERHEAD_BYTES;
@@ -119,7 +123,7 @@ function endOf({ firstOffset, count }: Chunk): number {
 export class PartitionChunks {
   readonly #id: PartitionId;
   readonly #cache: ChunkCache;
-  /** By first offset, disjoint. */
+  /** Sorted by first offset, disjoint. */
   #chunks: CachedChunk[] = [];
   readonly #loading = new Map<number, Promise<CachedChunk | undefined>>();
 
@@ -152,7 +156,10 @@ export class PartitionChunks {
     return chunk;
   }
 
-  /** The chunk with that offset, or the first one behind it if it was trimmed; undefined at the end of the log. */
+  /**
+   * The chunk with that offset, or the first one behind it if it was trimmed; undefined at the end of the
+   * log.
+   */
   load(offset: number): Promise<CachedChunk | undefined> {
     let loading = this.#loading.get(offset);
     if (loading === undefined) {
@@ -165,12 +172,12 @@ export class PartitionChunks {
 
   async #read(offset: number): Promise<CachedChunk | undefined> {
     const chunks = await this.#cache.log.read(this.#id, offset, this.#cache.readBytes);
-    // Behind a gap it begins anew, with somebody who finds that.
+    // What is behind a gap is left out: whoever asks for it next finds the gap.
     const gap = chunks.findIndex(
       ({ firstOffset }, index) => index > 0 && firstOffset !== endOf(chunks[index - 1]!),
     );
     if (gap > 0) chunks.length = gap;
-    // Backwards, so that the one that was asked for is the last that would be dropped.
+    // They are added backwards, so that the one that was asked for is the last that would be dropped.
     let first: CachedChunk | undefined;
     for (const chunk of chunks.reverse()) {
       first = this.get(chunk.firstOffset) ?? new CachedChunk(chunk);

@@ -1,45 +1,46 @@
-// Writes cursors down: soon after an ack, at once where a redelivery or an Acknowledge call waits for it, all that have
-// moved in one commit. One loop for the broker, driven by dispatchers.
+// Commits cursors: soon after an ack, at once where a redelivery or an Acknowledge call waits for it, all
+// that have moved in one commit. One loop for the broker. Invariant: one commit at most is under way.
 //
-// A store that can go back (a failover) may forget the last commit of a cursor that then does not move again, and nothing
-// else would show it. So each cursor is committed once more when it has rested for longer than a failover forgets.
+// A store that can go back (a failover) may forget the last commit of a cursor that then does not move again,
+// and nothing else would show it. So each cursor is committed once more when it has rested for longer than a
+// failover forgets.
 import { BrokerError } from '../../core/errors.ts';
 import type { CursorStore } from '../../ports/cursor-store.ts';
 import type { EngineContext } from '../context.ts';
 import type { PartitionOwner } from './partition-owner.ts';
 
-/** Somebody with a cursor: a dispatcher. */
+/** Somebody with a cursor: a dispatcher, or a partition's eras. */
 export interface CursorHolder {
   readonly owner: PartitionOwner;
-  /** The subscription's incarnation. */
+  /** The incarnation under which the store keeps the cursor: the subscription's, or for eras the topic's. */
   readonly subscription: number;
   readonly closed: boolean;
   /** The record to commit now. */
   snapshot(): Uint8Array;
   /** The last snapshot is durable. */
   committed(): void;
-  /** The owner's claim is stale: nothing of it is written any more. */
+  /** The owner's claim is stale: nothing of the holder is written any more. */
   lost(): void;
 }
 
 const RETRY_MS = 250;
-/** More than a replica may lag behind when it takes over. */
+/** Longer than a replica may lag behind when it takes over. */
 const REPEAT_MS = 10_000;
 
 export class CursorCommitter {
   readonly #store: CursorStore;
   readonly #context: EngineContext;
   #dirty = new Set<CursorHolder>();
-  /** Calls that wait for the commit of what is dirty. */
+  /** Calls that wait for what is dirty to be committed. */
   #waiting: (() => void)[] = [];
-  /** resting → (soon) → waiting for the timer → (timer, now) → committing → resting */
+  /** resting ─soon─▶ waiting for the timer ─timer, now─▶ committing ─▶ resting, or waiting after a failure */
   #state: 'resting' | 'waiting' | 'committing' = 'resting';
   #cancelTimer: () => void = () => undefined;
-  /** Asked for while committing. */
+  /** Another commit was asked for while one was under way. */
   #again = false;
-  /** Committed, and when to commit them once more: the soonest first. */
+  /** Holders whose cursor was committed, and when to commit it once more: the soonest first. */
   readonly #resting = new Map<CursorHolder, number>();
-  /** Dirty only because it is time for that. */
+  /** Holders that are dirty only because their cursor is to be committed once more. */
   readonly #repeated = new Set<CursorHolder>();
   #cancelRepeat: (() => void) | undefined;
   #stopped = false;
@@ -57,7 +58,7 @@ export class CursorCommitter {
     if (this.#state === 'resting') this.#wait(this.#context.limits.cursorCommitMs);
   }
 
-  /** Somebody waits for it. */
+  /** The holder's cursor has moved, and somebody waits for its commit: commit it at the end of the turn. */
   now(holder: CursorHolder): void {
     if (this.#stopped) return;
     this.#repeated.delete(holder);
@@ -65,7 +66,10 @@ export class CursorCommitter {
     this.#hurry();
   }
 
-  /** Resolves when everything that is dirty now has been committed. Does not reject: an unreachable store is waited for. */
+  /**
+   * Resolves when everything that is dirty now has been committed. Does not reject: an unreachable store is
+   * waited for.
+   */
   flushed(): Promise<void> {
     if (this.#dirty.size === 0 && this.#state !== 'committing') return Promise.resolve();
     return new Promise((resolve) => {
@@ -74,7 +78,7 @@ export class CursorCommitter {
     });
   }
 
-  /** Nothing is committed any more; what was dirty has been flushed before. */
+  /** Commits nothing any more. Whoever wants what is dirty to be committed waits for flushed() before. */
   stop(): void {
     this.#stopped = true;
     this.#cancelRepeat?.();
@@ -82,7 +86,10 @@ export class CursorCommitter {
     this.#resting.clear();
   }
 
-  /** They were committed lately: by this broker, or by the partition's former owner. */
+  /**
+   * The cursors of the holders were committed lately, by this broker or by the partition's former owner:
+   * commits each once more when it has rested.
+   */
   rest(holders: readonly CursorHolder[]): void {
     if (this.#context.limits.recentBytes === 0) return;
     const dueMs = this.#context.clock.monotonicMs() + REPEAT_MS;
@@ -109,7 +116,7 @@ export class CursorCommitter {
     for (const [holder, dueMs] of this.#resting) {
       if (dueMs > nowMs) return;
       this.#resting.delete(holder);
-      // One that is dirty anyway is committed as such.
+      // A holder that is dirty anyway is committed as such.
       if (holder.closed || this.#dirty.has(holder)) continue;
       this.soon(holder);
       this.#repeated.add(holder);
@@ -128,7 +135,7 @@ export class CursorCommitter {
     }
     this.#cancelTimer();
     this.#state = 'committing';
-    // At the end of the turn: several dispatchers, one commit.
+    // The commit is made at the end of the turn: several dispatchers, one commit.
     this.#context.clock.defer(() => void this.#run());
   }
 

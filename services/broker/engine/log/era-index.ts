@@ -1,5 +1,5 @@
-// Where the eras of partitions begin (core/growth.ts), whoever owns them: of those that are owned here from their owners, of the
-// others from the store. What was found once is kept, as it never changes.
+// Where the eras of partitions begin (core/growth.ts), whoever owns the partitions: known from their owners
+// that are here, for the others read from the store. What was found once is kept, as it never changes.
 
 import { BrokerError } from '../../core/errors.ts';
 import { beginOf, decodeEras, type Source } from '../../core/growth.ts';
@@ -10,27 +10,30 @@ import type { PartitionOwner } from './partition-owner.ts';
 /** A topic as far as it is at work here. */
 export interface LocalTopic {
   readonly definition: { readonly name: string };
-  /** By partition: those that are owned here. */
+  /** The owners that are here, by partition. */
   readonly owners: ReadonlyMap<number, PartitionOwner>;
 }
 
 export interface EraIndexOptions {
   readonly cursors: CursorStore;
   readonly logger: EngineLogger;
-  /** By incarnation. */
+  /** By the topic's incarnation. */
   readonly topics: ReadonlyMap<number, LocalTopic>;
 }
 
 export class EraIndex {
   readonly #options: EraIndexOptions;
-  /** By incarnation, then by partition and count. */
+  /** The beginnings that were found, by the topic's incarnation, then by partition and count. */
   readonly #found = new Map<number, Map<string, number>>();
 
   constructor(options: EraIndexOptions) {
     this.#options = options;
   }
 
-  /** Where the partition's era begins; undefined: it has not begun for sure, or the store does not say. Never rejects. */
+  /**
+   * The offset at which the partition's era begins; undefined: it has not begun for sure, or the store does
+   * not say. Never rejects.
+   */
   async beginOf(logEpoch: number, { partition, partitions }: Source): Promise<number | undefined> {
     const key = `${partition} ${partitions}`;
     const found = this.#found.get(logEpoch)?.get(key);

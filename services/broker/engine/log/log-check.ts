@@ -1,5 +1,5 @@
-// Reads a partition's log from end to end and says what is not as it was appended. Takes a step at a time, so that others get
-// their turns; the log may grow and be trimmed meanwhile.
+// Reads a partition's log from end to end and says what is not as it was appended. Takes a step at a time, so
+// that others get their turns; the log may grow and be trimmed meanwhile.
 import type { PartitionId } from '../../core/partition.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { type Chunk, DamagedLog, type LogRange, type LogStore } from '../../ports/log-store.ts';
@@ -7,7 +7,7 @@ import { type Chunk, DamagedLog, type LogRange, type LogStore } from '../../port
 export interface Damage {
   readonly range: LogRange;
   readonly reason: string;
-  /** It was given up: delivery passes it. */
+  /** The range was given up: delivery passes it. */
   readonly skipped: boolean;
 }
 
@@ -46,7 +46,7 @@ export async function checkLog(
     }
     if (range !== undefined) {
       const bounds = await log.bounds(id);
-      // Retention has been there.
+      // Retention has deleted it meanwhile.
       if (bounds.headOffset > range.firstOffset) at = bounds.headOffset;
       else {
         damages.push({ range, reason, skipped: isSkipped(range) });
@@ -58,7 +58,7 @@ export async function checkLog(
   return { headOffset, endOffset, damages };
 }
 
-/** What is damaged at an offset; undefined: nothing, or it is not in the log. */
+/** The damage at an offset; undefined: there is none, or the offset is not in the log. */
 export async function damageAt(log: LogStore, id: PartitionId, offset: number): Promise<Damage | undefined> {
   const { headOffset, endOffset } = await log.bounds(id);
   if (offset < headOffset || offset >= endOffset) return undefined;

@@ -1,5 +1,6 @@
-// What its owner has found of a partition's log that is not as it was appended: said once, counted while it is there. Nobody
-// passes it by himself: an operator gives it up (`fanfare doctor --skip`), which the store remembers, or retention deletes it.
+// The damage that its owner has found in a partition's log: logged once, counted while it is there. Delivery
+// does not pass it by itself: an operator gives it up (`fanfare doctor --skip`), which the store remembers,
+// or retention deletes it.
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
 import type { LogRange, LogStore } from '../../ports/log-store.ts';
 import type { EngineContext } from '../context.ts';
@@ -16,7 +17,10 @@ export class LogDamage {
     this.#context = context;
   }
 
-  /** Nothing whole was found in the range. Returns what was given up there; undefined: it is damage. */
+  /**
+   * To be called where nothing whole was found in the range. Returns what was given up there; undefined: it
+   * is damage.
+   */
   async lookAt(range: LogRange, reason: string): Promise<LogRange | undefined> {
     const { firstOffset, endOffset } = range;
     const skipped = await this.#log.skipped(this.#id);
@@ -35,7 +39,7 @@ export class LogDamage {
     return undefined;
   }
 
-  /** What lies below the offset (and not below the other one) is no matter any more. */
+  /** Damage that begins below the offset (and not below fromOffset) does not count any more. */
   gone(belowOffset: number, fromOffset = 0): void {
     for (const firstOffset of [...this.#found.keys()]) {
       if (firstOffset < fromOffset || firstOffset >= belowOffset) continue;

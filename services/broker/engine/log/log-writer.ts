@@ -3,15 +3,16 @@
 //   append ─▶ done                               the usual case
 //          ├▶ refused: nothing was written
 //          ├▶ outcome unknown ─▶ look whether the log's last chunk is this one ─▶ confirm it, or append again
-//          ├▶ the store went back ─▶ claim the partition again ─▶ append what it has forgotten ─▶ append again
+//          ├▶ the store went back ─▶ claim the partition again ─▶ append what it forgot ─▶ append again
 //          └▶ the claim is stale ─▶ lost: somebody else owns the partition
 //
-// Between two tries there is a pause, and a close ends them. Where a log ends says nothing of what is in it: what is taken for
-// ours has been compared.
+// Between two tries there is a pause; a close ends the tries. Where a log ends says nothing of what is in it:
+// chunks are taken for ours only after they have been compared.
 //
-// A store goes back when a failover loses writes that it had acknowledged (asynchronous replication): chunks, and perhaps the
-// claim. What the owner still holds is appended again with the same offsets and bytes, so nobody notices. It holds what it has
-// appended, and what it has found in the log that was appended lately by others.
+// A store goes back when a failover loses writes that it had acknowledged (asynchronous replication): chunks,
+// and perhaps the claim. What the owner still holds is appended again with the same offsets and bytes, so
+// nobody notices. It holds what it has appended, and what it has found in the log that was appended lately by
+// others.
 import { BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
 import {
@@ -30,7 +31,10 @@ export type AppendOutcome =
   | { readonly kind: 'appended' }
   /** Nothing was written; the next append may go well. */
   | { readonly kind: 'refused'; readonly error: BrokerError }
-  /** The partition is somebody else's. `perhaps`: the chunks may have been written before it was. */
+  /**
+   * The partition is somebody else's, or its owner was closed. `perhaps`: the chunks may have been written
+   * before.
+   */
   | { readonly kind: 'lost'; readonly perhaps: boolean };
 
 export interface LogWriterOptions {
@@ -41,20 +45,26 @@ export interface LogWriterOptions {
   readonly recent: RecentRing;
   readonly durability: Durability;
   readonly context: EngineContext;
-  /** Resolves if this is still the store that the broker belongs to: one that was emptied by mistake is not to be filled again. */
+  /**
+   * Resolves if this is still the store that the broker belongs to: one that was emptied by mistake is not to
+   * be filled again.
+   */
   readonly checkStore: () => Promise<void>;
 }
 
 export interface AppendWaiting {
   /** The outcome has been unknown for so long that publishers are told. Called at most once. */
   giveUp(): void;
-  /** Whether nobody is interested any more. */
+  /** Whether the owner was closed: no further try is made. */
   readonly closed: boolean;
 }
 
-/** What is in the log for longer than that when it is opened, a failover does not lose: replicas are not so far behind. */
+/**
+ * What has been in the log for longer than this when it is opened a failover does not lose: replicas are not
+ * so far behind.
+ */
 const TAIL_MS = 60_000;
-/** And no more than that of a partition, read when it is opened. */
+/** The most bytes of a partition's tail that are read when its log is opened. */
 const TAIL_BYTES = 4 * 1024 * 1024;
 
 export interface OpenedLog {
@@ -73,7 +83,9 @@ export class LogWriter {
   readonly #options: LogWriterOptions;
   readonly #recent: RecentChunks;
   #ownerEpoch: number;
-  /** What the store has gone back over was appended again, or the claim was taken again, since this was last read. */
+  /**
+   * Since this was last read, what the store had forgotten was appended again, or the claim was taken again.
+   */
   #restored = false;
 
   constructor(options: LogWriterOptions) {
@@ -92,8 +104,9 @@ export class LogWriter {
   }
 
   /**
-   * The log as it is found under a new claim. What this broker appended under an earlier one, and the store has forgotten since,
-   * is appended again first. Rejects as the store does, to be called again; ABORTED: with a new claim only.
+   * Opens the log under a new claim. What this broker appended under an earlier one, and the store has
+   * forgotten since, is appended again first. Rejects as the store does, to be called again; after ABORTED
+   * with a new claim only.
    */
   async open(): Promise<OpenedLog> {
     const bounds = await this.#putRight();
@@ -142,11 +155,14 @@ export class LogWriter {
         from = error.range.endOffset;
       }
     }
-    // What is followed by something that is not kept can't be brought back.
+    // What is followed by something that is not kept cannot be brought back.
     if (this.#recent.endOffset !== endOffset) this.#recent.clear();
   }
 
-  /** Where what was appended lately begins, looked for from the end in steps that double: a little more of it, or half. */
+  /**
+   * The offset at which what was appended lately begins, looked for from the end in steps that double: it may
+   * be up to twice as far back as TAIL_MS asks, or only half as far as TAIL_BYTES allows.
+   */
   async #tailOf(
     { headOffset, endOffset, endByte }: LogBounds,
     newest: ChunkInfo | undefined,
@@ -175,7 +191,7 @@ export class LogWriter {
     const newEnd = chunks.at(-1)!.endOffset;
     const giveUpMs = clock.monotonicMs() + limits.unknownOutcomeMs;
     let gaveUp = false;
-    // What the last try has sent may be in the log.
+    // What an earlier try has sent may be in the log.
     let perhaps = false;
     for (let delayMs = FIRST_RETRY_MS; ; delayMs = Math.min(delayMs * 2, MAX_RETRY_MS)) {
       try {
@@ -196,7 +212,7 @@ export class LogWriter {
         if (failure.code === 'FAILED_PRECONDITION') {
           const restored = await this.#tryRestore(expectedEnd, chunks);
           if (restored === 'lost') return { kind: 'lost', perhaps };
-          // It was written although the store has said that it was not, or said nothing yet.
+          // The store has the chunks although it has said that they were not written, or said nothing yet.
           if (restored === 'written') perhaps = true;
         } else if (!perhaps) {
           perhaps = true;
@@ -214,15 +230,15 @@ export class LogWriter {
   }
 
   /**
-   * Looks whether the store still has the claim and everything up to `end`, and puts right what it has not. `later`: the store
-   * does not answer.
+   * Checks whether the store still has the claim and everything up to `end`, and puts right what it has not.
+   * `later`: the store does not answer.
    */
   async verify(end: number): Promise<'same' | 'lost' | 'later'> {
     const outcome = await this.#tryRestore(end, []);
     return outcome === 'lost' || outcome === 'later' ? outcome : 'same';
   }
 
-  /** Whether the store had gone back since the last call: cursors may have, too. */
+  /** Whether the store had gone back since the last call: it may have forgotten cursors, too. */
   takeRestored(): boolean {
     const restored = this.#restored;
     this.#restored = false;
@@ -235,7 +251,10 @@ export class LogWriter {
     return { kind: 'appended' };
   }
 
-  /** Whether the log ends with these chunks. If it ends neither there nor at expectedEnd it is put right first. */
+  /**
+   * Whether the log ends with these chunks. If it ends neither there nor at expectedEnd it is put right
+   * first.
+   */
   async #lookFor(expectedEnd: number, chunks: readonly CachedChunk[]): Promise<boolean> {
     const { endOffset } = await this.#options.log.bounds(this.#options.id);
     if (endOffset === expectedEnd) return false;
@@ -262,8 +281,9 @@ export class LogWriter {
   }
 
   /**
-   * Claims the partition again if the store has forgotten that, and appends what it has forgotten below expectedEnd. `written`:
-   * the log ends with `chunks` already, which begin at expectedEnd. Throws LostClaim if somebody else has written.
+   * Claims the partition again if the store has forgotten that, and appends what it has forgotten below
+   * expectedEnd. `written`: the log ends with `chunks` already, which begin at expectedEnd. Throws LostClaim
+   * if somebody else has written.
    */
   async #restore(expectedEnd: number, chunks: readonly CachedChunk[]): Promise<'restored' | 'written'> {
     const { id, log } = this.#options;
@@ -285,7 +305,7 @@ export class LogWriter {
     return 'restored';
   }
 
-  /** Returns whether it had to. */
+  /** Claims the partition again if the store has forgotten the claim; returns whether it had. */
   async #claimAgain(): Promise<boolean> {
     const { id, ownership, context, checkStore } = this.#options;
     const [state] = await ownership.describe([id]);
@@ -308,7 +328,10 @@ export class LogWriter {
     return new LostClaim();
   }
 
-  /** Whether the log's last chunk is this very one, as far as retention has left it: another may be as long and as old. */
+  /**
+   * Whether the log's last chunk is this very one, as far as retention has left it. The bytes are compared:
+   * another chunk may be as long and as old.
+   */
   async #endsWith(chunk: CachedChunk): Promise<boolean> {
     const { id, log } = this.#options;
     try {
@@ -317,7 +340,7 @@ export class LogWriter {
       return found.firstOffset === chunk.firstOffset && found.bytes.equals(chunk.bytes);
     } catch (error) {
       if (!(error instanceof DamagedLog)) throw error;
-      // Damaged since: its description has to do.
+      // The stored chunk is damaged: its description has to do.
       const [found] = await log.describe(id, chunk.endOffset - 1, 1);
       return found === undefined || isSame(found, chunk);
     }
@@ -346,7 +369,9 @@ export class LogWriter {
     return (await this.#isOurs(storeEnd)) ? missing : undefined;
   }
 
-  /** Whether the store's chunk that ends there is the one that is kept here, as far as retention has left it. */
+  /**
+   * Whether the store's chunk that ends there is the one that is kept here, as far as retention has left it.
+   */
   async #isOurs(endOffset: number): Promise<boolean> {
     const ours = this.#recent.endingAt(endOffset);
     const [found] = await this.#options.log.describe(this.#options.id, endOffset - 1, 1);
@@ -366,14 +391,20 @@ type Description = Pick<ChunkInfo, 'firstOffset' | 'publishTimeMs' | 'byteLength
 const LOST_TAIL =
   'the store lost messages that were acknowledged and that no broker holds any more, or another broker wrote in between: see the page for operators, "lost tail"';
 
-/** The store has gone back once more, to before this claim. */
+/**
+ * Throws an error of a store that has gone back once more, to before this claim, as ABORTED; others as they
+ * are.
+ */
 function newClaimNeeded(error: unknown): never {
   const failure = asBrokerError(error);
   if (failure.code !== 'FAILED_PRECONDITION') throw failure;
   throw new BrokerError('ABORTED', failure.message, { cause: failure });
 }
 
-/** Of a topic that was deleted the store gives no claim, now or ever. */
+/**
+ * Throws LostClaim where the topic was deleted: the store gives no claim on it, now or ever. Other errors as
+ * they are.
+ */
 function lostIfDropped(error: unknown): never {
   if (error instanceof BrokerError && error.code === 'FAILED_PRECONDITION') throw new LostClaim();
   throw error;

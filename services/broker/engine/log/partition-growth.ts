@@ -1,10 +1,13 @@
-// The eras of one partition at its owner: see core/growth.ts. Decides what may be published to it while its topic grows.
+// The eras of one partition at its owner: see core/growth.ts. Decides what may be published to it while its
+// topic grows.
 //
-//   open ──the topic has grown──▶ closed: what is under way is appended, the log's end is the new era's beginning, which is
-//   committed; then every partition from which keys come has to have begun that era as well ──▶ open, by the new count
+//   open ──the topic has grown──▶ closed ──▶ open, by the new count
 //
-// While it is closed publishes of this broker wait here, for at most WAIT_MS; those of relays go back to them, and come again.
-// Invariant: no message is appended by a count before the beginning of its era is durable, here and where its key came from.
+// While it is closed what is under way is appended; the log's end is the new era's beginning, which is
+// committed; then every partition from which keys come has to have begun that era as well. Publishes of this
+// broker wait here meanwhile, for at most WAIT_MS; those of relays go back to them, and come again.
+// Invariant: no message is appended by a count before the beginning of its era is durable, here and where its
+// key came from.
 
 import { sliceLength } from '../../core/chunk.ts';
 import { BrokerError } from '../../core/errors.ts';
@@ -16,7 +19,7 @@ import type { EraIndex } from './era-index.ts';
 import type { PartitionOwner, PendingPublish } from './partition-owner.ts';
 
 const WAIT_MS = 10_000;
-/** Between two looks at the partitions from which keys come. */
+/** The pause between two looks at the partitions from which keys come. */
 const FIRST_LOOK_MS = 10;
 const MAX_LOOK_MS = 250;
 
@@ -30,7 +33,7 @@ const TOO_LATE = new BrokerError(
 
 export interface PartitionGrowthOptions {
   readonly owner: PartitionOwner;
-  /** What is stored of them, or the first one. */
+  /** The eras that are stored, or the first one if there are none. */
   readonly eras: readonly Era[];
   /** All counts that the topic has had. */
   readonly counts: readonly number[];
@@ -51,7 +54,7 @@ export class PartitionGrowth implements CursorHolder {
   readonly #context: EngineContext;
   #counts: readonly number[];
   readonly #eras: Era[];
-  /** So many of them are in the store, and were in the last snapshot. */
+  /** How many of the eras are in the store, and how many were in the last snapshot. */
   #durable: number;
   #snapshot = 0;
   #isOpen = false;
@@ -69,7 +72,7 @@ export class PartitionGrowth implements CursorHolder {
     this.#counts = counts;
     this.#eras = [...eras];
     this.#durable = eras.length;
-    // The usual case: it has always had that many.
+    // The usual case: the topic has always had that many partitions.
     if (counts.length === 1 && eras.length === 1 && eras[0]!.partitions === counts[0]) this.#isOpen = true;
     else {
       this.#committer.rest([this]);
@@ -77,12 +80,12 @@ export class PartitionGrowth implements CursorHolder {
     }
   }
 
-  /** In their order; not all of them need be durable. */
+  /** All eras, in their order; not all of them need be durable. */
   get eras(): readonly Era[] {
     return this.#eras;
   }
 
-  /** Those that are. */
+  /** The eras that are durable. */
   get durableEras(): readonly Era[] {
     return this.#eras.slice(0, this.#durable);
   }
@@ -100,7 +103,7 @@ export class PartitionGrowth implements CursorHolder {
     void this.#work();
   }
 
-  /** Whether the owner may append it now. If not, it is taken care of. */
+  /** Whether the owner may append it now. If not, it is kept here or given back. */
   admits(publish: PendingPublish): boolean {
     const { partitions } = publish;
     if (partitions === undefined) {
@@ -126,7 +129,7 @@ export class PartitionGrowth implements CursorHolder {
     return this.#held.splice(0).map(({ publish }) => publish);
   }
 
-  /** The store has gone back, and may have forgotten them. */
+  /** The store has gone back, and may have forgotten eras. */
   restored(): void {
     if (this.#eras.length > 1) this.#committer.soon(this);
   }
@@ -158,7 +161,7 @@ export class PartitionGrowth implements CursorHolder {
     return this.#eras.at(-1)!.partitions;
   }
 
-  /** By the count of this owner, whatever its relay knows. */
+  /** Whether all of its messages belong here by the count of this owner, whatever its relay knows. */
   #isHere({ slice }: PendingPublish): boolean {
     const { batch, indexes } = slice;
     const count = this.#count;
@@ -198,7 +201,10 @@ export class PartitionGrowth implements CursorHolder {
     for (const { publish } of held) this.owner.publish(publish);
   }
 
-  /** Nobody knows any more that the topic had grown: the store lost that, and every broker that knew it has died. */
+  /**
+   * Nobody knows any more that the topic had grown: the store lost that, and every broker that knew it has
+   * died.
+   */
   #shrink(partitions: number): void {
     const { logger } = this.#context;
     logger.error({ partition: formatPartitionId(this.owner.id), partitions }, FORGOTTEN);
@@ -207,7 +213,10 @@ export class PartitionGrowth implements CursorHolder {
     this.#durable = 0;
   }
 
-  /** Asks others, so that the topic may have grown once more meanwhile. */
+  /**
+   * Whether all partitions from which keys come have begun the newest era. They are asked, so the topic may
+   * have grown once more meanwhile.
+   */
   async #mayOpen(): Promise<boolean> {
     const { partition } = this.owner.id;
     for (const source of sourcesOf(this.#counts, partition, this.#count))

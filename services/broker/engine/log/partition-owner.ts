@@ -1,13 +1,15 @@
-// The only writer of one partition: gives offsets, cuts frames, appends them in groups, then tells publishers and
-// dispatchers.
+// The only writer of one partition: gives offsets, cuts frames, appends them by group commit, then tells
+// publishers and dispatchers.
 //
 //   publish → pending → (one append under way) → store → publishers hear, dispatchers get the same chunk
 //
-// While an append is under way the next publishes gather: the slower the store, the larger the groups. log-writer.ts sees
-// to it that every append has a known outcome before anything else is appended.
+// While an append is under way the next publishes gather: the slower the store, the larger the groups.
+// log-writer.ts sees to it that every append has a known outcome before anything else is appended.
 //
-// With the durability `memory` publishers hear before the append. What they were told holds: such a group is appended again and
-// again, under its offsets, until the store takes it, and meanwhile nobody else hears early. Only a crash loses it.
+// With the durability `memory` publishers hear before the append. Such a group is appended again and again,
+// under its offsets, until the store takes it, and meanwhile nobody else hears early. If the partition moves
+// before that, the messages are brought to the new owner, under other offsets. They are lost if this broker
+// crashes, or if the new owner refuses them.
 import { cutChunk, type Slice, sliceBytes, sliceLength, splitSlice } from '../../core/chunk.ts';
 import { BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
@@ -21,20 +23,25 @@ import type { PartitionGrowth } from './partition-growth.ts';
 /** Exactly one of its functions is called, once. */
 export interface PendingPublish {
   readonly slice: Slice;
-  /** By how many partitions it was brought here. Undefined: it came over a link, and nobody knows. */
+  /** The count of partitions by which it was routed. Undefined: it came over a link, and nobody knows. */
   readonly partitions?: number | undefined;
   /** It came over a link on which something before it was refused, which it must not overtake. */
   readonly behindRefused?: boolean;
-  /** The slice's messages have consecutive offsets from firstOffset on and are as durable as the topic asks. */
+  /**
+   * The slice's messages have consecutive offsets from firstOffset on and are as durable as the topic asks.
+   */
   done(firstOffset: number): void;
   failed(error: BrokerError): void;
-  /** Nothing of it was stored: the topic has grown, and its keys may belong elsewhere. Whoever brought it sees to it. */
+  /**
+   * Nothing of it was stored: the topic has grown, and its keys may belong elsewhere. Whoever brought it
+   * routes it anew.
+   */
   misrouted(): void;
 }
 
 /** Somebody who follows the log: a dispatcher. */
 export interface LogFollower {
-  /** It needs nothing below this any more. */
+  /** The follower needs nothing below this any more. */
   readonly floor: number;
   appended(endOffset: number): void;
   trimmed(headOffset: number): void;
@@ -58,27 +65,33 @@ export interface PartitionOwnerOptions {
   readonly answerFirst: boolean;
   /** The claim has gone to another broker. */
   readonly onLost: (owner: PartitionOwner) => void;
-  /** A publish that was accepted here and certainly not stored, because the partition has moved. In their order. */
+  /**
+   * Takes each publish that was accepted here and not stored because the partition has moved, in their order:
+   * certainly not stored, unless its publisher was answered early.
+   */
   readonly onMoved: (publish: PendingPublish) => void;
-  /** Messages that were answered before they were stored, and whose keys may belong to other partitions by now. */
+  /**
+   * Takes messages that were answered before they were stored, and whose keys may belong to other partitions
+   * by now.
+   */
   readonly onMisrouted: (slice: Slice, ends: Pick<PendingPublish, 'failed'> & { done(): void }) => void;
 }
 
-/** With this reason a partition is closed whose publishes are to go on elsewhere. */
+/** The reason with which a partition is closed whose publishes are to go on elsewhere. */
 export const MOVED = new BrokerError('UNAVAILABLE', 'the partition has moved to another broker: try again');
 
 /** A publish on its way through the append. */
 interface Waiting {
   readonly publish: PendingPublish;
-  /** Of its messages. */
+  /** The bytes of its messages. */
   readonly bytes: number;
-  /** It has heard: of two reasons to answer the first one counts. */
+  /** Its publisher has heard: of two reasons to answer the first one counts. */
   answered: boolean;
-  /** And that was before it was stored. */
+  /** Its publisher has heard before it was stored. */
   toldEarly: boolean;
 }
 
-/** Between tries to append what has been answered. */
+/** The pause between tries to append what has been answered. */
 const FIRST_RETRY_MS = 50;
 const MAX_RETRY_MS = 2_000;
 
@@ -87,14 +100,17 @@ const UNKNOWN = new BrokerError(
   'the store does not answer: the messages may have been stored',
 );
 
-/** By so much clocks of brokers may differ, or be put back little by little, without dates in a partition going back. */
+/**
+ * How much the clocks of brokers may differ, or one may be put back little by little, without dates in a
+ * partition going back.
+ */
 const MAX_AHEAD_MS = 5_000;
 
 export class PartitionOwner {
   readonly id: PartitionId;
   readonly chunks: PartitionChunks;
   readonly followers = new Set<LogFollower>();
-  /** Given to it before anything is published. */
+  /** Set before anything is published. */
   growth: PartitionGrowth | undefined;
   readonly #damage: LogDamage;
   readonly #options: PartitionOwnerOptions;
@@ -103,9 +119,15 @@ export class PartitionOwner {
   #bounds: LogBounds;
   #newest: ChunkInfo | undefined;
   #lastPublishTimeMs: number;
-  /** What was appended from each offset on is dated later than elapsed time by so much: a line for each shift of the clock. */
+  /**
+   * The shifts of the clock: what was appended from fromOffset on is dated later than elapsed time by
+   * shiftMs.
+   */
   readonly #shifts: { readonly fromOffset: number; readonly shiftMs: number }[] = [];
-  /** What lies below was dated before this broker had the partition, perhaps by another clock; and when it took it over. */
+  /**
+   * What lies below #ownFrom was dated before this broker had the partition, perhaps by another clock; at
+   * #ownSinceMs the broker took it over.
+   */
   readonly #ownFrom: number;
   readonly #ownSinceMs: number;
   #pending: Waiting[] = [];
@@ -113,7 +135,7 @@ export class PartitionOwner {
   #verify = false;
   #closed: BrokerError | undefined;
   #idle: (() => void)[] = [];
-  /** The last append did not succeed at once: publishers hear afterwards, whatever the durability. */
+  /** The last append did not succeed at once: publishers hear after the next one, whatever the durability. */
   #troubled = false;
 
   constructor(options: PartitionOwnerOptions) {
@@ -144,8 +166,8 @@ export class PartitionOwner {
   }
 
   /**
-   * Chunks that tell this log from one that went on differently after the store went back, the newest first: the last one, and the
-   * one that was the last when the partition was opened.
+   * Chunks that tell this log from one that went on differently after the store went back, the newest first:
+   * the last chunk, and the one that was the last when the partition was opened.
    */
   get marks(): readonly ChunkInfo[] {
     const marks = [this.#newest, this.#options.newest];
@@ -153,15 +175,16 @@ export class PartitionOwner {
   }
 
   /**
-   * For how long the message of that offset and date has been in the log. Steps of this machine's clock count for nothing. Of what
-   * was dated before this broker had the partition: undefined for the first `doubtedMs` of its life, in which a clock that was wrong
-   * at the start is mostly put right, and then the least that it can be.
+   * How long the chunk's messages have been in the log; steps of this machine's clock do not count. For a
+   * chunk that was dated before this broker had the partition: undefined during the first `doubtedMs` of the
+   * broker's life, in which a clock that was wrong at the start is mostly put right; after that the least age
+   * that it can have.
    */
   ageMs({ firstOffset, publishTimeMs }: ChunkInfo, doubtedMs: number): number | undefined {
     const { steady } = this.#context;
     if (firstOffset < this.#ownFrom) {
       if (steady.runningMs < doubtedMs) return undefined;
-      // What is dated later than that was dated by a clock that was ahead.
+      // A date later than #ownSinceMs was given by a clock that was ahead.
       return steady.elapsedMs() - Math.min(this.#ownSinceMs, publishTimeMs - steady.lowestShiftMs);
     }
     const dated = this.#shifts.findLast(({ fromOffset }) => fromOffset <= firstOffset);
@@ -180,7 +203,10 @@ export class PartitionOwner {
     this.#work();
   }
 
-  /** Looks whether the store still has what it has acknowledged; unless `suspected` only if there is something to lose. */
+  /**
+   * Checks whether the store still has what it has acknowledged; unless `suspected`, only if there is
+   * something to lose.
+   */
   verify(suspected = false): void {
     if (this.#closed !== undefined || !(suspected || this.#options.writer.holdsRecent)) return;
     this.#verify = true;
@@ -188,8 +214,8 @@ export class PartitionOwner {
   }
 
   /**
-   * Looks, after it was closed, whether the store still has everything; resolves to whether something had to be put right.
-   * UNAVAILABLE: the store does not answer; ABORTED: the claim has gone.
+   * Checks, after the owner was closed, whether the store still has everything; resolves to whether something
+   * had to be put right. Rejects with UNAVAILABLE: the store does not answer; ABORTED: the claim has gone.
    */
   async confirm(): Promise<boolean> {
     const { writer } = this.#options;
@@ -205,7 +231,10 @@ export class PartitionOwner {
     while (this.#working) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
-  /** Refuses everything from now on, what waits included. An append under way is finished. */
+  /**
+   * Takes nothing from now on: what waits goes to the new owner if the reason is MOVED, else it is refused.
+   * An append under way ends with its present try.
+   */
   close(reason: BrokerError): void {
     if (this.#closed !== undefined) return;
     this.#closed = reason;
@@ -223,7 +252,10 @@ export class PartitionOwner {
     this.chunks.dropBelow(lowest);
   }
 
-  /** The chunk with that offset, without its frames; undefined at the end of the log. */
+  /**
+   * The chunk with that offset, or the first one behind it if it was trimmed, without its frames; undefined
+   * at the end of the log.
+   */
   async describe(offset: number): Promise<ChunkInfo | undefined> {
     const [info] = await this.#log.describe(this.id, offset, 1);
     return info;
@@ -238,7 +270,10 @@ export class PartitionOwner {
     return bounds.headOffset < beforeOffset;
   }
 
-  /** Asks the store where the log begins: a trim of unknown outcome may have happened. Returns whether one has. */
+  /**
+   * Asks the store where the log begins: a trim of unknown outcome may have happened. Returns whether one
+   * has.
+   */
   async findHead(): Promise<boolean> {
     const bounds = await this.#log.bounds(this.id);
     if (bounds.headOffset <= this.#bounds.headOffset) return false;
@@ -247,8 +282,9 @@ export class PartitionOwner {
   }
 
   /**
-   * Nothing whole was found in the range, which begins in the log. True: it was deleted or given up, and followers have been
-   * told. False: it is damage, and was said. Rejects as the store does; UNAVAILABLE: the store has gone back to before it.
+   * To be called where nothing whole was found in the range, which begins in the log. True: the range was
+   * deleted or given up, and followers have been told. False: it is damaged, which has been logged. Rejects
+   * as the store does; UNAVAILABLE: the store has gone back to before the range.
    */
   async pass(range: LogRange, reason: string): Promise<boolean> {
     const bounds = await this.#log.bounds(this.id);
@@ -313,7 +349,7 @@ export class PartitionOwner {
     const expectedEnd = this.#bounds.endOffset;
     const chunks = this.#cut(group);
     const early = this.#options.answerFirst && !this.#troubled && mayServe?.() !== false;
-    // What was answered is no longer counted as received, and still held.
+    // What was answered is no longer counted as received, but it is still held.
     const heldBytes = early ? chunks.reduce((bytes, { byteLength }) => bytes + byteLength, 0) : 0;
     if (early) {
       this.#answer(group, expectedEnd);
@@ -351,7 +387,7 @@ export class PartitionOwner {
     const { headOffset } = this.#bounds;
     for (const follower of this.followers) {
       follower.appended(last.endOffset);
-      // It went when nobody knew yet that it was there.
+      // Retention has deleted it when nobody knew yet that it was there.
       if (headOffset > expectedEnd) follower.trimmed(headOffset);
     }
   }
@@ -379,7 +415,10 @@ export class PartitionOwner {
     });
   }
 
-  /** Of publishes that were answered: until they are stored, or the partition is lost. Those behind them are refused meanwhile. */
+  /**
+   * Appends publishes that were answered already, again and again until they are stored or the partition is
+   * closed. Those behind them are refused meanwhile.
+   */
   async #appendForSure(
     group: readonly Waiting[],
     expectedEnd: number,
@@ -439,7 +478,7 @@ export class PartitionOwner {
     return chunks;
   }
 
-  /** Dates in a partition rise, but for a clock that was set back for good. */
+  /** Dates the next chunks. Dates in a partition rise, unless a clock was set back for good. */
   #date(nowMs: number, shiftMs: number): void {
     const ahead = this.#lastPublishTimeMs - nowMs;
     if (ahead <= 0 || ahead > MAX_AHEAD_MS) this.#lastPublishTimeMs = nowMs;
@@ -448,7 +487,7 @@ export class PartitionOwner {
       this.#shifts.push({ fromOffset: endOffset, shiftMs });
   }
 
-  /** A write was refused because the claim is stale. */
+  /** Gives the partition up: a write was refused because the claim is stale. */
   lose(): void {
     if (this.#closed !== undefined) return;
     this.#context.stats.lostClaims += 1;
@@ -456,7 +495,7 @@ export class PartitionOwner {
       { partition: formatPartitionId(this.id), ownerEpoch: this.ownerEpoch },
       'a write was refused: another broker owns the partition now',
     );
-    // Nobody finds it any more before what waits is moved: it must not come back here.
+    // Before what waits is moved nobody must find this owner any more, or it would come back here.
     this.#options.onLost(this);
     this.close(MOVED);
   }
@@ -479,8 +518,8 @@ export class PartitionOwner {
   }
 
   /**
-   * The new owner is to have what was not stored: of what may have been only that of which publishers were told that it is
-   * safe, which may make it come twice.
+   * Brings what was not stored to the new owner. Of what may have been stored it gets only that whose
+   * publishers were told that it is safe, which may then come twice.
    */
   #move(group: readonly Waiting[], perhapsStored: boolean): void {
     for (const waiting of group) {
@@ -489,7 +528,10 @@ export class PartitionOwner {
     }
   }
 
-  /** It gets another offset than its publisher was told, at the end of what the new owner has by then. */
+  /**
+   * Brings a publish that was answered early to the new owner. There it gets another offset than its
+   * publisher was told, at the end of what that owner has by then.
+   */
   #bringAfter({ slice, partitions }: PendingPublish): void {
     if (this.#closed?.code === 'NOT_FOUND') return;
     const { logger, stats } = this.#context;

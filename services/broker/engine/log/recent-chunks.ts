@@ -1,9 +1,9 @@
-// What was appended lately, for a store that can forget: a Redis failover may lose writes that it had acknowledged, and the
-// owner then appends them again. Bounded in bytes for the whole broker and in time; one ring for all partitions. Used by
-// log-writer; made by partitions.ts.
+// What was appended lately, for a store that can forget: a Redis failover may lose writes that it had
+// acknowledged, and the owner then appends them again. One ring for all partitions, bounded in bytes for the
+// whole broker and in time. Invariant: what is kept of a partition has no gap.
 //
-// What was appended outlives the claim: a failover may take longer than a lease, and then all owners lose their partitions and
-// take them again.
+// What was appended outlives the claim: a failover may take longer than a lease, and then all owners lose
+// their partitions and take them again.
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
 import type { CachedChunk } from './chunk-cache.ts';
 
@@ -21,10 +21,10 @@ export class RecentRing {
   #entries: Entry[] = [];
   #head = 0;
   #bytes = 0;
-  /** Those that hold anything. */
+  /** The partitions of which anything is kept, by name. */
   readonly #partitions = new Map<string, RecentChunks>();
 
-  /** 0: the store never forgets; nothing is kept. */
+  /** maxBytes 0: the store never forgets; nothing is kept. */
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
@@ -33,7 +33,10 @@ export class RecentRing {
     return this.#maxBytes > 0;
   }
 
-  /** What is kept of a partition: the same for each owner that it has here in turn. */
+  /**
+   * What is kept of a partition: as long as that is anything, the same object for each owner that the
+   * partition has here in turn.
+   */
   of(id: PartitionId): RecentChunks {
     return this.#partitions.get(formatPartitionId(id)) ?? new RecentChunks(this, formatPartitionId(id));
   }
@@ -56,7 +59,7 @@ export class RecentRing {
   }
 }
 
-/** Those of one partition, without a gap. */
+/** The recent chunks of one partition, without a gap. */
 export class RecentChunks {
   readonly name: string;
   readonly #ring: RecentRing;
@@ -73,7 +76,7 @@ export class RecentChunks {
     return this.#chunks.at(-1)?.endOffset;
   }
 
-  /** The log has gone on without them. The ring lets go of them in their time. */
+  /** Forgets all chunks: the log has gone on without them. The ring lets go of them in their time. */
   clear(): void {
     this.#chunks = [];
   }
@@ -84,13 +87,13 @@ export class RecentChunks {
 
   add(chunk: CachedChunk, nowMs: number): void {
     if (!this.#ring.keeps) return;
-    // Others have had the partition in between.
+    // Where there is a gap others have had the partition in between.
     if (this.endOffset !== chunk.firstOffset) this.clear();
     this.#chunks.push(chunk);
     this.#ring.push(this, chunk, nowMs);
   }
 
-  /** Told by the ring: always the oldest. */
+  /** The ring lets go of the chunk: always the oldest, unless clear() has forgotten it already. */
   forget(chunk: CachedChunk): void {
     if (this.#chunks[0] === chunk) this.#chunks.shift();
   }

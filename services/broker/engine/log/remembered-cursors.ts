@@ -1,10 +1,12 @@
-// How far subscriptions had come in partitions that this broker has given up, in case the store goes back: it may lose the cursors
-// that were committed last, and an outage that takes longer than a lease costs every owner its claim, too. Whoever opens the
-// partition here again begins with what either knows (partitions.ts); another owner is told (cursor-teller.ts).
+// How far subscriptions had come in partitions that this broker has given up, in case the store goes back: it
+// may lose the cursors that were committed last, and an outage that takes longer than a lease costs every
+// owner its claim, too. The next owner, here or elsewhere, is to begin with what the store and this memory
+// know together.
 //
-// What was settled stays settled, so what is remembered never becomes wrong, as far as the log is the same. So each is kept with
-// chunks that its log had: up to the newest of them that is still there, it is. Bounded in bytes, for the whole broker, and in
-// time: beyond, what was acknowledged comes again.
+// Invariant: what is remembered never becomes wrong as long as the log is the same, for what was settled
+// stays settled. So each cursor is kept with marks, chunks that its log had: up to the newest of them that is
+// still there, the log is the same. Bounded in bytes for the whole broker, and in time; what is not
+// remembered any more is delivered again.
 
 import { type Cursor, cursorBelow, decodeCursor, joinCursors } from '../../core/cursor.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
@@ -17,9 +19,9 @@ export interface RememberedCursor {
   readonly id: PartitionId;
   readonly subscription: SettledSubscription;
   readonly record: Uint8Array;
-  /** The next owner has read it in the store. */
+  /** The partition was handed over in order: the next owner has read this cursor in the store. */
   readonly isHandedOver: boolean;
-  /** See PartitionOwner. The same object for all cursors of one owner. */
+  /** See PartitionOwner.marks. The log is compared once for cursors that have the very same array. */
   readonly marks: readonly ChunkInfo[];
 }
 
@@ -35,15 +37,15 @@ interface Compared {
 }
 
 const MAX_BYTES = 16 * 1024 * 1024;
-/** Of a cursor, beside its record: keys, and what the entry holds. */
+/** What a cursor costs beside its record: keys, and what the entry holds. */
 const ENTRY_BYTES = 300;
 
 export class RememberedCursors {
   readonly #log: LogStore;
   readonly #maxBytes: number;
-  /** By partition and incarnation of the subscription; the oldest first. */
+  /** Entries by partition and incarnation of the subscription; the oldest first. */
   readonly #entries = new Map<string, Entry>();
-  /** By the owner that has opened the partition since. */
+  /** The last comparison with the log, by the owner that has opened the partition since. */
   readonly #compared = new WeakMap<PartitionOwner, Compared>();
   #bytes = 0;
 
@@ -68,7 +70,10 @@ export class RememberedCursors {
     }
   }
 
-  /** The cursor with which the owner begins: what the store has, and what is remembered, as far as the log is still the same. */
+  /**
+   * The cursor with which the owner begins: what the store has, joined with what is remembered as far as the
+   * log is still the same.
+   */
   async joined(owner: PartitionOwner, incarnation: number, stored: Cursor): Promise<Cursor> {
     const cursor = this.#entries.get(keyOf(owner.id, incarnation))?.cursor;
     if (cursor === undefined) return stored;
@@ -76,12 +81,12 @@ export class RememberedCursors {
     return joinCursors(stored, known);
   }
 
-  /** Those that may still be of use. */
+  /** The cursors that are young enough to be of use. */
   *all(nowMs: number): Iterable<RememberedCursor> {
     for (const { cursor, untilMs } of [...this.#entries.values()]) if (untilMs > nowMs) yield cursor;
   }
 
-  /** The offset below which the log is the one that had the cursor's marks: 0 if it has none of them. */
+  /** The offset below which the log is the one that had the cursor's marks; 0 if it has none of them. */
   async sameBelow({ id, marks }: Pick<RememberedCursor, 'id' | 'marks'>): Promise<number> {
     for (const mark of marks) {
       const [found] = await this.#log.describe(id, mark.firstOffset, 1);
@@ -90,7 +95,7 @@ export class RememberedCursors {
     return 0;
   }
 
-  /** Asked once for all cursors of a former owner. */
+  /** As sameBelow, but the store is asked once for cursors with the same marks. */
   async #sameFor(owner: PartitionOwner, marks: readonly ChunkInfo[]): Promise<number> {
     const asked = this.#compared.get(owner);
     if (asked?.marks === marks) return asked.sameBelow;

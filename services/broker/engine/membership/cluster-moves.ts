@@ -1,12 +1,12 @@
-// The newest moves of partitions, as this broker saw them: for people (`fanfare cluster`). Told by membership-keeper, read by
-// adapters/grpc/cluster. Bounded; the oldest are forgotten.
+// The newest moves of partitions, as this broker saw them: for people (`fanfare cluster`). Bounded; the
+// oldest are forgotten.
 import { type Assignment, movesBetween } from '../../core/assignment.ts';
 import type { PartitionId } from '../../core/partition.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { ClusterView } from '../../ports/membership-store.ts';
 
 export const MAX_RECENT_MOVES = 100;
-/** Names of members that have gone, with how. */
+/** The most members that have gone and of which it is known how. */
 const MAX_GONE = 100;
 
 export interface RecentMove {

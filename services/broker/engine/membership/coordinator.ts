@@ -1,9 +1,10 @@
-// The duty of the member that holds the coordinator lease: who should own what, computed when members, drained names or topics
-// change, and stored fenced by the lease's term. Told by membership-keeper with every view in which this member coordinates;
-// a write that fails is tried again with the next view, so there is no loop of its own.
+// The duty of the member that holds the coordinator lease: who should own what, computed when members,
+// drained names or topics change, and stored fenced by the lease's term. A write that fails is tried again
+// with the next view, so there is no loop here.
 //
 //   nothing to do ──joins only──▶ gathering (100 ms) ──┐
-//        ▲     └──someone left, topics changed──────────┴──▶ writing ──▶ nothing to do (stored, or left to the next view)
+//        ▲     └──someone left, topics changed──────────┴──▶ writing ──▶ nothing to do
+//                                                           (stored, or left to the next view)
 import {
   type Assignment,
   assign,
@@ -16,11 +17,11 @@ import type { Clock } from '../../ports/clock.ts';
 import type { ClusterView, MembershipStore } from '../../ports/membership-store.ts';
 import type { EngineLogger } from '../context.ts';
 
-/** Several brokers that start together move partitions once. */
+/** How long joins are gathered: several brokers that start together move partitions once. */
 const GATHER_JOINS_MS = 100;
 /**
- * A topic that this broker doesn't know keeps its place so long: it may have been created through another broker a moment
- * ago. One that was deleted does no harm meanwhile.
+ * How long a topic that this broker doesn't know keeps its place: it may have been created through another
+ * broker a moment ago. One that was deleted does no harm meanwhile.
  */
 const FORGET_TOPIC_MS = 5_000;
 
@@ -35,7 +36,7 @@ export interface TopicSource {
 export interface KnownAssignment {
   readonly storedVersion: number;
   readonly assignment: Assignment;
-  /** The store went back, and has an older one under that version. */
+  /** The store went back, and has an older assignment under that version. */
   readonly isLost?: boolean;
 }
 
@@ -45,15 +46,15 @@ export interface CoordinatorOptions {
   readonly logger: EngineLogger;
   readonly memberId: string;
   readonly topics: TopicSource;
-  /** A new one is stored. */
+  /** A new assignment is stored. */
   readonly written: (known: KnownAssignment) => void;
   /** The outcome of a write is unknown, or someone else has written: the store has to be asked. */
   readonly unsure: () => void;
 }
 
 /**
- * Names of those that may have partitions. If operators have drained all that are left, they have to go on: serving comes
- * first. One that is about to stop gets nothing.
+ * The names of the members that may have partitions, sorted. If operators have drained all that are left,
+ * they have to go on: serving comes first. A member that is about to stop gets nothing.
  */
 export function eligibleMembers({ members, drained }: Pick<ClusterView, 'members' | 'drained'>): string[] {
   const staying = members.filter(({ draining }) => !draining).map(({ name }) => name);
@@ -66,16 +67,16 @@ export class Coordinator {
   readonly #unlisten: () => void;
   #view: ClusterView | undefined;
   #known: KnownAssignment | undefined;
-  /** What was last found to need no change. */
+  /** The assignment and the eligible members for which nothing had to be changed. */
   #settled: { readonly known: KnownAssignment; readonly members: string } | undefined;
   #writing = false;
   #gathering: (() => void) | undefined;
   #cancelForgetting: () => void = () => {};
   /** When a topic of the assignment was first found to be unknown here, by its logEpoch. */
   readonly #unknownSinceMs = new Map<number, number>();
-  /** Versions rise even if the store went back. */
+  /** The highest version that was seen: versions rise even if the store went back. */
   #highestVersion = 0;
-  /** A line in the log for the first of several failures. */
+  /** The last write failed: of several failures only the first is logged. */
   #failing = false;
   #stopped = false;
 
@@ -137,14 +138,17 @@ export class Coordinator {
       previous: known.assignment,
       version: this.#highestVersion + 1,
     });
-    // Written again, what the store has lost comes back as it was: partitions stay where they are.
+    // What the store has lost comes back as it was when it is written again: partitions stay where they are.
     if (next !== known.assignment) void this.#write(view, known, next);
     else if (known.isLost === true)
       void this.#write(view, known, { ...next, version: this.#highestVersion + 1 });
     else this.#settled = { known, members: names };
   }
 
-  /** Those that exist, and those that are not known here but may. A topic never has fewer partitions than it had. */
+  /**
+   * The topics that exist, and those that are not known here but may exist. A topic never has fewer
+   * partitions than it had.
+   */
   #topics(assignment: Assignment): TopicPartitions[] {
     const { clock, topics } = this.#options;
     const nowMs = clock.monotonicMs();
@@ -188,7 +192,7 @@ export class Coordinator {
     } catch (error) {
       this.#writing = false;
       if (!(error instanceof BrokerError)) throw error;
-      // Until the store has been asked nothing is known of it.
+      // Until the store has been asked, nothing is known of its assignment.
       this.#known = undefined;
       if (this.#stopped) return;
       const fields = { term, reason: error.message };

@@ -1,15 +1,17 @@
-// Whether this broker has been without a lease for so long that others own its partitions by now, and what it knows of the
-// cluster is old: then its clients are better off with another broker. Made by cluster-node.ts; main.ts sends the clients away.
+// Whether this broker has been without a lease for so long that others own its partitions by now, and what it
+// knows of the cluster is old: then its clients are better off with another broker.
 //
-//   in touch ─fenced─▶ waiting ─a lease later─▶ cut off
-//       ◀───────regained──────┴────────regained───┘
+//   in touch ─fenced─▶ waiting ─afterMs later─▶ cut off
+//       ◀───────regained───┴────────regained───────┘
 import type { Clock } from '../../ports/clock.ts';
 import type { MembershipListener } from './membership-keeper.ts';
 
 export interface CutOffOptions {
   readonly membership: { listen(listener: MembershipListener): () => void };
   readonly clock: Clock;
-  /** Of the lease: a failover of the store that takes no longer sends nobody away. */
+  /**
+   * How long the lease must have been lost: a failover of the store that takes no longer sends nobody away.
+   */
   readonly afterMs: number;
   readonly onChange: (isCutOff: boolean) => void;
 }

@@ -1,18 +1,20 @@
-// This broker's lease as it counts it itself: from before the heartbeat was sent, by its own monotonic clock, less a margin. So it
-// always ends here before the store gives anything to others.
+// This broker's lease as it counts it itself: from before the heartbeat was sent, by its own monotonic clock,
+// less a margin. Invariant: unless the machine is suspended, it ends here before the store gives anything to
+// others.
 //
 //        renewed in time                        its time is up, or end()
 //   ended ─────────────▶ held (renewed again and again) ─────────────▶ ended
-//                        held ─the wall clock jumped ahead─▶ in doubt ─the store says that nobody has missed it─▶ held
+//                        held ─the wall clock jumped ahead─▶ in doubt ─the store: nobody has missed it─▶ held
 //                                                                └────────it was missed────────▶ ended
 //
-// A process that was paused finds out when it goes on: at the timer, or at a late answer, whichever comes first. A machine that was
-// suspended can't: its monotonic clock stood still, too. But its wall clock has jumped ahead by then, so a lease by which it would
-// be over is in doubt until the next heartbeat is answered: nothing is delivered meanwhile, and nothing is given up for a clock that
-// was merely set. One whose clock is set back while it is suspended notices nothing before that answer.
+// A process that was paused finds out when it goes on: at the timer, or at a late answer, whichever comes
+// first. A machine that was suspended can't: its monotonic clock stood still, too. But its wall clock has
+// jumped ahead by then, so a lease that is over by the wall clock is in doubt until the next heartbeat is
+// answered: nothing is delivered meanwhile, and nothing is given up for a clock that was merely set. A
+// machine whose clock is set back while it is suspended notices nothing before that answer.
 import type { Clock } from '../../ports/clock.ts';
 
-/** Of the lease: what clocks may drift and a busy event loop may be late. */
+/** The part of the lease that is not used: for clocks that drift and an event loop that is late. */
 const MARGIN_PART = 0.1;
 
 export class MemberLease {
@@ -21,7 +23,7 @@ export class MemberLease {
   readonly #ended: (reason: string) => void;
   #held = false;
   #untilMs = Number.NEGATIVE_INFINITY;
-  /** The same by the wall clock. */
+  /** The end of the lease by the wall clock. */
   #wallUntilMs = Number.NEGATIVE_INFINITY;
   #cancelTimer: () => void = () => {};
 
@@ -32,19 +34,19 @@ export class MemberLease {
     this.#ended = ended;
   }
 
-  /** This very moment. */
+  /** Whether the lease holds at this very moment. */
   get holds(): boolean {
     return this.#lasts && this.#clock.nowMs() < this.#wallUntilMs;
   }
 
-  /** By the monotonic clock alone. */
+  /** Whether the lease lasts by the monotonic clock alone. */
   get #lasts(): boolean {
     return this.#held && this.#clock.monotonicMs() < this.#untilMs;
   }
 
   /**
-   * A heartbeat that was sent then was answered; `missed`: others have seen the former lease ended. Returns whether there is a lease
-   * now where there was none.
+   * A heartbeat that was sent at sentMs was answered; `missed`: others have seen the former lease ended.
+   * Returns whether there is a lease now where there was none.
    */
   renewed(sentMs: number, missed: boolean): boolean {
     // The former lease ended before this one was known to have begun: others may have been here.
@@ -58,14 +60,14 @@ export class MemberLease {
     return true;
   }
 
-  /** It can't be relied on any more. */
+  /** Ends the lease: it can't be relied on any more. */
   end(reason: string): void {
     if (!this.#held) return;
     this.stop();
     this.#ended(reason);
   }
 
-  /** Ends it without a word. */
+  /** Ends the lease without calling `ended`. */
   stop(): void {
     this.#held = false;
     this.#cancelTimer();

@@ -1,10 +1,12 @@
-// What a broker has to do, as it tells the others and `fanfare cluster` shows it. Made by cluster-node.ts, and by main.ts for a
-// broker without others.
+// How much a broker has to do: partitions, consumers, and messages per second. For people (`fanfare
+// cluster`).
 import type { Clock } from '../../ports/clock.ts';
 import type { MemberLoad } from '../../ports/membership-store.ts';
 import type { Stats } from '../stats.ts';
 
-/** What changed per second since it was last asked. */
+/**
+ * Returns what gives the load; its rates are those of the time since they were last taken, a second at least.
+ */
 export function memberLoad(
   stats: Pick<Stats, 'consumers' | 'publishedMessages' | 'deliveredMessages'>,
   owned: () => number,

@@ -1,5 +1,6 @@
-// Keeps this broker a member of the cluster: renews its lease, knows who else lives and what the assignment is, and says at
-// once when the lease can't be relied on any more. Started by main.ts; heard by ownership-keeper, routes and adapters/grpc.
+// Keeps this broker a member of the cluster: renews its lease, knows who else lives and what the assignment
+// is, and says at once when the lease can't be relied on any more. Invariant: what it knows is to be acted on
+// only while it is `inForce`.
 //
 //   heartbeat ─▶ view ─▶ lease (member-lease): fenced, regained
 //                   ├──▶ assignment, if there is a newer one ─┬─▶ listeners: changed
@@ -15,13 +16,19 @@ import { Coordinator, type KnownAssignment, type TopicSource } from './coordinat
 import { MemberLease } from './member-lease.ts';
 
 export const DEFAULT_LEASE_MS = 2_000;
-/** Of the lease, between heartbeats. What a killed broker had is missed for a lease and one of these at most. */
+/**
+ * The time between heartbeats, as a part of the lease. What a killed broker had is missed for a lease and one
+ * such interval at most.
+ */
 const HEARTBEAT_PART = 0.2;
-/** The coordinator is the one that must notice. */
+/** The same for the coordinator, which is the one that must notice who has gone. */
 const COORDINATOR_HEARTBEAT_PART = 0.1;
-/** Unanswered ones; a further one waits. A store that hangs must not gather requests. */
+/** The most unanswered heartbeats; a further one waits. A store that hangs must not gather requests. */
 const MAX_UNANSWERED = 3;
-/** A member that was killed keeps its name until its lease ends: its successor waits for so many leases before it gives up. */
+/**
+ * A member that was killed keeps its name until its lease ends: its successor waits for so many leases before
+ * it gives up.
+ */
 const NAME_PATIENCE_LEASES = 3;
 const START_RETRY_MS = 100;
 
@@ -36,7 +43,7 @@ export interface MembershipOptions {
   readonly signals: Signals;
   readonly clock: Clock;
   readonly logger: EngineLogger;
-  /** Of the cluster, as the store was initialized with. */
+  /** The cluster's identity, with which the store was initialized. */
   readonly identity: string;
   readonly self: SelfMember;
   readonly topics: TopicSource;
@@ -101,19 +108,19 @@ export class MembershipKeeper {
     return this.#lease.holds;
   }
 
-  /** As of the last heartbeat that was answered; undefined before the first. */
+  /** The cluster as of the last heartbeat that was answered; undefined before the first. */
   get view(): ClusterView | undefined {
     return this.#view;
   }
 
-  /** The newest that this member has seen. */
+  /** The assignment that this member goes by: the newest that it has seen, unless the store went back. */
   get known(): KnownAssignment {
     return this.#known;
   }
 
   /**
-   * Whether the lease holds and the assignment is the one of the last heartbeat. Who has just got its lease back, or was cut off,
-   * must not act on what was true before.
+   * Whether the lease holds and the assignment is the one of the last heartbeat. A member that has just got
+   * its lease back, or was cut off, must not act on what was true before.
    */
   get inForce(): boolean {
     return this.holds && this.#view?.assignmentVersion === this.#known.storedVersion;
@@ -133,9 +140,9 @@ export class MembershipKeeper {
   }
 
   /**
-   * Joins the cluster and resolves when the assignment is known. Waits a few leases for a store that does not answer, and for a
-   * former process of the same name; then rejects: ABORTED (another broker has this name), UNAVAILABLE, and at once with
-   * FAILED_PRECONDITION (the store does not hold this cluster).
+   * Joins the cluster and resolves when the assignment is known. Waits a few leases for a store that does not
+   * answer, and for a former process of the same name; then rejects: ABORTED (another broker has this name),
+   * UNAVAILABLE, and at once with FAILED_PRECONDITION (the store does not hold this cluster).
    */
   async start(): Promise<void> {
     const { clock, signals, logger, self } = this.#options;
@@ -161,7 +168,10 @@ export class MembershipKeeper {
     await this.#loading;
   }
 
-  /** Asks for no more partitions and for the present ones to be moved. Resolves when the store has been told, or can't be. */
+  /**
+   * Asks for no more partitions and for the present ones to be moved. Resolves when the store has been told,
+   * or can't be.
+   */
   async drain(): Promise<void> {
     this.#draining = true;
     await this.#beat();
@@ -175,7 +185,7 @@ export class MembershipKeeper {
     this.refresh();
   }
 
-  /** Looks now instead of at the next heartbeat. Any number of calls cost one or two. */
+  /** Sends a heartbeat now instead of at the next time. Any number of calls cost one or two. */
   refresh(): void {
     if (this.#state !== 'started') return;
     if (this.#unanswered.size > 0) this.#beatAgain = true;
@@ -193,7 +203,7 @@ export class MembershipKeeper {
     this.#unlisten();
     this.#coordinator.stop();
     if (!joined) return;
-    // One that arrives after the leave would register this member again.
+    // A heartbeat that arrives after the leave would register this member again.
     await Promise.all(this.#unanswered);
     await this.#loading;
     try {
@@ -229,7 +239,7 @@ export class MembershipKeeper {
     return ended;
   }
 
-  /** One heartbeat; returns why it failed. */
+  /** Sends one heartbeat; returns why it failed, undefined if it did not. */
   async #heartbeat(): Promise<BrokerError | undefined> {
     const { store, clock } = this.#options;
     const { id, name, version, address, load } = this.self;
@@ -252,7 +262,8 @@ export class MembershipKeeper {
   }
 
   #renewed(sentMs: number, view: ClusterView): void {
-    // A lease that was in doubt, and is not any more, has brought nothing to an end.
+    // Taken before the answer counts: a lease that was in doubt, and is not any more, has brought nothing to
+    // an end, and yet listeners are to hear of it.
     const { inForce } = this;
     const regained = this.#lease.renewed(sentMs, view.missed);
     if (this.#problem !== undefined) {
@@ -270,7 +281,7 @@ export class MembershipKeeper {
     for (const listener of [...this.#listeners]) listener.fenced?.(reason);
   }
 
-  /** `inForce`: before the answer. */
+  /** `inForce`: whether the assignment was in force before the answer. */
   #see(view: ClusterView, inForce: boolean): void {
     const before = this.#view;
     this.#view = view;
@@ -295,7 +306,7 @@ export class MembershipKeeper {
       const before = this.#known;
       try {
         const { version, body } = await this.#options.store.assignment();
-        // This member may have written a newer one meanwhile.
+        // This member may have written a newer assignment meanwhile.
         if (this.#stopped || this.#known !== before) return;
         const found = decodeAssignment(body);
         if (found.version >= before.assignment.version)
@@ -311,8 +322,10 @@ export class MembershipKeeper {
   }
 
   /**
-   * The store has an older assignment than this member knows: what has moved since would move back and forth, away from those who
-   * still have what the store has lost of it. Whoever coordinates writes the newest again, if it knows it; the others wait so long.
+   * The store has an older assignment than this member knows. Were it taken, what has moved since would move
+   * back and forth, away from those who still have what the store has lost of it. So the coordinator writes
+   * the newest again, if it knows it; the other members wait for that as long as a lease, then they take what
+   * the store has.
    */
   #wentBack(version: number, found: Assignment): void {
     const nowMs = this.#options.clock.monotonicMs();
@@ -331,7 +344,7 @@ export class MembershipKeeper {
     const view = this.#view;
     if (view !== undefined) {
       this.moves.assigned(before.assignment, known.assignment, view);
-      // So that this member, if it coordinates, need not wait for the next heartbeat to go on.
+      // So this member, if it coordinates, need not wait for the next heartbeat to go on.
       this.#view = { ...view, assignmentVersion: known.storedVersion };
       const living = new Set(view.members.map(({ name }) => name));
       if (known.assignment.members.some((name) => !living.has(name))) this.refresh();
@@ -344,7 +357,7 @@ export class MembershipKeeper {
     for (const listener of [...this.#listeners]) listener.changed();
   }
 
-  /** A line in the log for each change of the problem, with what to do. */
+  /** Logs each change of the problem once, with what to do. */
   #report(failure: BrokerError): void {
     if (this.#stopped) return;
     const repeated = this.#problem === failure.code;

@@ -1,6 +1,5 @@
-// Where each partition should be, for everyone who sends something to its owner: engine/relay, the publish path and
-// adapters/grpc/routing. The assignment's word, as far as its members live; whether the target owns the partition already is
-// the target's business.
+// Where each partition should be: at the member that the assignment names, if that is alive. Whether that
+// member owns the partition already is not known here.
 import { type Assignment, targetOf } from '../../core/assignment.ts';
 import type { PartitionId } from '../../core/partition.ts';
 import type { Member } from '../../ports/membership-store.ts';
@@ -11,16 +10,19 @@ export interface Route {
   readonly name: string;
   /** host:port */
   readonly address: string;
-  /** Of the assignment in which the partition came to this member; greater with each move. */
+  /**
+   * The version of the assignment in which the partition came to this member, greater with each move; for a
+   * broker that is alone its ownerEpoch.
+   */
   readonly version: number;
 }
 
 export interface Routes {
   /** This broker's member id. */
   readonly selfId: string;
-  /** Where the partition should be. Undefined: nobody, or nobody that lives. */
+  /** Where the partition should be. Undefined: it is assigned to nobody, or to a member that is not alive. */
   ownerOf(id: PartitionId): Route | undefined;
-  /** The living members, this one included; of no partition, so that their version is 0. */
+  /** Routes to the living members, this one included. They belong to no partition, so their version is 0. */
   members(): Route[];
   /** Calls back after every change that may concern any partition. Returns a function that ends it. */
   onChange(listener: () => void): () => void;
@@ -33,7 +35,10 @@ export class ClusterRoutes implements Routes {
   readonly #listeners = new Set<() => void>();
   #assignment: Assignment;
   #living = new Map<string, Member>();
-  /** By logEpoch and partition, made when first asked for: one object a route, so that a publish allocates nothing. */
+  /**
+   * Routes by logEpoch and partition, made when first asked for and then kept, so that a publish allocates
+   * nothing.
+   */
   #routes = new Map<number, (Route | undefined)[]>();
 
   constructor(membership: MembershipKeeper) {

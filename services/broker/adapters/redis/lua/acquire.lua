@@ -1,7 +1,8 @@
 -- Gives the next ownerEpoch to a member.
 -- KEYS  meta, note of the partition
--- ARGV  member, an epoch to be above, '1' if this repeats a call of unknown outcome, '1' if the partition may be missing
---       although that epoch was given, milliseconds for which a note that was read stays, the epoch that it must have or ''
+-- ARGV  member, an epoch to be above, '1' if this repeats a call of unknown outcome, '1' if the partition
+--       may be missing although that epoch was given, milliseconds for which a note that was read stays,
+--       the epoch that the partition must have, or ''
 -- Reply {'OK', ownerEpoch, note or nil} | {'TAKEN'} | {'MISSING'} | {'DROPPED'}
 local stored, holder, dropped = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'holder', 'dropped'))
 if dropped then return {'DROPPED'} end

@@ -8,7 +8,7 @@ if refused then return refused end
 local at, last = unpack(redis.call('HMGET', KEYS[1], 'end', 'appended'))
 last = tonumber(last or 0)
 if last > tonumber(ARGV[3]) then return {'LATE'} end
--- Equal: sent twice by the driver, and done the first time.
+-- An equal number: the driver has sent the append twice, and it was done the first time.
 if last < tonumber(ARGV[3]) then
   if (at or '0') ~= ARGV[4] then return {'END', at or '0'} end
   for i = 7, #ARGV, 3 do

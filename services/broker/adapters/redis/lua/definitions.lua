@@ -1,5 +1,5 @@
--- Put before the scripts that change definitions (scripts.ts). The version is another number after every change, also when
--- a failover has forgotten some of them: so it is the time, in microseconds, and not a count.
+-- Library: how the version of the definitions changes. It is another number after every change, also when a
+-- failover has forgotten some of them: so it is the time, in microseconds, and not a count.
 local function changed(version)
   local time = redis.call('TIME')
   local before = tonumber(redis.call('GET', version) or 0)

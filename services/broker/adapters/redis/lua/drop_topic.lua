@@ -1,4 +1,4 @@
--- From now on nothing is enlisted for the topic.
+-- Marks a topic as dropped: from now on nothing is enlisted for it.
 -- KEYS  the topic's tombstone
 -- ARGV  for how many seconds it stays
 redis.call('SET', KEYS[1], '1', 'EX', ARGV[1])

@@ -1,4 +1,4 @@
--- Writes down that a topic has a partition here, unless it was dropped; drop() finds them by that.
+-- Writes down that a topic has a partition here, unless the topic was dropped; dropTopic() finds it by that.
 -- KEYS  the topic's set of partitions, its tombstone
 -- ARGV  the partition
 -- Reply {'OK'} | {'DROPPED'}

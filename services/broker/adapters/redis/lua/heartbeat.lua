@@ -1,6 +1,8 @@
--- Renews a member's lease, and takes or renews the coordinator's if that is free or its own.
+-- Renews a member's lease, and takes or renews the coordinator's if that is free or its own. A draining
+-- member takes none and gives its own back.
 -- KEYS  identity, members, ids, leases, coordinator, assignment, drained
--- ARGV  identity, id, name, description, lease in milliseconds, '1' if it drains, '1' if it has had a lease before
+-- ARGV  identity, id, name, description, lease in milliseconds, '1' if it drains,
+--       '1' if it has had a lease before
 -- Reply {'OK', descriptions, coordinator's id, its term, version of the assignment, names of the drained,
 --         '1' if it was missed: it has had a lease before, and somebody has seen it ended}
 --       | {'IDENTITY', what there is} | {'NAME', id of the living member of that name}
@@ -10,7 +12,8 @@ local at = now()
 local till = string.format('%.0f', at + tonumber(ARGV[5]))
 local back = tonumber(redis.call('HGET', KEYS[5], 'at') or 0) - at
 if back > 0 then
-  -- The clock went back, this server's or from one server's to another's: leases go with it, or the dead would live so much longer.
+  -- The clock went back, this server's or from one server's to another's. Leases go back with it, or the dead
+  -- would live that much longer.
   for _, name in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do redis.call('ZINCRBY', KEYS[4], -back, name) end
   local ends = tonumber(redis.call('HGET', KEYS[5], 'until') or 0)
   if ends > 0 then redis.call('HSET', KEYS[5], 'until', string.format('%.0f', ends - back)) end
@@ -21,8 +24,8 @@ local missed = ARGV[7] == '1'
 local held = redis.call('HGET', KEYS[3], ARGV[3]) == ARGV[2]
   and tonumber(redis.call('ZSCORE', KEYS[4], ARGV[3]) or 0) > at
 if ARGV[7] == '1' and not held then
-  -- Nobody could reach this server, or it took over without knowing the last heartbeats: the others may live, too.
-  -- Not a former process of its own name: that it has ended is why this one got the name.
+  -- Nobody could reach this server, or it took over without knowing the last heartbeats: the others may live,
+  -- too. A former process of this member's name does not: that it has ended is why this one got the name.
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', at)) do
     if name ~= ARGV[3] then redis.call('ZADD', KEYS[4], till, name) end
   end

@@ -1,10 +1,11 @@
--- Put before every script that works on a partition (scripts.ts). A partition's meta is a hash:
+-- Library: a partition's meta, with the check of claims and the bounds of the log. The meta is a hash:
 --   epoch     the newest ownerEpoch given        holder    the member that has it; '' once released
 --   end       the log's endOffset                endByte   bytes of frames ever appended
 --   appended  number of the last append          committed number of the last cursor commit
+--   released  the member that released it
 --   skipped   ranges of the log that were given up, "first-end first-end"
 --   dropped   the topic was dropped: nothing but this is left, for a day
--- Numbers of appends and commits come from the holder, rising; acquire.lua forgets them.
+-- Numbers of appends and commits come from the holder, rising; acquire.lua forgets them, and `released`.
 
 -- What speaks against a write with this claim; nil if nothing does.
 local function refusal(meta, epoch, member)

@@ -1,6 +1,8 @@
--- Deletes a definition that is at the expected revision, and remembers it among those removed; forgets the oldest of these.
+-- Deletes a definition that is at the expected revision, and remembers it among those removed; forgets the
+-- oldest of these.
 -- KEYS  definitions: field → "<revision> <body>"; their version
---       removed: "<field>\n<revision> <body>" by the version at which it was; the greatest version that was forgotten of these
+--       removed: "<field>\n<revision> <body>" by the version of its removal;
+--       the greatest of these versions that was forgotten
 -- ARGV  field, expected revision, microseconds for which removals are remembered, how many at most
 -- Reply {'OK'} | {'AT', revision}: '0' if there is none
 local stored = redis.call('HGET', KEYS[1], ARGV[1])

@@ -1,4 +1,4 @@
--- Checks a claim and writes something, so that WAIT and WAITAOF on this connection cover all that was written before.
+-- Checks a claim and writes something, so that WAIT and WAITAOF on this connection cover all earlier writes.
 -- KEYS  meta of the partition
 -- ARGV  ownerEpoch, member, the endOffset that the log has at least
 -- Reply {'OK'} | {'END', endOffset} | a refusal

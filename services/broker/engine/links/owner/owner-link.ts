@@ -1,10 +1,11 @@
 // One relay's link as the owner sees it: what the relay asks of the partitions that this broker owns.
+// Invariant: after a publish was refused, those behind it that carry the same attempt are refused, too.
 //
 //   publish ─▶ the partition's owner, or waits for it here while this broker is to own it
 //   attach ─▶ a session of the subscription, whose sink is the link
 //
-// A relay is trusted: it has checked its client's rights and limits. What it says is bounded and checked all the same,
-// because bytes that break a frame would break it for every subscriber.
+// A relay is trusted: it has checked its client's rights and limits. What it says is bounded and checked all
+// the same, because bytes that break a frame would break it for every subscriber.
 import type { TopicDefinition } from '../../../core/definitions.ts';
 import { NOTHING_DRAINS } from '../../../core/draining.ts';
 import { BrokerError, type ErrorCode } from '../../../core/errors.ts';
@@ -32,7 +33,7 @@ export interface OwnerLinkOptions {
   readonly context: EngineContext;
   /** Gives publishes to the owner here, in order with those that have waited for it. */
   readonly remote: Pick<Remote, 'publish'>;
-  /** Of the partitions that are owned here. */
+  /** The backlog of the partitions that are owned here. */
   readonly backlog: BacklogReporter;
   readonly topics: () => Iterable<TopicDefinition>;
   readonly maxConsumersPerSubscription: number;
@@ -42,7 +43,7 @@ interface Attached {
   readonly session: ShareSession;
   readonly sink: PeerSink;
   readonly runtime: SubscriptionRuntime;
-  /** Of the newest order. */
+  /** The sequence of the newest order for credit. */
   sequence: number;
 }
 
@@ -144,7 +145,7 @@ export class OwnerLink implements PeerLinkHandler {
     for (const runtime of runtimes) runtime.pumpAll();
   }
 
-  /** By this side. */
+  /** Ends the link from this side. */
   end(reason: string): void {
     if (this.closedAlready) return;
     this.#context.logger.info({ relay: this.#relay, reason }, 'ended the link of a relay');
@@ -155,7 +156,7 @@ export class OwnerLink implements PeerLinkHandler {
   closed(): void {
     if (this.closedAlready) return;
     this.closedAlready = true;
-    // What one consumer gives back is not for the next of the same link.
+    // What one consumer gives back must not go to the next of the same link.
     this.writable = false;
     this.#cancelBeat();
     this.#stopWatching();
@@ -168,7 +169,7 @@ export class OwnerLink implements PeerLinkHandler {
   #beat(): void {
     this.#cancelBeat = this.#context.clock.setTimer(BEAT_MS, () => {
       this.#silentBeats += 1;
-      // One more than the relay grants: it is the one to find out first.
+      // This is one more than the relay bears, which is to find out first.
       if (this.#silentBeats > SILENT_BEATS + 1) this.end('nothing was heard of it');
       else this.#beat();
     });
@@ -248,7 +249,8 @@ export class OwnerLink implements PeerLinkHandler {
     if (this.#consumers.has(consumer)) return;
     const runtime = known(() => this.#host.runtimeOf(subscription));
     if (runtime === undefined || runtime.closed || runtime.incarnation < incarnation) {
-      // One of the two has not heard of a change yet. If it was deleted, the relay hears of that as well.
+      // One of the two brokers has not heard of a change yet. If the subscription was deleted, the relay
+      // hears of that as well.
       refuse('UNAVAILABLE', `${subscription} is not known here yet`);
       return;
     }
@@ -292,7 +294,8 @@ export class OwnerLink implements PeerLinkHandler {
     session.limits = { maxOutstandingMessages, maxOutstandingBytes, ackDeadlineMs };
     runtime.drain(session, draining ?? false);
     runtime.pumpFor(session);
-    // Behind what was delivered by it: a relay that has lowered the limit to 0 knows that nothing more comes.
+    // The answer comes behind what the credit has delivered: a relay that has lowered the limit to 0 knows
+    // that nothing more comes.
     this.send({ kind: 'credited', consumer, sequence, outstandingMessages: session.outstandingMessages });
   }
 
@@ -307,7 +310,7 @@ export class OwnerLink implements PeerLinkHandler {
       bounced = await this.#host.settleOwned({ name: subscription, incarnation }, operations);
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error;
-      // Not for sure: the relay tries again, which does no harm.
+      // What was settled is not sure: the relay tries again, which does no harm.
       this.#context.logger.info(
         { relay: this.#relay, reason: error.message },
         'could not settle for a relay',
@@ -344,7 +347,7 @@ export class OwnerLink implements PeerLinkHandler {
   }
 }
 
-/** Undefined where the host throws that it does not know it, or not yet. */
+/** Looks up something of the host; undefined where that throws that it is not known, or not yet. */
 function known<T>(look: () => T): T | undefined {
   try {
     return look();
@@ -354,7 +357,7 @@ function known<T>(look: () => T): T | undefined {
   }
 }
 
-/** Those on partitions whose dispatchers are here, and the rest. */
+/** The operations on partitions whose dispatchers are here, and the rest. */
 function split(
   runtime: SubscriptionRuntime,
   operations: readonly SettleOperation[],

@@ -17,7 +17,10 @@ export class OwnerLinks {
     return this.#links.size;
   }
 
-  /** A relay, by its member id, has opened a link. An older one of the same relay is dead, whether that is known yet or not. */
+  /**
+   * A relay, named by its member id, has opened a link. An older link of the same relay is dead, whether that
+   * is known yet or not.
+   */
   accept(link: PeerLinkServer, relay: string): PeerLinkHandler {
     this.#links.get(relay)?.end('the relay has opened another link');
     const accepted = new OwnerLink(link, relay, this.#options, this.#sessionIds, () => {

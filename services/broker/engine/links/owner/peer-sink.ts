@@ -1,14 +1,14 @@
-// What an owner sends to a relay: each chunk once, then runs of it by number, for each consumer behind the relay no further
-// ahead than it takes. Made by peer-server: one window for a link, one sink for a consumer.
+// What an owner sends to a relay: each chunk once, then runs of it by number, for each consumer behind the
+// relay no further ahead than it takes. A link has one window, a consumer one sink.
 import { bytesOf } from '../../../core/credit.ts';
 import type { BrokerError } from '../../../core/errors.ts';
 import type { PeerAnswer } from '../../../ports/peer.ts';
 import type { ConsumerSink, DeliveredMessages } from '../../delivery/consumer.ts';
 import { CachedChunk } from '../../log/chunk-cache.ts';
 
-/** Sent for one consumer and not taken by its stream. Full: nothing is leased to it. */
+/** The most bytes sent for one consumer and not taken by its stream. Full: nothing is leased to it. */
 export const PEER_WINDOW_BYTES = 1024 * 1024;
-/** Chunks that a relay keeps for what may follow of them. */
+/** The most bytes of chunks that a relay keeps for what may follow of them. */
 export const CHUNK_WINDOW_BYTES = 32 * 1024 * 1024;
 /** What a chunk costs the relay beside its bytes. */
 const CHUNK_OVERHEAD_BYTES = 512;
@@ -19,12 +19,15 @@ export interface AnswerLink {
   send(answer: PeerAnswer): void;
 }
 
-/** The chunks that the relay has, as the owner knows. It does not hold the bytes: they may leave this broker's cache. */
+/**
+ * The chunks that the relay has, as the owner knows. It does not hold the bytes: they may leave this broker's
+ * cache.
+ */
 export class ChunkWindow {
   readonly #link: AnswerLink;
   readonly #maxBytes: number;
   readonly #numbers = new WeakMap<CachedChunk, number>();
-  /** Of the numbers from #keepFrom on. */
+  /** The sizes of the chunks with the numbers from #keepFrom on. */
   readonly #sizes: number[] = [];
   #bytes = 0;
   #keepFrom = 1;
@@ -41,7 +44,7 @@ export class ChunkWindow {
       const isRedelivery = runs.some(({ attempt }) => attempt > 1);
       const first = runs.reduce((lowest, run) => Math.min(lowest, run.first), chunk.endOffset);
       const last = runs.reduce((highest, run) => Math.max(highest, run.last), 0);
-      // Nobody else will want the rest of it: the others have had it.
+      // The rest of the chunk is wanted by nobody else: the others have had it.
       if (isRedelivery && 2 * bytesOf(chunk, first, last) < chunk.byteLength) {
         number = this.#send(partition, part(chunk, first, last));
       } else {

@@ -1,5 +1,4 @@
-// How far behind subscriptions are in the whole cluster: what this broker owns and what the others say. Made by main.ts; asked
-// by adapters/grpc/admin.
+// How far behind subscriptions are in the whole cluster: what this broker owns and what the others say.
 import type { BacklogReport, PartitionQuestion } from '../../../core/backlog-report.ts';
 import type { BacklogReporter } from '../../delivery/backlog-types.ts';
 import type { Remote } from '../../remote.ts';
@@ -19,7 +18,7 @@ export class ClusterBacklog implements BacklogReporter {
     subscriptions: readonly string[],
     question?: PartitionQuestion,
   ): Promise<BacklogReport[]> {
-    // The others first: that waits until what is to be owned here is.
+    // The others are asked first: that waits until what is to be owned here is.
     const remote = await this.#remote.backlog(parent, subscriptions, question);
     return mergeReports([await this.#local.report(parent, subscriptions, question), remote]);
   }

@@ -1,5 +1,5 @@
-// Consumers that drain in the whole cluster: those whose streams end here and those of the others. Made by cluster-node.ts; asked
-// by adapters/grpc/admin.
+// The drain of consumers in the whole cluster: those whose streams end here and those of the other brokers.
+// All are told even if one fails.
 import { type DrainReport, type DrainRequest, mergeDrainReports } from '../../../core/draining.ts';
 import type { ConsumerDrain } from '../../delivery/draining-consumers.ts';
 import type { Remote } from '../../remote.ts';

@@ -1,11 +1,12 @@
-// Tells the present owners of partitions what this broker remembers of their cursors (remembered-cursors.ts). A store that went back
-// may have lost what this broker had committed, and another one owns the partition since.
+// Tells the present owners of partitions what this broker remembers of their cursors (remembered-cursors.ts).
+// A store that went back may have lost what this broker had committed, and another one owns the partition
+// since.
 //
-//   looks when routes change, and each second ─▶ for each cursor whose partition another has ─▶ as far as the log is still the same ─▶
-//   the owner settles it, whether it has delivered it or not
+//   looks when routes change, and each second ─▶ for each cursor whose partition another broker has
+//   ─▶ as far as the log is still the same ─▶ the owner settles it, whether it has delivered it or not
 //
-// An owner is told once, and what it is told does no harm if it knows it already. One to which the partition was handed over in
-// order has read it in the store.
+// An owner is told once, and what it is told does no harm if it knows it already. One to which the partition
+// was handed over in order has read it in the store.
 import { decodeCursor } from '../../../core/cursor.ts';
 import { BrokerError } from '../../../core/errors.ts';
 import type { SettleOperation } from '../../../core/settle-request.ts';
@@ -22,14 +23,14 @@ export interface CursorTellerOptions {
 }
 
 const LOOK_MS = 1_000;
-/** In one call. */
+/** The most operations in one call. */
 const MAX_OPERATIONS = 10_000;
 
 export class CursorTeller {
   readonly #options: CursorTellerOptions;
-  /** The member that was told last. */
+  /** The member that was told of the cursor last. */
   readonly #told = new WeakMap<RememberedCursor, string>();
-  /** It was said that they could not be told. */
+  /** Cursors of which it was logged that nobody could be told. */
   readonly #failed = new WeakSet<RememberedCursor>();
   #looking: Promise<void> | undefined;
   #again = false;
@@ -72,7 +73,7 @@ export class CursorTeller {
     const { remembered, context } = this.#options;
     while (this.#again && !this.#stopped) {
       this.#again = false;
-      // One that does not answer is not waited for again in this round.
+      // A member that does not answer is not waited for again in this round.
       const silent = new Set<string>();
       for (const cursor of remembered.all(context.clock.monotonicMs())) {
         if (this.#stopped) return;
@@ -83,7 +84,7 @@ export class CursorTeller {
     }
   }
 
-  /** The owner that has not heard of it; undefined: there is none. */
+  /** The owner that has not heard of the cursor; undefined: there is none. */
   #toTell(cursor: RememberedCursor): string | undefined {
     const { routes } = this.#options;
     const memberId = routes.ownerOf(cursor.id)?.memberId;
@@ -99,7 +100,7 @@ export class CursorTeller {
       if (operations.length > 0) await remote.settle(cursor.subscription, operations);
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error;
-      // Deleted: nobody wants to know.
+      // The subscription was deleted: nobody wants to know.
       if (error.code !== 'NOT_FOUND') {
         if (!this.#failed.has(cursor))
           context.logger.info(

@@ -1,18 +1,18 @@
-// What a consumer has said of messages whose partition nobody could be told of just now: its owner is changing. Kept by
-// relay-consumer.ts until the new owner is there.
+// What a consumer has said of messages whose partition nobody could be told of just now, as its owner is
+// changing: kept until the new owner is there.
 //
-// What counts is the last word: an ack stands against everything, a nack against an extension. Bounded: beyond, what comes is
-// dropped, and its messages are delivered again when their leases end.
+// An ack stands against everything, a nack against an extension; among words of one kind the last one counts.
+// Bounded: beyond, what comes is dropped, and its messages are delivered again when their leases end.
 import { type Interval, IntervalMap, IntervalSet } from '../../../core/intervals.ts';
 import type { SettleOperation } from '../../../core/settle-request.ts';
 
-/** Intervals of one consumer. */
+/** The most intervals that are kept of one consumer. */
 export const MAX_KEPT_SETTLES = 10_000;
 
 interface Kept {
   readonly logEpoch: number;
   readonly acks: IntervalSet;
-  /** Of which delivery; undefined: whichever it is. */
+  /** Each with the attempt that is meant; undefined: whichever it is. */
   readonly nacks: IntervalMap<number | undefined>;
   readonly extensions: IntervalMap<{ readonly untilMs: number; readonly attempt: number | undefined }>;
 }
@@ -20,7 +20,7 @@ interface Kept {
 export class KeptSettles {
   /** By partition. */
   readonly #kept = new Map<number, Kept>();
-  /** Operations that were dropped because there were too many. */
+  /** How many operations were dropped because there were too many. */
   dropped = 0;
 
   get empty(): boolean {

@@ -1,7 +1,7 @@
-// What is outstanding at all owners of a relayed consumer, each asked at the same time by an order for credit with a sequence of
-// its own. Made by relay-consumer.ts.
+// What is outstanding at all owners of a relayed consumer, each asked at the same time by an order for credit
+// with a sequence of its own.
 //
-// An answer to an earlier order does not count: what was delivered after it is not in it.
+// Invariant: an answer to an earlier order does not count, for what was delivered after it is not in it.
 import { BrokerError } from '../../../core/errors.ts';
 import type { Clock } from '../../../ports/clock.ts';
 
@@ -10,7 +10,7 @@ const ANSWER_WITHIN_MS = 2_000;
 export class OutstandingCount<Owner> {
   /** Rejects with UNAVAILABLE if an owner does not answer in time. */
   readonly messages: Promise<number>;
-  /** The sequence of the order that was sent to it. */
+  /** The sequence of the order that each was sent, for owners that have not answered. */
   readonly #asked: Map<Owner, number>;
   readonly #resolve: (messages: number) => void;
   #sum = 0;
@@ -36,13 +36,13 @@ export class OutstandingCount<Owner> {
     this.gone(owner);
   }
 
-  /** Its leases have ended: it has nothing more to say. */
+  /** Nothing more is to be counted at this owner, as it has answered or its leases have ended. */
   gone(owner: Owner): void {
     this.#asked.delete(owner);
     this.#look();
   }
 
-  /** The consumer has left: so have all of its leases. */
+  /** The consumer has left, and with it all of its leases. */
   over(): void {
     this.#asked.clear();
     this.#sum = 0;

@@ -1,5 +1,5 @@
-// One owner's part of a relayed consumer: a leg over a link (RemoteLeg), or the session at this broker (LocalLeg). Made by
-// relay-consumer.ts, which shares the credit out among them.
+// One owner's part of a relayed consumer: a leg over a link (RemoteLeg), or the session at this broker
+// (LocalLeg).
 //
 //   RemoteLeg:  down ─link is up→ attached ─link closed, ended for now→ down ─┐ (again, after a while)
 //                                    └─ended for good→ the consumer ends       └─ released → over
@@ -23,18 +23,21 @@ export interface LegHost {
   readonly client: ConsumerClient;
   /** Its client has everything that it was given on the stream before. */
   readonly resumes: boolean;
-  /** It has nothing of what its like had before, as far as legs that are made now are concerned. */
+  /**
+   * Its client has nothing of what it was given before: see DeliveryEvent. So only for legs that are made as
+   * the consumer opens.
+   */
   readonly fresh: boolean;
-  /** It can deliver now, or no longer. */
+  /** The leg can deliver now, or no longer. */
   joined(leg: RemoteLeg): void;
   left(leg: RemoteLeg): void;
   delivered(leg: RemoteLeg, messages: DeliveredMessages): void;
   credited(leg: Leg, sequence: number, outstandingMessages: number): void;
   wants(leg: Leg, more: boolean): void;
   bounced(operations: readonly SettleOperation[]): void;
-  /** For good. */
+  /** The consumer is ended for good. */
   ended(error: BrokerError): void;
-  /** A leg that could not be told of settles can be again. */
+  /** A leg that could not be told of settles can be told again. */
   drained(): void;
 }
 
@@ -42,7 +45,10 @@ export type Leg = RemoteLeg | LocalLeg;
 
 const FIRST_BACKOFF_MS = 50;
 const MAX_BACKOFF_MS = 1_000;
-/** The owner is told after so many: well below its window, well above a word for each message. */
+/**
+ * The owner is told each time this many bytes were taken: well below its window, well above a word for each
+ * message.
+ */
 const TELL_TAKEN_BYTES = 256 * 1024;
 
 export class RemoteLeg implements AttachedConsumer, LinkUser {
@@ -58,7 +64,10 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
   #taken = 0;
   #toldTaken = 0;
   #newest: { readonly sequence: number; readonly limits: SessionLimits } | undefined;
-  /** Said since it attached, and the owner has not answered yet: it may refuse, and hears none of it then. */
+  /**
+   * What was settled since it attached, while the owner has not answered: it may refuse, and hears none of it
+   * then.
+   */
   #unheard: SettleOperation[] | undefined;
   #over = false;
   #fresh: boolean;
@@ -89,7 +98,8 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
     this.#newest = undefined;
     this.#unheard = [];
     const { subscription, incarnation, client, resumes } = this.#host;
-    // What others have given it since may be here by now, by a note: that is not to be given back.
+    // What the consumer was given elsewhere since may be at this owner by now, by a note: that is not to be
+    // given back.
     const isFresh = this.#fresh && this.#host.fresh;
     this.#number = link.attach(this, { subscription, incarnation, client, resumes, fresh: isFresh });
     this.#fresh = false;
@@ -118,7 +128,7 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
     this.#tell({ kind: 'taken', bytes: this.#taken });
   }
 
-  /** Not a leg of the consumer any more. */
+  /** Ends the leg: it is not one of the consumer's any more. */
   leave(leases: LeasesOnLeave): void {
     if (this.#over) return;
     this.#over = true;
@@ -167,7 +177,7 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
     this.#backoffMs = Math.min(this.#backoffMs * 2, MAX_BACKOFF_MS);
   }
 
-  /** The order that is in force, again, with another deadline. */
+  /** Repeats the order that is in force, with another deadline. */
   sayDeadline(ackDeadlineMs: number): void {
     if (this.#newest === undefined) return;
     const { sequence, limits } = this.#newest;
@@ -188,7 +198,7 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
 export class LocalLeg {
   readonly #session: ShareSession;
   readonly #runtime: SubscriptionRuntime;
-  /** Of the newest order. */
+  /** The sequence of the newest order for credit. */
   #sequence = 0;
 
   constructor(

@@ -1,10 +1,11 @@
-// A link to an owner as the relay sees it: calls that wait for an answer, the consumers that are attached, the chunks that
-// the owner counts on. Made by peers.ts; used by remote-partition, relay-leg, remote-settle and remote-backlog.
+// A link to an owner as the relay sees it: calls that wait for an answer, the consumers that are attached,
+// the chunks that the owner counts on. Invariant: whatever waits on the link hears when it closes.
 //
 //   connecting ─first answer→ up ─closed, silent, broken→ closed
 //
-// An empty question for backlog is the link's heartbeat: it is asked at once, since a link is up only when the owner has
-// answered on it, and then again and again. Without any answer for a while the owner, or the way to it, is taken for dead.
+// An empty question for backlog is the link's heartbeat: it is asked at once, since a link is up only when
+// the owner has answered on it, and then again and again. Without any answer for a while the owner, or the
+// way to it, is taken for dead.
 import type { BacklogReport, PartitionQuestion } from '../../../core/backlog-report.ts';
 import type { DrainReport, DrainRequest } from '../../../core/draining.ts';
 import { BrokerError } from '../../../core/errors.ts';
@@ -31,17 +32,17 @@ export type PublishOutcome =
   /** The link has closed. */
   | { readonly kind: 'unknown' };
 
-/** A consumer's part at one owner: engine/relay-leg. */
+/** A consumer's part at one owner, which hears what the owner says. */
 export interface AttachedConsumer {
   deliver(messages: DeliveredMessages): void;
   credited(sequence: number, outstandingMessages: number): void;
   wants(more: boolean): void;
   bounced(operations: readonly SettleOperation[]): void;
-  /** By the owner. The consumer is not attached any more. */
+  /** The owner has ended it, or the link has closed: the consumer is not attached any more. */
   ended(error: BrokerError): void;
 }
 
-/** Told by the link: peers.ts. */
+/** Hears what becomes of the link. */
 export interface RelayLinkHost {
   up(): void;
   /** Everything that waited on the link has been told. */
@@ -58,7 +59,7 @@ interface Waiting<T> {
 export class RelayLink implements PeerLinkEvents {
   readonly route: Route;
   state: 'connecting' | 'up' | 'closed' = 'connecting';
-  /** The link takes more; after `drained` again. */
+  /** Whether the link takes more: not from a send that filled it until `drained`. */
   writable = true;
   readonly #link: PeerLink;
   readonly #context: EngineContext;
@@ -68,7 +69,10 @@ export class RelayLink implements PeerLinkEvents {
   readonly #backlogs = new Map<number, Waiting<readonly BacklogReport[]>>();
   readonly #drains = new Map<number, Waiting<DrainReport>>();
   readonly #consumers = new Map<number, AttachedConsumer>();
-  /** Detached, but what they settled may come back yet: until a question asked after that is answered. */
+  /**
+   * Consumers that are detached, but what they settled may come back yet: until a question that was asked
+   * afterwards is answered.
+   */
   readonly #leaving = new Map<number, { readonly consumer: AttachedConsumer; readonly asked: number }>();
   #asked = 0;
   #answered = 0;
@@ -83,7 +87,7 @@ export class RelayLink implements PeerLinkEvents {
     this.#context = context;
     this.#host = host;
     this.#link = connector.connect(route.address, route.memberId, this);
-    // A connector that knows at once that it can't has closed it already.
+    // A connector that knows at once that it can't connect has closed the link already.
     if (this.#isClosed()) return;
     this.#ask();
     this.#beat();
@@ -125,7 +129,7 @@ export class RelayLink implements PeerLinkEvents {
     return this.#call(this.#backlogs, (call) => ({ kind: 'backlog', call, parent, names, question }));
   }
 
-  /** RESOURCE_EXHAUSTED, UNAVAILABLE: see ConsumerDrain; or the link has closed. */
+  /** Rejects as ConsumerDrain.drain does; with UNAVAILABLE also if the link has closed. */
   drain(request: DrainRequest): Promise<DrainReport> {
     return this.#call(this.#drains, (call) => ({ kind: 'drain', call, request }));
   }
@@ -145,7 +149,7 @@ export class RelayLink implements PeerLinkEvents {
     return number;
   }
 
-  /** What an attached consumer has to say. */
+  /** Sends what an attached consumer has to say. */
   tell(request: PeerRequest & { readonly consumer: number }): void {
     const consumer = this.#consumers.get(request.consumer);
     if (consumer === undefined) return;
@@ -265,7 +269,7 @@ export class RelayLink implements PeerLinkEvents {
     });
   }
 
-  /** Of nobody's: the answer is a sign of life. */
+  /** Asks for nobody's backlog: the answer is a sign of life. */
   #ask(): void {
     this.#asked += 1;
     this.#send({ kind: 'backlog', call: 0, parent: '', names: [] });
@@ -296,7 +300,7 @@ export class RelayLink implements PeerLinkEvents {
 
   #deliver({ consumer: number, chunk, runs, messages, bytes }: PeerAnswer & { kind: 'deliver' }): void {
     const consumer = this.#consumers.get(number);
-    // Detached while it was under way.
+    // The consumer was detached while it was under way.
     if (consumer === undefined) return;
     const held = this.#chunks.get(chunk);
     if (held === undefined || !isWithin(held.chunk, runs)) {

@@ -1,5 +1,5 @@
-// The links of this broker to others as a relay: one to each owner that somebody here needs, opened when the first one does
-// and opened again when it breaks. Made by relay.ts.
+// The links of this broker to others as a relay: one to each owner that somebody here needs, opened when the
+// first one does and opened again when it breaks.
 //
 // A user keeps a link open from `use` until it releases it; a link that nobody uses is closed after a while.
 import { BrokerError } from '../../../core/errors.ts';
@@ -9,9 +9,9 @@ import type { Route } from '../../membership/routes.ts';
 import { RelayLink } from './relay-link.ts';
 
 export interface LinkUser {
-  /** It can be used now. Called at once where it is up already. */
+  /** The link can be used now. Called at once where it is up already. */
   up(link: RelayLink): void;
-  /** It takes more again. */
+  /** The link takes more again. */
   drained?(link: RelayLink): void;
   /** There will be no link any more: this broker stops. */
   over?(): void;
@@ -26,9 +26,9 @@ interface Peer {
   readonly users: Set<LinkUser>;
   link: RelayLink | undefined;
   backoffMs: number;
-  /** It is opened when the backoff is over. */
+  /** There is no link; it is opened again when the backoff is over. */
   resting: boolean;
-  /** Of the backoff, or of the end of a link that nobody uses. */
+  /** Cancels the backoff, or the end of a link that nobody uses. */
   cancelTimer: () => void;
 }
 
@@ -49,7 +49,10 @@ export class RelayLinks {
     this.#onFirstMessage = onFirstMessage;
   }
 
-  /** Keeps the link to a member open, and opens it again when it breaks, until the returned function is called. */
+  /**
+   * Keeps the link to a member open, and opens it again when it breaks, until the returned function is
+   * called.
+   */
   use(route: Route, user: LinkUser): () => void {
     if (this.#closed) return () => undefined;
     const peer = this.#peers.get(route.memberId) ?? this.#add(route);
@@ -65,7 +68,9 @@ export class RelayLinks {
     };
   }
 
-  /** The link once it is up; UNAVAILABLE after timeoutMs. */
+  /**
+   * Resolves to the link once it is up; rejects with UNAVAILABLE after timeoutMs, or when this broker stops.
+   */
   reach(route: Route, timeoutMs: number): Promise<{ link: RelayLink; release: () => void }> {
     return new Promise((resolve, reject) => {
       let release: (() => void) | undefined;
@@ -126,7 +131,7 @@ export class RelayLinks {
     peer.cancelTimer();
     const { logger } = this.#context;
     const fields = { broker: peer.route.name, address: peer.route.address };
-    // The connector may know at once that there is none.
+    // The connector may know at once that there is no link.
     let isOver = false;
     const link = new RelayLink(this.#connector, peer.route, this.#context, {
       up: () => {
@@ -141,7 +146,7 @@ export class RelayLinks {
         isOver = true;
         peer.link = undefined;
         if (this.#peers.get(peer.route.memberId) !== peer) return;
-        // Not a word for each try to reach one that is down.
+        // Logged once, not for each try to reach a broker that is down.
         if (peer.backoffMs === FIRST_BACKOFF_MS)
           logger.warn({ ...fields, reason }, 'a link to a broker closed');
         this.#retry(peer);

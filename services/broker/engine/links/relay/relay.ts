@@ -1,9 +1,10 @@
-// The way to partitions that other brokers own, for the clients of this one: publishes, consumers, settles, backlog. Made by
-// main.ts in a cluster and given to Broker.start; the other end of its links is peer-server.
+// The way to partitions that other brokers own, for the clients of this one: publishes, consumers, settles,
+// drain, backlog.
 //
-//   publish ─▶ RelayedPublishes ─┐
-//   consumer ─▶ RelayedConsumer ──┼─▶ RelayLinks ─▶ RelayLink ─▶ the owner, by Routes
-//   settle, backlog ────────────┘
+//   publish ─▶ RelayedPublishes ───┐
+//   consumer ─▶ RelayedConsumer ───┼─▶ RelayLinks ─▶ RelayLink ─▶ the owner, by Routes
+//   settle, backlog ───────────────┤
+//   drain ─────────────────────────┘            ─▶ every living member, by Routes
 import type { BacklogReport, PartitionQuestion } from '../../../core/backlog-report.ts';
 import type { ConsumerClient } from '../../../core/consumer-client.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../../../core/definitions.ts';
@@ -38,11 +39,11 @@ export interface RelayOptions {
 }
 
 const TURN_MS = 100;
-/** How long a partition that was added may go without its consumers, at most. */
+/** How long at most a partition that was added goes without its consumers. */
 const LOOK_MS = 500;
 /** How long a broker that stops waits for what it has passed on to owners to be answered. */
 const SETTLE_MS = 2_000;
-/** Partitions that nothing waits for are forgotten at times. */
+/** From this many partitions on, those that nothing waits for are forgotten. */
 const MAX_EMPTY_PARTITIONS = 1_000;
 const STOPPING = new BrokerError('UNAVAILABLE', 'the broker is stopping: connect again');
 
@@ -56,7 +57,7 @@ export class Relay implements Remote {
   readonly #settlingLater = new Set<Promise<void>>();
   readonly #sessionIds = new ShareSessionIds('local');
   #consumersMade = 0;
-  /** By logEpoch, until routes change. */
+  /** The owners of topics by logEpoch, until routes change. */
   readonly #owners = new Map<number, { readonly partitions: number; readonly routes: Map<string, Route> }>();
   #turning: (() => void) | undefined;
   #looking: (() => void) | undefined;
@@ -90,8 +91,8 @@ export class Relay implements Remote {
   }
 
   /**
-   * What waits goes to the owner now. Resolves when nothing is on its way to a former one any more, at once but for a moment
-   * after a move: publishes that go to the owner directly before that could overtake.
+   * What waits goes to the owner now. Resolves when nothing is on its way to a former owner any more, at once
+   * but for a moment after a move: publishes that go to the owner directly before that could overtake.
    */
   opened(_topic: TopicDefinition, owner: PartitionOwner): Promise<void> {
     const partition = this.#partitions.get(formatPartitionId(owner.id));
@@ -206,7 +207,7 @@ export class Relay implements Remote {
     this.#peers.close();
   }
 
-  /** Partitions may have been added since. */
+  /** The topic as it is now: partitions may have been added since. */
   #topicNow(topic: TopicDefinition): TopicDefinition {
     try {
       const now = this.#options.host.topicDefinition(topic.name);
@@ -226,7 +227,7 @@ export class Relay implements Remote {
     return routes;
   }
 
-  /** At the end of the turn: a change of routes may be told in several parts. */
+  /** Acts at the end of the turn: a change of routes may be told in several parts. */
   #routesChanged(): void {
     this.#owners.clear();
     if (this.#routing) return;
@@ -283,14 +284,14 @@ export class Relay implements Remote {
   }
 }
 
-/** A remote partition with the link to its present target. */
+/** The publishes for one partition, with the link to its present target. */
 class RoutedPartition implements LinkUser {
   readonly publishes: RelayedPublishes;
   readonly #peers: RelayLinks;
   readonly #routes: Routes;
   readonly #id: PartitionId;
   #link: RelayLink | undefined;
-  /** Of the member whose link is used. */
+  /** The member whose link is used; empty: none. */
   #memberId = '';
   #release: () => void = () => undefined;
 

@@ -1,7 +1,8 @@
-// How far behind subscriptions are at other brokers. Made by relay.ts; the owner's side is peer-server.
+// How far behind subscriptions are at other brokers.
 //
-// A part is never given out as the whole, or a scaler would see backlog vanish while a partition moves: each owner answers
-// when it has all that it should have, and without an answer of every owner there is none.
+// Invariant: a part is never given out as the whole, or a scaler would see backlog vanish while a partition
+// moves. Each owner answers when it has all that it should have, and without an answer of every owner there
+// is none.
 import type { BacklogReport, PartitionQuestion } from '../../../core/backlog-report.ts';
 import type { TopicDefinition } from '../../../core/definitions.ts';
 import { BrokerError } from '../../../core/errors.ts';
@@ -30,7 +31,10 @@ export class RelayedBacklog {
     this.#options = options;
   }
 
-  /** Of all partitions that other brokers own. UNAVAILABLE: one of them does not answer. */
+  /**
+   * The backlog of all partitions that other brokers own. UNAVAILABLE: one of them does not answer, or a
+   * partition has no owner.
+   */
   async report(
     parent: string,
     names: readonly string[],
@@ -81,7 +85,7 @@ export class RelayedBacklog {
   }
 }
 
-/** By member id. */
+/** The owners of the topics' partitions, by member id. */
 export function ownersOf(topics: Iterable<TopicDefinition>, routes: Routes): Map<string, Route> {
   const owners = new Map<string, Route>();
   for (const { logEpoch, partitions } of topics) {
@@ -94,8 +98,8 @@ export function ownersOf(topics: Iterable<TopicDefinition>, routes: Routes): Map
 }
 
 /**
- * One report for each subscription, of what several brokers have measured for their partitions. Every consumer is attached at
- * every owner, so that there are as many as the owner with most of them knows.
+ * One report for each subscription, of what several brokers have measured for their partitions. Every
+ * consumer is attached at every owner, so there are as many consumers as the owner with most of them knows.
  */
 export function mergeReports(parts: readonly (readonly BacklogReport[])[]): BacklogReport[] {
   const merged = new Map<string, BacklogReport>();
@@ -122,10 +126,10 @@ function sum(a: BacklogReport, b: BacklogReport): BacklogReport {
     redeliveredTotal: a.redeliveredTotal + b.redeliveredTotal,
     expiredByRetentionTotal: a.expiredByRetentionTotal + b.expiredByRetentionTotal,
     measureTimeMs: Math.min(a.measureTimeMs, b.measureTimeMs),
-    // As consumers: each has its credit at every owner.
+    // The greatest, as for consumers: each has its credit at every owner.
     consumersWithoutCredit: Math.max(a.consumersWithoutCredit, b.consumersWithoutCredit),
     blockedMessages: a.blockedMessages + b.blockedMessages,
-    // A key is in one partition. What one owner does not know nobody does.
+    // The sum, as a key is in one partition. What one owner does not know nobody does.
     activeKeys:
       a.activeKeys === undefined || b.activeKeys === undefined ? undefined : a.activeKeys + b.activeKeys,
     ...((a.partitions ?? b.partitions) && {

@@ -1,13 +1,13 @@
-// A consumer whose messages come from several owners: it shares its credit out among them, queues what they send while its
-// stream takes nothing, and brings what the client says to whom it concerns. Made by relay.ts for each Subscribe stream and
-// Pull call.
+// A consumer whose messages come from several owners: it shares its credit out among them, queues what they
+// send while its stream takes nothing, and brings what the client says to whom it concerns. Invariant:
+// together the owners never have more credit than the consumer gave (core/credit-shares.ts).
 //
-//   client ◀─sink─ RelayedConsumer ◀─┬─ LocalLeg: the partitions owned here
-//          ─limits, settles─▶      ├─ RemoteLeg: those of one other broker, over the link to it
-//                                  └─ …
+//   client ◀─────── sink ─ RelayedConsumer ◀─┬─ LocalLeg: the partitions owned here
+//          ─ limits, settles ─▶              ├─ RemoteLeg: those of one other broker, over the link to it
+//                                            └─ …
 //
-// A leg stays for a while when its broker is to have no partition any more: until the hand-over it still delivers, and were
-// the consumer to leave, its leases would end.
+// A leg stays for a while when its broker is to have no partition any more: until the hand-over it still
+// delivers, and were the consumer to leave, its leases would end.
 
 import type { ConsumerClient } from '../../../core/consumer-client.ts';
 import { CreditShares, type ShareOrder } from '../../../core/credit-shares.ts';
@@ -47,9 +47,12 @@ export interface RelayedConsumerOptions {
   readonly partitions: (least: number) => Promise<number>;
   /** Settles what nobody could be told of before the consumer left. */
   readonly settleLater: (operations: readonly SettleOperation[]) => void;
-  /** Another number for each consumer: which owner is the first to be given credit where there is not enough for all. */
+  /**
+   * Another number for each consumer: which owner is the first to be given credit where there is not enough
+   * for all.
+   */
   readonly turn: number;
-  /** It wants its turn now and then: CreditShares.restless. */
+  /** It wants its turn() now and then: see CreditShares.restless. */
   readonly onRestless: () => void;
   readonly onLeft: () => void;
 }
@@ -68,15 +71,15 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
   readonly #shares: CreditShares<Leg>;
   readonly #local: LocalLeg;
   #localJoined = false;
-  /** Of the topic when its owners were last looked up. */
+  /** How many partitions the topic had when its owners were last looked up. */
   #partitions = 0;
   /** By member id. */
   readonly #legs = new Map<string, RemoteLeg>();
-  /** Ends the linger of a leg that is not wanted any more. */
+  /** Cancels the linger of a leg that is not wanted any more. */
   readonly #lingering = new Map<Leg, () => void>();
   readonly #queue = new RelayQueue<RemoteLeg>();
   readonly #kept = new KeptSettles();
-  /** Asking whether partitions exist of which something is kept. */
+  /** Whether it is being asked if partitions exist of which something is kept. */
   #asking = false;
   #retryMs = FIRST_RETRY_MS;
   #cancelRetry: (() => void) | undefined;
@@ -87,7 +90,10 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
   #whenQuiet: (() => void)[] | undefined;
   /** The newest order of each leg that has not confirmed it. */
   readonly #unconfirmed = new Map<Leg, number>();
-  /** Legs that are there when it opens. They are given their shares together: one alone would be given everything. */
+  /**
+   * Legs that are there when it opens. They are given their shares together: one alone would be given
+   * everything.
+   */
   #opening: Leg[] | undefined = [];
   #draining: boolean;
   readonly #counts = new Set<OutstandingCount<Leg>>();
@@ -158,7 +164,7 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
     const { topicEpoch } = this.#options.definition;
     const sendable = new Map<Leg, SettleOperation[]>();
     for (const operation of request.operations) {
-      // Of an earlier incarnation of the topic: there is nothing to settle.
+      // The operation is on an earlier incarnation of the topic: there is nothing to settle.
       if (operation.logEpoch !== topicEpoch) continue;
       const leg = this.#kept.has(operation.partition) ? undefined : this.#legFor(operation);
       if (leg === undefined) this.#keep(operation);
@@ -226,7 +232,7 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
       const leg = this.#legs.get(memberId);
       if (leg !== undefined) this.#keepLeg(leg);
       else {
-        // It may be attached, and even end everything, before it is made.
+        // The leg may be attached, and even end everything, before its constructor returns.
         const made = new RemoteLeg(route, this, peers, context.clock);
         if (this.#left) made.leave('end');
         else this.#legs.set(memberId, made);
@@ -249,7 +255,7 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
     if (!this.#left && this.#options.topic().partitions !== this.#partitions) this.routed();
   }
 
-  /** Some time has passed. True: again, please. */
+  /** Some time has passed. Returns whether it wants another turn. */
   turn(): boolean {
     if (this.#left || this.#whenQuiet !== undefined) return false;
     this.#apply(this.#shares.turn());
@@ -262,7 +268,7 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
   }
 
   left(leg: RemoteLeg): void {
-    // Their leases have ended with it: others may be given them by now.
+    // The leases of what is queued have ended with the leg: others may have been given it by now.
     this.#queue.drop(leg);
     this.#unconfirmed.delete(leg);
     this.#opening = this.#opening?.filter((other) => other !== leg);
@@ -345,7 +351,7 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
   #apply(orders: readonly ShareOrder<Leg>[]): void {
     const { ackDeadlineMs } = this.#limits;
     const draining = this.#draining;
-    // All of them first: the leg that is here confirms while others have not been told.
+    // All of them are noted first: the leg that is here confirms while others have not been told.
     for (const { owner: leg, sequence } of orders) this.#unconfirmed.set(leg, sequence);
     for (const { owner: leg, sequence, messages, bytes } of orders) {
       if (this.#left) return;
@@ -385,7 +391,7 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
     for (const resolve of this.#whenQuiet.splice(0)) resolve();
   }
 
-  /** Who can be told of it now. */
+  /** The leg that can be told of it now. */
   #legFor(operation: SettleOperation): Leg | undefined {
     if (this.#local.owns(operation)) return this.#local;
     const route = this.#options.routes.ownerOf(operation);
@@ -398,7 +404,7 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
     this.#retryLater();
   }
 
-  /** It has left: with its leases gone only its acks still mean something. */
+  /** The consumer has left: with its leases gone only its acks still mean something. */
   #settleLater(operations: readonly SettleOperation[]): void {
     const acks = operations.filter(({ kind }) => kind === 'ack');
     if (acks.length > 0) this.#options.settleLater(acks);
@@ -420,7 +426,10 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
     }
   }
 
-  /** What was said of partitions that the topic has not got is of no meaning, and would be kept for ever. */
+  /**
+   * Drops what was said of partitions that the topic does not have, which means nothing and would be kept for
+   * ever.
+   */
   async #dropUnknown(): Promise<void> {
     const unknown = this.#kept.partitions.filter((partition) => partition >= this.#partitions);
     if (unknown.length === 0 || this.#asking || this.#left) return;

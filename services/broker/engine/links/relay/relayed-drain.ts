@@ -1,7 +1,7 @@
-// Has consumers drain whose streams end at other brokers. Called by relay.ts; the other end is peer-server.
+// The drain of consumers whose streams end at other brokers.
 //
-// Every living broker is told, owner of a partition or not: clients connect to any. A part of the answer is never given out
-// as the whole, or pods would be stopped that still hold messages.
+// Every living broker is told, owner of a partition or not: clients connect to any. A part of the answer is
+// never given out as the whole, or pods would be stopped that still hold messages.
 import { type DrainReport, type DrainRequest, mergeDrainReports } from '../../../core/draining.ts';
 import type { Clock } from '../../../ports/clock.ts';
 import type { Routes } from '../../membership/routes.ts';
@@ -9,7 +9,7 @@ import type { RelayLinks } from './relay-links.ts';
 import { within } from './relayed-backlog.ts';
 
 const REACH_WITHIN_MS = 2_000;
-/** It may ask others itself before it knows. */
+/** A broker may ask others itself before it knows. */
 const ANSWER_WITHIN_MS = 6_000;
 
 export interface RemoteDrainOptions {
@@ -32,7 +32,7 @@ export async function drainRemotely(
       release();
     }
   });
-  // All are told before the first failure is: it must not leave the others to work on unknown.
+  // All brokers have been told before the first failure is reported: it must not keep others from being told.
   const settled = await Promise.allSettled(answers);
   const reports: DrainReport[] = [];
   for (const outcome of settled) {

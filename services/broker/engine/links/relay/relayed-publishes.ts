@@ -1,5 +1,5 @@
-// Publishes for a partition that is owned elsewhere, or that is to be owned here but is not yet: kept in their order and
-// brought to the owner, wherever that moves. Made by relay.ts, one for each partition that needs it.
+// Publishes for a partition that is owned elsewhere, or that is to be owned here but is not yet: kept in
+// their order and brought to the owner, wherever that moves.
 //
 //   state of a publish    event                                  → state
 //   (new)                 publish                                → waiting
@@ -11,11 +11,12 @@
 //   sent                  published, refused                     → done, failed
 //   sent                  not owner                              → returned
 //   sent                  the link has closed                    → failed, may have been stored
-//   returned              the last one sent has been answered    → waiting, in front, in the old order; attempt + 1
+//   returned              the last one sent has been answered    → waiting, in front, in the old
+//                                                                   order; attempt + 1
 //
-// Invariant: nothing newer goes to a new target, or to the same one after a refusal, before everything sent is answered.
-// What is on its way to an owner behind a publish that it has refused is refused by it as well, whatever happens
-// there meanwhile, because it carries the same attempt. So nothing ever overtakes.
+// Invariant: nothing newer goes to a new target, or to the same one after a refusal, before everything sent
+// is answered. What is on its way to an owner behind a publish that it has refused is refused by it as well,
+// whatever happens there meanwhile, because it carries the same attempt. So nothing ever overtakes.
 import { type Slice, sliceBytes, sliceLength } from '../../../core/chunk.ts';
 import { BrokerError } from '../../../core/errors.ts';
 import type { PartitionId } from '../../../core/partition.ts';
@@ -26,7 +27,7 @@ import type { PendingPublish } from '../../log/partition-owner.ts';
 import type { RelayedPublish } from '../relayed-publish.ts';
 import type { PublishOutcome } from './relay-link.ts';
 
-/** A link on which the target can be told. */
+/** The link to the present target. */
 export interface PublishLink {
   publish(
     topic: string,
@@ -57,7 +58,7 @@ interface Waiting {
 
 /** How long a publish waits for an owner. */
 export const WAIT_FOR_OWNER_MS = 10_000;
-/** Between a refusal and the next try, if the route has not changed by then. */
+/** The pause between a refusal and the next try, if the route has not changed by then. */
 const FIRST_BACKOFF_MS = 10;
 const MAX_BACKOFF_MS = 250;
 
@@ -65,7 +66,7 @@ export class RelayedPublishes {
   readonly #options: RelayedPublishesOptions;
   readonly #context: EngineContext;
   #waiting: Waiting[] = [];
-  /** Sent on #sentOn and not answered, in order; those that are returned among them. */
+  /** What was sent on #sentOn, in order: what is not answered yet, and what was returned. */
   #sent: { readonly group: readonly Waiting[]; returned: boolean; answered: boolean }[] = [];
   #sentOn: PublishLink | undefined;
   #attempt = 1;
@@ -73,7 +74,7 @@ export class RelayedPublishes {
   #cancelBackoff: (() => void) | undefined;
   #cancelExpiry: (() => void) | undefined;
   #pumping = false;
-  /** Why. */
+  /** Set once it is closed: the reason. */
   #closed: BrokerError | undefined;
   #whenEmpty: (() => void)[] = [];
 
@@ -86,7 +87,7 @@ export class RelayedPublishes {
     return this.#options.id;
   }
 
-  /** Nothing waits and nothing is unanswered. */
+  /** Whether nothing waits and nothing is unanswered. */
   get empty(): boolean {
     return this.#waiting.length === 0 && this.#sent.length === 0;
   }
@@ -108,7 +109,10 @@ export class RelayedPublishes {
     this.pump();
   }
 
-  /** The route or the link has changed, or there is something to send: at the end of the turn, what is there goes together. */
+  /**
+   * Sends what there is at the end of the turn, so that it goes together: the route or the link has changed,
+   * or there is something to send.
+   */
   pump(): void {
     if (this.#pumping || this.#waiting.length === 0) return;
     this.#pumping = true;
@@ -132,8 +136,8 @@ export class RelayedPublishes {
   }
 
   /**
-   * The partition is owned here: what waits goes to its owner. Resolves once nothing is on its way to a former one any more;
-   * until then what comes belongs here, or it could overtake.
+   * The partition is owned here: what waits goes to its owner. Resolves once nothing is on its way to a
+   * former owner any more; until then publishes are to come here, or they could overtake.
    */
   opened(): Promise<void> {
     this.#pump();
@@ -186,7 +190,7 @@ export class RelayedPublishes {
     return partitions !== undefined && partitions < this.#options.partitions();
   }
 
-  /** What came over links. */
+  /** Sends back what came over links. */
   #sendBack(): void {
     const relayed = this.#waiting.filter(({ publish }) => isRelayed(publish));
     if (relayed.length === 0) return;
@@ -196,7 +200,7 @@ export class RelayedPublishes {
     this.#tellIfEmpty();
   }
 
-  /** To the owner here. */
+  /** Gives what waits to the owner here. */
   #flow(owner: { publish(publish: PendingPublish): void }): void {
     for (const { publish } of this.#waiting.splice(0)) {
       if (isRelayed(publish) && publish.gone) publish.failed(GONE);
@@ -251,7 +255,7 @@ export class RelayedPublishes {
 
   #answered(): void {
     if (this.#sent.some(({ answered }) => !answered)) {
-      // Those that are returned wait for the rest; the others are done with.
+      // What was returned waits for the rest; what else was answered is done with.
       this.#sent = this.#sent.filter(({ answered, returned }) => !answered || returned);
       return;
     }
@@ -320,7 +324,7 @@ function isRelayed(publish: PendingPublish): publish is RelayedPublish {
   return 'moved' in publish;
 }
 
-/** Records of field 2 of PublishRequest. */
+/** The messages as records of field 2 of PublishRequest. */
 function encodeMessages(group: readonly Waiting[]): Buffer {
   let total = 0;
   for (const { publish } of group) {

@@ -1,6 +1,6 @@
-// Settles without a consumer (Acknowledge, ModifyAckDeadline) for partitions that are owned elsewhere: to their owners, and
-// again after those that moved meanwhile. What names a partition that is nowhere is ignored, as it is by its owner what names a
-// message that is not outstanding.
+// Settles without a consumer (Acknowledge, ModifyAckDeadline) for partitions that are owned elsewhere:
+// brought to their owners, again and again as partitions move. An operation on a partition that does not
+// exist is ignored, as its owner ignores one on a message that is not outstanding.
 import { BrokerError } from '../../../core/errors.ts';
 import type { SettledSubscription, SettleOperation } from '../../../core/settle-request.ts';
 import type { Clock } from '../../../ports/clock.ts';
@@ -13,7 +13,7 @@ export interface RemoteSettleOptions {
   readonly routes: Routes;
   readonly clock: Clock;
   readonly host: Pick<PeerHost, 'settleOwned' | 'partitionsToSettle'>;
-  /** This broker stops: it is of no use to try again. */
+  /** Whether this broker stops: then it is of no use to try again. */
   readonly over: () => boolean;
 }
 
@@ -21,7 +21,10 @@ const GIVE_UP_MS = 10_000;
 const FIRST_BACKOFF_MS = 10;
 const MAX_BACKOFF_MS = 250;
 
-/** Resolves when all operations are durable. UNAVAILABLE: not in time, some may have been performed; NOT_FOUND. */
+/**
+ * Resolves when all operations have been performed, acks durably. Rejects with UNAVAILABLE: not in time, some
+ * may have been performed; NOT_FOUND.
+ */
 export async function settleRemotely(
   options: RemoteSettleOptions,
   subscription: SettledSubscription,
@@ -46,7 +49,7 @@ export async function settleRemotely(
   }
 }
 
-/** Of which the partition exists, as far as anybody knows, and so does the subscription. */
+/** The operations whose partition exists, as far as anybody knows; none if the subscription is gone. */
 async function existing(
   { host }: RemoteSettleOptions,
   subscription: SettledSubscription,
@@ -58,7 +61,7 @@ async function existing(
     const partitions = await host.partitionsToSettle(subscription, least);
     return operations.filter(({ partition }) => partition < partitions);
   } catch (error) {
-    // A store that does not say: they may exist.
+    // The store does not say: they may exist.
     if (error instanceof BrokerError && error.code === 'UNAVAILABLE') return operations;
     throw error;
   }

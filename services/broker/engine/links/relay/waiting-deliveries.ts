@@ -1,5 +1,6 @@
-// What owners have sent for a consumer whose stream takes nothing just now. Owned by relay-consumer.ts; bounded by what owners
-// send ahead of `taken`, in bytes of messages and, because nothing here holds much more than it needs, in memory.
+// What owners have sent for a consumer whose stream takes nothing just now, in order. Invariant: it is
+// bounded by what owners send ahead of `taken`, in bytes of messages and, because nothing here holds much
+// more than it needs, in memory.
 import { bytesOf } from '../../../core/credit.ts';
 import { DeliveredMessages } from '../../delivery/consumer.ts';
 import { CachedChunk } from '../../log/chunk-cache.ts';
