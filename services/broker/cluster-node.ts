@@ -1,5 +1,5 @@
-// A member of a cluster (engine/cluster-member.ts) over gRPC and Redis: the services that it has beside every broker's, its figures
-// for metrics, and the identity of the cluster that its store holds.
+// A member of a cluster (engine/cluster-member.ts) over gRPC and Redis: the services that it has beside every
+// broker's, its figures for metrics, and the identity of the cluster that its store holds.
 import { randomUUID } from 'node:crypto';
 import { clusterService } from './adapters/grpc/cluster.ts';
 import type { Authorize } from './adapters/grpc/identity.ts';
@@ -23,27 +23,27 @@ export type SharedStoreConfig = Extract<StoreConfig, { kind: 'redis' }>;
 export interface ClusterNodeOptions {
   readonly config: SharedStoreConfig;
   readonly store: RedisStore;
-  /** From joinedCluster. */
+  /** The cluster's, as joinedCluster returned it. */
   readonly identity: string;
   readonly memberId: string;
-  /** Asked once the server listens, at the earliest. */
+  /** The broker's name; known, and asked for, once the server listens. */
   readonly name: () => string;
-  /** host:port at which clients and other brokers reach this one; as name. */
+  /** host:port at which clients and other brokers reach this one; known as late as the name. */
   readonly address: () => string;
   readonly version: string;
-  /** Of this broker's certificate. */
+  /** PEM files of this broker's certificate; undefined: plaintext. */
   readonly tls: { readonly cert: string; readonly key: string; readonly ca: string } | undefined;
   readonly broker: Broker;
   readonly definitions: Definitions;
   readonly clock: Clock;
   readonly log: Log;
-  /** The store has been out of reach for so long that clients should go to other brokers; or it is back. */
+  /** Called when the store is out of reach so long that clients should go elsewhere, and when it is back. */
   readonly onCutOff: (isCutOff: boolean) => void;
 }
 
 /**
- * The identity of the cluster that the store holds; with `initialize` an empty store is given one. FAILED_PRECONDITION: the
- * store is empty, or holds another cluster than the configured one.
+ * The identity of the cluster that the store holds; with `initialize` an empty store is given one.
+ * FAILED_PRECONDITION: the store holds no cluster, or another than the configured one.
  */
 export async function joinedCluster(
   store: Pick<MembershipStore, 'identity' | 'initialize'>,
@@ -99,7 +99,7 @@ export class ClusterNode {
     });
   }
 
-  /** What it serves beside the services of every broker. */
+  /** The services beside those of every broker. */
   services(border: RpcBorder, authorize: Authorize): GrpcService[] {
     const { config, memberId, clock, log, store, definitions } = this.#options;
     return [
@@ -124,17 +124,16 @@ export class ClusterNode {
     ];
   }
 
-  /** This very moment. */
+  /** Whether the member's lease holds this very moment. */
   get holdsLease(): boolean {
     return this.member.membership.holds;
   }
 
-  /** All partitions have been handed over, or none ever came. */
+  /** Whether all partitions have gone, or none ever came. */
   get ownsNothing(): boolean {
     return this.member.ownership.owned === 0;
   }
 
-  /** For metrics. */
   figures(): ClusterFigures {
     const { membership, ownership } = this.member;
     const { acquisitions, handOvers, abandons, staleClaims } = ownership.counts;
@@ -155,7 +154,7 @@ export class ClusterNode {
     };
   }
 
-  /** Whether the store is still the cluster's: UNAVAILABLE if not, or if it does not say. See LogWriterOptions. */
+  /** Resolves if the store still holds the cluster, else rejects with UNAVAILABLE. See LogWriterOptions. */
   static async checkStore(store: Pick<MembershipStore, 'identity'>, identity: string): Promise<void> {
     const found = await store.identity();
     if (found === identity) return;

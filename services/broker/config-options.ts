@@ -1,5 +1,4 @@
-// The broker's options: name, default, help and the check of each. config.ts reads them from flags, environment and file;
-// this table is the only list of them.
+// The broker's options: name, default, help and check of each. There is no other list of them.
 import { z } from 'zod';
 import { parseStoreUrl, type StoreUrl } from './config-store.ts';
 import {
@@ -14,17 +13,17 @@ import {
 import { LOG_LEVELS } from './log.ts';
 
 export interface HostPort {
-  /** Without brackets. */
+  /** An IPv6 address is without brackets. */
   readonly host: string;
   readonly port: number;
 }
 
 interface Option {
-  /** Without one it is a switch. */
+  /** Absent: the option is a switch. */
   readonly placeholder?: string;
   readonly fallback?: string;
   readonly help: string;
-  /** For tests and experts: not in the help. */
+  /** Not in the help: for tests and experts. */
   readonly hidden?: boolean;
 }
 
@@ -149,7 +148,7 @@ const name = z
 
 const MAX_PRINCIPAL_PATTERNS = 64;
 
-/** "a, b/*" → patterns; `*` stands for any characters but a slash. */
+/** Patterns from "a, b/*", in which `*` stands for any characters but a slash. */
 const principalPatterns = z.string().transform((text, context): readonly string[] => {
   const patterns = text.split(',').map((pattern) => pattern.trim());
   const good = patterns.every((pattern) => /^[^\s*][^\s]{0,511}$/.test(pattern));
@@ -160,7 +159,7 @@ const principalPatterns = z.string().transform((text, context): readonly string[
   );
 });
 
-/** A value of each option as text → its type. A message says what is allowed, config.ts what was given and where. */
+/** Turns each option's text into its type. A message says what is allowed; what was given is not in it. */
 export const optionsSchema = z.object({
   listen: hostPort,
   advertise: hostPort.optional(),
@@ -221,7 +220,7 @@ export function serveHelp(): string {
   ].join('\n');
 }
 
-/** A number with one of the units, in the smallest unit. */
+/** Takes a number with one of the units; the value is in the smallest of them. */
 function amount(units: Readonly<Record<string, number>>, min: number, max: number, allowed: string) {
   return z.string().transform((text, context): number => {
     const match = /^(\d+(?:\.\d+)?)([A-Za-z]+)$/.exec(text);

@@ -1,26 +1,27 @@
-// Which store a broker works on, as --store names it. Called by config-options.ts; the Redis adapter is given the parts.
+// Which store a broker works on, as --store names it:
 //
-//   lmdb:                                       embedded, in --data-dir
-//   redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]
+//   lmdb:                                            embedded, in --data-dir
+//   redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]       one server
 //   redis+sentinel://[…@]HOST:PORT,HOST:PORT/NAME    Sentinels, and what they call the master
 //   redis+cluster://[…@]HOST:PORT,HOST:PORT          any nodes of a Redis Cluster
 //
-// and the last three with "rediss" for TLS. The password never stays in `url`, which is fit for logs and messages.
+// and the last three with "rediss" for TLS. Invariant: `url` never holds the password, so it is fit for logs
+// and messages.
 
 const SCHEMES = ['redis', 'rediss', 'redis+sentinel', 'rediss+sentinel', 'redis+cluster', 'rediss+cluster'];
 
 export interface RedisUrl {
   readonly kind: 'redis';
-  /** As given, without the password. */
+  /** The URL as given, without the password. */
   readonly url: string;
-  /** From the URL; undefined: none was given there. */
+  /** The URL's password; undefined: it has none. */
   readonly password: string | undefined;
   readonly tls: boolean;
 }
 
 export type StoreUrl = { readonly kind: 'embedded' } | RedisUrl;
 
-/** What --store says, or a sentence on what it must be. */
+/** The store that --store names, or a sentence on what it must be. */
 export function parseStoreUrl(text: string): StoreUrl | string {
   if (text === 'lmdb:') return { kind: 'embedded' };
   const [, scheme = '', authority = '', path = ''] =
@@ -48,7 +49,7 @@ export function parseStoreUrl(text: string): StoreUrl | string {
   try {
     decoded = password ? decodeURIComponent(password) : undefined;
   } catch {
-    // Not quoted: it is the secret.
+    // The value is not quoted: it is the secret.
     return 'has a password that is not percent-encoded: write % as %25, or give it as FANFARE_STORE_PASSWORD';
   }
   const userInfo = user === '' ? '' : `${user}@`;

@@ -1,8 +1,8 @@
-// The broker's configuration: flags > FANFARE_ environment variables > config file > defaults, read once by main.ts into a
-// frozen object. All problems are reported together, each with where the value came from and what is allowed.
+// The broker's configuration: flags > FANFARE_ environment variables > config file > defaults, as one frozen
+// object. All problems are reported together, each with where the value came from and what is allowed.
 //
-// A value is text wherever it comes from (in the file it may also be a number or true) and passes the same check; the
-// options themselves are config-options.ts'.
+// A value is text wherever it comes from (in the file it may also be a number, true or false) and passes the
+// same check. The options themselves are in config-options.ts.
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { parseArgs } from 'node:util';
@@ -22,13 +22,13 @@ import type { LogFormat, LogLevel } from './log.ts';
 
 export interface Config {
   readonly listen: HostPort;
-  /** By which clients reach this broker; undefined: what it listens on. */
+  /** Where clients reach this broker; undefined: where it listens. */
   readonly advertise: HostPort | undefined;
-  /** The same over restarts; undefined: brokerName() makes one of host name and port. */
+  /** The broker's name, the same over restarts; undefined: brokerName() makes one of host name and port. */
   readonly name: string | undefined;
   readonly store: StoreConfig;
   readonly dataDir: string;
-  /** PEM files. Undefined: development certificates in the data folder. */
+  /** PEM files; undefined: development certificates in the data folder, or no TLS. */
   readonly tls: { readonly cert: string; readonly key: string; readonly ca: string } | undefined;
   /** No TLS at all; only ever true with a loopback listen address. */
   readonly insecurePlaintext: boolean;
@@ -36,46 +36,48 @@ export interface Config {
   readonly keepaliveMs: number;
   readonly drainTimeoutMs: number;
   readonly cacheBytes: number;
-  /** Undefined: no Prometheus endpoint. */
+  /** Where Prometheus reads metrics; undefined: nowhere. */
   readonly metricsListen: HostPort | undefined;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
 }
 
-/** Undefined fields of tls: the system's CAs; no client certificate. */
 export type StoreConfig =
   | { readonly kind: 'embedded' }
   | {
       readonly kind: 'redis';
-      /** redis://… as given, without the password: fit for logs. */
+      /** The URL as given, without the password: fit for logs. */
       readonly url: string;
-      /** Never to be logged. */
+      /** Must not be logged. */
       readonly password: string | undefined;
-      /** PEM files; undefined: no TLS. */
+      /**
+       * PEM files; undefined: no TLS. Without `ca` the system's CAs count; without `cert` no certificate is
+       * shown.
+       */
       readonly tls: { readonly ca?: string; readonly cert?: string; readonly key?: string } | undefined;
-      /** Make a cluster of an empty store. */
+      /** Whether a cluster is made of an empty store. */
       readonly initialize: boolean;
-      /** Refuse any other cluster; undefined: take the one there is. */
+      /** The only cluster that is accepted; undefined: whichever the store holds. */
       readonly clusterId: string | undefined;
       /** Principals of brokers; `*` stands for any characters but a slash. See principalMatcher. */
       readonly brokerPrincipals: readonly string[];
-      /** Length of a member's lease; the same on all brokers. */
+      /** The length of a member's lease; the same on all brokers. */
       readonly leaseMs: number;
       /** How long a partition is waited for before it is taken from a living member. */
       readonly handOverMs: number;
     };
 
 export interface ConfigSources {
-  /** Without node and script. */
+  /** The arguments behind node and script. */
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Whether logs go to a terminal: decides the default format. */
+  /** Whether logs go to a terminal, which decides their default format. */
   readonly terminal: boolean;
 }
 
 /**
- * The configuration, or the help text if --help was asked for. INVALID_ARGUMENT with all problems, one a line. Reads the file
- * that --config names, and nothing else.
+ * The configuration, or the help text if --help was given. INVALID_ARGUMENT with all problems, one a line.
+ * Reads the file that --config or FANFARE_CONFIG names, and no other.
  */
 export function parseConfig(sources: ConfigSources): { readonly config: Config } | { readonly help: string } {
   const problems: string[] = [];
@@ -120,7 +122,7 @@ export function formatHostPort({ host, port }: HostPort): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** host:port by which clients reach a broker that got `port` to listen on. */
+/** host:port at which clients reach a broker that got `port` to listen on. */
 export function advertisedAddress(config: Pick<Config, 'advertise' | 'listen'>, port: number): string {
   if (config.advertise !== undefined) return formatHostPort(config.advertise);
   const { host } = config.listen;
@@ -128,7 +130,10 @@ export function advertisedAddress(config: Pick<Config, 'advertise' | 'listen'>, 
   return formatHostPort({ host: wildcard ? hostname() : host, port });
 }
 
-/** The broker's name: as configured, or of the host's name and the port that it got. 1 to 128 letters, digits and ._- */
+/**
+ * The broker's name: as configured, or made of the host's name and the port that it got. 1 to 128 letters,
+ * digits, ._-
+ */
 export function brokerName(config: Pick<Config, 'name'>, port: number): string {
   if (config.name !== undefined) return config.name;
   const host =
@@ -166,7 +171,7 @@ function readFlags(argv: readonly string[], problems: string[]): Texts {
     });
     return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)]));
   } catch (error) {
-    // parseArgs' message names the flag. It knows only one problem at a time.
+    // The message of parseArgs names the flag. It tells of one problem at a time.
     problems.push(`${error instanceof Error ? error.message : error}; see --help`);
     return {};
   }

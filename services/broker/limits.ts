@@ -1,5 +1,5 @@
-// Every limit and default of the broker, with its unit, and the relations between them, asserted when the module is
-// loaded. engine and adapters import it; core gets values as arguments. Rules of names are core/names.ts'.
+// The broker's limits and defaults, each with its unit, and the relations between them, asserted when the
+// module is loaded. Core is given the values as arguments. The limits of names are in core/names.ts.
 import type { DefinitionDefaults, DefinitionLimits } from './core/definitions.ts';
 import { assert } from './core/errors.ts';
 import { MAX_HANDED_OVER } from './core/hand-over.ts';
@@ -15,22 +15,22 @@ const DAY_MS = 24 * 60 * MINUTE_MS;
 
 // --- Messages and requests ---
 
-/** Data, and keys and values of the attributes, of one message. */
+/** One message's data, and the keys and values of its attributes. */
 export const MAX_MESSAGE_BYTES = 2 * MIB;
-/** Tags and lengths around them, however wastefully encoded: a client writes 908 bytes at most. */
+/** One message's tags and lengths around them, however wasteful: a client writes 908 bytes at most. */
 export const MAX_MESSAGE_ENCODING_BYTES = 4 * KIB;
-/** Messages of one publish. */
+/** Messages in one publish. */
 export const MAX_MESSAGES_PER_PUBLISH = 1_000;
-/** One publish request as encoded. */
+/** One publish request, encoded. */
 export const MAX_PUBLISH_BYTES = 3 * MIB;
-/** One request of any RPC as encoded. */
+/** One request of any RPC, encoded. */
 export const MAX_REQUEST_BYTES = 4 * MIB;
 /**
- * What the transport takes in: more than the largest valid request, so that the answer can say what is wrong and streams stay
- * open. Beyond it a call ends unread.
+ * What the transport takes in: more than the largest valid request, so that the answer can say what is wrong
+ * and streams stay open. A call with a longer request ends, and the request is not read.
  */
 export const MAX_RECEIVE_BYTES = 8 * MIB;
-/** One response as encoded. */
+/** One response, encoded. */
 export const MAX_RESPONSE_BYTES = 3 * MIB;
 /** What gRPC clients accept by default. */
 export const GRPC_DEFAULT_RECEIVE_BYTES = 4 * MIB;
@@ -38,7 +38,7 @@ export const GRPC_DEFAULT_RECEIVE_BYTES = 4 * MIB;
 export const MAX_ATTRIBUTES = 100;
 export const MAX_ATTRIBUTE_KEY_BYTES = 256;
 export const MAX_ATTRIBUTE_VALUE_BYTES = 1_024;
-/** Attribute keys that begin so belong to Google's services. */
+/** Attribute keys that begin with this belong to Google's services. */
 export const RESERVED_ATTRIBUTE_PREFIX = 'goog';
 export const MAX_ORDERING_KEY_BYTES = 1_024;
 /** What the broker adds to a message when it cuts the frame: tags, lengths, ids, time, attempt. */
@@ -59,64 +59,66 @@ export const MAX_ACK_DEADLINE_MS = 600 * SECOND_MS;
 export const MAX_PULL_MESSAGES = 1_000;
 export const MAX_PULL_WAIT_MS = 60 * SECOND_MS;
 
-/** Streams of one subscription. */
+/** Consumers of one subscription at one broker. */
 export const MAX_CONSUMERS_PER_SUBSCRIPTION = 10_000;
-/** Separate runs of acknowledged messages ahead of a cursor, per subscription and partition. Full: delivery waits. */
+/** Separate acknowledged runs ahead of a cursor, per subscription and partition. Full: delivery waits. */
 export const MAX_HOLES_PER_CURSOR = 10_000;
-/** Messages with an ordering key that a subscription looks at ahead of their turn, per partition. Full: it waits for acks. */
+/** Messages with a key that a subscription looks at ahead of time, per partition. Full: it waits for acks. */
 export const MAX_QUEUED_PER_PARTITION = 50_000;
 /**
- * Messages of one partition that a subscription has looked at and that are not settled: outstanding, given back, or waiting by key.
- * Full: delivery waits for acks. It bounds leases, and with the worst acks the gaps in a cursor: to a record of 60 KB a commit.
+ * Messages of one partition that a subscription has looked at and that are not settled: outstanding, given
+ * back, or waiting by key. Full: delivery waits for acks. It bounds the leases and, with the worst acks, the
+ * gaps in a cursor: to a record of 60 KB a commit.
  */
 export const MAX_UNSETTLED_PER_PARTITION = 60_000;
 /** Outstanding messages of one ordering key. */
 export const MAX_RUN_PER_KEY = 1_000;
-/** From an ack to the commit of its cursor: what a crash may deliver again. */
+/** The longest time from an ack to the commit of its cursor: a crash may deliver again what came in it. */
 export const CURSOR_COMMIT_MS = 50;
-/** How exactly leases end. */
+/** How long after its deadline a lease ends, at most. */
 export const LEASE_SWEEP_MS = 100;
-/** How long publishers wait for a store that does not say whether it has appended. */
+/** How long publishers wait while the store does not say whether it has appended their messages. */
 export const UNKNOWN_OUTCOME_MS = 10 * SECOND_MS;
 export const RETENTION_SWEEP_MS = 5 * SECOND_MS;
-/** How long a stream with waiting messages may go without reading any before it is closed as SLOW_CONSUMER. */
+/** How long a stream whose outbox is full may take nothing before it is closed as SLOW_CONSUMER. */
 export const SLOW_CONSUMER_AFTER_MS = 60 * SECOND_MS;
 
 // --- Buffers ---
 
-/** Messages gathered into one chunk. A single larger message, of MAX_MESSAGE_BYTES at most, makes a chunk of its own. */
+/** Messages gathered into one chunk. A larger message, up to MAX_MESSAGE_BYTES, is a chunk of its own. */
 export const MAX_CHUNK_BYTES = MIB;
-/** The same in messages: of many small ones most of the chunk is what the frames add, at most 128 bytes each. */
+/** The same in messages: of small ones most of a chunk is what the frames add, at most 128 bytes each. */
 export const MAX_CHUNK_MESSAGES = MAX_CHUNK_BYTES / 128;
-/** Messages handed to the store in one append. */
+/** Messages handed to the store in one append. The rest waits for the next. */
 export const MAX_APPEND_BYTES = 4 * MIB;
 /**
- * Appended lately and kept in memory, because a Redis failover may lose it: what minutes of publishing may have. Much of it is in
- * the cache anyway and counts there, too.
+ * Chunks kept in memory after their append, because a Redis failover may lose them: what is published in some
+ * minutes. Many of them are in the cache anyway, and count there, too.
  */
 export const RECENT_BYTES = 128 * MIB;
-/** Read from the store at once for subscriptions behind the tail. */
+/** Chunks read from the store at once, for subscriptions behind the log's end. */
 export const READ_BYTES = MIB;
-/** Publish requests received and not done with, as they are held, in the whole broker. Full: publishers wait, then RESOURCE_EXHAUSTED. */
+/** Publish requests received and not answered, in the whole broker, as held. Full: RESOURCE_EXHAUSTED. */
 export const MAX_UNCOMMITTED_BYTES = 64 * MIB;
-/** Chunks kept in memory behind the ends of the logs, in the whole broker. config.ts can change it. */
+/** Chunks kept in memory that were appended or read lately, in the whole broker. --cache changes it. */
 export const DEFAULT_CACHE_BYTES = 256 * MIB;
 export const MIN_CACHE_BYTES = 8 * MIB;
-/** Written to one subscriber's stream and not yet taken by the transport. Full: nothing is leased to it. */
+/** Written to one consumer's stream and not yet taken by the transport. Full: nothing is leased to it. */
 export const MAX_OUTBOX_BYTES = MIB;
-/** Received on one publish stream and not yet answered. Full: the stream is not read. */
+/** Requests received on one publish stream and not yet answered. Full: the stream is not read. */
 export const MAX_PUBLISH_STREAM_BYTES = 8 * MIB;
 
 // --- Topics and subscriptions ---
 
 export const MAX_TOPICS_PER_PROJECT = 10_000;
 export const MAX_SUBSCRIPTIONS_PER_PROJECT = 10_000;
-/** Partitions of all topics: each costs 2.6 KB whether used or not. */
+/** Partitions of all topics. Each costs 2.6 KB, used or not. */
 export const MAX_PARTITIONS = 100_000;
 /**
- * Of all subscriptions, one for each partition of its topic, in the whole cluster: the last broker that lives runs them all. Each
- * costs 1.8 KB whether used or not, with ordering 3.2 KB: so many, on 1,024 partitions, took 355 MB of a heap of 1 GiB, which ended
- * a broker with three times as many.
+ * Dispatchers of all subscriptions in the whole cluster, for the last living broker runs them all. A
+ * subscription has one for each partition of its topic. Each costs 1.8 KB, used or not, and 3.2 KB with
+ * ordering: this many, on 1,024 partitions, took 355 MB of a heap of 1 GiB, which three times as many
+ * exhausted.
  */
 export const MAX_DISPATCHERS = 100_000;
 
@@ -133,7 +135,7 @@ export const DEFINITION_LIMITS: DefinitionLimits = Object.freeze({
   maxLabelValueBytes: 255,
 });
 
-/** The durability is the store's to say. */
+/** The default durability depends on the store. */
 export const DEFINITION_DEFAULTS: Omit<DefinitionDefaults, 'durability'> = Object.freeze({
   partitions: 4,
   retentionMs: 7 * DAY_MS,
@@ -149,27 +151,30 @@ export const MAX_BACKLOG_SUBSCRIPTIONS = 1_000;
 export const MIN_WATCH_INTERVAL_MS = 100;
 export const MAX_WATCH_INTERVAL_MS = 60 * SECOND_MS;
 export const DEFAULT_WATCH_INTERVAL_MS = SECOND_MS;
-/** How long after a first message a watcher is told: long enough to gather several, well below the promised 100 ms. */
+/** How long after a first message watchers are told: several go together. admin.proto promises 100 ms. */
 export const FIRST_MESSAGE_DELAY_MS = 25;
-/** WatchBacklog and WatchRoutes streams of the whole broker. Full: RESOURCE_EXHAUSTED. */
+/** WatchBacklog and WatchRoutes streams in the whole broker. Full: RESOURCE_EXHAUSTED. */
 export const MAX_WATCHES = 1_000;
 
 // --- Draining consumers ---
 
-/** Client ids and addresses of one DrainConsumers request. */
+/** Client ids and addresses in one DrainConsumers request. */
 export const MAX_DRAIN_NAMES_PER_SUBSCRIPTION = 1_000;
-/** The same over all subscriptions. */
+/** Client ids and addresses that drain, over all subscriptions. */
 export const MAX_DRAIN_NAMES = 10_000;
 export const MIN_DRAIN_TTL_MS = SECOND_MS;
 export const MAX_DRAIN_TTL_MS = 10 * MINUTE_MS;
 
 // --- Connections ---
 
-/** Open RPCs of one connection. */
+/** Open RPCs on one connection. */
 export const MAX_STREAMS_PER_CONNECTION = 1_000;
-/** Sent to the broker on one stream and not read yet, beside MAX_PUBLISH_STREAM_BYTES. */
+/** Bytes sent to the broker on one stream and not read yet, beside MAX_PUBLISH_STREAM_BYTES. */
 export const STREAM_WINDOW_BYTES = MIB;
-/** The same, of a connection. Streams that are not read take nothing of it: node gives it back when it has received the bytes. */
+/**
+ * Bytes sent to the broker on one connection and not received yet. Streams that are not read take nothing of
+ * it: node gives it back as soon as it has the bytes.
+ */
 export const CONNECTION_WINDOW_BYTES = 4 * MIB;
 export const TLS_HANDSHAKE_TIMEOUT_MS = 10 * SECOND_MS;
 /** How often certificate files are looked at. */
@@ -177,14 +182,14 @@ export const TLS_RELOAD_INTERVAL_MS = 10 * SECOND_MS;
 
 export const DEFAULT_MAX_STREAM_AGE_MS = 30 * MINUTE_MS;
 export const MIN_STREAM_AGE_MS = SECOND_MS;
-/** A stream's own age is within this part of the maximum below it, so that streams don't all end at once. */
+/** The part of the maximum age by which streams end earlier, at random, so that they don't end together. */
 export const STREAM_AGE_JITTER = 0.1;
 export const DEFAULT_KEEPALIVE_MS = 30 * SECOND_MS;
 export const MIN_KEEPALIVE_MS = SECOND_MS;
 /** How long a peer may take to answer a keepalive ping. */
 export const KEEPALIVE_TIMEOUT_MS = 20 * SECOND_MS;
 export const DEFAULT_DRAIN_TIMEOUT_MS = 10 * SECOND_MS;
-/** Of the text of an error that goes to a client: it travels in a header. */
+/** The text of an error that goes to a client: it travels in a header. */
 export const MAX_STATUS_DETAILS_CHARS = 2_000;
 
 // --- What the parts are given ---
@@ -216,7 +221,7 @@ export const SUBSCRIBE_LIMITS = Object.freeze({
   slowConsumerMs: SLOW_CONSUMER_AFTER_MS,
 });
 
-/** `recentBytes`: RECENT_BYTES for a store that can go back, else 0. */
+/** `recentBytes` is RECENT_BYTES for a store that can go back, else 0. */
 export function engineLimits(cacheBytes: number, recentBytes = 0): EngineLimits {
   return Object.freeze({
     maxChunkBytes: MAX_CHUNK_BYTES,
@@ -239,7 +244,7 @@ export function engineLimits(cacheBytes: number, recentBytes = 0): EngineLimits 
 
 // --- Relations ---
 
-/** The longest Message that a broker takes. */
+/** The longest Message that the broker takes, encoded. */
 const MAX_ENCODED_MESSAGE_BYTES = MAX_MESSAGE_BYTES + MAX_ORDERING_KEY_BYTES + MAX_MESSAGE_ENCODING_BYTES;
 assert(
   MAX_ENCODED_MESSAGE_BYTES + MAX_FRAME_OVERHEAD_BYTES <= MAX_RESPONSE_BYTES,

@@ -1,5 +1,5 @@
-// The broker's log, on pino: JSON lines for machines, short lines for terminals. Made once, by main.ts, and handed to
-// adapters; engine and core know only callbacks.
+// The broker's log, on pino: JSON lines for machines, short lines for terminals. A line is written before the
+// call returns.
 import pino from 'pino';
 
 export type Log = pino.Logger;
@@ -16,15 +16,15 @@ export interface LogOptions {
   readonly format: LogFormat;
   /** Where lines go; standard error by default, so that standard output stays the user's. */
   readonly sink?: LogSink;
-  /** Colours, in the pretty format. */
+  /** Whether the pretty format has colours. */
   readonly color?: boolean;
-  /** Ids of the active span, if there is one: they join each line. */
+  /** The ids of the active span, if there is one: each line then has them. */
   readonly traceIds?: () => { readonly traceId: string; readonly spanId: string } | undefined;
 }
 
 export function createLog(options: LogOptions): Log {
   const { level, format, traceIds, color = false } = options;
-  // Synchronous, so that the last lines of a dying process are not lost; the hot path logs nothing.
+  // Synchronous, so that the last lines of a dying process are not lost. The hot path logs nothing.
   const sink: LogSink = options.sink ?? pino.destination({ dest: 2, sync: true });
   return pino(
     {
@@ -67,7 +67,7 @@ const LEVEL_COLORS: Readonly<Record<string, string>> = {
   fatal: '41',
 };
 
-// Strings come quoted wherever they could be taken for something else, or could break the line.
+// Strings are quoted wherever they could be taken for something else, or could break the line.
 function show(value: unknown): string {
   return typeof value === 'string' && /^[^\s"=\p{C}]+$/u.test(value) ? value : JSON.stringify(value);
 }

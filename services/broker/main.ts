@@ -1,8 +1,9 @@
-// The broker's composition root: reads the configuration, wires the parts, starts them in order and stops them in reverse.
+// The broker's composition root: reads the configuration, wires the parts, starts them in order and stops
+// them in reverse.
 //
 //   config ─▶ store ─▶ definitions ─▶ engine ─▶ gRPC services ─▶ gRPC server (mutual TLS)
-//        (LMDB or Redis)                 │
-//             telemetry (OTLP, Prometheus)   on Redis: cluster-node.ts
+//       (LMDB or Redis)                 ├── telemetry (OTLP, Prometheus)
+//                                       └── cluster-node.ts, on Redis
 import { randomUUID } from 'node:crypto';
 import { relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -40,14 +41,14 @@ import type { DefinitionStore } from './ports/definition-store.ts';
 import { VERSION } from './version.ts';
 
 export interface RunningBroker {
-  /** host:port at which clients reach it. */
+  /** host:port at which clients reach the broker. */
   readonly address: string;
   stop(): Promise<void>;
 }
 
 /**
- * Starts a broker, and stops it on SIGTERM and SIGINT. Resolves to the exit code when it has stopped. `print` is for what is asked
- * for on standard output: the help.
+ * Starts a broker, and stops it on SIGTERM and SIGINT. Resolves to the exit code when it has stopped. `print`
+ * gets what belongs on standard output: the help.
  */
 export async function serve(
   argv: readonly string[],
@@ -78,7 +79,7 @@ export async function serve(
   });
   try {
     telemetry = await loadTelemetry(settings, log);
-    // From now on: a signal right after the start stops in order, too.
+    // A signal during the start is heard, too: it stops the broker in order once it has started.
     const stopped = stopSignal();
     const broker = await startBroker(config, log, telemetry);
     if (config.logFormat === 'pretty') process.stderr.write(greeting(config, broker.address));
@@ -89,7 +90,7 @@ export async function serve(
     return 0;
   } catch (error) {
     if (!(error instanceof Error)) throw error;
-    // Expected: a sentence says it all. Anything else needs its stack.
+    // An expected failure is one sentence. Anything else needs its stack.
     if (error instanceof BrokerError || error.name === 'CertificateError') log.fatal(error.message);
     else log.fatal({ error }, 'the broker failed');
     return 1;
@@ -98,7 +99,7 @@ export async function serve(
   }
 }
 
-/** OpenTelemetry takes longer to load than the rest of the broker: only for those who use it. */
+/** OpenTelemetry takes longer to load than the rest of the broker, so it is loaded only if it is used. */
 async function loadTelemetry(
   settings: TelemetrySettings | undefined,
   log: Log,
@@ -111,7 +112,7 @@ async function loadTelemetry(
 export async function startBroker(config: Config, log: Log, telemetry?: Telemetry): Promise<RunningBroker> {
   const clock = nodeClock;
   onGrpcLog((message) => log.debug(message));
-  // What a start that fails half-way must close, so that the process ends; the running broker takes it over.
+  // Closed if the start fails half-way, so that the process ends; the running broker takes it over.
   await using opened = new AsyncDisposableStack();
   const memberId = randomUUID();
   const store = await openStore(config, memberId, log);
@@ -174,7 +175,8 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
       },
     });
   if (node !== undefined) opened.defer(() => node.member.stop());
-  // Alone it has everything before anybody can call; a member takes partitions only when others can reach it.
+  // A broker that is alone opens its partitions before anybody can call. A member takes partitions only when
+  // others can reach it.
   if (node === undefined) await broker.start();
   const backlog = node?.member.backlog ?? broker.backlog;
   await telemetry?.observe({
@@ -275,7 +277,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
     async stop() {
       const how = await server.drain({
         timeoutMs: config.drainTimeoutMs,
-        // Partitions first: while they go, streams go on, by way of their new owners.
+        // Partitions are handed over first: meanwhile streams go on, by way of the new owners.
         before: async () => node?.member.handOver(config.drainTimeoutMs * HAND_OVER_PART),
         after: () => broker.stop(config.drainTimeoutMs),
       });
@@ -290,7 +292,7 @@ const CUT_OFF = new BrokerError(
   'this broker does not reach the store: connect to another one, or wait',
 );
 
-/** Of the time to drain. */
+/** The part of the time to drain in which partitions are handed over. */
 const HAND_OVER_PART = 0.6;
 
 type TlsFiles = NonNullable<Config['tls']>;
@@ -298,7 +300,7 @@ type TlsFiles = NonNullable<Config['tls']>;
 interface OpenStore extends Pick<BrokerOptions, 'log' | 'cursors' | 'ownership'> {
   readonly definitions: DefinitionStore;
   readonly durability: DefinitionsOptions['durability'];
-  /** Undefined: this broker's alone. */
+  /** The store as a cluster's; undefined: it is this broker's alone. */
   readonly shared:
     | { readonly redis: RedisStore; readonly config: SharedStoreConfig; readonly identity: string }
     | undefined;
@@ -315,7 +317,7 @@ async function openStore(config: Config, memberId: string, log: Log): Promise<Op
     return { ...store, durability, shared: undefined };
   }
   const { url, password, tls } = config.store;
-  // Not for those who don't need it.
+  // Loaded only if it is used.
   const { openRedisStore } = await import('./adapters/redis/store.ts');
   const redis = await openRedisStore({
     url,
@@ -334,7 +336,7 @@ async function openStore(config: Config, memberId: string, log: Log): Promise<Op
   }
 }
 
-/** Of the broker's certificate; undefined: plaintext. */
+/** The files of the broker's certificate; undefined: plaintext. */
 async function tlsFiles(config: Config): Promise<TlsFiles | undefined> {
   if (config.insecurePlaintext) return undefined;
   if (config.tls !== undefined) return config.tls;
@@ -352,14 +354,14 @@ async function serverTls(files: TlsFiles | undefined, log: Log): Promise<ServerT
   });
 }
 
-/** Where the broker listens, if its certificate would not name that anyway. */
+/** Where the broker listens or is advertised, unless its certificate names that anyway. */
 function extraHosts({ listen, advertise }: Config): string[] {
   const hosts = new Set([listen.host, ...(advertise === undefined ? [] : [advertise.host])]);
   for (const host of ['localhost', '127.0.0.1', '::1', '0.0.0.0', '::']) hosts.delete(host);
   return [...hosts];
 }
 
-/** What lets `fanfare` find this broker without flags. */
+/** Lets `fanfare` find this broker without flags, unless it has real certificates. */
 async function writeDevelopmentContext(config: Config, address: string): Promise<void> {
   if (config.tls !== undefined) return;
   const context = { address, project: 'default' };

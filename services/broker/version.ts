@@ -1,2 +1,2 @@
-// What this broker is, for other brokers and people. Changed with package.json (a repository test compares them).
+// The broker's version, for other brokers and people. It must be package.json's.
 export const VERSION = '0.1.0';

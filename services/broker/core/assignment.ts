@@ -1,11 +1,12 @@
-// Which member should own which partition: consistent hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam,
-// https://arxiv.org/abs/1608.01350), with rendezvous hashing (Thaler and Ravishankar 1996) as the order in which a partition
-// prefers members. Computed by engine/coordinator, read by engine/routes and engine/ownership-keeper through the codec below.
+// Which member should own which partition: consistent hashing with bounded loads (Mirrokni, Thorup and
+// Zadimoghaddam, https://arxiv.org/abs/1608.01350), with rendezvous hashing (Thaler and Ravishankar 1996) as
+// the order in which a partition prefers members.
 //
-// Members go by name, so a restart changes nothing. A new assignment begins from the former one, and a partition moves only if
+// Members go by name, so a restart changes nothing. A new assignment begins from the former one, and a
+// partition moves only if
 //   - its member has gone,
-//   - a member that has just come is one it prefers to its own, or
-//   - a member would otherwise have more than ceil(factor × mean) partitions, or fewer than floor(mean ÷ factor).
+//   - it prefers a member that has just come to its own, or
+//   - a member would else have more than ceil(factor × mean) of them, or fewer than floor(mean ÷ factor).
 import { assert } from './errors.ts';
 import type { PartitionId } from './partition.ts';
 
@@ -18,32 +19,33 @@ export interface TopicPartitions {
   readonly partitions: number;
 }
 
-/** By partition. */
+/** The members that should own a topic's partitions. Both lists are indexed by partition. */
 interface TopicTargets {
-  /** Index in `members`, or NOBODY. */
+  /** Indexes in Assignment.members, or NOBODY. */
   readonly members: readonly number[];
-  /** Of the assignment in which it last moved. */
+  /** The version of the assignment in which the partition last moved. */
   readonly versions: readonly number[];
 }
 
 /** Never changed once made. */
 export interface Assignment {
-  /** Greater than that of every assignment before. */
+  /** Greater than the version of every assignment before. */
   readonly version: number;
-  /** Names of those that may have partitions, sorted. */
+  /** The names of the members that may have partitions, sorted. */
   readonly members: readonly string[];
+  /** Keyed by logEpoch. */
   readonly topics: ReadonlyMap<number, TopicTargets>;
 }
 
 export interface Target {
   readonly name: string;
-  /** Of the assignment in which the partition came to it. */
+  /** The version of the assignment in which the partition came to it. */
   readonly version: number;
 }
 
 export interface Move {
   readonly partition: PartitionId;
-  /** Undefined: nobody had it, or nobody has it now. */
+  /** Names of members; undefined: nobody. */
   readonly from: string | undefined;
   readonly to: string | undefined;
 }
@@ -58,12 +60,12 @@ export interface AssignInput {
   /** Each topic once, in any order. */
   readonly topics: readonly TopicPartitions[];
   readonly previous: Assignment;
-  /** Of the result, if it differs from `previous`; greater than that one's. */
+  /** The version of the result, if it differs from `previous`; greater than that one's. */
   readonly version: number;
   readonly loadFactor?: number;
 }
 
-/** Returns `previous` itself if there is nothing to change. Same input, same result, whoever computes it. */
+/** The next assignment; `previous` itself if nothing changes. The same input gives the same result. */
 export function assign({
   members,
   topics,
@@ -95,12 +97,12 @@ export function targetOf(assignment: Assignment, { logEpoch, partition }: Partit
   return name === undefined ? undefined : { name, version: topic!.versions[partition]! };
 }
 
-/** Whether the partition is in the assignment at all, if only as nobody's. */
+/** Whether the assignment has the partition at all, if only as nobody's. */
 export function isAssigned(assignment: Assignment, { logEpoch, partition }: PartitionId): boolean {
   return partition < (assignment.topics.get(logEpoch)?.members.length ?? 0);
 }
 
-/** The partitions of a member, by topic and index. */
+/** The partitions that a member should own, in the order of topics and partitions. */
 export function* partitionsOf(assignment: Assignment, name: string): Iterable<PartitionId> {
   const member = assignment.members.indexOf(name);
   if (member === NOBODY) return;
@@ -111,7 +113,7 @@ export function* partitionsOf(assignment: Assignment, name: string): Iterable<Pa
   }
 }
 
-/** How many partitions each member should have. */
+/** How many partitions each member should own. */
 export function loadsOf(assignment: Assignment): Map<string, number> {
   const loads = new Map(assignment.members.map((name) => [name, 0]));
   for (const { members } of assignment.topics.values()) {
@@ -123,7 +125,7 @@ export function loadsOf(assignment: Assignment): Map<string, number> {
   return loads;
 }
 
-/** Those of partitions that are in `after`. */
+/** The moves of the partitions that are in `after`. */
 export function* movesBetween(before: Assignment, after: Assignment): Iterable<Move> {
   for (const [logEpoch, topic] of after.topics) {
     const former = before.topics.get(logEpoch);
@@ -135,18 +137,18 @@ export function* movesBetween(before: Assignment, after: Assignment): Iterable<M
   }
 }
 
-/** As text: about 6 bytes a partition, so that 10,000 of them are far below 1 MiB. */
+/** The assignment as text: about 6 bytes a partition, so that 10,000 of them are far below 1 MiB. */
 export function encodeAssignment({ version, members, topics }: Assignment): string {
   const rows = [...topics].map(([logEpoch, topic]) => {
     const [first] = topic.versions;
-    // Most topics moved never, or all at once.
+    // The partitions of most topics have never moved, or all at once.
     const same = first !== undefined && topic.versions.every((each) => each === first);
     return [logEpoch, topic.members, same ? first : topic.versions];
   });
   return JSON.stringify({ version, members, topics: rows });
 }
 
-/** The empty text is the empty assignment. Only for texts of encodeAssignment: anything else is a bug. */
+/** Decodes what encodeAssignment made; any other text is a bug. The empty text is the empty assignment. */
 export function decodeAssignment(text: string): Assignment {
   if (text === '') return EMPTY_ASSIGNMENT;
   const { version, members, topics } = JSON.parse(text) as {
@@ -176,7 +178,7 @@ interface Placed {
   readonly partition: number;
   readonly hash: number;
   member: number;
-  /** Undefined: it is new, or its member's name is not in the new list. */
+  /** The member that the previous assignment gave it; undefined: none. */
   readonly former: string | undefined;
   readonly formerVersion: number;
 }
@@ -190,7 +192,7 @@ class Draft {
   readonly #loads: number[];
   readonly #most: number;
   readonly #least: number;
-  /** Known after finish(). */
+  /** How many partitions have moved; counted by finish(). */
   moves = 0;
 
   constructor(
@@ -220,7 +222,7 @@ class Draft {
     this.#least = Math.floor(mean / factor);
   }
 
-  /** A member that has come gets what prefers it to its present member: about its share, from all the others. */
+  /** Members that have come get the partitions that prefer them: about a share each, from all others. */
   giveToJoined(before: readonly string[]): void {
     const known = new Set(before);
     const joined = [...this.#names.keys()].filter((member) => !known.has(this.#names[member]!));
@@ -238,7 +240,7 @@ class Draft {
     }
   }
 
-  /** Who has too much loses what prefers it least. */
+  /** A member that has too many partitions loses those that prefer it least. */
   shedOverload(): void {
     for (const member of this.#names.keys()) {
       const excess = this.#loads[member]! - this.#most;
@@ -249,7 +251,7 @@ class Draft {
     }
   }
 
-  /** What has no member goes to the one it likes best of those with room; the last ones to those with too little. */
+  /** Homeless partitions go to the member they prefer of those with room, the last to those with too few. */
   placeHomeless(): void {
     const homeless = this.#placed.filter(({ member }) => member === NOBODY);
     const all = [...this.#names.keys()];
@@ -265,7 +267,7 @@ class Draft {
     }
   }
 
-  /** Who has too little gets, from whoever has most, what likes it best. */
+  /** A member that has too few partitions gets, from the one with most, those that prefer it most. */
   fillUnderload(): void {
     for (const member of this.#names.keys()) {
       while (this.#loads[member]! < this.#least) {
@@ -323,14 +325,14 @@ function compare(a: Placed, b: Placed): number {
   return a.logEpoch - b.logEpoch || a.partition - b.partition;
 }
 
-/** FNV-1a over UTF-16 units, then mixed: names like broker-1 and broker-2 must differ in all bits. */
+/** FNV-1a over the UTF-16 units, then mixed: names like broker-1 and broker-2 must differ in all bits. */
 function hashOfName(name: string): number {
   let hash = 0x811c9dc5;
   for (let i = 0; i < name.length; i += 1) hash = Math.imul(hash ^ name.charCodeAt(i), 0x01000193);
   return mix(hash);
 }
 
-/** MurmurHash3's finalizer: every bit of the input reaches every bit of the result. At least 0. */
+/** MurmurHash3's finaliser: every bit of the input reaches every bit of the result, which is at least 0. */
 function mix(value: number): number {
   let h = Math.imul(value ^ (value >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);

@@ -1,11 +1,11 @@
-// How far behind one subscription is, in plain numbers: what the engine measures, peers exchange and adapters/grpc/admin
-// answers with.
+// How far behind one subscription is, in plain numbers: measured for the partitions of one broker, or summed
+// over several.
 
-/** Asks how far each partition has come; see admin.proto's GetPartitionBacklogRequest. */
+/** Asks how far the subscription has come in each partition; see admin.proto's GetPartitionBacklogRequest. */
 export interface PartitionQuestion {
-  /** Of the client id of the consumer that asks; 0: it gave none. */
+  /** The hash of the client id of the consumer that asks; 0: it gave none. */
   readonly consumerHash: number;
-  /** By partition. One that is missing: its end. */
+  /** Only messages before these offsets count, by partition; beyond the list, those before the end. */
   readonly beforeOffsets: readonly number[];
 }
 
@@ -24,7 +24,7 @@ export interface BacklogReport {
   readonly messages: number;
   readonly bytes: number;
   readonly outstandingMessages: number;
-  /** Undefined without backlog. */
+  /** Undefined: there is no backlog. */
   readonly oldestUnackedAgeMs?: number | undefined;
   readonly consumers: number;
   readonly appendedTotal: number;
@@ -33,12 +33,12 @@ export interface BacklogReport {
   readonly redeliveredTotal: number;
   readonly expiredByRetentionTotal: number;
   readonly measureTimeMs: number;
-  /** Of the consumers. */
+  /** How many of `consumers` hold as much as they accept. */
   readonly consumersWithoutCredit: number;
-  /** Of the messages. */
+  /** How many of `messages` more consumers would not speed up. */
   readonly blockedMessages: number;
-  /** Undefined: not known, or without ordering. */
+  /** Undefined: not known, or the subscription has no ordering. */
   readonly activeKeys?: number | undefined;
-  /** Of a PartitionQuestion, in no order. Undefined: none was asked. */
+  /** The answer to a PartitionQuestion, in no order. Undefined: there was none. */
   readonly partitions?: readonly PartitionBacklog[] | undefined;
 }

@@ -1,13 +1,13 @@
-// Frames and chunks: cut once when the owner assigns offsets, the same bytes in the store, in the cache and on every
-// stream. Used by engine/group-commit (cut), engine/chunk-cache (index) and engine/dispatcher (subsets, redeliveries).
+// Frames and chunks: cut once when the owner gives offsets, the same bytes in the store, in the cache and on
+// every stream. Only the frame of a redelivery is cut again, around the same message.
 //
-// frame   = 0A len ReceivedMessage              field 1 of PullResponse and SubscribeResponse
-//   0A len ack_id                               "epoch.partition-offset", on a redelivery "-attempt" behind it
-//   12 len Message                              data, attributes and ordering_key as published, then
-//     1A len message_id                         the same text as the first ack_id
-//     22 len publish_time                       08 seconds, 10 nanos
-//   18 delivery_attempt                         on a redelivery only
-// A chunk is consecutive frames of one partition: a valid body of a response by itself.
+// frame   = 0A len ReceivedMessage    field 1 of PullResponse and SubscribeResponse
+//   0A len ack_id                     "logEpoch.partition-offset", on a redelivery "-attempt" behind it
+//   12 len Message                    data, attributes and ordering_key as published, then
+//     1A len message_id               the same text as the first ack_id
+//     22 len publish_time             08 seconds, 10 nanos
+//   18 delivery_attempt               on a redelivery only
+// chunk   = consecutive frames of one partition: the valid body of a response by itself
 import { AssertionError, assert, BrokerError } from './errors.ts';
 import { formatPartitionId, type PartitionId } from './partition.ts';
 import { hashOfKey, type PublishBatch } from './publish-batch.ts';
@@ -31,7 +31,7 @@ export function sliceLength(slice: Slice): number {
   return slice.indexes === undefined ? slice.batch.count : slice.indexes.length;
 }
 
-/** Bytes of the messages as published: what the buffers before the append are bounded by. */
+/** The bytes of the messages as published, which bound chunks and appends. */
 export function sliceBytes(slice: Slice): number {
   const { starts, ends } = slice.batch;
   let bytes = 0;
@@ -43,7 +43,7 @@ export function sliceBytes(slice: Slice): number {
   return bytes;
 }
 
-/** The slice in parts of at most maxBytes each, at least one message in each: so that no chunk outgrows a response. */
+/** The slice in parts of at most maxBytes, or of one message: so that no chunk outgrows a response. */
 export function splitSlice(slice: Slice, maxBytes: number): Slice[] {
   const { batch, indexes } = slice;
   const parts: Slice[] = [];
@@ -76,15 +76,15 @@ export function splitSlice(slice: Slice, maxBytes: number): Slice[] {
 export interface CutChunk {
   readonly bytes: Uint8Array;
   readonly count: number;
-  /** Where each frame ends in bytes. */
+  /** Where each frame ends in `bytes`. */
   readonly ends: Uint32Array;
-  /** hashOfKey for each frame, 0 without a key. */
+  /** The hash of each frame's ordering key (hashOfKey), 0 without one. */
   readonly keyHashes: Uint32Array;
 }
 
 /**
- * Cuts frames for the messages of the slices, in order, with offsets from firstOffset on. `allocate` gives memory that
- * stays with the chunk.
+ * Cuts frames for the messages of the slices, in order, with offsets from firstOffset on. The chunk keeps the
+ * memory that `allocate` gives.
  */
 export function cutChunk(
   slices: readonly Slice[],
@@ -153,7 +153,7 @@ export function cutChunk(
   return { bytes, count, ends, keyHashes };
 }
 
-/** Where each of `count` frames ends; the counterpart of cutChunk's `ends` for a chunk that was read from the store. */
+/** Where each of `count` frames ends: CutChunk.ends for a chunk that was read from the store. */
 export function frameEnds(bytes: Uint8Array, count: number): Uint32Array {
   const ends = new Uint32Array(count);
   const reader = new WireReader(bytes);
@@ -181,7 +181,7 @@ export function areFrames(bytes: Uint8Array, count: number): boolean {
   }
 }
 
-/** The hash of each frame's ordering key, 0 without one. */
+/** The hash of each frame's ordering key, 0 without one: CutChunk.keyHashes for a chunk from the store. */
 export function frameKeyHashes(bytes: Uint8Array, ends: Uint32Array): Uint32Array {
   const hashes = new Uint32Array(ends.length);
   const reader = new WireReader(bytes);
@@ -202,8 +202,8 @@ export function frameKeyHashes(bytes: Uint8Array, ends: Uint32Array): Uint32Arra
 }
 
 /**
- * The frame at start..end as its `attempt`-th delivery (2 or more): the same message bytes, with the attempt behind the
- * ack id and in delivery_attempt.
+ * The frame at start..end as of its `attempt`-th delivery (2 or more): the same message bytes, with the
+ * attempt behind the ack id and in delivery_attempt.
  */
 export function recutFrame(bytes: Uint8Array, start: number, end: number, attempt: number): Uint8Array {
   const reader = new WireReader(bytes);
@@ -250,7 +250,7 @@ function messageOf(
   return { ackIdStart, ackIdEnd, start: reader.at, end: messageEnd };
 }
 
-/** Field 4 with its Timestamp. */
+/** Field 4 of Message, publish_time, with its Timestamp. */
 function encodeTime(timeMs: number): Uint8Array {
   const seconds = Math.floor(timeMs / 1000);
   const nanos = (timeMs - seconds * 1000) * 1_000_000;

@@ -1,28 +1,30 @@
-// How one consumer's credit is shared out among the owners of a topic's partitions, so that together they never have more of
-// it than the consumer gave. The caller brings what owners say, and passes on the limits that come back.
+// How one consumer's credit is shared out among the owners of a topic's partitions, so that together they
+// never have more of it than the consumer gave. The orders that come back are limits for owners; what owners
+// answer is brought here.
 //
-//   state of a share      event                        → state                      caused by
-//   (none)                join                         → empty
-//   empty, settled        more is free, or it is due   → asked (a higher limit)     recompute
-//   settled               others want it               → asked (a lower limit)      recompute
-//   asked                 credited                     → settled, or overdrawn      owner
-//   overdrawn             credited, less outstanding   → settled                    owner
-//   any                   leave                        → (none)
+//   state of a share      event                             → state                      caused by
+//   (none)                join                              → asked (perhaps for none)   caller
+//   confirmed, overdrawn  it should have more, some is free → asked (a higher limit)     recompute
+//   confirmed, overdrawn  others should have it             → asked (a lower limit)      recompute
+//   any                   again                             → asked (the same limit)     caller
+//   asked                 credited                          → confirmed, or overdrawn    owner
+//   overdrawn             credited, fewer outstanding       → confirmed                  owner
+//   any                   leave                             → (none)                     caller
 //
-// A higher limit counts from the moment it is asked for, a lower one only once the owner has confirmed it and what was
-// outstanding above it has ended. So for messages and for bytes, at any time:
+// A higher limit counts from the moment it is asked for, a lower one only once the owner has confirmed it and
+// what was outstanding above it has ended. So for messages and for bytes, at any time:
 //
 //   sum over owners of max(limit in force, limit asked for, outstanding above it) ≤ total
 //
 // but for a total that the consumer itself has lowered: what is above it then comes back as fast as it can.
 //
-// Owners that lack credit ("want") share what idle ones can spare. What has just been given is left alone until the next but
-// one turn(), which the relay calls now and then while `restless`: an owner that must read the store first gets to use it, and
-// where there is less credit than owners, each that wants has its turn.
+// Owners that lack credit ("want") share what idle ones can spare. What an owner was just given is not taken
+// back before the second turn() after it: an owner that must read the store first gets to use it, and where
+// there is less credit than owners, each that wants has its turn.
 
 export interface ShareOrder<Owner> {
   readonly owner: Owner;
-  /** Rises by 1 with each order for this owner, from 1. */
+  /** Counts the orders for this owner, from 1. */
   readonly sequence: number;
   readonly messages: number;
   readonly bytes: number;
@@ -31,12 +33,12 @@ export interface ShareOrder<Owner> {
 interface Share<Owner> {
   readonly owner: Owner;
   sequence: number;
-  /** Not confirmed yet. */
+  /** The owner has not confirmed the newest limit yet. */
   asking: boolean;
-  /** The newest limit. */
+  /** The newest limit, in messages and bytes. */
   messages: number;
   bytes: number;
-  /** What it may still be using, at least the limit. */
+  /** What the owner may still be using, at least the limit. */
   heldMessages: number;
   heldBytes: number;
   wants: boolean;
@@ -46,9 +48,9 @@ interface Share<Owner> {
   raisedAt: number;
 }
 
-/** For so many turns after it wanted something an owner counts as busy, or credit would slosh about between busy ones. */
+/** How many turns an owner that wanted something counts as busy, so that credit does not slosh about. */
 const BUSY_TURNS = 5;
-/** What was given stays for a whole turn at least. */
+/** What was given stays until so many turns later, which is one whole turn at least. */
 const KEEP_TURNS = 2;
 /** An idle owner keeps this part of an equal share, so that its next message does not wait for credit. */
 const IDLE_PART = 1 / 8;
@@ -64,14 +66,14 @@ export class CreditShares<Owner> {
     this.#totalBytes = bytes;
   }
 
-  /** There is somebody who wants more and might get it from another: call turn() after a while. */
+  /** An owner wants more, or did a moment ago, and might get it from another: call turn() after a while. */
   get restless(): boolean {
     if (this.#shares.size < 2) return false;
     for (const share of this.#shares.values()) if (this.#isBusy(share)) return true;
     return false;
   }
 
-  /** Orders something for each of the owners in any case, be it nothing: from then on it says what it wants. */
+  /** Each of the owners gets an order in any case, if only for nothing: after it, it says what it wants. */
   join(...owners: readonly Owner[]): ShareOrder<Owner>[] {
     const joined = owners.map((owner) => emptyShare(owner));
     for (const share of joined) this.#shares.set(share.owner, share);
@@ -80,7 +82,7 @@ export class CreditShares<Owner> {
     return orders;
   }
 
-  /** It has no leases for the consumer any more. */
+  /** The owner has no leases for the consumer any more. */
   leave(owner: Owner): ShareOrder<Owner>[] {
     return this.#shares.delete(owner) ? this.#recompute() : [];
   }
@@ -89,23 +91,24 @@ export class CreditShares<Owner> {
     const share = this.#shares.get(owner);
     if (share === undefined || share.wants === more) return [];
     share.wants = more;
-    // Also when it stops: until now it did.
+    // Also when it stops: until now it wanted something.
     share.wantedAt = this.#turn;
     return more ? this.#recompute() : [];
   }
 
-  /** The owner has taken the limit of that order over, or fewer messages are outstanding above it than when it last said so. */
+  /** The owner has taken over that order's limit, or fewer messages above it are outstanding than before. */
   credited(owner: Owner, sequence: number, outstandingMessages: number): ShareOrder<Owner>[] {
     const share = this.#shares.get(owner);
     if (share === undefined || share.sequence !== sequence) return [];
     share.asking = false;
     share.heldMessages = Math.min(share.heldMessages, Math.max(share.messages, outstandingMessages));
-    // How many bytes those above the limit have nobody says: all that there were.
+    // Nobody says how many bytes the messages above the limit have: until they have ended, all that were
+    // held.
     if (outstandingMessages <= share.messages) share.heldBytes = share.bytes;
     return this.#recompute();
   }
 
-  /** The same limits under new sequences: what owners answer to these they say after whatever else goes with them. */
+  /** Orders the same limits under new sequences: an answer shows that what went with them has arrived. */
   again(): ShareOrder<Owner>[] {
     const orders: ShareOrder<Owner>[] = [];
     for (const share of this.#shares.values()) this.#order(share, share.messages, share.bytes, orders);
@@ -124,7 +127,7 @@ export class CreditShares<Owner> {
     return this.#recompute();
   }
 
-  /** Lowers first; what is free then goes to those that should have more. */
+  /** Lowers limits first; what is free then goes to the owners that should have more. */
   #recompute(): ShareOrder<Owner>[] {
     const orders: ShareOrder<Owner>[] = [];
     const targets = this.#targets();
@@ -141,7 +144,7 @@ export class CreditShares<Owner> {
     }
     for (const [share, target] of targets) {
       if (share.asking) continue;
-      // What it holds above its limit is its own to be given again.
+      // What the owner still holds above its limit can be given to it again.
       const messages = Math.min(target, share.heldMessages + Math.max(0, freeMessages));
       const bytes = Math.min(this.#bytesOf(messages), share.heldBytes + Math.max(0, freeBytes));
       if (!this.#isWorthIt(share, messages, bytes, target)) continue;
@@ -153,7 +156,7 @@ export class CreditShares<Owner> {
     return orders;
   }
 
-  /** Not a word for every message that comes free. */
+  /** Whether a raise is worth an order: one for every message that comes free would be too many. */
   #isWorthIt(share: Share<Owner>, messages: number, bytes: number, target: number): boolean {
     if (messages < share.messages || bytes < share.bytes) return false;
     if (messages === share.messages) {
@@ -172,7 +175,7 @@ export class CreditShares<Owner> {
     orders.push({ owner: share.owner, sequence: share.sequence, messages, bytes });
   }
 
-  /** In proportion, rounded down: what adds up to no more than the total in messages does so in bytes. */
+  /** Bytes in proportion, rounded down: shares within the total in messages are so in bytes, too. */
   #bytesOf(messages: number): number {
     if (messages === 0) return 0;
     return Math.floor(this.#totalBytes * (messages / this.#totalMessages));
@@ -182,12 +185,12 @@ export class CreditShares<Owner> {
     return share.wants || this.#turn - share.wantedAt < BUSY_TURNS;
   }
 
-  /** Whether it may be taken from. */
+  /** Whether something may be taken from the share. */
   #isDue(share: Share<Owner>): boolean {
     return this.#turn - share.raisedAt >= KEEP_TURNS;
   }
 
-  /** What each should have; adds up to the total at most. */
+  /** How many messages each should have; they add up to the total at most. */
   #targets(): [Share<Owner>, number][] {
     const shares = [...this.#shares.values()];
     if (shares.length === 0) return [];
@@ -213,7 +216,7 @@ export class CreditShares<Owner> {
     return shares.map((share) => [share, targets.get(share)!]);
   }
 
-  /** Nobody needs anything: limits are lowered only where others have less than an idle share. */
+  /** Nobody wants anything: limits are lowered only where others would have less than an idle share. */
   #atRest(shares: readonly Share<Owner>[], equal: number, idleShare: number): [Share<Owner>, number][] {
     let free = this.#totalMessages;
     let missing = 0;
@@ -225,7 +228,7 @@ export class CreditShares<Owner> {
     return shares.map((share) => [share, keep ? Math.max(share.messages, equal) : equal]);
   }
 
-  /** There are more owners than messages: those that want come first, who has waited longest first of all. */
+  /** There are more owners than messages: those that want one come first, in the order of their waiting. */
   #oneEach(shares: readonly Share<Owner>[]): [Share<Owner>, number][] {
     const rank = (share: Share<Owner>): number => {
       if (share.messages > 0 && !this.#isDue(share)) return 0;

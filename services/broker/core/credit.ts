@@ -1,7 +1,10 @@
-// How much of a chunk a consumer may be given: its credit in messages and bytes, spent frame by frame. Used by delivery.ts and
-// key-queues.ts for one lease at a time.
+// How much of a chunk a consumer may be given: its credit in messages and bytes, spent frame by frame within
+// one lease event.
 
-/** What the machine must know of a chunk. ends and keyHashes are only called when they are needed. */
+/**
+ * What delivery must know of a chunk. ends and keyHashes are called only where they are needed: they may walk
+ * the frames.
+ */
 export interface ChunkView {
   readonly firstOffset: number;
   readonly count: number;
@@ -11,8 +14,9 @@ export interface ChunkView {
 }
 
 /**
- * What a consumer may still be given in one lease event. Nothing overtakes a message that does not fit: small ones behind
- * it would take the credit again and again, and it would never go out.
+ * What a consumer may still be given in one lease event. Nothing overtakes a message that does not fit:
+ * smaller ones behind it would take the credit again and again, and it would never go out. An idle consumer
+ * is given one message of any size.
  */
 export class LeaseBudget {
   messages: number;
@@ -39,7 +43,7 @@ export class LeaseBudget {
     return true;
   }
 
-  /** How many messages from `first` to `last` fit; takes them. */
+  /** Takes as many messages from `first` to `last` as fit, and returns how many. */
   spendRun(chunk: ChunkView, first: number, last: number): number {
     if (this.messages < 1) return 0;
     let end = Math.min(last, first + this.messages - 1);
@@ -59,7 +63,7 @@ export class LeaseBudget {
   }
 }
 
-/** Bytes of the frames of first..last, which the chunk holds. */
+/** The bytes of the frames of first..last, all of which the chunk holds. */
 export function bytesOf(chunk: ChunkView, first: number, last: number): number {
   if (first === chunk.firstOffset && last === chunk.firstOffset + chunk.count - 1) return chunk.byteLength;
   const ends = chunk.ends();

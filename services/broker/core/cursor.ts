@@ -1,26 +1,25 @@
-// How a subscription's progress in one partition is written down: the offset below which everything is settled, the
-// settled offsets above it, and how often unsettled messages have been delivered in vain. Used by delivery.ts; the
-// stores keep the bytes unread.
+// How a subscription's progress in one partition is written down: the offset below which everything is
+// settled, the settled offsets above it, and how often unsettled messages have been delivered in vain.
 //
-// Layout: format (1), floor, number of settled intervals, for each the gap before it and its length − 1; number of attempt
-// intervals, for each the gap, length − 1 and count. All numbers are varints (LEB128), gaps count from the end of the
-// previous interval (the first from floor).
+// Layout: format (1), floor, number of settled intervals, for each the gap before it and its length − 1;
+// number of attempt intervals, for each the gap, length − 1 and count. All numbers are varints (LEB128), gaps
+// count from the end of the previous interval (the first from floor).
 import { BrokerError } from './errors.ts';
 import { IntervalMap, IntervalSet } from './intervals.ts';
 import { writeVarint } from './wire.ts';
 
 export interface Cursor {
-  /** Everything below is settled. */
+  /** Every offset below is settled. */
   readonly floor: number;
-  /** Settled above floor: disjoint, sorted. */
+  /** Settled offsets above floor: disjoint, sorted. */
   readonly settled: readonly { first: number; last: number }[];
-  /** Deliveries that ended unsettled, for offsets that had any: disjoint, sorted. */
+  /** How many deliveries ended unsettled, for offsets that had any: disjoint, sorted. */
   readonly attempts: readonly { first: number; last: number; value: number }[];
 }
 
 const FORMAT = 1;
 
-/** A varint below 2^53. */
+/** The length of a varint below 2^53, at most. */
 const MAX_NUMBER_BYTES = 8;
 
 export function encodeCursor({ floor, settled, attempts }: Cursor): Uint8Array {
@@ -50,7 +49,7 @@ export function encodeCursor({ floor, settled, attempts }: Cursor): Uint8Array {
   return bytes.slice(0, at);
 }
 
-/** Throws FAILED_PRECONDITION on bytes of another format: a record from a newer version, or a damaged store. */
+/** FAILED_PRECONDITION on bytes of another format: a record of a newer version, or a damaged store. */
 export function decodeCursor(record: Uint8Array): Cursor {
   let at = 0;
   const get = (): number => {
@@ -92,14 +91,17 @@ export function decodeCursor(record: Uint8Array): Cursor {
   return { floor, settled, attempts };
 }
 
-/** What it says of the offsets below one. */
+/** What the cursor says of the offsets below `end`. */
 export function cursorBelow({ floor, settled, attempts }: Cursor, end: number): Cursor {
   const cut = <T extends { first: number; last: number }>(all: readonly T[]): T[] =>
     all.filter(({ first }) => first < end).map((each) => ({ ...each, last: Math.min(each.last, end - 1) }));
   return { floor: Math.min(floor, end), settled: cut(settled), attempts: cut(attempts) };
 }
 
-/** What is settled by either is settled; of deliveries in vain the greater count is right. Both are of the same log. */
+/**
+ * Two cursors of the same log as one: what is settled in either is settled, and of deliveries in vain the
+ * greater count is right.
+ */
 export function joinCursors(a: Cursor, b: Cursor): Cursor {
   const settled = new IntervalSet();
   const attempts = new IntervalMap<number>();

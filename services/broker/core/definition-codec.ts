@@ -1,7 +1,8 @@
 // Definitions as JSON text, which is what a DefinitionStore keeps.
 //
-// Every document says its format; one of a newer format is refused rather than misread. A *tombstone* is the document of
-// something deleted whose data may still be there: it stays until the data is gone, so that a crash leaks nothing.
+// Every document says its format; one of a newer format is refused rather than misread. A *tombstone* is the
+// document of something deleted whose data may still be there: it stays until the data is gone, so that a
+// crash leaks nothing.
 import { DURABILITY_LEVELS, type SubscriptionDefinition, type TopicDefinition } from './definitions.ts';
 import { BrokerError } from './errors.ts';
 
@@ -18,14 +19,14 @@ export function encodeDefinition(definition: TopicDefinition | SubscriptionDefin
   return JSON.stringify({ format: DEFINITION_FORMAT, ...rest });
 }
 
-/** Without what nobody asks of something deleted and that can be long. */
+/** Leaves out labels and start offsets: they can be long, and nobody needs those of something deleted. */
 export function encodeTombstone(definition: TopicDefinition | SubscriptionDefinition): string {
   const { name: _name, revision: _revision, ...rest } = definition;
   const shorter = { ...rest, labels: {}, startOffsets: undefined };
   return JSON.stringify({ format: DEFINITION_FORMAT, deleted: true, ...shorter });
 }
 
-/** FAILED_PRECONDITION: of a newer format. INTERNAL: not a topic's document. */
+/** FAILED_PRECONDITION: the document has a newer format. INTERNAL: it is not a topic's. */
 export function decodeTopic(name: string, revision: number, body: string): Stored<TopicDefinition> {
   const document = parse(name, body);
   const durability = DURABILITY_LEVELS.find((level) => level === document.durability);
@@ -42,7 +43,7 @@ export function decodeTopic(name: string, revision: number, body: string): Store
       retentionMs: number(name, document, 'retentionMs'),
       retentionBytesPerPartition: number(name, document, 'retentionBytesPerPartition'),
       durability,
-      // Documents of 0.1.0 have none.
+      // Documents from before minReplicas existed have none.
       minReplicas: document.minReplicas === undefined ? 0 : number(name, document, 'minReplicas'),
       labels: labels(name, document),
       logEpoch: number(name, document, 'logEpoch'),

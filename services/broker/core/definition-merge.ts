@@ -1,10 +1,12 @@
-// What a broker knows of a name and what the store has of it, brought together. Either may be behind: the broker may not have
-// heard yet what others wrote, and the store may have gone back (a failover lost its last writes).
+// What a broker knows of a name and what the store has of it, brought together. Either may be behind: the
+// broker may not have heard yet what others wrote, and the store may have gone back (a failover lost its last
+// writes).
 //
-// Invariant: nothing is dropped because it is missing. An incarnation ends by its deletion alone, and stays deleted: a tombstone
-// in the store, or the note of one that was finished, outweighs everything else that is known of the incarnation. Otherwise the
-// greater (incarnation, revision) wins, a topic has had every count of partitions that either knows, and what the store lacks is
-// written again. States of a name only rise in this order, whoever writes them, so brokers that know different things come to agree.
+// Invariant: nothing is dropped because it is missing. An incarnation ends by its deletion alone, and stays
+// deleted: a tombstone in the store, or the memory of a finished deletion, outweighs everything else that is
+// known of the incarnation. Otherwise the greater (incarnation, revision) wins, a topic has had every count
+// of partitions that either knows, and what the store lacks is written again. The state of a name only rises
+// in this order, whoever writes it, so brokers that know different things come to agree.
 import { encodeDefinition, encodeTombstone } from './definition-codec.ts';
 import type { SubscriptionDefinition, TopicDefinition } from './definitions.ts';
 import { partitionCounts } from './growth.ts';
@@ -13,35 +15,36 @@ export type DefinitionEntry =
   | { readonly kind: 'topic'; readonly definition: TopicDefinition }
   | { readonly kind: 'subscription'; readonly definition: SubscriptionDefinition };
 
-/** Live, or a tombstone: deleted, and its data may still be there. */
+/** A definition that is live, or a tombstone: deleted, while its data may still be there. */
 export interface DefinitionState {
   readonly entry: DefinitionEntry;
   readonly deleted: boolean;
-  /** As it is stored. */
+  /** The document, as it is stored. */
   readonly body: string;
 }
 
+/** What a broker remembers of deletions. */
 export interface Past {
-  /** Whether the deletion of that incarnation was finished. */
+  /** Whether the deletion of the entry's incarnation was finished. */
   wasRemoved(entry: DefinitionEntry): boolean;
-  /** Whether every deletion since this broker last saw all definitions is known. */
+  /** Whether every deletion is known that was finished since this broker last saw all definitions. */
   readonly isComplete: boolean;
 }
 
 export type MergeStep =
   | { readonly kind: 'none' }
-  /** What the store has is newer: it is what is known from now on. */
+  /** What the store has is newer: the broker takes it up. */
   | { readonly kind: 'take' }
-  /** Put over what the store has, if anything, at the revision that the state has. */
+  /** The store is to have this state, at its revision, in place of what it has, if anything. */
   | { readonly kind: 'write'; readonly state: DefinitionState }
-  /** What the store has is a tombstone whose deletion is to be finished: drop the data, remove it. */
+  /** What the store has is a tombstone: finish the deletion by dropping the data, then the tombstone. */
   | { readonly kind: 'finish' }
   /** What is known was deleted: forget it, and drop its data. */
   | { readonly kind: 'drop' }
-  /** What is known is not what goes by that name, or may have been deleted long ago: forget it, and leave its data. */
+  /** What is known has lost the name, or may have been deleted long ago: forget it, and leave its data. */
   | { readonly kind: 'letGo' };
 
-/** The next step of one of the two towards the other; none is left once they agree. */
+/** The next step of the broker or the store towards the other; 'none' once they agree. */
 export function merge(
   known: DefinitionState | undefined,
   found: DefinitionState | undefined,
@@ -63,16 +66,17 @@ export function incarnationOf({ kind, definition }: DefinitionEntry): number {
   return kind === 'topic' ? definition.logEpoch : definition.incarnation;
 }
 
-/** At that revision of the store. */
+/** The entry as a live definition at that revision. */
 export function liveState(entry: DefinitionEntry, revision = entry.definition.revision): DefinitionState {
   return { entry: at(entry, revision), deleted: false, body: encodeDefinition(entry.definition) };
 }
 
+/** The entry as a tombstone at that revision. */
 export function tombstoneOf(entry: DefinitionEntry, revision = entry.definition.revision): DefinitionState {
   return { entry: at(entry, revision), deleted: true, body: encodeTombstone(entry.definition) };
 }
 
-/** The store has a deletion, or something that was deleted once and has come back. */
+/** The store has a tombstone, or something whose deletion was finished once and that has come back. */
 function endOf(known: DefinitionState | undefined, found: DefinitionState, past: Past): MergeStep {
   if (!found.deleted) return { kind: 'write', state: tombstoneOf(found.entry, revisionOf(found) + 1) };
   if (known === undefined) return { kind: 'take' };
@@ -95,7 +99,7 @@ function sameIncarnation(known: DefinitionState, found: DefinitionState): MergeS
   return { kind: 'write', state: liveState(entry, revisionOf(found) + 1) };
 }
 
-/** Partitions may have messages by any count that a broker has heard of. */
+/** The entry with the other one's counts of partitions, too: partitions may have messages by any of them. */
 function withCountsOf(entry: DefinitionEntry, other: DefinitionEntry): DefinitionEntry {
   if (entry.kind !== 'topic' || other.kind !== 'topic') return entry;
   const counts = partitionCounts(entry.definition);

@@ -1,12 +1,11 @@
-// Topics and subscriptions as their users define them: the types, the rules, and what an update may change. Called by
-// engine/definitions.ts; the text in which they are stored is definition-codec.ts'.
+// Topics and subscriptions as their users define them: the types, the rules, and what an update may change.
 //
-// A definition that these functions return satisfies every rule of admin.proto. All problems of a request are reported
-// together, each with its field and limit.
+// A definition that these functions return satisfies every rule of admin.proto. All problems of a request are
+// reported together, each with its field and limit.
 import { BrokerError } from './errors.ts';
 import { nameProblem, quote } from './names.ts';
 
-/** What precedes the answer to a publish, weakest first. */
+/** What precedes the answer to a publish, the weakest first. */
 export const DURABILITY_LEVELS = ['memory', 'stored', 'replicated', 'fsync'] as const;
 export type DurabilityLevel = (typeof DURABILITY_LEVELS)[number];
 
@@ -15,19 +14,19 @@ export type Labels = Readonly<Record<string, string>>;
 export interface TopicDefinition {
   readonly name: string;
   readonly partitions: number;
-  /** The counts that it has had before, rising; absent: it has not grown. growth.ts needs them. */
+  /** The partition counts of before, rising (see growth.ts); absent: the topic has not grown. */
   readonly formerPartitions?: readonly number[];
   readonly retentionMs: number;
   /** 0: no limit. */
   readonly retentionBytesPerPartition: number;
   readonly durability: DurabilityLevel;
-  /** With `replicated`: how many replicas of the store confirm; else 0. */
+  /** How many replicas of the store confirm, with `replicated`; else 0. */
   readonly minReplicas: number;
   readonly labels: Labels;
   /** The incarnation of its logs. */
   readonly logEpoch: number;
   readonly createTimeMs: number;
-  /** The DefinitionStore's. */
+  /** As the DefinitionStore counts it. */
   readonly revision: number;
 }
 
@@ -40,8 +39,8 @@ export interface SubscriptionDefinition {
   readonly ordering: boolean;
   readonly start: StartPosition;
   /**
-   * With `latest`: each partition's end when the subscription was created, so that what was published right after is
-   * never missed, whatever crashes. Partitions added later begin at 0.
+   * Each partition's end when the subscription was created, with `latest`: so what is published right after
+   * that is never missed, whatever crashes. Partitions added later begin at 0.
    */
   readonly startOffsets?: readonly number[];
   readonly labels: Labels;
@@ -53,7 +52,7 @@ export interface SubscriptionDefinition {
   readonly revision: number;
 }
 
-/** What a user asks for. Undefined: the default, at creation. */
+/** What a user asks for. Undefined: the default. */
 export interface TopicInput {
   readonly name: string;
   readonly partitions?: number | undefined;
@@ -79,7 +78,6 @@ export type SubscriptionSpec = Pick<
   'name' | 'topic' | 'ackDeadlineMs' | 'ordering' | 'start' | 'labels'
 >;
 
-/** limits.ts has the values. */
 export interface DefinitionLimits {
   readonly maxPartitions: number;
   readonly minRetentionMs: number;
@@ -143,9 +141,9 @@ export function newSubscription(
 }
 
 /**
- * The topic after an update of the fields that `paths` (of admin.proto's update_mask) names; what the input leaves out
- * goes back to its default. INVALID_ARGUMENT: a bad path or value. FAILED_PRECONDITION: an immutable field, or fewer
- * partitions.
+ * The topic after an update of the fields that `paths` names (admin.proto's update_mask). Retention, its
+ * bytes and labels go back to their defaults if the input leaves them out. INVALID_ARGUMENT: a bad path or
+ * value. FAILED_PRECONDITION: an immutable field, or fewer partitions.
  */
 export function changedTopic(
   current: TopicDefinition,
@@ -177,7 +175,7 @@ export function changedTopic(
   return { ...next, formerPartitions: [...(current.formerPartitions ?? []), current.partitions] };
 }
 
-/** As changedTopic. */
+/** The subscription after an update, as changedTopic. The ack deadline has no default here. */
 export function changedSubscription(
   current: SubscriptionDefinition,
   input: SubscriptionInput,
@@ -195,7 +193,7 @@ export function changedSubscription(
   return next;
 }
 
-/** About how many bytes a definition takes in an answer, not less: for pages that must stay below a limit. */
+/** An upper bound of the bytes that a definition takes in an answer, for pages that have a limit. */
 export function definitionBytes(definition: TopicDefinition | SubscriptionDefinition): number {
   let bytes = 128 + definition.name.length + ('topic' in definition ? definition.topic.length : 0);
   for (const [key, value] of Object.entries(definition.labels)) {

@@ -1,49 +1,51 @@
-// What delivery.ts is told and what it says: the events and effects of the state machine of one subscription in one
-// partition. Made and performed by engine/dispatcher; the golden transcripts print them.
+// What delivery.ts is told and what it answers: the events and effects of the state machine of one
+// subscription in one partition. Both are plain data.
 import type { ChunkView } from './credit.ts';
 import type { Interval } from './intervals.ts';
 
 /**
- * What becomes of a consumer's leases when it leaves. `end`: others are given its messages at once. `stay`: they last until
- * their deadline, for unary calls to settle and for the partition's next owner. `wait`: the same, and the consumer that joins
- * with its hash takes them over: its stream ended for the broker's sake, and it comes back.
+ * What becomes of a consumer's leases when it leaves. `end`: they end, and others are given the messages.
+ * `stay`: they last until their deadlines, for unary calls to settle and for the partition's next owner.
+ * `wait`: they last as well, and the consumer that joins with the same hash takes them over: the stream ended
+ * for the broker's sake, and its client comes back.
  */
 export type LeasesOnLeave = 'end' | 'stay' | 'wait';
 
 export type DeliveryEvent =
   /** The log now ends at endOffset. */
   | { readonly kind: 'append'; readonly endOffset: number }
-  /** Nothing from there on is looked at, until that is said of a later offset or of Infinity. What is outstanding stays so. */
+  /** Nothing from fromOffset on is looked at, until another `hold` (Infinity: everything). Leases go on. */
   | { readonly kind: 'hold'; readonly fromOffset: number }
   /** Retention has deleted everything below headOffset. */
   | { readonly kind: 'trim'; readonly headOffset: number }
-  /** What is there was given up, or settled under a former owner: it is settled, whoever has it. */
+  /** These messages were given up, or settled under a former owner: they are settled, whoever has them. */
   | { readonly kind: 'skip'; readonly first: number; readonly last: number }
   /**
-   * Consumers have numbers from 1 on; the hash is of what is stable about one (its client id). It takes over what it had at
-   * the partition's former owner, or on a stream before, if that waits for it; `fresh` means that it has nothing of that, and
-   * others are given it.
+   * A consumer joins, under a number from 1 on. The hash is that of its client (ConsumerClient), which is the
+   * same on its next stream. It takes over the leases that wait for the hash, from an earlier stream or the
+   * partition's former owner; with `fresh` its client does not have those messages any more, and they are
+   * given back instead.
    */
   | { readonly kind: 'join'; readonly consumer: number; readonly hash: number; readonly fresh?: boolean }
   | { readonly kind: 'leave'; readonly consumer: number; readonly leases: LeasesOnLeave }
-  /** Its ordering keys go to others once nothing of them is outstanding there; or it has its share of them again. */
+  /** The consumer's keys go to others once nothing of them is outstanding; or it gets its share again. */
   | { readonly kind: 'drain'; readonly consumer: number; readonly draining: boolean }
   | {
       readonly kind: 'lease';
       readonly consumer: number;
-      /** Holds the offset that peek gave. */
+      /** The chunk that holds the offset that peek gave. */
       readonly chunk: ChunkView;
       readonly maxMessages: number;
       readonly maxBytes: number;
-      /** Nothing is outstanding at the consumer: one message may exceed maxBytes. */
+      /** Nothing is outstanding at the consumer: its first message may exceed maxBytes. */
       readonly idle: boolean;
       readonly deadlineMs: number;
     }
-  /** Settles what was delivered to this subscription, whenever and to whom, and nothing else. */
+  /** Settles what was delivered to this subscription, whenever and to whomever, and nothing else. */
   | { readonly kind: 'ack'; readonly consumer: number; readonly first: number; readonly last: number }
   /**
-   * Of the consumer's own leases only; NOBODY (0) stands for a call without a stream, which may mean anybody's. With an
-   * attempt, of leases of that delivery only.
+   * Gives back leases of this consumer only; NOBODY (0) stands for a call without a stream, which may mean
+   * anybody's. With an attempt, only leases of that delivery are meant. The same holds for `extend`.
    */
   | {
       readonly kind: 'nack';
@@ -61,21 +63,21 @@ export type DeliveryEvent =
       readonly attempt?: number | undefined;
     }
   | { readonly kind: 'expire' }
-  /** The cursor that the last snapshot() returned is durable. */
+  /** The cursor that snapshot() last returned is durable. */
   | { readonly kind: 'persisted' };
 
-/** Messages outstanding when a partition changed its owner, as the former owner left them. */
+/** Messages that were outstanding when a partition changed its owner, as the former owner noted them. */
 export interface FormerLease extends Interval {
   readonly deadlineMs: number;
-  /** Who has them: the consumer that joins with this hash takes the lease over. 0: nobody will (Pull). */
+  /** The hash of the client that has them: a consumer that joins with it takes the lease over. 0: none. */
   readonly consumerHash: number;
   readonly bytes: number;
-  /** In a subscription with ordering the hash of the messages' key; 0: none. */
+  /** The hash of the messages' ordering key, in a subscription with ordering; 0: none. */
   readonly keyHash: number;
 }
 
 export interface DeliveredRun extends Interval {
-  /** 1 on the first delivery. */
+  /** The delivery attempt: 1 for the first. */
   readonly attempt: number;
 }
 
@@ -88,9 +90,9 @@ export type DeliveryEffect =
       readonly messages: number;
       readonly bytes: number;
     }
-  /** Leases of the consumer have ended; with negative numbers it has taken leases over. */
+  /** Leases of the consumer have ended; negative numbers: it has taken leases over. */
   | { readonly kind: 'credit'; readonly consumer: number; readonly messages: number; readonly bytes: number }
   /** The cursor has moved: commit it soon. */
   | { readonly kind: 'moved' }
-  /** Messages are held until their attempt counts are durable: commit the cursor now, then say `persisted`. */
+  /** Messages are held until their attempt counts are durable: commit the cursor now, then `persisted`. */
   | { readonly kind: 'persist' };

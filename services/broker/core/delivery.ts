@@ -1,28 +1,31 @@
-// THE state machine: the messages of one partition as one subscription sees them. Effects are performed in the order in
-// which they are returned; the simulation and the property tests run the very same.
+// THE state machine: the messages of one partition as one subscription sees them. Its effects are to be
+// performed in the order in which they are returned.
 //
-//   state of a message        event              → state                       caused by
-//   (not yet appended)        append             → available                   partition owner
-//   available                 hold               → not looked at, until later  the topic has grown
-//   available                 lease              → leased                      a consumer's credit
-//   leased                    ack                → settled                     consumer
-//   leased                    extend             → leased, later deadline      consumer
-//   leased                    nack, expire, leave → held                       consumer, time, end of its stream
-//   leased                    leave (stay, wait)  → leased, to a former consumer  its broker stops; Pull
-//   held                      persisted          → available, attempt + 1      cursor commit
-//   available, held           ack (late)         → settled, if it was delivered before   consumer
-//   any                       trim               → settled                     retention
-//   any                       skip               → settled                     damage that was given up, a former owner
-//   (start)                                      → leased, to a former consumer  the note of the partition's former owner
+//   state of a message    event                → state                         caused by
+//   (not yet appended)    append               → available                     partition owner
+//   available             hold                 → available, not looked at yet  growth of the topic
+//   available             lease                → leased                        a consumer's credit
+//   leased                ack                  → settled                       consumer
+//   leased                extend               → leased, with a new deadline    consumer
+//   leased                nack, expire, leave  → held                          consumer, time, end of stream
+//   leased                leave (stay, wait)   → leased to a former consumer   stop of a broker, move, Pull
+//   leased to a former    join                 → leased to its new consumer    its hash; if fresh: held
+//   held                  persisted            → available, attempt + 1        cursor commit
+//   available, held       ack (late)           → settled, if ever delivered    consumer
+//   any                   trim                 → settled                       retention
+//   any                   skip                 → settled                       damage, a former owner
+//   (start)                                    → leased to a former consumer   note of the former owner
 //
-// Everything is an interval: a chunk leased to one consumer is one lease, an ack range one operation. In a subscription
-// with ordering, messages with a key wait in KeyQueues, one by one; the others are available to anybody.
+// Everything is an interval: a chunk leased to one consumer is one lease, an ack range one operation. In a
+// subscription with ordering, messages with a key wait in KeyQueues, one by one; the others are available to
+// anybody.
 //
-// Invariants: a message below `floor` or in `settled` is in no other set; leased, held, returned and queued are disjoint; an
-// attempt count is durable before the redelivery that it announces; only what was delivered is ever acknowledged.
+// Invariants: a message below `floor` or in `settled` is in no other set (a key's queue drops it when it
+// comes to the front); leased, held, returned and queued are disjoint; an attempt count is durable before the
+// redelivery that it announces; only what was delivered is ever acknowledged.
 //
-// The cursor counts what is outstanding as delivered in vain, for that is what it has been if the cursor is all that is left.
-// An owner that is told by note what is outstanding takes that back.
+// The cursor counts what is outstanding as delivered in vain, for that is what it was if the cursor is all
+// that is left. An owner that learns from a note what is outstanding takes that back.
 import { bytesOf, type ChunkView, LeaseBudget } from './credit.ts';
 import { type Cursor, decodeCursor, encodeCursor } from './cursor.ts';
 import type {
@@ -37,44 +40,48 @@ import { type Interval, IntervalMap, IntervalSet, type Piece } from './intervals
 import { KeyQueues, type KeyState } from './key-queues.ts';
 import { FORMER, NOBODY } from './key-slots.ts';
 
-/** Twice, so that what one consumer held when it ended does not count. */
+/** A message is blocked after two failures: one may only mean that its consumer has ended. */
 const BLOCKED_AFTER_FAILURES = 2;
 
-/** Leases that a cursor counts, those of the lowest offsets: with ordering there can be one for each message. */
+/** How many leases a cursor counts, the lowest ones: with ordering there can be one for each message. */
 const MAX_COUNTED_LEASES = 2_000;
 
-/** For so long a consumer that let a lease expire gets no ordering keys if nothing is heard of it; twice as long each time. */
+/**
+ * How long a consumer that let a lease expire gets no ordering keys, unless it is heard of; each time in a
+ * row twice as long.
+ */
 const FIRST_STALL_MS = 10_000;
 const MAX_STALL_MS = 600_000;
 
 export interface DeliveryOptions {
   readonly ordering: boolean;
   /**
-   * Settled intervals above the floor, and intervals of given-back messages: at this many of either, nothing beyond them
-   * is looked at until they close. It bounds the cursor's record.
+   * Settled intervals above the floor, and intervals of messages with attempt counts: at this many of either,
+   * nothing beyond them is looked at until there are fewer. It bounds the cursor's record.
    */
   readonly maxHoles: number;
   /** Messages with a key that are looked at ahead of their turn. */
   readonly maxQueued: number;
   /**
-   * Messages that were looked at and are not settled, whatever became of them: outstanding, given back, waiting in their key. At so
-   * many nothing new is looked at. There is at least one between two holes, and in each lease, so it bounds both, however what is
-   * outstanding is acknowledged.
+   * Messages that were looked at and are not settled: outstanding, given back, or waiting in their key. At
+   * this many nothing new is looked at. There is at least one between two holes, and in each lease, so it
+   * bounds both, whichever messages are acknowledged.
    */
   readonly maxUnsettled: number;
   /** Outstanding messages of one ordering key. */
   readonly maxRun: number;
 }
 
+/** A consumer that let a lease expire. */
 interface Stall {
   readonly forMs: number;
-  /** Infinity: over, until it lets another lease expire. */
+  /** Infinity: the stall is over, until the consumer lets another lease expire. */
   untilMs: number;
 }
 
 interface Lease {
   readonly consumer: number;
-  /** Of a former consumer: its hash. Else 0. */
+  /** The hash of the former consumer for which the lease waits; else 0. */
   readonly formerHash: number;
   readonly deadlineMs: number;
   readonly bytes: number;
@@ -85,31 +92,34 @@ export class Delivery {
   readonly #options: DeliveryOptions;
   readonly #settled = new IntervalSet();
   readonly #leases = new IntervalMap<Lease>(shareLease);
-  /** Deliveries that ended in vain, of unsettled messages that had any. */
+  /** How many deliveries ended in vain, for unsettled messages that had any. */
   readonly #attempts = new IntervalMap<number>();
-  /** Available below `next`: given back, or without a key in an ordered subscription. */
+  /** Messages available below `next`: given back, or without a key in an ordered subscription. */
   readonly #returned = new IntervalSet();
-  /** Given back, attempt count not durable; #persisting is what the commit under way covers. Without a key only. */
+  /**
+   * Messages without a key that were given back and whose attempt counts are not durable. The commit under
+   * way covers those in #persisting.
+   */
   #held = new IntervalSet();
   #persisting = new IntervalSet();
   readonly #keys: KeyQueues | undefined;
-  /** Outstanding when this object was made, from #next on: leased already, not to be come across as new. */
+  /** Messages that were outstanding when this object was made: leased, and not new when #next gets there. */
   readonly #adopted = new IntervalSet();
   /** Consumers that let a lease expire and have not been heard of since. */
   readonly #stalls = new Map<number, Stall>();
   readonly #hashes = new Map<number, number>();
-  /** Hashes of former consumers with leases that wait for them; some may have ended since. */
+  /** Hashes of former consumers for which leases wait; some of those may have ended since. */
   readonly #awaited = new Set<number>();
   #floor: number;
-  /** Never looked at from here on. */
+  /** Nothing from here on was ever looked at. */
   #next: number;
   #end: number;
-  /** Nothing from here on is looked at: the topic has grown, and what was before it is not settled yet. */
+  /** Nothing from here on is looked at yet: the topic has grown, and what came before is not settled. */
   #holdFrom = Number.POSITIVE_INFINITY;
   /** No lease ends before this; Infinity without leases. */
   #earliestDeadlineMs = Number.POSITIVE_INFINITY;
 
-  // Counters since this object was made, read by the backlog reporter.
+  // Counters since this object was made.
   appendedTotal = 0;
   deliveredTotal = 0;
   redeliveredTotal = 0;
@@ -117,8 +127,8 @@ export class Delivery {
   expiredByRetentionTotal = 0;
 
   /**
-   * `record` is the cursor as snapshot() returned it; a new subscription begins at startOffset. `former`: what was
-   * outstanding at the partition's former owner.
+   * `record` is the cursor as snapshot() returned it; a new subscription begins at startOffset. `former` is
+   * what was outstanding at the partition's former owner.
    */
   constructor(
     options: DeliveryOptions,
@@ -131,7 +141,8 @@ export class Delivery {
       'record' in start
         ? decodeCursor(start.record)
         : { floor: start.startOffset, settled: [], attempts: [] };
-    // A log can end below the cursor only if it lost acknowledged appends: do not swallow what comes instead.
+    // A log can end below the cursor only if it lost acknowledged appends: what comes in their place must be
+    // delivered.
     this.#end = endOffset;
     this.#floor = Math.min(cursor.floor, endOffset);
     for (const { first, last } of cursor.settled) {
@@ -150,12 +161,12 @@ export class Delivery {
     for (const lease of former) this.#adopt(lease);
   }
 
-  /** Everything below is settled. */
+  /** Every message below is settled. */
   get floor(): number {
     return this.#floor;
   }
 
-  /** Appended and not settled. */
+  /** Messages that are appended and not settled. */
   get backlogMessages(): number {
     return this.#end - this.#floor - this.#settled.count;
   }
@@ -164,17 +175,17 @@ export class Delivery {
     return this.#leases.count;
   }
 
-  /** Whether anything is neither settled nor outstanding. It may still have to wait, for its turn in an ordering key, say. */
+  /** Whether any message is neither settled nor outstanding. It may have to wait, for its key's turn, say. */
   get hasUndelivered(): boolean {
     return this.backlogMessages > this.#leases.count;
   }
 
-  /** There is something behind what is held back, and nothing before it that was not looked at. */
+  /** Whether `hold` keeps messages back, and everything before them was looked at. */
   get isHeld(): boolean {
     return this.#next >= this.#holdFrom && this.#next < this.#end;
   }
 
-  /** What is outstanding, for the partition's next owner. */
+  /** What is outstanding, as a note for the partition's next owner. */
   formerLeases(): FormerLease[] {
     const leases: FormerLease[] = [];
     for (const { first, last, value } of this.#leases) {
@@ -190,7 +201,7 @@ export class Delivery {
     return leases;
   }
 
-  /** Outstanding, and waiting for the consumer that has them to join here. */
+  /** Outstanding messages whose leases wait for the consumer that has them to join here. */
   get awaitedMessages(): number {
     if (this.#awaited.size === 0) return 0;
     let messages = 0;
@@ -200,8 +211,9 @@ export class Delivery {
   }
 
   /**
-   * Messages that more consumers would not speed up: those that failed again and again, what waits behind them in their
-   * ordering key, and what is held back. An estimate: what else was not looked at yet is not in it.
+   * Messages that more consumers would not speed up: those that failed again and again, those that wait
+   * behind them in their ordering key, and those that `hold` keeps back. An estimate, without the others that
+   * were not looked at yet.
    */
   get blockedMessages(): number {
     const heldFrom = Math.max(this.#next, this.#holdFrom);
@@ -216,10 +228,10 @@ export class Delivery {
     return blocked + (this.#keys?.waitingBehind(BLOCKED_AFTER_FAILURES, isCounted) ?? 0);
   }
 
-  /** Ordering keys with unsettled messages. Undefined: not known, as there is more to be looked at; or without ordering. */
+  /** Ordering keys with unsettled messages. Undefined: not all was looked at, or there is no ordering. */
   get activeKeys(): number | undefined {
     if (this.#keys === undefined) return undefined;
-    // At the bound on what is looked at, no other key goes out before some of it is settled.
+    // Where a bound on what is looked at is reached, other keys wait until something is settled.
     const { maxQueued, maxUnsettled } = this.#options;
     const isKnown =
       this.#next >= this.#end || this.#keys.queued >= maxQueued || this.#unsettled >= maxUnsettled;
@@ -227,9 +239,9 @@ export class Delivery {
   }
 
   /**
-   * What lies before an offset and is not settled, as the consumers with the hash see it. `elsewhereMessages` of it are for
-   * others to settle: outstanding at them, or waiting for them. While nobody with the hash is here only the former are counted:
-   * what waits may become its own.
+   * The messages before an offset that are not settled, as consumers with the hash see them.
+   * `elsewhereMessages` of them are for others to settle: outstanding at them, or waiting for them. While no
+   * consumer with the hash is here, only those outstanding are counted: the waiting ones may become its own.
    */
   backlogBefore(before: number, hash: number): { messages: number; elsewhereMessages: number } {
     const last = Math.min(before, this.#end) - 1;
@@ -244,7 +256,7 @@ export class Delivery {
     if (![...this.#hashes.values()].includes(hash)) return { messages, elsewhereMessages };
     const isOther = (consumer: number): boolean => this.#hashes.get(consumer) !== hash;
     elsewhereMessages += this.#keys?.waitingFor(isOther, before) ?? 0;
-    // What nobody looks at before something else is settled waits for whoever settles that.
+    // Where a bound is reached, what was not looked at waits for those who settle what was.
     const isAtBound =
       (this.#next >= this.#lookLimit() && !this.isHeld) ||
       (this.#keys?.queued ?? 0) >= this.#options.maxQueued;
@@ -253,12 +265,12 @@ export class Delivery {
     return { messages, elsewhereMessages };
   }
 
-  /** When to send `expire` at the earliest. */
+  /** `expire` does nothing before this time. */
   get earliestDeadlineMs(): number {
     return this.#earliestDeadlineMs;
   }
 
-  /** An offset that the consumer could be given, or that must be looked at to know; undefined if there is none. */
+  /** An offset that the consumer could be given, or that must be looked at to know; undefined: none. */
   peek(consumer: number): number | undefined {
     const ready = this.#keys?.peek(consumer);
     if (ready !== undefined) return ready;
@@ -326,8 +338,8 @@ export class Delivery {
   }
 
   /**
-   * The cursor to be committed. At most one commit is under way: `persisted` follows it, or another snapshot if it
-   * failed.
+   * The cursor to be committed. At most one commit is under way: `persisted` follows it, or another snapshot
+   * if it failed. Messages held by now become available with `persisted`.
    */
   snapshot(): Uint8Array {
     this.#keys?.persisting();
@@ -392,8 +404,8 @@ export class Delivery {
   }
 
   /**
-   * Messages below this may be looked at. At the bound on holes that is what lies between them: after a restart #next is
-   * below, and delivering those messages is what closes the holes.
+   * Messages below this may be looked at. At the bound on holes those between them still may: after a restart
+   * #next is below them, and delivering these messages is what closes the holes.
    */
   #lookLimit(): number {
     const { maxHoles, maxUnsettled } = this.#options;
@@ -407,13 +419,13 @@ export class Delivery {
     return Math.min(limit, known + 1);
   }
 
-  /** See DeliveryOptions.maxUnsettled. */
+  /** Messages that count against DeliveryOptions.maxUnsettled. */
   get #unsettled(): number {
     const givenBack = this.#returned.count + this.#held.count + this.#persisting.count;
     return this.#leases.count + givenBack + (this.#keys?.queued ?? 0);
   }
 
-  /** Leases from #next on; what was settled before it was ever delivered here is stepped over. */
+  /** Leases messages from #next on, and steps over those that are settled or adopted already. */
   #leaseNew(
     chunk: ChunkView,
     chunkLast: number,
@@ -431,7 +443,7 @@ export class Delivery {
     this.#next = last + 1;
   }
 
-  /** What of first..last was neither settled before it was looked at nor adopted. */
+  /** The parts of first..last that are neither settled nor adopted. */
   #untouched(first: number, last: number): Interval[] {
     const unsettled = this.#settled.gaps(first, last);
     if (this.#adopted.length === 0) return unsettled;
@@ -453,7 +465,7 @@ export class Delivery {
         key,
       });
       this.#adopted.add(first, last);
-      // The cursor has counted it as delivered in vain.
+      // The cursor counted this delivery as in vain.
       for (const piece of this.#attempts.cut(first, last))
         if (piece.value > 1) this.#attempts.insert(piece.first, piece.last, piece.value - 1);
     }
@@ -461,7 +473,7 @@ export class Delivery {
     this.#earliestDeadlineMs = Math.min(this.#earliestDeadlineMs, deadlineMs);
   }
 
-  /** Sorts the chunk's new messages by key; those without one become available to anybody. */
+  /** Queues the chunk's new messages by key; those without one become available to anybody. */
   #lookAhead(chunk: ChunkView, keys: KeyQueues): void {
     if (this.#next < chunk.firstOffset) return;
     const last = Math.min(chunk.firstOffset + chunk.count, this.#lookLimit()) - 1;
@@ -514,7 +526,7 @@ export class Delivery {
     effects.push({ kind: 'moved' });
   }
 
-  /** What of first..last was ever delivered and is not settled; `leases` is what is leased of it. */
+  /** The parts of first..last that were ever delivered and are not settled; `leases` are the leased ones. */
   #delivered(first: number, last: number, leases: readonly Interval[]): Iterable<Interval> {
     let leased = 0;
     for (const lease of leases) leased += lease.last - lease.first + 1;
@@ -531,7 +543,7 @@ export class Delivery {
       const count = last - first + 1;
       addCredit(effects, value.consumer, count, value.bytes);
       if (value.key !== undefined) this.#keys!.settled(value.key, count);
-      // Whoever says it: somebody has done its work.
+      // The consumer's work is done, whoever says so.
       this.#heardOf(value.consumer);
     }
     if (this.#leases.length > 0) return;
@@ -539,7 +551,7 @@ export class Delivery {
     this.#awaited.clear();
   }
 
-  /** They are settled from now on, and their leases ended by the caller. Returns how many of them were not settled before. */
+  /** Makes first..last settled; the caller ends their leases. Returns how many were not settled before. */
   #mark(first: number, last: number): number {
     let added: number;
     if (first === this.#floor && this.#settled.length === 0) {
@@ -562,7 +574,7 @@ export class Delivery {
     return added;
   }
 
-  /** They are settled, whoever has them. Returns how many were not. */
+  /** Makes first..last settled, whoever has them. Returns how many of them were not settled before. */
   #giveUp(from: number, to: number, effects: DeliveryEffect[]): number {
     const first = Math.max(from, this.#floor);
     const last = Math.min(to, this.#end - 1);
@@ -570,7 +582,7 @@ export class Delivery {
     const leases = this.#leases.cut(first, last);
     const added = this.#mark(first, last);
     if (this.#settled.has(this.#next)) {
-      // What comes next has been settled before it was looked at.
+      // The next message was settled before it was looked at.
       const [unsettled] = this.#settled.gaps(this.#next, this.#end - 1);
       this.#next = unsettled?.first ?? this.#end;
     }
@@ -582,8 +594,8 @@ export class Delivery {
   }
 
   /**
-   * Takes the consumer's leases in first..last out; NOBODY's are everybody's, for calls without a stream. A late word of one
-   * whose lease has gone to another must not end that one's.
+   * Takes out the consumer's leases in first..last, everybody's for NOBODY (a call without a stream). A
+   * consumer whose lease has gone to another must not end the other's by a late word.
    */
   #cutOwn({ consumer, first, last, attempt }: DeliveryEvent & { kind: 'nack' | 'extend' }): Piece<Lease>[] {
     const meant = attempt === undefined ? [{ first, last }] : this.#atAttempt(first, last, attempt);
@@ -598,7 +610,7 @@ export class Delivery {
     });
   }
 
-  /** What of first..last is, or was last, under way for the attempt-th time. */
+  /** The parts of first..last whose delivery under way, or else the next one, is the attempt-th. */
   #atAttempt(first: number, last: number, attempt: number): Interval[] {
     if (attempt === 1) return this.#attempts.gaps(first, last);
     return this.#attempts
@@ -629,14 +641,14 @@ export class Delivery {
   #stall(consumer: number, nowMs: number): void {
     if (consumer === FORMER || this.#keys === undefined) return;
     const before = this.#stalls.get(consumer);
-    // Several of its leases may end at once, or one after the other.
+    // It is stalled already: several of its leases may end at once, or one after the other.
     if (before !== undefined && before.untilMs !== Number.POSITIVE_INFINITY) return;
     const forMs = before === undefined ? FIRST_STALL_MS : Math.min(MAX_STALL_MS, before.forMs * 2);
     this.#stalls.set(consumer, { forMs, untilMs: nowMs + forMs });
     this.#keys.setStalled(consumer, true);
   }
 
-  /** One that has nothing to say, as it holds nothing, gets another chance. */
+  /** Gives consumers another chance after their time: one that holds nothing has nothing to say. */
   #endStalls(nowMs: number): void {
     for (const [consumer, stall] of this.#stalls) {
       if (stall.untilMs > nowMs) continue;
@@ -645,7 +657,7 @@ export class Delivery {
     }
   }
 
-  /** What it had at the former owner, or on its last stream, is its own again. */
+  /** The leases that wait for the consumer's hash are its own again, or end if it is fresh. */
   #join(consumer: number, hash: number, fresh: boolean, effects: DeliveryEffect[]): void {
     this.#hashes.set(consumer, hash);
     this.#keys?.join(consumer, hash);
@@ -685,7 +697,7 @@ export class Delivery {
     if (this.#stalls.size > 0 && this.#stalls.delete(consumer)) this.#keys?.setStalled(consumer, false);
   }
 
-  /** The pieces were taken out of the leases unsettled. Of an ordering key those behind them follow. */
+  /** Gives back pieces taken out of the leases, and what is outstanding of their keys behind them. */
   #giveBack(pieces: readonly Piece<Lease>[], effects: DeliveryEffect[]): void {
     if (pieces.length === 0) return;
     const byKey = new Map<KeyState, number[]>();
@@ -711,7 +723,7 @@ export class Delivery {
     else for (let offset = first; offset <= last; offset += 1) offsets.push(offset);
   }
 
-  /** Takes the rest of each key's run from its lowest given-back message on out of the leases. */
+  /** Takes out of the leases the rest of each key's run, from its lowest given-back message on. */
   #cutBehind(byKey: ReadonlyMap<KeyState, readonly number[]>): Piece<Lease>[] {
     let lowest = Number.POSITIVE_INFINITY;
     let left = 0;
@@ -734,7 +746,7 @@ export class Delivery {
   }
 }
 
-/** One more delivery of first..last was in vain. */
+/** Counts one more delivery of first..last in vain. */
 function countAttempt(attempts: IntervalMap<number>, first: number, last: number): void {
   let from = first;
   for (const piece of attempts.cut(first, last)) {
@@ -745,7 +757,7 @@ function countAttempt(attempts: IntervalMap<number>, first: number, last: number
   if (from <= last) attempts.insert(from, last, 1);
 }
 
-/** The bytes of a part of a lease, in proportion. Not rounded, so that the parts add up to the whole. */
+/** A part of a lease, with its bytes in proportion: not rounded, so that the parts add up to the whole. */
 function shareLease(lease: Lease, part: number, whole: number): Lease {
   return { ...lease, bytes: (lease.bytes * part) / whole };
 }
@@ -778,7 +790,7 @@ function addCredit(effects: DeliveryEffect[], consumer: number, messages: number
   } else effects.push({ kind: 'credit', consumer, messages, bytes });
 }
 
-/** How many offsets. */
+/** How many offsets the intervals have. */
 function sizeOf(intervals: readonly Interval[]): number {
   return intervals.reduce((sum, { first, last }) => sum + last - first + 1, 0);
 }

@@ -1,32 +1,32 @@
-// Consumers that get no new work because they will be stopped: who is meant, and what they still hold. Plain data for
-// engine/draining-consumers, the peers and adapters/grpc/admin.
+// Consumers that get no new work because they will be stopped: who is meant, and what they still hold, as
+// plain data.
 
-/** By what a consumer can be named. */
+/** What a consumer can be named by. */
 export interface ConsumerOrigin {
-  /** Empty: it gave none, or it pulls. */
+  /** Empty: the consumer gave none, or it pulls. */
   readonly clientId: string;
-  /** The IP address that it connects from, in canonical form. Empty: not known. */
+  /** The IP address that the consumer connects from, in canonical form. Empty: not known. */
   readonly peerAddress: string;
 }
 
 export const UNKNOWN_ORIGIN: ConsumerOrigin = { clientId: '', peerAddress: '' };
 
-/** A consumer whose stream ends here, when it opens. */
+/** What is known of a consumer whose stream ends here, when it opens. */
 export interface OpeningConsumer {
   readonly origin: ConsumerOrigin;
-  /** It begins without being given anything. */
+  /** The consumer drains from the beginning. */
   readonly draining: boolean;
-  /** It has nothing of what its like had before; see DeliveryEvent. */
+  /** Its client has nothing of what it was given before; see DeliveryEvent. */
   readonly fresh: boolean;
 }
 
 export interface DrainRequest {
-  /** Full name. */
+  /** The full name. */
   readonly subscription: string;
   readonly clientIds: readonly string[];
-  /** In canonical form. */
+  /** IP addresses in canonical form. */
   readonly peerAddresses: readonly string[];
-  /** 0: it ends at once. */
+  /** How long it holds, unless it is repeated; 0: it ends at once. */
   readonly ttlMs: number;
 }
 
@@ -36,19 +36,19 @@ export interface DrainingConsumer extends ConsumerOrigin {
 }
 
 export interface DrainReport {
-  /** Most outstanding first; at most MAX_LISTED. */
+  /** Those with most outstanding messages first; at most MAX_LISTED. */
   readonly consumers: readonly DrainingConsumer[];
-  /** Over all of them, listed or not. */
+  /** The sums are over all draining consumers, listed or not. */
   readonly streams: number;
   readonly outstandingMessages: number;
 }
 
-/** Consumers in a report. */
+/** Consumers in a report, at most. */
 export const MAX_LISTED = 1_000;
 
 export const NOTHING_DRAINS: DrainReport = { consumers: [], streams: 0, outstandingMessages: 0 };
 
-/** One report of several brokers', or of single streams: the same consumer is listed once. */
+/** One report made of those of several brokers or streams: the same consumer is listed once. */
 export function mergeDrainReports(reports: readonly DrainReport[]): DrainReport {
   const merged = new Map<string, DrainingConsumer>();
   let streams = 0;

@@ -1,7 +1,8 @@
-// The two kinds of error. Expected ones are BrokerErrors with a gRPC code: three borders turn them into answers (the
-// gRPC adapter, a loop's supervisor, later the reconciler). Impossible states are assertions, which end the process.
+// The two kinds of error. Expected ones are BrokerErrors with a gRPC code, for which somebody has an answer:
+// the loop that tries again, or the gRPC adapter, which tells the caller. Impossible states are assertions,
+// which end the process.
 
-/** The gRPC status codes that the broker uses, by name. adapters/grpc/status.ts knows their numbers. */
+/** The gRPC status codes that the broker uses, by name. */
 export type ErrorCode =
   | 'INVALID_ARGUMENT'
   | 'NOT_FOUND'
@@ -9,12 +10,12 @@ export type ErrorCode =
   | 'PERMISSION_DENIED'
   | 'UNAUTHENTICATED'
   | 'FAILED_PRECONDITION'
-  /** Something is full: a store, a buffer, a quota. Nothing was changed. */
+  /** Something is full (a store, a buffer, a quota): nothing was changed. */
   | 'RESOURCE_EXHAUSTED'
-  /** A stale ownerEpoch or a lost race: nothing was changed by this call. */
+  /** A stale ownerEpoch or a lost race: this call changed nothing. */
   | 'ABORTED'
   | 'DEADLINE_EXCEEDED'
-  /** The other side is away. Of a write: the outcome is unknown. */
+  /** The other side is away. The outcome of a write is unknown. */
   | 'UNAVAILABLE'
   | 'UNIMPLEMENTED'
   | 'INTERNAL';
@@ -24,7 +25,7 @@ const RETRIABLE: ReadonlySet<ErrorCode> = new Set(['RESOURCE_EXHAUSTED', 'ABORTE
 export class BrokerError extends Error {
   override readonly name = 'BrokerError';
   readonly code: ErrorCode;
-  /** Whether the same call may succeed later. Follows from the code. */
+  /** Whether the same call may succeed later; follows from the code. */
   readonly retriable: boolean;
 
   /** `message` is for the caller: what was wrong, the limit, what to do. The cause stays on this side. */

@@ -1,17 +1,18 @@
-// How a topic grows without mixing up the order of its ordering keys. A key of a topic with n partitions may belong to another
-// partition when there are m. So each partition's log is cut into *eras*: from a certain offset on its messages were accepted by
-// the new count. Two rules keep the order, and both ask the same question, sourcesOf:
+// How a topic grows without mixing up the order of its ordering keys. A key of a topic with n partitions may
+// belong to another partition when there are m. So each partition's log is cut into *eras*: from a certain
+// offset on its messages were accepted by the new count. Two rules keep the order, and both ask from which
+// partitions keys come (sourcesOf):
 //
-//   publishing   a partition takes messages by a count once every partition from which keys come to it has begun that era,
-//                and so takes none of these keys any more
-//   delivery     in a subscription with ordering a partition's era waits until the subscription has settled, in every
-//                partition from which keys come, what was accepted before
+//   publishing   a partition takes messages by a count once every partition from which keys come to it has
+//                begun that era, and so takes none of these keys any more
+//   delivery     in a subscription with ordering a partition's era waits until the subscription has settled,
+//                in every partition from which keys come, what was accepted before
 //
-// An era waits for earlier ones alone, so nothing ever waits in a circle. Eras are kept as the record of a cursor of the topic's
-// own incarnation, fenced like every cursor.
+// An era waits for earlier ones alone, so nothing ever waits in a circle. A partition's eras are stored as
+// the record of a cursor whose subscription is the topic's own incarnation, fenced like every cursor.
 import { BrokerError } from './errors.ts';
 
-/** The messages of one partition that were accepted while the topic had so many partitions, up to the next era. */
+/** The messages of a partition that were accepted while its topic had so many, up to the next era. */
 export interface Era {
   readonly partitions: number;
   readonly fromOffset: number;
@@ -20,11 +21,11 @@ export interface Era {
 /** A partition and an era that it must have begun; what lies before that era is what has to be settled. */
 export interface Source {
   readonly partition: number;
-  /** The era's count. */
+  /** The era's count of partitions. */
   readonly partitions: number;
 }
 
-/** All counts that the topic has had, rising. */
+/** All counts of partitions that the topic has had, rising. */
 export function partitionCounts(topic: {
   readonly partitions: number;
   readonly formerPartitions?: readonly number[];
@@ -32,15 +33,16 @@ export function partitionCounts(topic: {
   return [...(topic.formerPartitions ?? []), topic.partitions];
 }
 
-/** Where a partition without a record begins: with the first count by which it exists. */
+/** The first era of a partition without a record: by the first count with which the partition exists. */
 export function firstEra(counts: readonly number[], partition: number): Era {
   const partitions = counts.find((count) => count > partition) ?? counts.at(-1)!;
   return { partitions, fromOffset: 0 };
 }
 
 /**
- * From where keys have come to `partition` with its era of that count, directly or over partitions in between, other
- * partitions only. partitionOfKey gives each partition an equal range of hashes, so what one takes over comes from neighbours.
+ * The other partitions from which keys have come to `partition` with its era of that count, directly or over
+ * partitions in between. partitionOfKey gives each partition an equal range of hashes, so a partition takes
+ * keys over from neighbours.
  */
 export function sourcesOf(counts: readonly number[], partition: number, partitions: number): Source[] {
   const sources: Source[] = [];
@@ -57,7 +59,7 @@ export function sourcesOf(counts: readonly number[], partition: number, partitio
   return sources;
 }
 
-/** Where the partition's era of that count, or of the next greater one that it has begun, begins. Undefined: it has begun none. */
+/** Where the era of that count, or else of the next greater one, begins. Undefined: there is none yet. */
 export function beginOf(eras: readonly Era[], partitions: number): number | undefined {
   return eras.find((era) => era.partitions >= partitions)?.fromOffset;
 }
@@ -69,7 +71,7 @@ export function encodeEras(eras: readonly Era[]): Uint8Array {
   return new TextEncoder().encode([FORMAT, ...numbers].join(' '));
 }
 
-/** Throws FAILED_PRECONDITION on bytes of another format: a record from a newer version, or a damaged store. */
+/** FAILED_PRECONDITION on bytes of another format: a record of a newer version, or a damaged store. */
 export function decodeEras(record: Uint8Array): Era[] {
   const [format, ...numbers] = new TextDecoder().decode(record).split(' ').map(Number);
   const isWhole = numbers.length % 2 === 0 && numbers.every((number) => Number.isSafeInteger(number));

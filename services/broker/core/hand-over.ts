@@ -1,26 +1,27 @@
-// The note that the owner of a partition leaves for the next one when it gives the partition up: what is outstanding at
-// consumers, so that nothing of it is delivered again just because the owner has changed. Written and read by
-// engine/broker; the ownership store keeps the bytes unread.
+// The note that the owner of a partition leaves for the next one when it gives the partition up: what is
+// outstanding at consumers, so that nothing of it is delivered again just because the owner has changed.
 //
-// Layout: JSON [format, [[incarnation, [gap, length − 1, deadline, bytes, consumer hash, key hash, …]], …]]. Gaps count from the end of the interval
-// before, deadlines in milliseconds from the hand-over on: clocks of two brokers have nothing in common.
+// Layout: JSON [format, [[incarnation, [gap, length − 1, deadline, bytes, consumer hash, key hash, …]], …]].
+// Gaps count from the end of the interval before, deadlines are milliseconds from the hand-over on: the
+// clocks of two brokers have nothing in common.
 import type { FormerLease } from './delivery-events.ts';
 import { BrokerError } from './errors.ts';
 
-/** Outstanding messages of one subscription. */
+/** The outstanding messages of one subscription. */
 export interface HandedOver {
   readonly incarnation: number;
-  /** Sorted; deadlineMs from the hand-over on. */
+  /** Sorted by offset; their deadlineMs count from the hand-over on. */
   readonly leases: readonly FormerLease[];
 }
 
 const FORMAT = 1;
 /**
- * Intervals in a note, with ordering mostly one for each message: as many as four subscriptions can have. 60 bytes each at most, so
- * a note stays below 16 MiB. What is beyond is delivered again, of subscriptions without ordering first.
+ * Intervals in a note (with ordering mostly one for each message): as many as four subscriptions can have.
+ * Each takes 60 bytes at most, so a note stays below 16 MiB. What is beyond is delivered again, subscriptions
+ * without ordering first.
  */
 export const MAX_HANDED_OVER = 240_000;
-/** Numbers of one interval. */
+/** How many numbers an interval takes. */
 const WIDTH = 6;
 
 export function encodeHandOver(subscriptions: readonly HandedOver[]): Uint8Array {
@@ -40,13 +41,13 @@ export function encodeHandOver(subscriptions: readonly HandedOver[]): Uint8Array
   return Buffer.from(JSON.stringify([FORMAT, rows]));
 }
 
-/** Of what is left out without a key, only messages come again; with one, it would be at two consumers. */
+/** Subscriptions with keys come first: a key whose leases are left out would be at two consumers at once. */
 function byOrdering(a: HandedOver, b: HandedOver): number {
   const hasKeys = ({ leases }: HandedOver): boolean => leases.some(({ keyHash }) => keyHash !== 0);
   return Number(hasKeys(b)) - Number(hasKeys(a));
 }
 
-/** FAILED_PRECONDITION if the note is of another format. */
+/** FAILED_PRECONDITION: the note has another format. */
 export function decodeHandOver(note: Uint8Array): HandedOver[] {
   let parsed: unknown;
   try {

@@ -1,8 +1,9 @@
-// Sets and maps of offsets, kept as sorted disjoint intervals with both ends included: what makes a chunk of a thousand
-// messages cost one entry. Used by delivery.ts and what it is made of.
+// Sets and maps of offsets, kept as sorted disjoint intervals with both ends included: so a chunk of a
+// thousand messages costs one entry.
 //
-// A set is two plain sorted arrays with binary search: nearly all work happens at either end, and the callers bound the
-// number of intervals, so that a splice in the middle is a short move of memory. A map has more of them: see there.
+// A set is two plain sorted arrays with binary search: nearly all work happens at either end, and callers
+// bound the number of intervals, so that a splice in the middle is a short move of memory. A map can have
+// more intervals: see there.
 
 export interface Interval {
   readonly first: number;
@@ -14,12 +15,12 @@ export class IntervalSet {
   readonly #lasts: number[] = [];
   #count = 0;
 
-  /** How many intervals. */
+  /** How many intervals there are. */
   get length(): number {
     return this.#firsts.length;
   }
 
-  /** How many offsets. */
+  /** How many offsets there are. */
   get count(): number {
     return this.#count;
   }
@@ -97,7 +98,7 @@ export class IntervalSet {
     return at < 0 ? undefined : { first: this.#firsts[at]!, last: this.#lasts[at]! };
   }
 
-  /** The first interval that ends at or after offset; undefined if there is none. It may begin before offset. */
+  /** The first interval that ends at or after offset; it may begin before. Undefined: there is none. */
   atOrAfter(offset: number): Interval | undefined {
     const at = lowerBound(this.#lasts, offset);
     return at === this.#firsts.length ? undefined : { first: this.#firsts[at]!, last: this.#lasts[at]! };
@@ -139,18 +140,18 @@ export interface Piece<V> extends Interval {
   readonly value: V;
 }
 
-/** How a value is shared when its interval is cut: the value of the part with `part` of `whole` offsets. */
+/** How a value is split when its interval is cut: the value of a part with `part` of `whole` offsets. */
 export type Share<V> = (value: V, part: number, whole: number) => V;
 
-/** Pieces in a block, at most. */
+/** How many pieces a block has, at most. */
 const BLOCK = 256;
 
 /**
- * Disjoint intervals with a value each. Intervals that touch stay apart, so that there can be as many as outstanding
- * messages: they lie in blocks, and a change moves at most the rest of its block.
+ * Disjoint intervals with a value each. Intervals that touch stay apart, so that there can be as many as
+ * outstanding messages: they lie in blocks, and a change moves at most the rest of its block.
  */
 export class IntervalMap<V> {
-  /** In order, none empty. */
+  /** The blocks in order, none of them empty. */
   #blocks: Piece<V>[][] = [];
   readonly #share: Share<V>;
   #length = 0;
@@ -168,12 +169,12 @@ export class IntervalMap<V> {
     return this.#count;
   }
 
-  /** first..last must not be in the map yet. */
+  /** Adds first..last, of which nothing may be in the map yet. */
   insert(first: number, last: number, value: V): void {
     this.#length += 1;
     this.#count += last - first + 1;
     const piece = { first, last, value };
-    // Behind everything, it goes to the end of the last block.
+    // A piece behind all others goes to the end of the last block.
     const at = Math.min(this.#blockAt(first), Math.max(0, this.#blocks.length - 1));
     const block = this.#blocks[at];
     if (block === undefined) this.#blocks.push([piece]);
@@ -229,7 +230,7 @@ export class IntervalMap<V> {
     return part === whole ? piece : { first, last, value: this.#share(piece.value, part, whole) };
   }
 
-  /** Small neighbours become one block, or cuts in the middle would leave a block for every piece. */
+  /** Makes small neighbours one block, or cuts in the middle would leave a block for every piece. */
   #mergeAt(at: number): void {
     const block = this.#blocks[at];
     const next = this.#blocks[at + 1];
@@ -237,7 +238,7 @@ export class IntervalMap<V> {
     this.#blocks.splice(at, 2, block.concat(next));
   }
 
-  /** Takes the pieces out of the map for which `chosen` holds and returns them, in order. One pass, however many. */
+  /** Takes the pieces for which `chosen` holds out of the map and returns them, in order, in one pass. */
   takeOut(chosen: (piece: Piece<V>) => boolean): Piece<V>[] {
     const removed: Piece<V>[] = [];
     const blocks: Piece<V>[][] = [];
@@ -322,7 +323,7 @@ function indexAt(block: readonly Interval[], offset: number): number {
 function lowerBound(sorted: readonly number[], value: number): number {
   let low = 0;
   let high = sorted.length;
-  // Most look-ups are for the front: settle those without a search.
+  // Most look-ups are for the front: answer those without a search.
   if (high === 0 || sorted[0]! >= value) return 0;
   while (low < high) {
     const middle = (low + high) >>> 1;

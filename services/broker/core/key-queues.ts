@@ -1,28 +1,29 @@
-// The unsettled messages of an ordered subscription in one partition, by ordering key: who may get what next;
-// delivery.ts owns leases, cursor and attempts.
+// The unsettled messages of an ordered subscription in one partition, by ordering key: who may get which
+// next. It knows nothing of leases, cursors and attempts.
 //
-// A key has at most one run: messages outstanding at one consumer. A run grows while that consumer has the key's slot and
-// everything before has gone to it; once a message of it was given back, nothing more of the key goes out until the rest
-// of the run has been settled or given back too, and then from the lowest unsettled message on.
+// A key has at most one run: messages outstanding at one consumer. A run grows while that consumer has the
+// key's slot and everything before has gone to it. Once a message of the run was given back, nothing more of
+// the key goes out until the rest of it has been settled or given back as well, and then from the lowest
+// unsettled message on.
 import type { ChunkView, LeaseBudget } from './credit.ts';
 import { FORMER, KeySlots, NOBODY } from './key-slots.ts';
 
 export interface KeyState {
   readonly hash: number;
   readonly slot: number;
-  /** Offsets that wait, ascending, from `head` on. Those settled meanwhile are dropped when they come to the front. */
+  /** The offsets that wait, ascending, from `head` on. Those settled meanwhile are dropped at the front. */
   queue: number[];
   head: number;
-  /** The consumer with the run; NOBODY without one. */
+  /** The consumer that has the run; NOBODY: there is none. */
   runConsumer: number;
   runLength: number;
   /** A message of the run was given back: it must end before the key goes on. */
   broken: boolean;
-  /** Attempt counts of given-back messages are not durable yet: the key waits. */
+  /** The attempt counts of given-back messages are not durable yet: the key waits. */
   held: boolean;
-  /** In whose ready set it is. */
+  /** The consumer in whose ready set the key is; NOBODY: in none. */
   readyFor: number;
-  /** How often messages of it were given back since one was settled. */
+  /** How often messages of the key were given back since one was settled. */
   failures: number;
 }
 
@@ -34,13 +35,13 @@ export interface TakenMessage {
 export class KeyQueues {
   readonly slots = new KeySlots();
   readonly #keys = new Map<number, KeyState>();
-  /** Of slots that have any. */
+  /** The keys of each slot that has any. */
   readonly #bySlot = new Map<number, Set<KeyState>>();
-  /** Of consumers that have had any. */
+  /** The keys that may go out to each consumer. */
   readonly #ready = new Map<number, Set<KeyState>>();
   readonly #isSettled: (offset: number) => boolean;
   readonly #maxRun: number;
-  /** Keys that are held; `persisting` ones are freed by the commit under way. */
+  /** Keys that are held. The commit under way frees those in #persistingKeys. */
   #heldKeys = new Set<KeyState>();
   #persistingKeys = new Set<KeyState>();
   #queued = 0;
@@ -55,14 +56,14 @@ export class KeyQueues {
     return this.#queued;
   }
 
-  /** Keys with messages that wait or are outstanding. */
+  /** How many keys have messages that wait or are outstanding. */
   get active(): number {
     return this.#keys.size;
   }
 
   /**
-   * Messages that wait in keys which failed so often in a row, but for those at their front that `isCounted` knows already:
-   * what was given back is there.
+   * How many messages wait in keys that failed so often in a row, without those at their front that
+   * `isCounted` knows already: what was given back is there.
    */
   waitingBehind(minFailures: number, isCounted: (offset: number) => boolean): number {
     let waiting = 0;
@@ -76,8 +77,8 @@ export class KeyQueues {
   }
 
   /**
-   * Messages before an offset that wait for such consumers: in keys of which they have the run, or whose slot is theirs or moves
-   * away from them.
+   * How many messages before an offset wait for the consumers that are meant: in keys whose run they have, or
+   * whose slot is theirs or moves away from them.
    */
   waitingFor(isMeant: (consumer: number) => boolean, before: number): number {
     let waiting = 0;
@@ -97,7 +98,7 @@ export class KeyQueues {
     if (key.readyFor === NOBODY) this.#refresh(key);
   }
 
-  /** Messages of the key are outstanding at a former consumer: nothing more of it goes out before they have ended. */
+  /** Messages of the key are outstanding at a former consumer: nothing more goes out before that ends. */
   adopt(hash: number, count: number): KeyState {
     const key = this.#key(hash);
     key.runConsumer = FORMER;
@@ -128,7 +129,7 @@ export class KeyQueues {
     return key;
   }
 
-  /** The lowest waiting offset of one of the keys that the consumer may be given; undefined if there is none. */
+  /** The lowest waiting offset of one of the keys that may go out to the consumer; undefined: none. */
   peek(consumer: number): number | undefined {
     const ready = this.#ready.get(consumer);
     if (ready === undefined) return undefined;
@@ -140,7 +141,7 @@ export class KeyQueues {
     return undefined;
   }
 
-  /** Takes messages of the chunk that the consumer may be given, within the budget; they become parts of runs. */
+  /** Takes messages of the chunk that may go out to the consumer, within the budget, into runs. */
   take(consumer: number, chunk: ChunkView, budget: LeaseBudget): TakenMessage[] {
     const taken: TakenMessage[] = [];
     const ready = this.#ready.get(consumer);
@@ -166,7 +167,7 @@ export class KeyQueues {
       else if (taken.length > before) served.push(key);
       if (budget.messages === 0) break;
     }
-    // To the back of the line, or a busy key would take all of a small credit each time.
+    // Served keys go to the back of the line, or a busy key would take all of a small credit each time.
     for (const key of served) {
       ready.delete(key);
       ready.add(key);
@@ -181,8 +182,8 @@ export class KeyQueues {
   }
 
   /**
-   * Messages of the key's run go back to its front: offsets ascending, all above what is still outstanding of the run. The
-   * key is held until persisted() follows the next persisting().
+   * Messages of the key's run go back to its front: offsets ascending, all above what is still outstanding of
+   * the run. The key is held until persisted() follows the next persisting().
    */
   giveBack(key: KeyState, offsets: readonly number[]): void {
     key.queue = offsets.concat(key.queue.slice(key.head));
@@ -201,7 +202,7 @@ export class KeyQueues {
     this.#heldKeys = new Set();
   }
 
-  /** It is durable. */
+  /** The cursor is durable. */
   persisted(): void {
     const keys = this.#persistingKeys;
     this.#persistingKeys = new Set();
@@ -212,7 +213,7 @@ export class KeyQueues {
     }
   }
 
-  /** Forgets what was settled while it waited. It is dropped in passing, too, but only where a consumer has credit. */
+  /** Drops messages that were settled while they waited, also in keys that no consumer comes across. */
   dropSettled(): void {
     for (const key of this.#keys.values()) this.#refresh(key);
   }
@@ -222,8 +223,8 @@ export class KeyQueues {
   }
 
   /**
-   * The key's run has another consumer from now on: the same one under another number. It grows no more, since nobody knows that
-   * all of it arrived on the way that has ended.
+   * The key's run has another consumer from now on: the same client under another number. It grows no more,
+   * since nobody knows whether all of it arrived on the stream that has ended.
    */
   passRun(key: KeyState, consumer: number): void {
     key.runConsumer = consumer;
@@ -235,7 +236,7 @@ export class KeyQueues {
     }
   }
 
-  /** Its runs have ended, or were passed on. */
+  /** The consumer's runs have ended, or were passed on. */
   leave(consumer: number): void {
     this.#refreshSlots(this.slots.leave(consumer));
     this.#ready.delete(consumer);
@@ -263,7 +264,7 @@ export class KeyQueues {
     for (const slot of slots) for (const key of this.#bySlot.get(slot) ?? []) this.#refresh(key);
   }
 
-  /** Puts the key into the ready set that it belongs to, or forgets it when nothing is left of it. */
+  /** Puts the key into the ready set to which it belongs, or forgets it when nothing is left of it. */
   #refresh(key: KeyState): void {
     this.#dropSettled(key);
     const waiting = key.head < key.queue.length;
@@ -291,7 +292,7 @@ export class KeyQueues {
   }
 
   #forget(key: KeyState): void {
-    // It may have been forgotten already, and begun anew.
+    // The key may have been forgotten already, and begun anew.
     if (this.#keys.get(key.hash) !== key) return;
     this.#keys.delete(key.hash);
     const others = this.#bySlot.get(key.slot)!;

@@ -1,26 +1,27 @@
 // Which consumer of a subscription gets which ordering keys.
 //
-// Keys fall into slots by hash; each slot belongs to the consumer with the highest score for it (rendezvous hashing,
-// Thaler and Ravishankar 1996), so a consumer that joins or leaves moves only its share of the slots. Of two with the same
-// hash, which are one client, the newest has them. A slot with outstanding messages moves only when they have been settled:
-// until then it gives out nothing.
+// Keys fall into slots by hash; each slot belongs to the consumer with the highest score for it (rendezvous
+// hashing, Thaler and Ravishankar 1996), so a consumer that joins or leaves moves only its share of the
+// slots. Of two consumers with the same hash, which are one client, the newest has the slots. A slot with
+// outstanding messages moves only when none is left: until then nothing of it goes out.
 //
-// A slot is made when it is first asked for, and forgotten when no message of any slot waits or is outstanding: an idle partition
-// holds none, whatever it has seen, and of a joining consumer only its own scores are compared, so thousands may come and go.
+// A slot is made when it is first asked for, and forgotten when no message of any slot waits or is
+// outstanding: an idle partition has none, whatever it has seen. When a consumer joins, only its own scores
+// are compared, so thousands may come and go.
 
 export const SLOTS = 256;
 
-/** No consumer. Consumers have numbers from 1. */
+/** Stands for no consumer. Consumers have numbers from 1. */
 export const NOBODY = 0;
 
-/** Whoever had leases here, or at the partition's former owner, that outlive its stream. */
+/** Stands for consumers whose leases, given here or by the former owner, outlive their streams. */
 export const FORMER = -1;
 
-/** Who is given slots: those of the lowest standing that anybody has. */
+// The standings of consumers: slots go to those of the lowest standing that any consumer has.
 const ACTIVE = 0;
-/** Let a lease expire and has not been heard of since. */
+/** The consumer let a lease expire, and has not been heard of since. */
 const STALLED = 1;
-/** Will be stopped. */
+/** The consumer will be stopped. */
 const DRAINING = 2;
 
 type Standing = typeof ACTIVE | typeof STALLED | typeof DRAINING;
@@ -34,15 +35,15 @@ interface Member {
 interface Slot {
   current: number;
   desired: number;
-  /** Of `desired`. */
+  /** The score of `desired`. */
   score: number;
   outstanding: number;
 }
 
 export class KeySlots {
-  /** In the order in which they joined. */
+  /** The consumers in the order in which they joined. */
   readonly #members = new Map<number, Member>();
-  /** How many members have each standing. */
+  /** How many consumers have each standing. */
   readonly #standings: [number, number, number] = [0, 0, 0];
   readonly #slots = new Map<number, Slot>();
 
@@ -50,17 +51,17 @@ export class KeySlots {
     return keyHash % SLOTS;
   }
 
-  /** Who may be given messages of the slot now; NOBODY while it is moving or nobody is there. */
+  /** The consumer that may be given messages of the slot now; NOBODY: the slot moves, or there is none. */
   consumerOf(slot: number): number {
     return holderOf(this.#slot(slot));
   }
 
-  /** Who has the slot, also while it is moving away; NOBODY before it is given to anybody. */
+  /** The consumer that has the slot, also while it moves away; NOBODY before it is given to anybody. */
   currentOf(slot: number): number {
     return this.#slot(slot).current;
   }
 
-  /** The slots in use whose consumerOf has changed. */
+  /** Returns the slots in use whose consumerOf has changed, as do leave, setStalled and setDraining. */
   join(consumer: number, hash: number): number[] {
     const before = this.#eligible;
     const member = { hash, stalled: false, draining: false };
@@ -79,7 +80,7 @@ export class KeySlots {
     return this.#changed(consumer, undefined, standingOf(member), before);
   }
 
-  /** Messages of the slot are outstanding at the consumer, as it had them from the partition's former owner. */
+  /** The consumer has taken over a lease of a former consumer: the slot is its own, unless another has it. */
   takeOver(slot: number, consumer: number): void {
     const taken = this.#slot(slot);
     if (taken.current === NOBODY) taken.current = consumer;
@@ -101,18 +102,19 @@ export class KeySlots {
     this.#slot(slot).outstanding += count;
   }
 
-  /** True if that let the slot move. */
+  /** `count` messages of the slot are not outstanding any more. True: that let the slot move. */
   ended(slot: number, count: number): boolean {
     const ended = this.#slot(slot);
     ended.outstanding -= count;
     return move(ended);
   }
 
-  /** Nothing is outstanding. Who has which slot follows from the members again, so nothing changes by it. */
+  /** Forgets all slots while nothing is outstanding. They follow from the consumers, so nothing changes. */
   forget(): void {
     this.#slots.clear();
   }
 
+  /** The lowest standing that any consumer has. */
   get #eligible(): Standing | undefined {
     for (const standing of [ACTIVE, STALLED, DRAINING] as const)
       if (this.#standings[standing] > 0) return standing;
@@ -132,7 +134,7 @@ export class KeySlots {
     return this.#changed(consumer, member, before, eligible);
   }
 
-  /** A consumer has another standing than before, or came (`before` is undefined), or went (`member` is undefined). */
+  /** A consumer has a new standing, has come (`before` is undefined) or has gone (`member` is undefined). */
   #changed(
     consumer: number,
     member: Member | undefined,

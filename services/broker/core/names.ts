@@ -1,16 +1,17 @@
-// What resources are called: projects/{project}/topics/{id} and projects/{project}/subscriptions/{id}. The only place
-// that knows the rules of admin.proto; called by core/definitions.ts, engine/definitions.ts and the gRPC adapter.
+// What resources are called: projects/{project}/topics/{id} and projects/{project}/subscriptions/{id}. The
+// only place in the broker that knows admin.proto's rules for names.
 //
-// A name that passed is at most MAX_NAME_LENGTH characters of ASCII, so it is safe as a store key and in a log line.
+// A name that passed is at most MAX_NAME_LENGTH characters of ASCII, so it is safe as a store key and in a
+// log line.
 import { BrokerError } from './errors.ts';
 
-/** Characters (all ASCII, so also bytes) of the last part of a name. */
+/** The last part of a name, in characters (all ASCII, so also in bytes). */
 export const MIN_ID_LENGTH = 3;
 export const MAX_ID_LENGTH = 255;
-/** Characters of a project. */
+/** A project, in characters. */
 export const MIN_PROJECT_LENGTH = 1;
 export const MAX_PROJECT_LENGTH = 255;
-/** Of the longest full name. */
+/** The longest full name, in characters. */
 export const MAX_NAME_LENGTH =
   'projects/'.length + MAX_PROJECT_LENGTH + '/subscriptions/'.length + MAX_ID_LENGTH;
 
@@ -21,17 +22,17 @@ export interface ResourceName {
   readonly id: string;
 }
 
-/** INVALID_ARGUMENT that names the field, the rule and the limit. */
+/** INVALID_ARGUMENT with the field, the rule and the limit. */
 export function parseTopicName(name: string, field: string): ResourceName {
   return parse(name, 'topics', field);
 }
 
-/** INVALID_ARGUMENT that names the field, the rule and the limit. */
+/** INVALID_ARGUMENT with the field, the rule and the limit. */
 export function parseSubscriptionName(name: string, field: string): ResourceName {
   return parse(name, 'subscriptions', field);
 }
 
-/** "projects/{project}" → project. INVALID_ARGUMENT that names the field, the rule and the limit. */
+/** The project of "projects/{project}". INVALID_ARGUMENT with the field, the rule and the limit. */
 export function parseProjectName(name: string, field: string): string {
   const parts = name.split('/', 3);
   const [prefix, project] = parts;
@@ -43,9 +44,9 @@ export function parseProjectName(name: string, field: string): string {
   return project;
 }
 
-/** Undefined if the name is right; otherwise a sentence without the field's name. For reports of several problems. */
+/** What is wrong with the name (undefined: nothing), without the field, for a report of several problems. */
 export function nameProblem(name: string, collection: Collection): string | undefined {
-  // Anything longer can only be wrong, and is not split.
+  // A longer name can only be wrong, and is not split.
   const parts = name.length > MAX_NAME_LENGTH ? [] : name.split('/', 5);
   const [prefix, project, kind, id] = parts;
   if (

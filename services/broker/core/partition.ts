@@ -1,12 +1,13 @@
-// What a partition is called, and which one a message goes to.
+// What a partition is called, and to which one a message with an ordering key goes.
 
 /**
- * One partition's log. `logEpoch` is the incarnation of its topic (a number given once in a store's life), so a topic
- * deleted and created again under its name has other logs, other ack ids and other keys in the store.
+ * Names one partition's log. `logEpoch` is the incarnation of its topic (a number given once in a store's
+ * life), so a topic that is deleted and created again has other logs, other ack ids and other keys in the
+ * store.
  */
 export interface PartitionId {
   readonly logEpoch: number;
-  /** Index in the topic, from 0. */
+  /** The index in the topic, from 0. */
   readonly partition: number;
 }
 
@@ -16,8 +17,9 @@ export function formatPartitionId(id: PartitionId): string {
 }
 
 /**
- * Which of a topic's partitions the messages of an ordering key go to. `keyHash` is chunk.ts' hash of the key. The
- * multiplication spreads the hash's low bits (Lemire, "A fast alternative to the modulo reduction").
+ * The partition of a topic to which the messages of an ordering key go. `keyHash` is hashOfKey of the key.
+ * The multiplication goes by the hash's high bits (Lemire, "A fast alternative to the modulo reduction"):
+ * each partition has an equal range of hashes, on which growth.ts relies.
  */
 export function partitionOfKey(keyHash: number, partitions: number): number {
   return Math.floor((keyHash / 0x1_0000_0000) * partitions);

@@ -1,5 +1,5 @@
-// A publish request, checked and indexed where it lies: which bytes each message has, and the hash of its ordering key. Its
-// ranges are copied into frames by chunk.ts.
+// A publish request, checked and indexed where it lies: which bytes each message has, and the hash of its
+// ordering key.
 //
 // This is the edge where publishers' bytes are checked: once for all subscribers.
 import { BrokerError } from './errors.ts';
@@ -8,9 +8,9 @@ import { isUtf8, LENGTH, malformed, VARINT, WireReader } from './wire.ts';
 
 export interface PublishLimits {
   readonly maxMessages: number;
-  /** Of one message: its data, and its attributes' keys and values. */
+  /** One message's data, and its attributes' keys and values. */
   readonly maxMessageBytes: number;
-  /** Of the tags and lengths around them. */
+  /** The tags and lengths around them. */
   readonly maxMessageEncodingBytes: number;
   readonly maxAttributes: number;
   readonly maxAttributeKeyBytes: number;
@@ -19,24 +19,24 @@ export interface PublishLimits {
 }
 
 export interface PublishBatch {
-  /** '' where the request names none. */
+  /** Empty: the request names none. */
   readonly topic: string;
   readonly requestId: number;
   readonly count: number;
-  /** The request. */
+  /** The request, or a copy of it without foreign fields. */
   readonly bytes: Uint8Array;
-  /** Where the body of message i begins and ends in bytes. */
+  /** Where the body of message i begins and ends in `bytes`. */
   readonly starts: Uint32Array;
   readonly ends: Uint32Array;
-  /** hashOfKey of the ordering key of message i; 0 without one. */
+  /** The hash of message i's ordering key (hashOfKey), 0 without one. */
   readonly keyHashes: Uint32Array;
   /** Whether any message has a key. */
   readonly keyed: boolean;
 }
 
-/** One message of a request is at fault. */
+/** The error of a request with one message at fault. */
 export class BadMessage extends BrokerError {
-  /** Its place in the request. */
+  /** The message's place in the request, from 0. */
   readonly index: number;
 
   constructor(index: number, message: string) {
@@ -45,7 +45,10 @@ export class BadMessage extends BrokerError {
   }
 }
 
-/** PublishRequest and PublishStreamRequest: topic = 1, messages = 2, request_id = 16. */
+/**
+ * Parses PublishRequest and PublishStreamRequest: topic = 1, messages = 2, request_id = 16. INVALID_ARGUMENT
+ * with the field and the limit; BadMessage if a single message is at fault.
+ */
 export function parsePublish(bytes: Uint8Array, limits: PublishLimits): PublishBatch {
   const reader = new WireReader(bytes);
   const inner = new WireReader(bytes);
@@ -57,7 +60,7 @@ export function parsePublish(bytes: Uint8Array, limits: PublishLimits): PublishB
   let ends = new Uint32Array(capacity);
   let keyHashes = new Uint32Array(capacity);
   let keyed = false;
-  /** Messages with fields that must not get into a frame: rewritten at the end. */
+  /** Messages with fields that must not get into a frame: they are rewritten at the end. */
   let foreign: number[] | undefined;
   while (reader.tag()) {
     if (reader.field === 2) {
@@ -99,12 +102,12 @@ export function parsePublish(bytes: Uint8Array, limits: PublishLimits): PublishB
 
 /** What a request says besides its messages. */
 export interface RequestHead {
-  /** '' where it names none; what can't be a name is NO_NAME. */
+  /** Empty: the request names none. NO_NAME: what it names can't be a name. */
   readonly topic: string;
   readonly requestId: number;
 }
 
-/** Of a request that was refused, to say which it was and to know its topic; undefined if the bytes are no request at all. */
+/** The head of a refused request, by which it can be answered. Undefined: the bytes are no request. */
 export function requestHead(bytes: Uint8Array): RequestHead | undefined {
   const reader = new WireReader(bytes);
   let topic = '';
@@ -122,7 +125,7 @@ export function requestHead(bytes: Uint8Array): RequestHead | undefined {
   return Number.isFinite(requestId) ? { topic, requestId } : undefined;
 }
 
-/** Whether it is a topic's name is core/names.ts' to say; what is longer is none, and not held on to. */
+/** Reads the topic, whose name names.ts checks; one that is too long is refused here, and not held on to. */
 function readTopic(reader: WireReader): string {
   const at = reader.at;
   const length = blockLength(reader, 'topic');
@@ -157,7 +160,7 @@ function checkedMessage(reader: WireReader, limits: PublishLimits, index: number
 /** Checks one Message and leaves its key's hash, and whether it has fields to be removed, in `checked`. */
 function checkMessage(reader: WireReader, limits: PublishLimits, index: number): typeof checked {
   const { bytes } = reader;
-  // What is shorter as encoded needs no counting.
+  // A message that is short enough as encoded needs no counting.
   if (reader.end - reader.at > limits.maxMessageBytes) checkSize(bytes, reader.at, reader.end, limits, index);
   checked.keyHash = 0;
   checked.foreign = false;
@@ -197,7 +200,7 @@ function checkMessage(reader: WireReader, limits: PublishLimits, index: number):
         break;
       }
       default:
-        // message_id and publish_time are the broker's to give; numbers that it does not know may mean something to a
+        // The broker gives message_id and publish_time; fields that it does not know may mean something to a
         // later one.
         reader.skip();
         checked.foreign = true;
@@ -208,11 +211,11 @@ function checkMessage(reader: WireReader, limits: PublishLimits, index: number):
   return checked;
 }
 
-/** Of a message that may be too large: see message.proto. */
+/** Checks the size of a message that may be too large: see message.proto. */
 function checkSize(bytes: Uint8Array, from: number, to: number, limits: PublishLimits, index: number): void {
   const reader = new WireReader(bytes, from, to);
   let size = 0;
-  /** Taken out before the message is stored. */
+  /** Bytes of fields that are taken out before the message is stored. */
   let foreign = 0;
   for (let at = from; reader.tag(); at = reader.at) {
     const { field } = reader;
@@ -237,7 +240,7 @@ function checkSize(bytes: Uint8Array, from: number, to: number, limits: PublishL
   }
 }
 
-/** Steps over an attribute; the bytes of its key and value. */
+/** Steps over an attribute and returns the bytes of its key and value. */
 function attributeSize(reader: WireReader): number {
   reader.expect(LENGTH, 'attributes');
   const end = reader.block();
@@ -248,7 +251,7 @@ function attributeSize(reader: WireReader): number {
   return size;
 }
 
-/** Steps over a field of bytes. */
+/** Steps over a field of bytes and returns how many there are. */
 function blockLength(reader: WireReader, what: string): number {
   reader.expect(LENGTH, what);
   const end = reader.block();
@@ -296,7 +299,7 @@ function isReserved(bytes: Uint8Array, at: number): boolean {
   return bytes[at] === 0x67 && bytes[at + 1] === 0x6f && bytes[at + 2] === 0x6f && bytes[at + 3] === 0x67;
 }
 
-/** Google's clients put their trace context there. */
+/** The key under which Google's clients put their trace context. */
 const GOOGLE_TRACEPARENT = new TextEncoder().encode('googclient_traceparent');
 
 function isTraceparent(bytes: Uint8Array, at: number, end: number): boolean {
@@ -305,9 +308,9 @@ function isTraceparent(bytes: Uint8Array, at: number, end: number): boolean {
   );
 }
 
-/** The same batch over a copy of the request in which the given messages have only data, attributes and key. */
+/** The batch over a copy of the request whose `foreign` messages have only data, attributes and key. */
 function withoutForeignFields(batch: PublishBatch, foreign: readonly number[]): PublishBatch {
-  // Not slice(): of a Buffer that is no copy.
+  // Not slice(), which does not copy a Buffer.
   const bytes = new Uint8Array(batch.bytes);
   const ends = batch.ends.slice();
   const reader = new WireReader(bytes);
@@ -327,9 +330,9 @@ function withoutForeignFields(batch: PublishBatch, foreign: readonly number[]): 
 }
 
 /**
- * 32 bits of an ordering key: FNV-1a, then murmur3's finaliser because partitionOfKey looks at the high bits. Never 0,
- * which stands for "no key". Two keys with one hash are ordered as if they were one: safe, and rare. It decides the
- * partition of a key, so it can never change.
+ * 32 bits of an ordering key: FNV-1a, then MurmurHash3's finaliser because partitionOfKey goes by the high
+ * bits. Never 0, which stands for "no key". Two keys with one hash are ordered as if they were one: safe, and
+ * rare. The hash decides the partition of a key, so it can never change.
  */
 export function hashOfKey(bytes: Uint8Array, from: number, end: number): number {
   let hash = 0x811c9dc5;

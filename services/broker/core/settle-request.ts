@@ -1,10 +1,10 @@
 // What a consumer says of its messages, read from the wire: SubscribeRequest, AcknowledgeRequest and
-// ModifyAckDeadlineRequest as operations on ranges of offsets. Ranges of one kind that overlap or touch become one, so that a
-// request costs no more than the messages that it is about.
+// ModifyAckDeadlineRequest as operations on ranges of offsets. Ranges of one field that overlap or touch
+// become one, so that a request costs no more than the messages that it is about.
 import { BrokerError } from './errors.ts';
 import { LENGTH, VARINT, WireReader } from './wire.ts';
 
-/** The subscription whose messages are settled: the incarnation tells it from another one of the same name. */
+/** The subscription whose messages are settled. The incarnation tells it from others of the same name. */
 export interface SettledSubscription {
   readonly name: string;
   readonly incarnation: number;
@@ -17,17 +17,17 @@ export interface SettleOperation {
   readonly first: number;
   /** At least first. */
   readonly last: number;
-  /** From now, for extend; else 0. */
+  /** The new deadline from now, for extend; else 0. */
   readonly seconds: number;
-  /** Of nack and extend: the delivery that is meant, of messages that may be under way once more; absent: whichever. */
+  /** The delivery that nack and extend mean: the messages may be under way again. Absent: whichever it is. */
   readonly attempt?: number;
-  /** Of an ack: a former owner of the partition knows that they were settled, so they are, delivered or not. No client says so. */
+  /** An ack by a former owner, which knows that they were settled: so they are, delivered or not. */
   readonly settledBefore?: true;
 }
 
 export interface SettleRequest {
   readonly operations: readonly SettleOperation[];
-  /** Of the subscription that is meant; absent: whichever has the name. */
+  /** The incarnation of the subscription that is meant; absent: whichever has the name. */
   readonly incarnation?: number;
 }
 
@@ -36,7 +36,7 @@ export function isOfAnother(request: SettleRequest, incarnation: number): boolea
   return request.incarnation !== undefined && request.incarnation !== incarnation;
 }
 
-/** The fields of SubscribeRequest that are not operations; undefined where the request has none. */
+/** The fields of SubscribeRequest that are not operations; undefined or false: the request has none. */
 export interface StreamSettings {
   readonly subscription: string | undefined;
   readonly clientId: string | undefined;
@@ -49,7 +49,7 @@ export interface StreamSettings {
 }
 
 export interface SettleLimits {
-  /** Ack ids or ranges of each kind in a request. */
+  /** Ack ids or ranges in one field of a request. */
   readonly maxIds: number;
   readonly maxAckIdBytes: number;
   readonly maxDeadlineSeconds: number;
@@ -65,11 +65,11 @@ interface Range {
   partition: number;
   first: number;
   last: number;
-  /** 0: whichever. */
+  /** The delivery that is meant; 0: whichever it is. */
   attempt: number;
 }
 
-/** SubscribeRequest. INVALID_ARGUMENT with the field and the limit. */
+/** Parses SubscribeRequest. INVALID_ARGUMENT with the field and the limit, as for the others. */
 export function parseSubscribe(bytes: Uint8Array, limits: SettleLimits): SubscribeMessage {
   const reader = new WireReader(bytes);
   const acks: Range[] = [];
@@ -181,7 +181,7 @@ export interface UnarySettleRequest extends SettleRequest {
   readonly subscription: string;
 }
 
-/** AcknowledgeRequest: subscription = 1, ack_ids = 2, ack_ranges = 16, incarnation = 17. */
+/** Parses AcknowledgeRequest: subscription = 1, ack_ids = 2, ack_ranges = 16, incarnation = 17. */
 export function parseAcknowledge(bytes: Uint8Array, limits: SettleLimits): UnarySettleRequest {
   const reader = new WireReader(bytes);
   const ids: Range[] = [];
@@ -244,7 +244,7 @@ function addModified(
   }
 }
 
-/** What overlaps or touches becomes one operation: a request with 1,000 ack ids is then mostly a few. */
+/** Makes one operation of ranges that overlap or touch: a request with 1,000 ack ids is then mostly a few. */
 function addAll(
   operations: SettleOperation[],
   kind: SettleOperation['kind'],
@@ -254,7 +254,7 @@ function addAll(
   let open: Range | undefined;
   for (const range of inOrder(ranges, kind === 'ack' ? byPlace : byDelivery)) {
     const { logEpoch, partition, first, last } = range;
-    // An acknowledgement counts whichever delivery it is of.
+    // An acknowledgement counts, whichever delivery it is of.
     const attempt = kind === 'ack' ? 0 : range.attempt;
     if (
       open !== undefined &&
@@ -273,7 +273,7 @@ function addAll(
   }
 }
 
-/** They mostly are: clients settle what they were given in the order in which they were given it. */
+/** Sorts the ranges unless they are in order, as they mostly are: clients settle in the order of delivery. */
 function inOrder(ranges: readonly Range[], compare: (a: Range, b: Range) => number): readonly Range[] {
   for (let i = 1; i < ranges.length; i += 1)
     if (compare(ranges[i - 1]!, ranges[i]!) > 0) return [...ranges].sort(compare);
@@ -294,7 +294,7 @@ function addTo(ranges: Range[], range: Range, field: string, limits: SettleLimit
   ranges.push(range);
 }
 
-/** MessageRange: log_epoch = 1, partition = 2, first_offset = 3, last_offset = 4. */
+/** MessageRange: log_epoch = 1, partition = 2, first_offset = 3, last_offset = 4, delivery_attempt = 5. */
 function readRange(reader: WireReader, field: string): Range {
   reader.expect(LENGTH, field);
   const end = reader.block();
@@ -321,7 +321,10 @@ function readRange(reader: WireReader, field: string): Range {
   return range;
 }
 
-/** "epoch.partition-offset", perhaps with "-attempt" behind it. What is no ack id of ours is a mistake worth telling. */
+/**
+ * Reads "logEpoch.partition-offset", perhaps with "-attempt" behind it. Anything else is no ack id of ours: a
+ * mistake worth telling.
+ */
 function readAckId(reader: WireReader, field: string, limits: SettleLimits): Range {
   reader.expect(LENGTH, field);
   const end = reader.block();
@@ -359,7 +362,7 @@ function readIncarnation(reader: WireReader): number {
   return reader.uint();
 }
 
-/** 0 stands for whichever has the name. */
+/** The incarnation as a field of the result: 0 stands for whichever has the name. */
 function named(incarnation: number): { incarnation?: number } {
   return incarnation === 0 ? {} : { incarnation };
 }
@@ -374,7 +377,7 @@ function readClientId(reader: WireReader, limits: SettleLimits): string {
   return reader.string('client_id');
 }
 
-/** Packed or not. */
+/** Reads a repeated int32 field, packed or not. */
 function readInts(reader: WireReader, into: number[], field: string, limits: SettleLimits): void {
   if (reader.wireType === VARINT) into.push(reader.int());
   else {

@@ -1,5 +1,5 @@
-// Reading and writing protobuf's wire format by hand, for the few messages of the hot path: a request is walked over
-// where it lies, not decoded into objects. Used by publish-batch.ts, chunk.ts and adapters/grpc.
+// Reading and writing protobuf's wire format by hand, for the few messages of the hot path: a request is
+// walked over where it lies, not decoded into objects.
 //
 // Source: https://protobuf.dev/programming-guides/encoding/. Groups (wire types 3 and 4) are refused.
 import { BrokerError } from './errors.ts';
@@ -9,7 +9,7 @@ export const FIXED64 = 1;
 export const LENGTH = 2;
 export const FIXED32 = 5;
 
-/** A position in bytes; every read checks the end. The bytes come from outside: nothing in them is believed. */
+/** A position in bytes that come from outside: nothing in them is believed, and every read checks the end. */
 export class WireReader {
   bytes: Uint8Array;
   at: number;
@@ -42,8 +42,8 @@ export class WireReader {
   }
 
   /**
-   * A varint as a number. What does not fit into 53 bits (negative numbers among them) reads as Infinity: no limit
-   * accepts that.
+   * Reads a varint as a number. One that does not fit into 53 bits (negative numbers among them) reads as
+   * Infinity, which no limit accepts.
    */
   uint(): number {
     const first = this.at < this.end ? this.bytes[this.at]! : 0x80;
@@ -64,12 +64,12 @@ export class WireReader {
     throw malformed('a varint is longer than 10 bytes');
   }
 
-  /** A varint as a signed 64-bit number: −Infinity or Infinity outside 53 bits. */
+  /** Reads a varint as a signed 64-bit number: −Infinity if negative, Infinity if it is beyond 53 bits. */
   int(): number {
     const start = this.at;
     const value = this.uint();
     if (value !== Number.POSITIVE_INFINITY) return value;
-    // Ten bytes mean that bit 63 is set.
+    // Ten bytes: bit 63 is set, so the number is negative.
     return this.at - start === 10 ? Number.NEGATIVE_INFINITY : value;
   }
 
@@ -81,7 +81,7 @@ export class WireReader {
     return blockEnd;
   }
 
-  /** A string whose UTF-8 is checked. */
+  /** Reads a string and checks its UTF-8. */
   string(what: string): string {
     const blockEnd = this.block();
     if (!isUtf8(this.bytes, this.at, blockEnd)) throw malformed(`${what} is not UTF-8`);
@@ -121,7 +121,7 @@ export function malformed(why: string): BrokerError {
   return new BrokerError('INVALID_ARGUMENT', `the request is not valid protobuf: ${why}`);
 }
 
-/** A byte order mark stays: without it two spellings would be one name. */
+/** Keeps a byte order mark: dropping it would make two spellings one name. */
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
 function asString(bytes: Uint8Array, from: number, end: number): string {
@@ -129,8 +129,8 @@ function asString(bytes: Uint8Array, from: number, end: number): string {
 }
 
 /**
- * Whether bytes[from..end) is well-formed UTF-8 (Unicode 15, table 3-7: no overlong forms, no surrogates, at most
- * U+10FFFF).
+ * Whether bytes[from..end) is well-formed UTF-8 (Unicode 15, table 3-7: no overlong forms, no surrogates, at
+ * most U+10FFFF).
  */
 export function isUtf8(bytes: Uint8Array, from: number, end: number): boolean {
   let at = from;

@@ -1,4 +1,4 @@
-// Time and chance, so that a simulation can own both. adapters/node/clock.ts is the real one.
+// Time and chance, so that a simulation can own both. The real clock is adapters/node/clock.ts.
 
 export interface Clock {
   /** Wall clock, milliseconds since 1970. May jump. For timestamps that people and stores see. */
@@ -7,7 +7,7 @@ export interface Clock {
   monotonicMs(): number;
   /** Calls fn once, after at least delayMs. Returns a function that cancels it. */
   setTimer(delayMs: number, fn: () => void): () => void;
-  /** Calls fn after everything that is already due in this turn of the event loop: where work is gathered into batches. */
+  /** Calls fn after everything that is due in this turn of the event loop: to gather work into batches. */
   defer(fn: () => void): void;
 }
 

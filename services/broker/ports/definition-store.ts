@@ -1,8 +1,9 @@
-// Topics and subscriptions as defined by users, and what of them was deleted lately.
+// Topics and subscriptions as defined by users, and which of them were deleted lately.
 //
-// A document is opaque JSON text here (core/definition-codec.ts knows what is in it). Compare-and-set by revision: of two
-// writers one loses and says so. What is not there was either removed, and then `removals` tells of it, or the store has
-// forgotten it (a failover that lost its last writes): only the first means that it was deleted.
+// A document is opaque JSON text here (core/definition-codec.ts knows what is in it). Writes compare and set
+// by revision: of two writers one loses and is told. A definition that is not there was either removed, and
+// then `removals` tells of it, or the store has forgotten it (a failover that lost its last writes): only the
+// first means that it was deleted.
 
 export type DefinitionKind = 'topic' | 'subscription';
 
@@ -10,29 +11,29 @@ export interface Definition {
   readonly kind: DefinitionKind;
   /** projects/{project}/topics/{id} and the like. */
   readonly name: string;
-  /** Rises with each change; 1 at first. */
+  /** Rises with each change, from 1. */
   readonly revision: number;
   readonly body: string;
 }
 
 export interface Removals {
-  /** What was removed, as it was then; in no particular order. */
+  /** The removed definitions as they were then, in no particular order. */
   readonly removed: readonly Definition[];
-  /** Of what was removed up to this version some is not remembered any more. 0: everything is. */
+  /** Removals up to this version of the store may not be remembered any more. 0: all are. */
   readonly forgottenTo: number;
 }
 
-/** So long is remembered what was removed, */
+/** How long a removal is remembered. */
 export const REMEMBERED_MS = 3_600_000;
-/** and of so many definitions at most. */
+/** How many removals are remembered, the newest. */
 export const MAX_REMEMBERED = 4_096;
 
 export interface DefinitionStore {
-  /** All of them, in no particular order. */
+  /** All definitions, in no particular order. */
   list(): Promise<Definition[]>;
 
   /**
-   * A number that is another one after every put and remove, and a greater one as long as the store does not go back. Cheap,
+   * A number that is different after every put and remove, and greater unless the store has gone back. Cheap,
    * unlike list.
    */
   version(): Promise<number>;
@@ -40,10 +41,11 @@ export interface DefinitionStore {
   get(kind: DefinitionKind, name: string): Promise<Definition | undefined>;
 
   /**
-   * Creates (expectedRevision 0) or replaces, durably, and returns the new revision: the next one, or, for what is brought back
-   * because the store had forgotten it, the one that is given, which is greater than the expected one. ALREADY_EXISTS:
-   * expectedRevision is 0 and there is one. ABORTED: it is not at expectedRevision (changed or deleted meanwhile).
-   * RESOURCE_EXHAUSTED: the store is full and it would be a new one. UNAVAILABLE: the outcome is unknown.
+   * Creates (expectedRevision 0) or replaces, durably, and returns the new revision: the next one, or
+   * `revision` where it is given. It is given, and greater than the expected one, for a definition that the
+   * store had forgotten and that is brought back. ALREADY_EXISTS: expectedRevision is 0 and there is one.
+   * ABORTED: it is not at expectedRevision (changed or deleted meanwhile). RESOURCE_EXHAUSTED: the store is
+   * full and it would be a new one. UNAVAILABLE: the outcome is unknown.
    */
   put(
     kind: DefinitionKind,
@@ -54,20 +56,21 @@ export interface DefinitionStore {
   ): Promise<number>;
 
   /**
-   * Deletes, durably, and notes for `removals` what was deleted, both or neither. ABORTED: it is not at expectedRevision.
-   * UNAVAILABLE: the outcome is unknown.
+   * Deletes the definition and notes it for `removals`, both or neither, durably. ABORTED: it is not at
+   * expectedRevision. UNAVAILABLE: the outcome is unknown.
    */
   remove(kind: DefinitionKind, name: string, expectedRevision: number): Promise<void>;
 
   /**
-   * What was removed in the last REMEMBERED_MS, at least the newest MAX_REMEMBERED. A store that serves one broker and never goes
-   * back remembers nothing: nobody needs to be told.
+   * What was removed in the last REMEMBERED_MS, of more than MAX_REMEMBERED the newest; it may tell of older
+   * removals, too. A store that serves one broker and never goes back remembers nothing: nobody needs to be
+   * told.
    */
   removals(): Promise<Removals>;
 
   /**
-   * A number above the given one (default 0) that this store never gave before and never will again: for logEpoch and
-   * incarnation. Durable.
+   * A number above the given one (default 0) that this store never gave before and never will again: the
+   * logEpoch of a topic or the incarnation of a subscription. Durable.
    */
   nextIncarnation(above?: number): Promise<number>;
 }

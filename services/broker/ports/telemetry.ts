@@ -1,5 +1,5 @@
-// Traces of messages on their way through the broker. Called by engine/broker (publish) and engine/dispatcher (deliver);
-// adapters/otel implements it. The engine holds undefined while tracing is off, and asks before it does anything for it.
+// Traces of messages on their way through the broker. While tracing is off there is no MessageTracing at all,
+// and nothing is done for it.
 import type { BrokerError } from '../core/errors.ts';
 import type { PartitionId } from '../core/partition.ts';
 import type { PublishBatch } from '../core/publish-batch.ts';
@@ -9,18 +9,18 @@ export interface DeliveryWrite {
   readonly topic: string;
   readonly partition: PartitionId;
   readonly messages: number;
-  /** As written to the consumer. */
+  /** The messages as the consumer gets them. */
   readonly frames: Uint8Array;
 }
 
 /** Both methods return at once, never throw, and keep nothing of the bytes. */
 export interface MessageTracing {
   /**
-   * A publish begins. Returns what is called with its outcome, once; undefined if no message of it belongs to a trace that is
-   * recorded.
+   * A publish begins. Returns a function to be called once, with the failure if there is one; undefined if no
+   * message of the publish belongs to a recorded trace.
    */
   publishing(topic: string, batch: PublishBatch): ((failure?: BrokerError) => void) | undefined;
 
-  /** Frames were handed to a consumer's stream, or to a Pull. */
+  /** Messages were given out: to a consumer's stream, a Pull call, or the relay that has the consumer. */
   delivered(write: DeliveryWrite): void;
 }
