@@ -1,6 +1,7 @@
 // Guarantee 2 over a growth of the topic, on one broker. Several brokers: test/sim/cluster.
 import { describe, expect, test } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
+import { decodeEras, encodeEras } from '../../services/broker/core/growth.ts';
 import { type EngineRig, startEngine, TOPIC } from '../support/engine-rig.ts';
 import { keyThatMoves } from '../support/keys.ts';
 import type { Stores } from '../support/memory-store.ts';
@@ -101,6 +102,35 @@ describe('a subscription with ordering', () => {
     const received = next.consume();
     await rig.clock.advance(40_000);
     expect(received).toEqual(['before', 'after', 'later']);
+  });
+
+  test('does not wait for what the store has forgotten before the era', async () => {
+    const rig = await startEngine(ORDERED);
+    await published(rig, `${MOVED}:before`);
+    await grow(rig, 4);
+    await rig.clock.advance(1_000);
+    await rig.broker.stop();
+    // As if 7 more messages had been in each partition when the topic grew.
+    const forgetful = (stores: Stores): Stores => ({
+      ...stores,
+      cursors: {
+        commit: (commits) => stores.cursors.commit(commits),
+        drop: (subscription) => stores.cursors.drop(subscription),
+        async load(subscription, id) {
+          const record = await stores.cursors.load(subscription, id);
+          if (subscription !== id.logEpoch || record === undefined) return record;
+          const eras = decodeEras(record).map((era, at) =>
+            at === 0 ? era : { ...era, fromOffset: era.fromOffset + 7 },
+          );
+          return encodeEras(eras);
+        },
+      },
+    });
+    const next = await startEngine({ ...ORDERED, after: rig, between: forgetful });
+    await published(next, `${MOVED}:after`);
+    const received = next.consume();
+    await rig.clock.advance(5_000);
+    expect(received).toEqual(['before', 'after']);
   });
 });
 

@@ -64,6 +64,14 @@ export function beginOf(eras: readonly Era[], partitions: number): number | unde
   return eras.find((era) => era.partitions >= partitions)?.fromOffset;
 }
 
+/**
+ * The eras of a log that ends there. A store that went back may have forgotten messages behind which an era had
+ * begun: it begins at the log's end then, or what is waited for would never come.
+ */
+export function erasWithin(eras: readonly Era[], endOffset: number): Era[] {
+  return eras.map((era) => ({ ...era, fromOffset: Math.min(era.fromOffset, endOffset) }));
+}
+
 const FORMAT = 1;
 
 export function encodeEras(eras: readonly Era[]): Uint8Array {

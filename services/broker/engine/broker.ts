@@ -547,7 +547,6 @@ export class Broker {
     for (const owner of owners) owner.close(reason);
     this.partitions.topicsChanged();
     this.#remote?.topicEnded(topic.definition, reason);
-    this.partitions.topicEnded(topic.definition);
     await Promise.all(owners.map((owner) => owner.flushed()));
   }
 

@@ -114,10 +114,6 @@ export class Partitions implements PartitionHost {
     for (const owner of owners.values()) owner.growth?.grow(partitionCounts(definition));
   }
 
-  topicEnded({ logEpoch }: TopicDefinition): void {
-    this.#eras.forget(logEpoch);
-  }
-
   async own(id: PartitionId, claim: Claim): Promise<void> {
     const key = formatPartitionId(id);
     const topic = this.#options.topics.get(id.logEpoch);

@@ -1,5 +1,6 @@
 // Where the eras of partitions begin (core/growth.ts), whoever owns the partitions: known from their owners
-// that are here, for the others read from the store. What was found once is kept, as it never changes.
+// that are here, for the others read from the store. Nothing is kept: an era begins earlier than before where
+// the store has forgotten messages.
 
 import { BrokerError } from '../../core/errors.ts';
 import { beginOf, decodeEras, type Source } from '../../core/growth.ts';
@@ -23,8 +24,6 @@ export interface EraIndexOptions {
 
 export class EraIndex {
   readonly #options: EraIndexOptions;
-  /** The beginnings that were found, by the topic's incarnation, then by partition and count. */
-  readonly #found = new Map<number, Map<string, number>>();
 
   constructor(options: EraIndexOptions) {
     this.#options = options;
@@ -35,33 +34,19 @@ export class EraIndex {
    * not say. Never rejects.
    */
   async beginOf(logEpoch: number, { partition, partitions }: Source): Promise<number | undefined> {
-    const key = `${partition} ${partitions}`;
-    const found = this.#found.get(logEpoch)?.get(key);
-    if (found !== undefined) return found;
     const { topics, cursors, logger } = this.#options;
     const topic = topics.get(logEpoch);
     if (topic === undefined) return undefined;
     const owner = topic.owners.get(partition);
-    let eras = owner?.growth?.durableEras;
-    if (eras === undefined)
-      try {
-        const record = await cursors.load(logEpoch, { logEpoch, partition });
-        eras = record === undefined ? [] : decodeEras(record);
-      } catch (error) {
-        if (!(error instanceof BrokerError)) throw error;
-        logger.warn({ topic: topic.definition.name, partition, reason: error.message }, UNREADABLE);
-        return undefined;
-      }
-    const begin = beginOf(eras, partitions);
-    if (begin === undefined || topics.get(logEpoch) !== topic) return undefined;
-    const ofTopic = this.#found.get(logEpoch) ?? new Map<string, number>();
-    this.#found.set(logEpoch, ofTopic.set(key, begin));
-    return begin;
-  }
-
-  /** The topic has gone. */
-  forget(logEpoch: number): void {
-    this.#found.delete(logEpoch);
+    if (owner?.growth !== undefined) return beginOf(owner.growth.durableEras, partitions);
+    try {
+      const record = await cursors.load(logEpoch, { logEpoch, partition });
+      return record === undefined ? undefined : beginOf(decodeEras(record), partitions);
+    } catch (error) {
+      if (!(error instanceof BrokerError)) throw error;
+      logger.warn({ topic: topic.definition.name, partition, reason: error.message }, UNREADABLE);
+      return undefined;
+    }
   }
 }
 

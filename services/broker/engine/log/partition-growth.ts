@@ -11,7 +11,7 @@
 
 import { sliceLength } from '../../core/chunk.ts';
 import { BrokerError } from '../../core/errors.ts';
-import { type Era, encodeEras, sourcesOf } from '../../core/growth.ts';
+import { type Era, encodeEras, erasWithin, sourcesOf } from '../../core/growth.ts';
 import { formatPartitionId, partitionOfKey } from '../../core/partition.ts';
 import type { EngineContext } from '../context.ts';
 import type { CursorCommitter, CursorHolder } from './cursor-committer.ts';
@@ -70,8 +70,9 @@ export class PartitionGrowth implements CursorHolder {
     this.#committer = committer;
     this.#context = context;
     this.#counts = counts;
-    this.#eras = [...eras];
-    this.#durable = eras.length;
+    this.#eras = erasWithin(eras, owner.bounds.endOffset);
+    const changed = this.#eras.findIndex(({ fromOffset }, at) => fromOffset !== eras[at]!.fromOffset);
+    this.#durable = changed === -1 ? eras.length : changed;
     // The usual case: the topic has always had that many partitions.
     if (counts.length === 1 && eras.length === 1 && eras[0]!.partitions === counts[0]) this.#isOpen = true;
     else {
