@@ -132,8 +132,9 @@ export class PublishStream implements LaneCarrier {
   checkDeadlines(nowMs: number): void {
     for (const { batch } of this.#sent.values()) {
       if (batch.deadlineMs > nowMs) continue;
-      const text = `the broker gave no answer within ${this.#options.retryDeadlineMs} ms`;
-      this.#breakOff(this.#lastError ?? new FanfareError('DEADLINE_EXCEEDED', text));
+      const before = this.#lastError === undefined ? '' : `; before: ${this.#lastError.message}`;
+      const text = `the broker gave no answer within ${this.#options.retryDeadlineMs} ms${before}`;
+      this.#breakOff(new FanfareError('DEADLINE_EXCEEDED', text, { cause: this.#lastError }));
       return;
     }
   }

@@ -167,7 +167,11 @@ test('deadlines go by a clock that nobody sets', async () => {
     return { refuse: status.RESOURCE_EXHAUSTED, message: 'full' };
   };
   const impatient = client.publisher('orders', { backoff: quick, retryDeadlineMs: 50 });
-  expect(await failureOf(impatient.publish({ data: 'x' }))).toMatchObject({ code: 'RESOURCE_EXHAUSTED' });
+  // At its end a try may be under way: whether that is stored nobody knows.
+  expect(await failureOf(impatient.publish({ data: 'x' }))).toMatchObject({
+    code: expect.stringMatching(/^(RESOURCE_EXHAUSTED|UNAVAILABLE)$/),
+    message: expect.stringMatching(/full$/),
+  });
 });
 
 test('backing off for long does not use up the time that there is for trying', async () => {

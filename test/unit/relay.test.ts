@@ -250,6 +250,32 @@ test('a consumer is told what its subscription is like, first and when it change
   }
 });
 
+test('what a direct consumer acknowledges while a partition moves is settled, wherever it says so', async () => {
+  for (const at of ['the former owner', 'the next owner'] as const) {
+    clock = new VirtualClock();
+    peers = new MemoryPeers({ clock });
+    routes = new TestRoutes();
+    const [id] = await cluster(1, () => 1);
+    await subscriptions('audit');
+    const [, y, z] = nodes;
+    const how = { ownedOnly: true, clientId: 'a', manual: true };
+    const former = y!.subscribe('audit', how);
+    const next = z!.subscribe('audit', how);
+    await run(y!.publish(numbers(3)));
+    await clock.runUntil(() => former.messages.length === 3);
+    const moved = move(routes, id!, y!, z!, async () => {
+      const stream = at === 'the former owner' ? former : next;
+      stream.consumer.settle({ operations: former.messages.map((each) => operationOf('ack', each)) });
+      await new Promise<void>((resolve) => clock.setTimer(1_500, resolve));
+    });
+    await run(moved);
+    await clock.advance(60_000);
+    expect([at, former.messages.length, next.messages.length]).toEqual([at, 3, 0]);
+    const [report] = await run(nodes[0]!.backlog.report(PROJECT, []));
+    expect(report).toMatchObject({ messages: 0, outstandingMessages: 0 });
+  }
+});
+
 test('a planned move delivers nothing twice and loses no ack', async () => {
   const ids = await cluster(3, (p) => p);
   await subscriptions('audit');

@@ -332,7 +332,13 @@ export class Broker {
     session.fresh = fresh;
     session.resumes = !fresh;
     runtime.join(session);
-    return new LocalConsumer(session, runtime);
+    const remote = this.#remote;
+    const { name, incarnation } = runtime.definition;
+    return new LocalConsumer(
+      session,
+      runtime,
+      remote && ((acks) => remote.settleLater({ name, incarnation }, acks)),
+    );
   }
 
   /**

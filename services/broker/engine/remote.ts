@@ -40,6 +40,12 @@ export interface Remote {
    */
   settle(subscription: SettledSubscription, operations: readonly SettleOperation[]): Promise<void>;
 
+  /**
+   * As settle, of acks for which nobody waits: of a consumer that has left, or of a partition that is moving.
+   * Bounded: what can't be brought in time, or is too much, is delivered again.
+   */
+  settleLater(subscription: SettledSubscription, acks: readonly SettleOperation[]): void;
+
   /** The subscription's consumers that `consumer` has made and that have not left. */
   consumersOf(subscription: string): Iterable<DrainableConsumer>;
 

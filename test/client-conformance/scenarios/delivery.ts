@@ -147,7 +147,8 @@ export const delivery: readonly Scenario[] = [
     needs: [],
     async play(scene) {
       await scene.createTopic();
-      await scene.createSubscription('stuck');
+      // A lease that ends is delivered again, beside what is held here.
+      await scene.createSubscription('stuck', { ackDeadlineSeconds: 600 });
       await scene.createSubscription('audit');
       await scene.connect();
       await scene.publisher();

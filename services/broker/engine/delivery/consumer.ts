@@ -8,7 +8,7 @@ import type { DeliveredRun, LeasesOnLeave } from '../../core/delivery-events.ts'
 import { type ConsumerOrigin, UNKNOWN_ORIGIN } from '../../core/draining.ts';
 import type { BrokerError } from '../../core/errors.ts';
 import type { PartitionId } from '../../core/partition.ts';
-import { isOfAnother, type SettleRequest } from '../../core/settle-request.ts';
+import { isOfAnother, type SettleOperation, type SettleRequest } from '../../core/settle-request.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { CachedChunk } from '../log/chunk-cache.ts';
 import type { DrainableConsumer } from './draining-consumers.ts';
@@ -74,10 +74,17 @@ export async function dismiss(consumer: Consumer, clock: Clock): Promise<boolean
 export class LocalConsumer implements Consumer, DrainableConsumer {
   readonly session: Session;
   readonly #runtime: SubscriptionRuntime;
+  readonly #elsewhere: ((acks: readonly SettleOperation[]) => void) | undefined;
 
-  constructor(session: Session, runtime: SubscriptionRuntime) {
+  /** `elsewhere` takes acks for partitions that are not, or no longer, at work here. */
+  constructor(
+    session: Session,
+    runtime: SubscriptionRuntime,
+    elsewhere?: (acks: readonly SettleOperation[]) => void,
+  ) {
     this.session = session;
     this.#runtime = runtime;
+    this.#elsewhere = elsewhere;
   }
 
   get limits(): SessionLimits {
@@ -90,7 +97,14 @@ export class LocalConsumer implements Consumer, DrainableConsumer {
   }
 
   settle(request: SettleRequest): void {
-    if (!isOfAnother(request, this.#runtime.incarnation)) this.#runtime.settle(this.session.id, request);
+    if (isOfAnother(request, this.#runtime.incarnation)) return;
+    this.#runtime.settle(this.session.id, request);
+    const { dispatchers, definition } = this.#runtime;
+    const moved = request.operations.filter(
+      ({ kind, logEpoch, partition }) =>
+        kind === 'ack' && logEpoch === definition.topicEpoch && !dispatchers.has(partition),
+    );
+    if (moved.length > 0) this.#elsewhere?.(moved);
   }
 
   pump(): void {

@@ -45,6 +45,8 @@ const LOOK_MS = 500;
 const SETTLE_MS = 2_000;
 /** From this many partitions on, those that nothing waits for are forgotten. */
 const MAX_EMPTY_PARTITIONS = 1_000;
+/** Ranges of offsets, about 100 bytes each. */
+const MAX_SETTLING_OPERATIONS = 100_000;
 const STOPPING = new BrokerError('UNAVAILABLE', 'the broker is stopping: connect again');
 
 export class Relay implements Remote {
@@ -55,6 +57,8 @@ export class Relay implements Remote {
   readonly #consumers = new Set<RelayedConsumer>();
   readonly #restless = new Set<RelayedConsumer>();
   readonly #settlingLater = new Set<Promise<void>>();
+  /** How many operations these are about. */
+  #settlingOperations = 0;
   readonly #sessionIds = new ShareSessionIds('local');
   #consumersMade = 0;
   /** The owners of topics by logEpoch, until routes change. */
@@ -123,7 +127,7 @@ export class Relay implements Remote {
       topic: () => this.#topicNow(topic),
       owners: (now) => this.#ownersOf(now),
       partitions: (least) => host.partitionsToSettle(definition, least),
-      settleLater: (operations) => this.#settleLater(definition, operations),
+      settleLater: (operations) => this.settleLater(definition, operations),
       turn: this.#consumersMade++,
       onRestless: () => this.#turnLater(consumer),
       onLeft: () => {
@@ -147,6 +151,33 @@ export class Relay implements Remote {
     const over = (): boolean => this.#closed;
     const options = { peers: this.#peers, routes, clock: context.clock, host, over };
     return settleRemotely(options, subscription, operations);
+  }
+
+  settleLater(subscription: SettledSubscription, acks: readonly SettleOperation[]): void {
+    if (this.#closed) return;
+    const { logger } = this.#options.context;
+    const { name } = subscription;
+    if (this.#settlingOperations + acks.length > MAX_SETTLING_OPERATIONS) {
+      logger.warn(
+        { subscription: name, acks: acks.length },
+        'too many acks wait for owners: some are dropped',
+      );
+      return;
+    }
+    this.#settlingOperations += acks.length;
+    const settling = this.settle(subscription, acks)
+      .catch((error: unknown) => {
+        if (!(error instanceof BrokerError)) throw error;
+        logger.warn(
+          { subscription: name, reason: error.message },
+          'what was settled while its partition moved, or its consumer left, is delivered again',
+        );
+      })
+      .finally(() => {
+        this.#settlingLater.delete(settling);
+        this.#settlingOperations -= acks.length;
+      });
+    this.#settlingLater.add(settling);
   }
 
   backlog(parent: string, names: readonly string[], question?: PartitionQuestion): Promise<BacklogReport[]> {
@@ -258,20 +289,6 @@ export class Relay implements Remote {
       for (const consumer of [...this.#consumers]) consumer.look();
       if (this.#consumers.size > 0) this.#lookLater();
     });
-  }
-
-  #settleLater(subscription: SettledSubscription, operations: readonly SettleOperation[]): void {
-    if (this.#closed) return;
-    const settling = this.settle(subscription, operations)
-      .catch((error: unknown) => {
-        if (!(error instanceof BrokerError)) throw error;
-        this.#options.context.logger.warn(
-          { subscription: subscription.name, reason: error.message },
-          'what a consumer settled before it left is delivered again',
-        );
-      })
-      .finally(() => this.#settlingLater.delete(settling));
-    this.#settlingLater.add(settling);
   }
 
   #forgetEmpty(): void {
