@@ -1,12 +1,12 @@
-// `npm test`: the static checks, then every tier of tests, then one line that counts them. Exits with 1 if anything failed.
-// `npm test -- unit golden` runs only those tiers.
+// `npm test`: the static checks, then every tier of tests, then one line that counts them. Exits with 1 if
+// anything failed. `npm test -- unit golden` runs only those tiers, without the checks.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 
-/** What vitest's JSON reporter writes, as far as it is needed here. */
+/** The part of vitest's JSON report that is read here. */
 interface Report {
   readonly numPassedTests: number;
   readonly numFailedTests: number;
@@ -24,7 +24,9 @@ interface Report {
   }[];
 }
 
-/** Enough of a failure to know what it was, where only the end of a long output is kept. */
+/**
+ * Characters kept of a failure's text: enough to know what it was when only the end of a long output is kept.
+ */
 const FAILURE_CHARS = 1500;
 
 const CHECKS: readonly { name: string; command: readonly string[] }[] = [
@@ -62,14 +64,15 @@ if (report === undefined) failed += 1;
 else {
   passed += report.numPassedTests;
   failed += report.numFailedTests;
-  // A skipped test is a test that did not pass; a file that could not be loaded has no tests to count.
+  // A skipped test counts as failed; a file that could not be loaded has no tests to count, and counts as
+  // one.
   failed += report.numPendingTests;
   failed += report.testResults.filter(
     (each) => each.status === 'failed' && each.assertionResults.length === 0,
   ).length;
   for (const line of failures(report)) console.log(line);
 }
-// Whatever else vitest complains of (an unhandled rejection, say).
+// Anything else that vitest complains of, such as an unhandled rejection, counts as one failure.
 if (code !== 0 && failed === 0) failed = 1;
 
 console.log(`${passed} passed, ${failed} failed`);
@@ -81,7 +84,7 @@ function run([command, ...args]: readonly string[]): number {
   return status ?? 1;
 }
 
-/** Names each failure once more, shortly: vitest's own account may be thousands of lines up. */
+/** Names each failure once more, briefly: vitest's own account may be thousands of lines up. */
 function failures(report: Report): string[] {
   return report.testResults.flatMap(({ name, status, message, assertionResults }) => {
     const file = relative(process.cwd(), name);

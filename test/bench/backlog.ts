@@ -1,5 +1,5 @@
-// Publishing and reading with little and with much backlog: one subscription lags behind by that much while another one
-// keeps up; then the first one reads it all. Run by main.ts.
+// Publishing and reading with little and with much backlog: one subscription lags behind by that much while
+// another one keeps up; then the first one reads it all.
 import { startBroker } from '../support/broker.ts';
 import type { LoadJob } from './load.ts';
 import { type Durations, measure } from './measure.ts';
@@ -7,9 +7,9 @@ import { type Durations, measure } from './measure.ts';
 export interface BacklogResult {
   readonly case: string;
   readonly backlogMessages: number;
-  /** Live, with that backlog behind another subscription. */
+  /** Messages published while another subscription has that backlog and this one keeps up. */
   readonly publishedPerBrokerCpuS: number;
-  /** Reading the backlog from the disk, from its beginning. */
+  /** Messages delivered while the backlog is read from the disk, from its beginning. */
   readonly readPerBrokerCpuS: number;
   readonly peakRssMb: number;
 }

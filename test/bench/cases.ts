@@ -1,7 +1,8 @@
-// The cases of the bench: what each loads the broker with, and how it is measured. Run by main.ts.
+// The cases of the bench: what each loads the broker with, and how it is measured.
 //
-// The broker is a process of its own with its default settings (mutual TLS, LMDB, durable), the load another one, the
-// ceiling a third. CPU is the whole broker process', all its threads and the kernel's work for it included.
+// The broker is a process of its own with its default settings (mutual TLS, LMDB, durable), the load is
+// another one, the ceiling a third. The CPU counted is the whole broker process's: all its threads, and the
+// kernel's work for it.
 import { startBroker } from '../support/broker.ts';
 import { startChild } from './child.ts';
 import type { LoadJob } from './load.ts';
@@ -20,7 +21,7 @@ export interface BenchCase {
   readonly keys: number;
   readonly outstandingMessages: number;
   readonly connections: LoadJob['connections'];
-  /** Published before, and not read by anybody. */
+  /** Messages published before the measurement and read by nobody. */
   readonly backlogMessages?: number;
 }
 
@@ -33,7 +34,7 @@ export interface CaseResult {
   readonly p99Ms: number;
   readonly p999Ms: number;
   readonly peakRssMb: number;
-  /** Of grpc-js alone, in the same run, right after. */
+  /** Deliveries of grpc-js alone, measured right after the broker in the same run. */
   readonly ceilingDeliveriesPerCpuS: number;
 }
 

@@ -1,6 +1,6 @@
-// What grpc-js alone reaches when it moves the same bytes over mutual TLS: the same requests come in, the same frames go out
-// to every subscriber through grpc-js' own write, and there is nothing else: no log, no cursors, no leases; acks are read and
-// forgotten. Speaks as much of the protocol as load.ts needs. Started by cases.ts.
+// What grpc-js alone reaches when it moves the same bytes over mutual TLS: the same requests come in, the
+// same frames go out to every subscriber through grpc-js's own write, and there is nothing else: no log, no
+// cursors, no leases; acks are read and forgotten. It speaks as much of the protocol as load.ts needs.
 import { readFileSync } from 'node:fs';
 import * as grpc from '@grpc/grpc-js';
 import { encodePublishStreamResponse } from '../../services/broker/adapters/grpc/hot-wire.ts';
@@ -15,7 +15,7 @@ export interface CeilingJob {
 
 type Call = grpc.ServerDuplexStream<Buffer, Buffer>;
 
-/** Messages that wait on one stream: beyond, the publisher is not read. */
+/** Chunks that may wait on one stream; beyond that, publishers are not read. */
 const MAX_WAITING = 4;
 
 const job = await receiveJob<CeilingJob>();
@@ -33,7 +33,8 @@ function onPublish(call: Call): void {
     const runs = [{ partition: 0, firstOffset: nextOffset, count: batch.count }];
     nextOffset += batch.count;
     call.write(encodePublishStreamResponse(batch.requestId, 1, runs, 4));
-    // Not by 'drain': that is only told after a write that was too many, and grpc-js takes more than MAX_WAITING before.
+    // The 'drain' event would come too late: it follows only a write that was too many, and grpc-js takes
+    // more than MAX_WAITING before that.
     for (const subscriber of subscribers) subscriber.write(chunk.bytes as Buffer, onTaken);
     if (isFull()) call.pause();
   });
@@ -43,7 +44,7 @@ function onPublish(call: Call): void {
 
 function onSubscribe(call: Call): void {
   subscribers.add(call);
-  // Whatever it says is an ack.
+  // Everything a subscriber says counts as an ack, and is ignored.
   call.on('data', () => {});
   call.on('end', () => call.end());
   forgetAtEnd(call, subscribers);

@@ -1,14 +1,15 @@
-// Starts a part of the bench in a process of its own and talks to it: the parent sends one job, the child sends messages.
+// Starts a part of the bench in a process of its own and talks to it: the parent sends one job, then both
+// send messages, each with its kind.
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 
 export interface Child {
   readonly pid: number;
-  /** Resolves with the next message of that kind. Rejects if the child dies first. */
+  /** Resolves with the next message of that kind. Rejects if the child ends first. */
   next<T>(kind: string): Promise<T>;
   send(kind: string, body?: object): void;
-  /** Resolves when it has ended. */
+  /** Resolves when the child has ended. */
   readonly gone: Promise<unknown>;
   stop(): Promise<void>;
 }
@@ -46,7 +47,7 @@ export function startChild(module: string, job: object): Child {
   };
 }
 
-/** In the child: the job, and then messages of the parent by kind. */
+/** In the child: resolves with the job, the parent's first message. */
 export async function receiveJob<T>(): Promise<T> {
   const [job] = await once(process, 'message');
   return job as T;

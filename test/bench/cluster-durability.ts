@@ -1,4 +1,4 @@
-// How long a publish takes on Redis, by what the topic asks it to have survived: 1,000 a second, one after the other. Run by main.ts.
+// How long a publish takes on Redis at each durability level, at 1,000 publishes a second.
 import type { TopicSettings } from '../../services/client/admin-types.ts';
 import { startCluster } from '../support/cluster.ts';
 import { startRedis } from '../support/redis.ts';
@@ -8,13 +8,13 @@ import { type Durations, measure, rounded } from './measure.ts';
 export interface DurabilityResult {
   readonly case: string;
   readonly durability: string;
-  /** Of Redis. */
+  /** The setting of every Redis in the run. */
   readonly appendfsync: string;
   readonly replicas: number;
   readonly publishedPerS: number;
   readonly publishP50Ms: number;
   readonly publishP99Ms: number;
-  /** Shares of one core: all brokers; all of Redis. */
+  /** CPU in cores: all brokers together, all Redis servers together. */
   readonly brokerCpu: number;
   readonly redisCpu: number;
 }

@@ -1,5 +1,5 @@
-// What a cluster costs that has much to look after and nothing to do: three brokers, 1,000 partitions and 1,000 subscriptions, at
-// first without consumers, then with one for each subscription. Run by main.ts.
+// What a cluster costs that has much to look after and nothing to do: three brokers, 1,000 partitions and
+// 1,000 subscriptions (fewer with --quick), at first without consumers, then with one for each subscription.
 import { connect } from '../../services/client/client.ts';
 import { startCluster } from '../support/cluster.ts';
 import { startRedis, type TestRedis } from '../support/redis.ts';
@@ -9,25 +9,25 @@ import { cpuSeconds, memoryMb } from './process-stats.ts';
 
 export interface ClusterIdleShape {
   readonly topics: number;
-  /** Of each topic. */
+  /** Partitions of each topic. */
   readonly partitions: number;
-  /** Of each topic. */
+  /** Subscriptions of each topic. */
   readonly subscriptions: number;
 }
 
 export interface ClusterIdleResult {
   readonly case: string;
   readonly topics: number;
-  /** In all. */
+  /** Partitions of all topics. */
   readonly partitions: number;
   readonly subscriptions: number;
   readonly consumers: number;
-  /** How long it took to define all of it; 0: nothing was defined. */
+  /** Seconds it took to define all of it; 0: nothing was defined. */
   readonly definedInS: number;
-  /** Shares of one core: of all three brokers together, of Redis. */
+  /** CPU in cores: all three brokers together, Redis. */
   readonly brokersCpu: number;
   readonly redisCpu: number;
-  /** Of the largest broker. */
+  /** The largest broker's. */
   readonly brokerRssMb: number;
   readonly redisRssMb: number;
   readonly redisCommandsPerS: number;
@@ -37,7 +37,10 @@ export interface ClusterIdleResult {
 const CONNECTIONS = 10;
 /** Admin calls under way at once. */
 const AT_ONCE = 8;
-/** New cursors are written, and 10 s later once more (engine/cursor-committer.ts): that is not idleness yet. */
+/**
+ * New cursors are written, and 10 s later once more (engine/log/cursor-committer.ts): until then the cluster
+ * is not idle.
+ */
 const REST_MS = 12_000;
 
 export async function runClusterIdle(
@@ -79,7 +82,7 @@ export async function runClusterIdle(
   for (const [i, { name }] of names.entries()) {
     clients[i % CONNECTIONS]!.subscribeRaw(name, { onChunk: () => {} });
   }
-  // All open: until the brokers say so.
+  // The brokers say when all consumers are open.
   await cluster.until(
     ({ brokers }) => brokers.reduce((sum, { consumers }) => sum + consumers, 0) >= names.length,
     0,

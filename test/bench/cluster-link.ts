@@ -1,5 +1,6 @@
-// What crosses between two brokers when 64 subscriptions wait behind one relay: each chunk once, so not much more than what was
-// published. Counted on the wire, TLS and HTTP/2 included, by a proxy before the owner. Run by main.ts.
+// What crosses between two brokers when 64 subscriptions wait behind one relay: each chunk once, so not much
+// more than what was published. A proxy before the owner counts the bytes on the wire, TLS and HTTP/2
+// included.
 import { startCluster } from '../support/cluster.ts';
 import { startRedis } from '../support/redis.ts';
 import { certsOf, define, ownerOf, REDIS_ARGS } from './cluster-rig.ts';
@@ -11,34 +12,43 @@ export interface LinkResult {
   readonly messageBytes: number;
   readonly rate: number;
   readonly messages: number;
-  /** Which of the ratios is held against the limit. */
+  /** The ratio that is held against the limit, or "no". */
   readonly asserted: string;
-  /** Until every subscription had them all. */
+  /** Seconds until every subscription had every message. */
   readonly seconds: number;
   readonly deliveriesPerS: number;
-  /** Both directions: chunks one way; acks, credit and heartbeats the other. */
+  /** MB in both directions: chunks one way; acks, credit and heartbeats the other. */
   readonly linkMb: number;
-  /** Payload is the data of the messages, without ids and times. */
+  /** Bytes on the link ÷ payload: the data of the messages, without ids and times. */
   readonly linkToPayload: number;
-  /** Of that, towards the owner. */
+  /** The part of linkToPayload that goes towards the owner. */
   readonly backToPayload: number;
-  /** Frames are what a subscriber gets: the payload with ids and times. */
+  /** Bytes on the link ÷ frames: what one subscriber gets, the payload with ids and times. */
   readonly linkToFrames: number;
 }
 
 export interface LinkLoad {
   readonly messageBytes: number;
   readonly messages: number;
-  /** A second; 0: as fast as it goes, which is more than the relay can send on, so that subscriptions fall behind. */
+  /**
+   * Messages a second; 0: as fast as it goes, which is more than the relay can send on, so that subscriptions
+   * fall behind.
+   */
   readonly rate: number;
-  /** What crosses is only reported: with a message or so in a chunk, naming it for 64 consumers costs more than is allowed. */
+  /**
+   * What crosses is only reported, not asserted: with a message or so in a chunk, naming it for 64 consumers
+   * costs more than is allowed.
+   */
   readonly sparse?: boolean;
 }
 
 const SUBSCRIPTIONS = 64;
-/** Bytes between the brokers are at most so many times the payload. */
+/** Most bytes between the brokers, as a multiple of the payload, or of the frames for small messages. */
 const MAX_LINK_TO_PAYLOAD = 1.2;
-/** In messages below this ids and times alone are nearly a fifth: what crosses is held against the frames. */
+/**
+ * In messages below this size ids and times alone are nearly a fifth, so what crosses is held against the
+ * frames.
+ */
 const SMALL_BYTES = 1024;
 
 /** Rejects if more crosses than is allowed, unless the load is sparse. */
@@ -55,7 +65,7 @@ export async function runClusterLink(load: LinkLoad): Promise<LinkResult> {
   const { delivered, deliveredBytes, seconds } = await measure(
     {
       address: cluster.brokers[(owner + 1) % cluster.brokers.length]!.address,
-      // Else what is published crosses as well, the other way.
+      // Through the relay, what is published would cross as well, the other way.
       publisherAddress: cluster.brokers[owner]!.address,
       certs: certsOf(cluster),
       topic: 'bench',

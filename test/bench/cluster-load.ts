@@ -1,5 +1,5 @@
-// The same load on one embedded broker, on one broker over Redis, and on three brokers directly and through a relay: what each
-// delivery costs all processes together, and what the hop adds. Run by main.ts.
+// The same load on one embedded broker, on one broker over Redis, and on three brokers directly and through a
+// relay: what each delivery costs all processes together, and what the hop adds.
 import { join } from 'node:path';
 import { THROUGHPUT } from './cases.ts';
 import { type Rig, type RigProcess, type Side, startRig } from './cluster-rig.ts';
@@ -10,7 +10,7 @@ export interface ClusterCase {
   readonly name: string;
   readonly what: string;
   readonly messageBytes: number;
-  /** As LoadJob's. */
+  /** As LoadJob.rate. */
   readonly rate: number;
   readonly outstandingMessages: number;
   readonly connections: LoadJob['connections'];
@@ -21,7 +21,7 @@ export interface SideResult {
   readonly side: Side;
   readonly deliveriesPerS: number;
   readonly deliveriesPerBrokerCpuS: number;
-  /** All brokers and Redis. */
+  /** All brokers and Redis together. */
   readonly deliveriesPerCpuS: number;
   readonly publishedPerS: number;
   readonly p50Ms: number;
@@ -29,7 +29,7 @@ export interface SideResult {
   readonly p999Ms: number;
   readonly publishP50Ms?: number;
   readonly publishP99Ms?: number;
-  /** Shares of one core. */
+  /** CPU in cores. */
   readonly ownerCpu: number;
   readonly relayCpu?: number;
   readonly otherCpu?: number;
@@ -39,14 +39,14 @@ export interface SideResult {
   readonly redisPeakRssMb?: number;
 }
 
-/** Of one case, in one run. */
+/** What the hop costs in one case, in one run. */
 export interface HopResult {
   readonly case: string;
   /** CPU of all processes per delivery, relayed ÷ direct. */
   readonly hopCpu: number;
   readonly hopP50Ms?: number;
   readonly hopP99Ms?: number;
-  /** CPU per delivery, Redis' included, direct ÷ the others. */
+  /** CPU of all processes per delivery, direct ÷ the other side. */
   readonly directCpuToRedis: number;
   readonly directCpuToEmbedded: number;
 }
@@ -149,7 +149,7 @@ function figuresOf(processes: readonly RigProcess[], measured: Measured, withPub
   };
 }
 
-/** Of all processes of that role; undefined: there is none. */
+/** The cost of all processes of that role; undefined: there is none. */
 function costOf(
   processes: readonly RigProcess[],
   costs: readonly Cost[],
@@ -169,7 +169,7 @@ function hopOf({ name, rate }: ClusterCase, results: ReadonlyMap<Side, SideResul
   return {
     case: name,
     hopCpu: cpuRatio('relayed', 'direct'),
-    // As fast as it goes, latency is the queue that the load keeps.
+    // Under a load as fast as it goes, latency is only the queue that the load keeps.
     ...(rate > 0 && {
       hopP50Ms: rounded(of('relayed').p50Ms - of('direct').p50Ms),
       hopP99Ms: rounded(of('relayed').p99Ms - of('direct').p99Ms),

@@ -1,12 +1,13 @@
-// What the cases of the cluster measure: brokers of one kind, ready and with a topic, each broker and each Redis a process of its
-// own. The same load goes to each kind, so that costs can be compared within one run.
+// What the cases of the cluster measure: brokers of one kind, ready and with a topic, each broker and each
+// Redis a process of its own. The same load goes to each kind, so that costs can be compared within one run.
 //
 //   embedded   one broker on LMDB
 //   redis      one broker on Redis
 //   direct     three brokers on Redis; clients follow the routes to the owner
 //   relayed    the same; all clients stay with a broker that does not own the partition
 //
-// Redis keeps an append-only file and flushes it every second (appendfsync everysec), as services/CLUSTER.md recommends.
+// Redis keeps an append-only file and flushes it every second (appendfsync everysec), as services/CLUSTER.md
+// recommends.
 import { dirname } from 'node:path';
 import type { Client } from '../../services/client/client.ts';
 import { startBroker } from '../support/broker.ts';
@@ -28,12 +29,12 @@ export interface Rig extends AsyncDisposable {
   readonly target: Pick<LoadJob, 'address' | 'certs' | 'direct'>;
   readonly processes: readonly RigProcess[];
   readonly client: Client;
-  /** Ends the brokers in order, so that they leave their profiles. */
+  /** Stops the brokers with SIGTERM, so that they leave their profiles. */
   stop(): Promise<void>;
 }
 
 export interface RigProcess {
-  /** other: a broker that has nothing to do with the partition. */
+  /** 'other': a broker that has nothing to do with the partition. */
   readonly role: 'owner' | 'relay' | 'other' | 'redis';
   readonly pid: number;
 }
@@ -43,7 +44,10 @@ export interface TopicShape {
   readonly subscriptions: readonly string[];
 }
 
-/** With a topic of one partition and subscriptions to it, which everybody knows of. */
+/**
+ * Starts the brokers with a topic of one partition and its subscriptions. In a cluster every broker knows the
+ * owner.
+ */
 export async function startRig({ side, profileDir }: RigOptions, shape: TopicShape): Promise<Rig> {
   const nodeArgs = profileDir === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileDir}`];
   return side === 'embedded' ? startEmbedded(nodeArgs, shape) : startOnRedis(side, nodeArgs, shape);
@@ -115,7 +119,7 @@ export async function ownerOf(cluster: Cluster, topic: string): Promise<number> 
   return cluster.brokers.findIndex(({ name }) => name === owner);
 }
 
-/** The folder that load.ts wants. */
+/** The certificates' folder, as LoadJob.certs. */
 export function certsOf(cluster: Cluster): string {
   return dirname(cluster.tls.ca);
 }

@@ -1,4 +1,4 @@
-// What idle subscribers cost: many streams over a few connections, none of which gets anything. Run by main.ts.
+// What idle subscribers cost: many streams over a few connections, none of which gets anything.
 import { readFileSync } from 'node:fs';
 import { connect } from '../../services/client/client.ts';
 import { startBroker } from '../support/broker.ts';
@@ -10,7 +10,7 @@ export interface IdleResult {
   readonly connections: number;
   readonly rssMb: number;
   readonly baseRssMb: number;
-  /** Share of one core over the measured seconds. */
+  /** CPU in cores over the measured seconds. */
   readonly cpuShare: number;
 }
 
@@ -31,7 +31,7 @@ export async function runIdle(streams: number, connections: number, seconds: num
   for (let i = 0; i < streams; i += 1) {
     clients[i % connections]!.subscribeRaw(`bench-${i % SUBSCRIPTIONS}`, { onChunk: () => {} });
   }
-  // All open: until the broker says so.
+  // The broker says when all streams are open.
   for await (const backlogs of admin.watchBacklog({ intervalMs: 500 })) {
     const open = backlogs.reduce((sum, { consumers }) => sum + consumers, 0);
     if (open === streams) break;

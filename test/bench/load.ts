@@ -1,5 +1,5 @@
-// The load of one bench case, a process of its own: a publisher and the consumers, on the client library. Started by
-// cases.ts through child.ts. Each message carries the time it was published at, so that latency needs one clock only.
+// The load of one bench case, a process of its own: a publisher and the consumers, on the client library.
+// Each message carries the time it was published at, so that latency needs one clock only.
 import { readFileSync } from 'node:fs';
 import { connect } from '../../services/client/client.ts';
 import { walkFrames } from '../../services/client/frames.ts';
@@ -7,7 +7,7 @@ import { receiveJob, report, told } from './child.ts';
 
 export interface LoadJob {
   readonly address: string;
-  /** Of the publisher, if not the same. */
+  /** The publisher's address, if not the same. */
   readonly publisherAddress?: string;
   /** Go to the owners of partitions instead of staying at the address. Default false. */
   readonly direct?: boolean;
@@ -24,11 +24,12 @@ export interface LoadJob {
   readonly warmupSeconds: number;
   /** Ordering keys to choose from; 0: none. */
   readonly keys: number;
-  /** What the publisher has unacknowledged, at most. */
+  /** Most messages the publisher may have unanswered. */
   readonly outstandingMessages: number;
   /**
-   * Publish so many and no more, without warm-up; what is measured ends with the last, or, with `untilDelivered`, when every
-   * consumer has had them all (each of a subscription of its own). 0: nothing is published.
+   * Publish so many and no more, without warm-up; the measured time ends with the last answer, or, with
+   * `untilDelivered`, when every consumer has had them all (each of a subscription of its own). 0: nothing is
+   * published.
    */
   readonly publishCount?: number;
   readonly untilDelivered?: boolean;
@@ -37,22 +38,22 @@ export interface LoadJob {
 export interface LoadResult {
   readonly published: number;
   readonly delivered: number;
-  /** Of responses, as the client got them. */
+  /** Bytes of the chunks, as the client got them. */
   readonly deliveredBytes: number;
   readonly seconds: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
   readonly p999Ms: number;
-  /** From publish() to its answer; 0 unless there is a rate. */
+  /** Milliseconds from publish() to its answer; 0 unless there is a rate. */
   readonly publishP50Ms: number;
   readonly publishP99Ms: number;
-  /** CPU of this process for the same time. */
+  /** CPU of this process over the same time. */
   readonly clientCpuSeconds: number;
-  /** Why the first publish failed that did; then the rest is worth nothing. */
+  /** Why the first failed publish failed; the figures are then worth nothing. */
   readonly failure?: string;
 }
 
-/** Latencies kept; beyond, every second one is dropped and so on. */
+/** Latencies kept; later ones are not sampled. */
 const MAX_SAMPLES = 1_000_000;
 
 const job = await receiveJob<LoadJob>();
@@ -86,7 +87,9 @@ const consumers = job.consumers.map((subscription) => {
   });
 });
 
-/** At a rate every message is measured; else the first of each response, which has waited longest. */
+/**
+ * Samples every message if there is a rate; otherwise only the first of each chunk, which has waited longest.
+ */
 function countAndSample(bytes: Buffer, sample: boolean): number {
   let count = 0;
   walkFrames(bytes, (start) => {
@@ -97,7 +100,7 @@ function countAndSample(bytes: Buffer, sample: boolean): number {
   return count;
 }
 
-/** ack_id, then message, whose first field is data: its first 8 bytes. */
+/** A frame is the ack id, then the message, whose first field is the data; its first 8 bytes are the time. */
 function publishedAtMs(bytes: Buffer, start: number): number {
   let at = start + 2 + bytes[start + 1]!;
   at += 1;
@@ -125,12 +128,12 @@ function publishOne(): void {
   const refused = (error: unknown): void => {
     failure ??= String(error);
   };
-  // As fast as it goes the wait is the publisher's own queue, and not worth a promise more.
+  // Without a rate the wait is the publisher's own queue, and not worth one more promise.
   if (job.rate === 0) answered.catch(refused);
   else answered.then(() => measuring && publishSamples.push(nowMs() - atMs), refused);
 }
 
-/** A batch's worth without a turn of the event loop each. */
+/** Publishes between two turns of the event loop: about a batch. */
 const BURST = 250;
 
 const most = job.publishCount ?? Number.POSITIVE_INFINITY;
@@ -170,7 +173,7 @@ measuring = true;
 const before = { published, delivered, deliveredBytes, atMs: nowMs(), cpu: process.cpuUsage() };
 samples = [];
 publishSamples = [];
-// Filling up a backlog takes as long as it takes.
+// A fixed number of messages takes as long as it takes.
 if (job.publishCount) {
   await publishing.then(() => publisher.close());
   if (job.untilDelivered) await allDelivered.promise;

@@ -1,9 +1,11 @@
-// `npm run bench`: runs the cases and prints a table; with --json one JSON object per result and nothing else on stdout.
+// `npm run bench`: runs the cases and prints a table; with --json one JSON object per result and nothing else
+// on stdout.
 //   --cluster       the cases with three brokers on Redis, instead of those with one embedded broker
 //   --case NAME     only that one (may be repeated; also `backlog`, `idle`, and those of the cluster)
-//   --seconds N     measured for each case (10)
+//   --seconds N     measured for each case (10; with --quick 1)
 //   --profile DIR   leaves CPU profiles of the brokers there (the numbers are then worth nothing)
-//   --quick         each case of both kinds briefly, with small backlogs: to see that it runs, not to quote
+//   --quick         each case briefly, of both kinds unless --cluster is given, with small backlogs:
+//                   to see that it runs, not to quote
 import { parseArgs } from 'node:util';
 import { runBacklog } from './backlog.ts';
 import { type BenchCase, CASES, runCase } from './cases.ts';
@@ -27,7 +29,7 @@ const { quick, profile } = values;
 const seconds = Number(values.seconds ?? (quick ? 1 : 10));
 const durations = { seconds, warmupSeconds: quick ? 1 : 3 };
 const backlogs = quick ? [10, 20_000] : [10, 10_000_000];
-// A second of traffic is no measurement: briefly, nothing is asserted.
+// With --quick nothing is asserted: a second of traffic is no measurement.
 const linkLoads = [
   { messageBytes: 256, rate: 1_000, messages: 1_000 * seconds, sparse: true },
   { messageBytes: 1024, rate: 1_000, messages: 1_000 * seconds, sparse: true },

@@ -1,4 +1,4 @@
-// Loads servers with a job and takes what that costs them, for just the time that the load measures. Used by all cases.
+// Loads servers with a job and takes what that costs them over exactly the time that the load measures.
 import { startChild } from './child.ts';
 import type { LoadJob, LoadResult } from './load.ts';
 import { cpuSeconds, memoryMb, resetPeak } from './process-stats.ts';
@@ -14,7 +14,7 @@ export interface Cost {
 }
 
 export interface Measured extends LoadResult {
-  /** Of each process, in the order of the pids. */
+  /** The cost of each process, in the order of the pids. */
   readonly costs: readonly Cost[];
 }
 
@@ -42,12 +42,12 @@ export async function measure(
   return { ...result, costs };
 }
 
-/** To two decimals. */
+/** Rounds to two decimals. */
 export function rounded(value: number): number {
   return Math.round(value * 100) / 100;
 }
 
-/** For what counts in bits of a whole, such as CPU shares: three significant digits. */
+/** Rounds to three significant digits: for figures far below 1, such as CPU shares. */
 export function significant(value: number): number {
   return Number(value.toPrecision(3));
 }

@@ -1,13 +1,14 @@
-// What a process has cost so far, all its threads included, from /proc. Linux only: elsewhere the bench says so.
+// What a process has cost so far, all its threads included, from /proc: Linux only.
 import { readFileSync, writeFileSync } from 'node:fs';
 
-/** Of a clock tick; USER_HZ is 100 on every Linux that Node runs on. */
+/** Clock ticks in a second: USER_HZ is 100 on every Linux that Node runs on. */
 const TICKS_PER_SECOND = 100;
 
 /** User and system time of all threads, in seconds. */
 export function cpuSeconds(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  // Behind the command's name, which may hold anything, in parentheses: state is field 3, utime and stime 14 and 15.
+  // The fields follow the command's name, which stands in parentheses and may hold anything: state is field
+  // 3, utime and stime are 14 and 15.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }

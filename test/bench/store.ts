@@ -1,5 +1,5 @@
-// What the embedded store costs by itself: `npx node test/bench/store.ts`. Prints, per case, the CPU and the time of a
-// commit. CPU is the process's, LMDB's and the file system's threads included.
+// What the embedded store costs by itself: `npx node test/bench/store.ts`. Prints, per case, the CPU and the
+// time of a commit. The CPU is the process's, with LMDB's threads and the file system's work.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -39,8 +39,8 @@ async function smallCommits(store: EmbeddedStore): Promise<void> {
   const underWay: Promise<void>[] = [];
   const startMs = performance.now();
   const startCpu = process.cpuUsage();
-  // One append at a time per partition, as the port asks: a late one delays the next, and its latency counts from when
-  // it was due.
+  // One append at a time per partition, as the port asks: a late one delays the next, and its latency counts
+  // from when it was due.
   let chain = Promise.resolve();
   for (let i = 0; i < SMALL_RATE_PER_S * SMALL_SECONDS; i++) {
     const dueMs = startMs + (i * 1_000) / SMALL_RATE_PER_S;

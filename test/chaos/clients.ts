@@ -1,5 +1,5 @@
-// The clients' process (test/clients/go/chaos): gives it commands, and hands each line of its journal to the file, the judge and
-// whoever waits for it.
+// The clients' process (test/clients/go/chaos): takes commands, and its journal goes, line by line, to the
+// file, to the judge and to whoever waits for a line.
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -12,25 +12,25 @@ import type { Judge } from './judge.ts';
 /** Where a client connects. */
 export interface Door {
   readonly addresses: readonly string[];
-  /** Paths. */
+  /** Paths of PEM files. */
   readonly tls: { readonly ca: string; readonly cert: string; readonly key: string };
 }
 
 export interface PublisherOrder {
   readonly topic: string;
-  /** Ordering keys, all its own. */
+  /** How many ordering keys it uses; no other publisher uses them. */
   readonly keys: number;
-  /** Requests; of 1 to 10 messages each. */
+  /** Requests a second, of 1 to 10 messages each. */
   readonly perSecond: number;
-  /** Of a message, at most; a few are larger. */
+  /** Most bytes of a message; a few messages are larger. */
   readonly bytes: number;
 }
 
 export interface ConsumerOrder {
   readonly subscription: string;
-  /** By Pull and Acknowledge instead of a stream. */
+  /** It receives by Pull and Acknowledge instead of a stream. */
   readonly pulls?: boolean;
-  /** The part of the messages that it gives back. */
+  /** The share of the messages that it nacks. */
   readonly nacks?: number;
 }
 
@@ -86,7 +86,7 @@ export class ChaosClients implements AsyncDisposable {
     });
   }
 
-  /** Why it ended by itself. */
+  /** Why the process ended by itself. */
   get failure(): Error | undefined {
     return this.#failure;
   }
@@ -101,21 +101,23 @@ export class ChaosClients implements AsyncDisposable {
     this.#say({ do: 'consume', name, ...this.#reaching(door), ...order, subscription });
   }
 
-  /** Resolves when it has stopped: a publisher with the request that is under way, answered or not. */
+  /**
+   * Resolves when the client has stopped: a publisher with the request that is under way, answered or not.
+   */
   async stop(name: string): Promise<void> {
     const stopped = this.next((event) => event.ev === 'stopped' && (event.p ?? event.c) === name);
     this.#say({ do: 'stop', name });
     await stopped;
   }
 
-  /** Writes something into the journal, and resolves when it is there: with the time by the journal. */
+  /** Writes a note into the journal; resolves when it is there, with its time in the journal. */
   async note(event: Note): Promise<number> {
     const written = this.next((heard) => heard.ev === event.ev);
     this.#say({ do: 'note', event });
     return (await written).t;
   }
 
-  /** The next line for which it holds. */
+  /** Resolves with the next line of the journal that `wanted` accepts. */
   next(wanted: (event: JournalEvent) => boolean, timeoutMs = STOP_TIMEOUT_MS): Promise<JournalEvent> {
     return new Promise((resolve, reject) => {
       const finish = (): void => {

@@ -1,5 +1,5 @@
-// The cluster of a chaos run: three brokers, each a process, over a Redis with a replica; its load; and what is done to them. Each
-// fault takes its time, ends with everything running again, and says what it did.
+// The cluster of a chaos run: three brokers, each a process, over a Redis with a replica; its load; and what
+// is done to them. Each fault takes its time, ends with everything running again, and says what it did.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ const MAIN_LOAD: LoadOrder = {
     { name: 'feed', ordered: false, streams: 2, pulls: 1, nacks: 0.01 },
   ],
 };
-/** Of topics that come and go. */
+/** The load of topics that come and go. */
 const SIDE_LOAD = { partitions: 4, publishers: 1, each: { keys: 5, perSecond: 8, bytes: 100 } };
 
 export async function startClusterStage(clients: ChaosClients, random: () => number): Promise<ClusterStage> {
@@ -49,11 +49,11 @@ export async function startClusterStage(clients: ChaosClients, random: () => num
 interface Parts {
   readonly clients: ChaosClients;
   readonly random: () => number;
-  /** Where suspended-clock.ts looks. */
+  /** The folder in which suspended-clock.ts looks for its mark. */
   readonly suspended: string;
   readonly redis: RedisPair;
   readonly cluster: Cluster;
-  /** Of each broker. */
+  /** An admin client for each broker. */
   readonly admins: Admins;
   readonly door: Door;
   readonly load: Load;
@@ -63,7 +63,7 @@ export class ClusterStage implements AsyncDisposable {
   readonly #parts: Parts;
   readonly #opened: AsyncDisposableStack;
   #visits = 0;
-  /** Of the visit under way: topics that came and go again once it is over. */
+  /** Loads of the topics that a visit has created: they go again once it is over. */
   #sideLoads: Load[] = [];
   #lateSubscription: string | undefined;
 
@@ -101,7 +101,7 @@ export class ClusterStage implements AsyncDisposable {
     await cluster.stop(i);
     await delay(suspendedMs);
     await cluster.cont(i);
-    // It has looked at its clock many times by then.
+    // The broker has looked at its clock many times by then.
     await cluster.settled(i);
     await rm(mark);
     return `${cluster.brokers[i]!.name} suspended for ${seconds(suspendedMs)}`;
@@ -113,14 +113,17 @@ export class ClusterStage implements AsyncDisposable {
     return `${how} without the last ${seconds(behindMs)}`;
   }
 
-  /** Topics that the new master knows nothing of, still has, or has a former one of. */
+  /**
+   * The new master does not know some topics, still has one that was deleted, and has the former one of a
+   * recreated topic.
+   */
   async loseDefinitions(): Promise<string> {
     const { admins, load } = this.#parts;
     const n = ++this.#visits;
     const gone = await this.#side(`gone-${n}`);
     const again = await this.#side(`again-${n}`);
     await delay(this.#between(1_000, 3_000));
-    // Before, so that the replica is not behind for as long as clients take to stop.
+    // The clients stop first, so that the replica is not behind for as long as that takes.
     await Promise.all([gone, again].map((side) => side.stop()));
     const how = await this.#failOver(async () => {
       await gone.delete();
@@ -135,7 +138,10 @@ export class ClusterStage implements AsyncDisposable {
     return `${how} without topics created, deleted, and deleted and created again`;
   }
 
-  /** What CLUSTER.md says is lost: the owners die with the failover, so nobody has what the new master lacks. */
+  /**
+   * Loses what CLUSTER.md says is lost: the owners die with the failover, so nobody has what the new master
+   * lacks.
+   */
   async plantLoss(): Promise<string> {
     const { cluster, load } = this.#parts;
     const all = [...cluster.brokers.keys()];
@@ -151,7 +157,10 @@ export class ClusterStage implements AsyncDisposable {
     return `${how} without the last 2 s, and all brokers were killed`;
   }
 
-  /** Resolves when the brokers have settled; rejects if they don't within 30 s, or one has ended by itself. */
+  /**
+   * Resolves when the running brokers own all partitions as assigned; rejects if they do not within 30 s, or
+   * if one has ended by itself.
+   */
   async settled(): Promise<void> {
     const { cluster } = this.#parts;
     for (const { name, process } of cluster.brokers) {
@@ -161,7 +170,7 @@ export class ClusterStage implements AsyncDisposable {
     await cluster.settled();
   }
 
-  /** Full names of all topics and subscriptions, as each broker has them. */
+  /** Full names of all topics and subscriptions, as each broker lists them. */
   async definitions(): Promise<string[][]> {
     return Promise.all(
       this.#parts.admins.map(async (admin) => {
@@ -208,8 +217,8 @@ export class ClusterStage implements AsyncDisposable {
   }
 
   /**
-   * What is written `meanwhile` is on the master alone, which is then killed. The replica takes over at once, or after leases have
-   * ended; `then`: before it does.
+   * What is written during `meanwhile` is on the master alone, which is then killed. The replica takes over
+   * at once, or after leases have ended; `then` runs before it does.
    */
   async #failOver(meanwhile: () => Promise<void>, then?: () => Promise<void>): Promise<string> {
     const { redis, cluster, random } = this.#parts;

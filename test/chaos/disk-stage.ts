@@ -1,5 +1,6 @@
-// A broker on the embedded store, on a small disk of its own, which is filled to the last bytes while clients publish; sometimes the
-// broker is killed and started again on the full disk. Made anew for each visit.
+// A broker on the embedded store, on a small disk of its own, which is filled while clients publish until at
+// most 300 kB are left; sometimes the broker is killed and started again on the full disk. Each visit has a
+// new disk and broker.
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type LogLine, startBroker } from '../support/broker.ts';
@@ -8,13 +9,16 @@ import type { ChaosClients } from './clients.ts';
 import { startLoad } from './load.ts';
 
 const DISK_MEBIBYTES = 160;
-/** Heavy enough to fill in seconds what the journal has room for. */
+/** A load heavy enough to fill in seconds what the journal has room for. */
 const LOAD = { partitions: 4, publishers: 3, each: { keys: 10, perSecond: 12, bytes: 20_000 } };
 const REFUSED_TIMEOUT_MS = 60_000;
 
 let visits = 0;
 
-/** `recovered` waits until what is answered from then on is delivered; `logs` gets the broker's. */
+/**
+ * `recovered` resolves when all that has been answered until then is delivered; `logs` gets the broker's
+ * lines.
+ */
 export async function fillDisk(
   clients: ChaosClients,
   random: () => number,

@@ -1,14 +1,18 @@
-// The judge's rule of order: of the answered messages of a key, in the order of publishing, each is handled for the first time
-// after all those before it that were handled at all (one that never was is lost, which is said elsewhere).
+// The judge's rule of order: the answered messages of a key are taken in the order of publishing; each is
+// handled for the first time after all those before it that were handled at all (one that never was is lost,
+// which the judge finds elsewhere).
 import { add, type Finding } from './verdict.ts';
 
-/** More than a line of the journal has messages. */
+/** More messages than a line of the journal has. */
 export const PER_LINE = 10_000;
 
-/** By a message's number: where in the journal it was handled for the first time, line × PER_LINE + place in the line. */
+/**
+ * Where in the journal each message of a publisher was handled for the first time, by the message's number:
+ * line × PER_LINE + place in the line.
+ */
 export type Handled = (number | undefined)[];
 
-/** Adds what is out of order in the messages of one publisher: no key has two. */
+/** Adds to `found` what is out of order in the messages of one publisher: no key has two publishers. */
 export function misorderedIn(
   subscription: string,
   publisher: string,
@@ -16,7 +20,7 @@ export function misorderedIn(
   places: Handled,
   found: Finding,
 ): void {
-  /** By key: of the messages so far the one that was handled last. */
+  /** The message handled last of each key's messages so far, by key. */
   const latest = new Map<string, { readonly number: number; readonly place: number }>();
   for (const [number, { key, answered }] of messages.entries()) {
     const place = places[number];

@@ -1,33 +1,46 @@
-// The judge of a chaos run. It has nothing of the product in it, and hears nothing but the journal: what was published and answered
-// with an id, what was handled, what was acknowledged and confirmed. All that it takes for right is this:
+// The judge of a chaos run. It has nothing of the product in it, and hears nothing but the journal: what was
+// published and answered with an id, what was handled, what was acknowledged and confirmed. All that it takes
+// for wrong is this:
 //
-//   lost         A message was answered with an id, and a subscription of its topic, which was there before the message was sent and
-//                has not been deleted since, has not handled it by the end of the journal.
-//   misordered   In a subscription with ordering: a and b are messages of one key, both answered, a before b in the order of publishing
-//                (b was sent after a was answered, or stands behind it in one request), and b was handled for the first time before a
-//                was handled for the first time. There is no exception. A message that was sent again is still the same one.
-//   stranger     Something was handled that nobody has sent to the topic that the subscription is of.
+//   lost         A message was answered with an id, and a subscription of its topic, which was there before
+//                the message was sent and has not been deleted since, has not handled it by the end of the
+//                journal.
+//   misordered   In a subscription with ordering: a and b are messages of one key, both answered, a before b
+//                in the order of publishing (b was sent after a was answered, or stands behind it in one
+//                request), and b was handled for the first time before a was handled for the first time.
+//                There is no exception. A message that was sent again is still the same one.
+//   stranger     Something was handled that nobody has sent to the topic of the subscription, or of a
+//                subscription that is not there.
 //   double id    One message id for two messages of a topic.
-//   late         Handled again longer than GRACE_MS after an acknowledgement was confirmed. Sooner, it may have been on its way.
-//   undefined    The brokers' list of topics and subscriptions lacks what was created, or has what was deleted.
+//   late         Handled again longer than GRACE_MS after an acknowledgement was confirmed. Sooner, it may
+//                have been on its way.
+//   undefined    The brokers' list of topics and subscriptions lacks what was created, or has what was
+//                deleted.
 //   error        A client heard a status that no fault explains.
+//   wrong        The runner itself found something wrong.
 //
-// What is handled again without that is counted and said, not judged: leases end, and what was told on a stream may not have
-// been written down when a broker died.
+// A message handled again in any other way is counted and reported, not judged: leases end, and what a stream
+// was told may not have been written down when a broker died.
 import type { JournalEvent } from './events.ts';
 import { type Handled, misorderedIn, PER_LINE } from './judge-order.ts';
 import { add, type Finding, finding, type Redelivered, type Stalls, type Verdict } from './verdict.ts';
 
-/** Longer than anything in a run stands still: what was delivered before an acknowledgement may arrive so much later. */
+/**
+ * Longer than anything in a run stands still: what was delivered before an acknowledgement may arrive that
+ * much later.
+ */
 export const GRACE_MS = 15_000;
-/** What a client must expect of a cluster in trouble, by publisher.proto and subscriber.proto; the deadline is its own. */
+/**
+ * What a client must expect of a cluster in trouble, by publisher.proto and subscriber.proto; the deadline is
+ * the client's own.
+ */
 const EXPLAINED = ['Unavailable', 'ResourceExhausted', 'DeadlineExceeded'];
 
 interface Topic {
   readonly name: string;
-  /** Replaced, not changed: messages remember the list of the moment they were sent in. */
+  /** Replaced, never changed: a message keeps the list of the moment it was sent at. */
   subscriptions: readonly Subscription[];
-  /** Message ids, in the order in which they were heard of, with their message. */
+  /** Message ids with their message, in the order in which they were first heard of. */
   readonly ids: Map<string, { readonly index: number; readonly label: string }>;
 }
 
@@ -36,11 +49,13 @@ interface Subscription {
   readonly topic: Topic;
   readonly ordered: boolean;
   deleted: boolean;
-  /** Answered and not handled, by label: when it was answered. The oldest first. */
+  /**
+   * Labels of messages that are answered and not handled, with the time of their answer; the oldest first.
+   */
   readonly waiting: Map<string, number>;
-  /** By publisher and number: where in the journal a message was handled for the first time. */
+  /** Where in the journal each message was handled for the first time, by publisher and number. */
   readonly first: Map<string, Handled>;
-  /** By index of the message id: how often handled, when acknowledged. */
+  /** How often each message was handled, and when it was acknowledged, by the index of its message id. */
   readonly times: number[];
   readonly toldAt: number[];
   readonly confirmedAt: number[];
@@ -61,7 +76,7 @@ interface Publisher {
 export class Judge {
   readonly #topics = new Map<string, Topic>();
   readonly #subscriptions = new Map<string, Subscription>();
-  /** Those that were there and are not the newest of their name, too. */
+  /** Every subscription that ever was: deleted ones, and former ones of a name, too. */
   readonly #everySubscription: Subscription[] = [];
   readonly #publishers = new Map<string, Publisher>();
   readonly #strangers = finding();
@@ -85,7 +100,7 @@ export class Judge {
   #line = 0;
   #fault = 'no fault';
 
-  /** The next line of the journal. */
+  /** Takes the next line of the journal. */
   hear(event: JournalEvent): void {
     this.#line += 1;
     switch (event.ev) {
@@ -126,7 +141,7 @@ export class Judge {
     }
   }
 
-  /** Of all that was answered and not handled yet: when the oldest was answered. */
+  /** The oldest answer to a message that is not handled yet. */
   oldestWaiting(): { readonly answeredAt: number; readonly what: string } | undefined {
     let oldest: { answeredAt: number; what: string } | undefined;
     for (const { name, waiting } of this.#subscriptions.values()) {
@@ -139,7 +154,7 @@ export class Judge {
     return oldest;
   }
 
-  /** For progress lines. */
+  /** Counts for progress lines. */
   counts(): { published: number; handled: number; redelivered: number; errors: number } {
     const errors = [...this.#errors.values()].reduce((sum, count) => sum + count, 0);
     return {
@@ -150,7 +165,7 @@ export class Judge {
     };
   }
 
-  /** Full names of what was created and not deleted, in order. */
+  /** Full names of what was created and not deleted, sorted. */
   definitions(): string[] {
     return [...this.#topics.keys(), ...this.#subscriptions.keys()].sort();
   }
@@ -310,7 +325,7 @@ export class Judge {
     if (!EXPLAINED.includes(code)) add(this.#unexplained, `${at(this.#line)}: ${p ?? c}: ${kind}: ${text}`);
   }
 
-  /** The index of a message id of a topic. */
+  /** The index of a message id within its topic. A new id gets the next one. */
   #place(topic: Topic, id: string, label: string): number {
     const known = topic.ids.get(id);
     if (known === undefined) {

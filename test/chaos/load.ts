@@ -1,5 +1,5 @@
-// What runs against a topic during a chaos run: subscriptions, publishers, consumers, each noted in the journal when it is there.
-// Names in the journal are those that the clients use: full ones.
+// What runs against a topic during a chaos run: subscriptions, publishers, consumers. The topic and each
+// subscription are noted in the journal once they are there, under the full names that the clients use.
 import type { Client } from '../../services/client/client.ts';
 import { until } from '../support/redis.ts';
 import type { ChaosClients, Door, PublisherOrder } from './clients.ts';
@@ -20,12 +20,12 @@ export interface SubscriptionOrder {
   readonly nacks?: number;
 }
 
-/** One for each broker. */
+/** One admin client for each broker. */
 export type Admins = readonly Client['admin'][];
 
 const KNOWN_TIMEOUT_MS = 20_000;
 
-/** Names of publishers and consumers are never given twice in a run. */
+/** Counts publishers and consumers, so that no name is given twice in a run. */
 let named = 0;
 
 export async function startLoad(
@@ -68,7 +68,7 @@ export class Load {
     }
   }
 
-  /** One more subscription, from now on. */
+  /** Adds one more subscription and its consumers. */
   async subscribe(subscription: SubscriptionOrder): Promise<void> {
     const { name, ordered } = subscription;
     const { topic } = this.#order;
@@ -80,7 +80,7 @@ export class Load {
     this.#consume(subscription);
   }
 
-  /** Again, after stopConsuming(). */
+  /** Consumes again after stopConsuming(). */
   consume(): void {
     for (const each of this.#subscriptions) this.#consume(each);
   }
@@ -102,7 +102,7 @@ export class Load {
     await Promise.all(names.map((name) => this.#clients.stop(name)));
   }
 
-  /** With everything of it, once its clients are stopped. */
+  /** Deletes the topic with its subscriptions. Its clients must have stopped. */
   async delete(): Promise<void> {
     const { topic } = this.#order;
     await this.#clients.note({ ev: 'deleting', topic: topicName(topic) });
@@ -128,7 +128,10 @@ export class Load {
     return this.#admins[0]!;
   }
 
-  /** Resolves when each broker has heard of it: until then, within a second, some say NOT_FOUND. */
+  /**
+   * Resolves when each broker has heard of what was created: until then, for up to a second, some say
+   * NOT_FOUND.
+   */
   async #known(asked: (admin: Client['admin']) => Promise<unknown>): Promise<void> {
     for (const admin of this.#admins) {
       await until(

@@ -1,9 +1,11 @@
-// `npm run chaos`: real brokers, a real Redis, plain clients in Go, and one fault after the other, for half an hour. Ends with a
-// verdict (judge.ts), and with code 1 if it is bad; then the journal and all logs are in a folder that is named.
+// `npm run chaos`: real brokers, a real Redis, plain clients in Go, and one fault after the other, for half
+// an hour. Ends with a verdict (judge.ts), and with code 1 if it is bad; then the journal and all logs stay
+// in a folder, whose name it prints.
 //   --minutes N       no new fault after that (30); each kind comes once at least
-//   --seed N          of the choices made here; what the machine makes of them differs from run to run
-//   --only KINDS      of the faults, by commas: kill, stop, suspend, lost-tail, lost-definitions, full-disk; or planted-loss, which
-//                     loses messages as services/CLUSTER.md says they are lost: the verdict must be bad
+//   --seed N          seed of the choices made here; what the machine makes of them differs from run to run
+//   --only KINDS      only these faults, by commas: kill, stop, suspend, lost-tail, lost-definitions,
+//                     full-disk; or planted-loss, which loses messages as services/CLUSTER.md says they
+//                     are lost: the verdict must be bad
 //   --keep            keeps the folder in any case
 //   --judge JOURNAL   runs nothing, and judges a journal.jsonl again
 import { createReadStream } from 'node:fs';

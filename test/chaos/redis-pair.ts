@@ -1,5 +1,6 @@
-// A Redis with a replica, over and over: the replica can be left behind and then take the master's place, which comes back empty as
-// the new replica. Promotion is by hand, so that it takes as long as a fault asks for, and nothing fails over that was only slow.
+// A Redis with a replica, over and over: the replica can be left behind and then take the master's place,
+// which comes back empty as the new replica. The pair promotes by itself, without a Sentinel, so that a
+// failover takes as long as a fault asks for, and nothing fails over that was only slow.
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
 import { startRedis, TEST_HOST, type TestRedis, until } from '../support/redis.ts';
 
@@ -16,10 +17,10 @@ export async function startRedisPair(): Promise<RedisPair> {
 }
 
 export class RedisPair implements AsyncDisposable {
-  /** Of the present roles. */
+  /** The present master; roles change with each failover. */
   master: TestRedis;
   #replica: TestRedis;
-  /** Between the two. */
+  /** The proxy between the two. */
   readonly #replication: FaultProxy;
   #opened: AsyncDisposableStack | undefined;
 
@@ -29,12 +30,15 @@ export class RedisPair implements AsyncDisposable {
     this.#replication = replication;
   }
 
-  /** From now on writes are on the master alone. */
+  /** Leaves writes from now on to the master alone. */
   fallBehind(): void {
     this.#replication.set('toClient', { holds: true });
   }
 
-  /** kill -9 of the master. `meanwhile`: before the replica takes over. `moved` is told its address. */
+  /**
+   * Kills the master with SIGKILL, runs `meanwhile`, lets the replica take over and tells `moved` its
+   * address.
+   */
   async failOver(meanwhile: () => Promise<void>, moved: (address: string) => void): Promise<void> {
     await this.master.kill();
     await meanwhile();
@@ -42,7 +46,7 @@ export class RedisPair implements AsyncDisposable {
     await this.#replica.promote();
     [this.master, this.#replica] = [this.#replica, this.master];
     moved(this.master.address);
-    // It comes back with nothing: it has kept nothing on its disk.
+    // The former master comes back with nothing: it has kept nothing on its disk.
     await this.#replica.restart();
     this.#replication.target = this.master.address;
     this.#replication.heal();

@@ -1,5 +1,6 @@
-// A chaos run from its begin to its end: the stage, one fault after the other with a recovery between, and what must be so after
-// each: the cluster has settled, everything that was answered is delivered, and all brokers know what was defined.
+// A chaos run from beginning to end: the stage, one fault after the other with a recovery between, and what
+// must hold after each: the brokers own all partitions as assigned, everything that was answered is
+// delivered, and all brokers know what was defined.
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -22,20 +23,21 @@ export interface RunOptions {
   readonly minutes: number;
 }
 
-/** What was answered before a fault was over is delivered within that, or the run ends. */
+/** What was answered until a fault was over is delivered within that time, or the run ends. */
 const RECOVERY_MS = 60_000;
-/** Until each broker has heard what was defined. */
+/** Each broker has heard within that time what was defined. */
 const DEFINITIONS_MS = 20_000;
 const POLL_MS = 50;
 const MINUTE_MS = 60_000;
 
-/** The judge has heard everything then. Rejects only if the run could not begin. */
+/** Resolves when the judge has heard everything. Rejects only if the run could not begin. */
 export async function runChaos(options: RunOptions): Promise<void> {
   const { judge, folder, random } = options;
   await using clients = await startClients(join(folder, 'journal.jsonl'), judge, random);
   await using stage = await startClusterStage(clients, random);
   const run = new Run(options, clients, stage);
-  // What a run that breaks off has not delivered it may deliver yet: lost is only what never comes.
+  // A run that breaks off is still given its end: what is not delivered yet may come, and lost is only what
+  // never comes.
   for (const part of [() => run.faults(), () => run.end()]) {
     try {
       await part();
@@ -60,7 +62,7 @@ class Run {
     this.#stage = stage;
   }
 
-  /** In rounds: each kind once, in any order. The first round is always finished. */
+  /** Carries out the faults in rounds: each kind once, in any order. The first round is always finished. */
   async faults(): Promise<void> {
     const { minutes, kinds, random } = this.#options;
     await this.#delivered();
@@ -79,7 +81,7 @@ class Run {
     await this.#stage.stopConsuming();
   }
 
-  /** Into the journal, or, if there is nobody left to write it, to the judge alone. */
+  /** Notes it in the journal, or, if nobody is left to write that, tells the judge alone. */
   async wrong(what: string): Promise<void> {
     try {
       await this.#clients.note({ ev: 'wrong', what });
@@ -137,7 +139,7 @@ class Run {
   /** Resolves when everything is delivered that has been answered until now. */
   async #delivered(): Promise<void> {
     const { judge } = this.#options;
-    // The line is the last of those that count.
+    // Only what was answered before this line counts.
     const nowAt = await this.#clients.note({ ev: 'waiting' });
     await this.#until(RECOVERY_MS, () => {
       const oldest = judge.oldestWaiting();
@@ -157,7 +159,7 @@ class Run {
     for (const names of lists) await this.#clients.note({ ev: 'listed', names });
   }
 
-  /** Until there is nothing any more that is in the way. */
+  /** Resolves when nothing is in the way any more. */
   async #until(timeoutMs: number, inTheWay: () => string | undefined): Promise<void> {
     const deadlineMs = performance.now() + timeoutMs;
     for (;;) {

@@ -1,10 +1,11 @@
-// Loaded into brokers (node --import): a suspended machine, whose monotonic clock stands still meanwhile. While there is a file named
-// after the process in the folder CHAOS_SUSPENDED, time in which the process did nothing is left out of performance.now(). The
-// runner makes the file, then stops the process (SIGSTOP), lets it go on, and deletes the file.
+// The clock of a suspended machine, whose monotonic time stands still meanwhile, for a broker that loads this
+// file (node --import). While the folder CHAOS_SUSPENDED has a file named after the process id, time in which
+// the process did nothing is left out of performance.now(): the process is stopped (SIGSTOP) and let go on
+// while the file is there.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** More than a busy event loop is held up for. */
+/** Longer than a busy event loop is held up. */
 const GAP_MS = 500;
 const LOOK_MS = 20;
 

@@ -1,4 +1,4 @@
-// What a chaos run has found, why it is bad, and how it is said.
+// What a chaos run has found, why that is bad, and the words for it.
 
 const MAX_EXAMPLES = 20;
 
@@ -26,28 +26,31 @@ export interface Verdict {
   readonly wrong: Finding;
   readonly published: number;
   readonly unanswered: number;
-  /** For the first time, over all subscriptions. */
+  /** First handlings, over all subscriptions. */
   readonly handled: number;
-  /** Of one message that was stored twice, because its publisher had to send it again. */
+  /** Messages stored more than once, because their publisher had to send them again. */
   readonly storedAgain: number;
   readonly redelivered: Redelivered;
-  /** By call and code. */
+  /** How often a client heard an error, by call and code. */
   readonly errors: ReadonlyMap<string, number>;
-  /** The longest by kind of fault, from the fault's begin to the next one's: until a publish was answered, until it was handled. */
+  /**
+   * The longest by kind of fault, from the fault's beginning to the next one's: until a publish was answered,
+   * and from there until it was handled.
+   */
   readonly stalls: Stalls;
 }
 
 export interface Redelivered {
   all: number;
-  /** After an acknowledgement on a stream. */
+  /** Redelivered after an acknowledgement on a stream. */
   afterTold: number;
-  /** After one that was confirmed. */
+  /** Redelivered after a confirmed acknowledgement. */
   afterConfirmed: number;
-  /** That much after it was confirmed, at most. */
+  /** The longest time from the confirmation to a redelivery. */
   longestMs: number;
-  /** Said to be a first delivery. */
+  /** Redeliveries that were said to be first deliveries. */
   saidFirst: number;
-  /** All, those after a confirmed acknowledgement, and those said to be first, by the latest fault. */
+  /** Counts by the latest fault: all, those after a confirmed acknowledgement, and those said to be first. */
   readonly byFault: Map<string, { all: number; afterConfirmed: number; saidFirst: number }>;
 }
 
@@ -71,7 +74,7 @@ export function add(to: Finding, example: string): void {
   if (to.examples.length < MAX_EXAMPLES) to.examples.push(example);
 }
 
-/** None: the verdict is good. */
+/** Why the verdict is bad; empty if it is good. */
 export function reasonsOf(verdict: Verdict): string[] {
   const reasons = BAD.filter(([field]) => verdict[field].count > 0).flatMap(([field, words]) => [
     `${verdict[field].count} ${words}:`,

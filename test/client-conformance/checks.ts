@@ -13,18 +13,18 @@ export function messages(count: number, prefix = 'm'): OutgoingMessage[] {
   return texts(count, prefix).map((data) => ({ data }));
 }
 
-/** Of each key "{key}0", "{key}1", … in turns. */
+/** Messages "{key}0", "{key}1", … of each key, the keys in turns. */
 export function keyed(keys: readonly string[], countOfEach: number): OutgoingMessage[] {
   return texts(countOfEach, '').flatMap((nth) => keys.map((key) => ({ key, data: key + nth })));
 }
 
 /**
- * Whatever was handed out of a key, everything before it had been acked: nothing was overtaken, whether messages came once or
- * several times. The texts of key "a" are a0, a1, a2 and so on.
+ * When a message of a key is handed out, everything before it has been acked: nothing was overtaken, whether
+ * messages came once or several times. The texts of key "a" are a0, a1, a2 and so on.
  */
 export function assertOrderOfKeys(consumer: Consumer): void {
   const handed = new Map(consumer.messages.map(({ delivery, data }) => [delivery, keyAndNumber(data)]));
-  /** Of each key, how many messages from the first on were acked. */
+  /** How many messages of each key were acked, counted from the first on. */
   const done = new Map<string, number>();
   for (const event of consumer.history) {
     const { key, number } = handed.get(event.delivery)!;
@@ -39,7 +39,7 @@ export function assertOrderOfKeys(consumer: Consumer): void {
   }
 }
 
-/** One at a time of a key: never a second one while the first is in hand. */
+/** Only one message of a key is in hand at a time. */
 export function assertNoneBeside(consumer: Consumer): void {
   const handed = new Map(consumer.messages.map(({ delivery, data }) => [delivery, keyAndNumber(data)]));
   const inHand = new Set<string>();
@@ -57,12 +57,12 @@ export function assertNoneBeside(consumer: Consumer): void {
   }
 }
 
-/** Each of these was handed out once, and nothing else. */
+/** Each of these was handed out once, and nothing else was. */
 export function assertOnce(consumer: Consumer, expected: readonly string[]): void {
   assert.deepEqual(consumer.texts.toSorted(), expected.toSorted(), `handed out: ${story(consumer)}`);
 }
 
-/** Never more in hand than `max`, by count or by `weigh`. */
+/** What is in hand never weighs more than `max`. */
 export function assertOutstanding(consumer: Consumer, max: number, weigh: (bytes: number) => number): void {
   const handed = new Map(consumer.messages.map((message) => [message.delivery, message]));
   let outstanding = 0;
@@ -73,7 +73,7 @@ export function assertOutstanding(consumer: Consumer, max: number, weigh: (bytes
   }
 }
 
-/** The promise fails with one of the codes, in words that match. */
+/** The promise fails with the code, in words that match. */
 export async function assertFails(
   failing: Promise<unknown>,
   code: string,
@@ -90,7 +90,10 @@ export async function assertFails(
   return assert.fail(`succeeded, where ${code} was expected`);
 }
 
-/** What happened to a consumer's messages, short: "k0 k0! k0#2 k0. k1" (handed out, with its attempt; ! failed, . acked). */
+/**
+ * What happened to a consumer's messages, in short: "k0 k0! k0#2 k0. k1" (handed out, with its attempt; !
+ * failed, . acked).
+ */
 function story(consumer: Consumer): string {
   const handed = new Map(consumer.messages.map((message) => [message.delivery, message]));
   return consumer.history
@@ -103,7 +106,7 @@ function story(consumer: Consumer): string {
     .join(' ');
 }
 
-/** "a12" → a, 12. The text says it, not the client, which may forget keys. */
+/** "a12" → a, 12. They are taken from the text, since a client with a fault may lose keys. */
 function keyAndNumber(text: string): { key: string | undefined; number: number } {
   const [, key, number] = /^([a-z])(\d+)$/.exec(text) ?? [];
   return { key, number: Number(number) };

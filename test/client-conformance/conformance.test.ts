@@ -1,4 +1,5 @@
-// The TypeScript client, or those that FANFARE_CLIENT_DRIVERS names, are held to every scenario that their drivers can play.
+// The TypeScript client, or those that FANFARE_CLIENT_DRIVERS names, are held to every scenario that their
+// drivers can play.
 import { expect, test } from 'vitest';
 import { startDriver } from './driver.ts';
 import { driversToTest } from './drivers.ts';

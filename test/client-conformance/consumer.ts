@@ -1,4 +1,5 @@
-// A consumer of the driver, as the suite sees it: what it was handed and what it did with it, from the driver's events.
+// A consumer of the driver, as the suite sees it: what it was handed and what it did with it, from the
+// driver's events.
 import type { Driver } from './driver.ts';
 import type { DriverEvent, EndedEvent, MessageEvent, SettledEvent } from './protocol.ts';
 
@@ -11,17 +12,17 @@ export class Consumer {
     this.name = name;
   }
 
-  /** Handed out so far, in order. */
+  /** What was handed out so far, in order. */
   get messages(): readonly MessageEvent[] {
     return this.#driver.events.filter((event) => this.#isMessage(event));
   }
 
-  /** Their texts. */
+  /** The texts of `messages`. */
   get texts(): readonly string[] {
     return this.messages.map(({ data }) => data);
   }
 
-  /** Handings-out and settlements, in order. */
+  /** What was handed out and what was settled, in order. */
   get history(): readonly (MessageEvent | SettledEvent)[] {
     return this.#driver.events.filter(
       (event): event is MessageEvent | SettledEvent =>
@@ -29,7 +30,7 @@ export class Consumer {
     );
   }
 
-  /** Handed out and not settled. */
+  /** What was handed out and is not settled. */
   get outstanding(): readonly MessageEvent[] {
     const settled = new Set(
       this.history.flatMap((event) => (event.event === 'settled' ? [event.delivery] : [])),
@@ -69,7 +70,7 @@ export class Consumer {
     );
   }
 
-  /** Waits until it tried again for the nth time. */
+  /** Waits until the consumer has tried again for the nth time. */
   async retried(nth = 1): Promise<void> {
     await this.#driver.until(`retry ${nth} of ${this.name}`, () => this.retries >= nth);
   }

@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline';
 import type { DriverCommand } from './drivers.ts';
 import type { Answer, DriverEvent, Failure, Hello, Operation, Operations } from './protocol.ts';
 
-/** What a driver may take for anything; scenarios that expect less say so. */
+/** The longest a driver may take for anything; scenarios that expect less say so. */
 const PATIENCE_MS = 20_000;
 const START_TIMEOUT_MS = 30_000;
 const MAX_STDERR_CHARS = 4_000;
@@ -37,9 +37,9 @@ export async function startDriver(
 
 export class Driver implements AsyncDisposable {
   hello: Hello | undefined;
-  /** How long anything is waited for, at most. */
+  /** The longest wait for anything. */
   patienceMs = START_TIMEOUT_MS;
-  /** All so far. */
+  /** All events so far. */
   readonly events: DriverEvent[] = [];
   readonly #child: ChildProcess;
   readonly #asked = new Map<number, { resolve: (ok: unknown) => void; reject: (error: Error) => void }>();
@@ -55,7 +55,7 @@ export class Driver implements AsyncDisposable {
       this.#stderr = (this.#stderr + text).slice(-MAX_STDERR_CHARS);
     });
     createInterface({ input: child.stdout! }).on('line', (line) => this.#onLine(line));
-    // A driver that is gone is told by 'close'.
+    // The 'close' event tells that a driver is gone.
     child.stdin!.on('error', () => {});
     this.#gone = new Promise((resolve) => {
       child.once('error', (error) => this.#fail(new Error(`the driver can't be started: ${error.message}`)));
@@ -70,7 +70,10 @@ export class Driver implements AsyncDisposable {
     return this.#child.pid ?? 0;
   }
 
-  /** The answer; rejects with OperationFailed when the client failed, with another error when the driver did. */
+  /**
+   * Resolves with the answer; rejects with OperationFailed when the client failed, with another error when
+   * the driver did.
+   */
   ask<Op extends Operation>(
     op: Op,
     request: Operations[Op]['request'],
@@ -87,14 +90,14 @@ export class Driver implements AsyncDisposable {
     this.#asked.set(id, { resolve, reject });
     this.#child.stdin!.write(`${JSON.stringify({ id, op, ...request })}\n`);
     const answer = promise.finally(() => clearTimeout(timer));
-    // A scenario that has failed waits for nothing any more.
+    // A scenario that has failed meanwhile no longer waits for the answer.
     answer.catch(() => {});
     return answer as Promise<Operations[Op]['answer']>;
   }
 
   /**
-   * Waits until the events so far are as wanted: until `look` returns something other than undefined or false. `what` is for
-   * the error of a wait that takes too long.
+   * Waits until the events so far are as wanted: until `look` returns something other than undefined or
+   * false. `what` is for the error of a wait that takes too long.
    */
   async until<Found>(
     what: string,
@@ -114,7 +117,7 @@ export class Driver implements AsyncDisposable {
     }
   }
 
-  /** SIGSTOP, SIGCONT, SIGKILL. */
+  /** Sends SIGSTOP, SIGCONT or SIGKILL to the driver. */
   signal(signal: NodeJS.Signals): void {
     this.#child.kill(signal);
   }
@@ -173,7 +176,10 @@ export class Driver implements AsyncDisposable {
   }
 }
 
-/** The developer's own settings never reach a driver; a scenario that is about proxies sets them. */
+/**
+ * The environment without the developer's own settings, which must never reach a driver; a scenario about
+ * proxies sets them.
+ */
 function cleanEnvironment(): NodeJS.ProcessEnv {
   return Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !/^(FANFARE_|OTEL_|(https?|grpc|no)_proxy$)/i.test(name)),

@@ -1,6 +1,7 @@
-// Which clients are held to the suite. FANFARE_CLIENT_DRIVERS names others, several with semicolons:
+// The clients that are held to the suite. FANFARE_CLIENT_DRIVERS names others, separated by semicolons:
 //
-//   FANFARE_CLIENT_DRIVERS='Rust=target/debug/driver;Kotlin=java -jar driver.jar' npx vitest run --project client-conformance
+//   FANFARE_CLIENT_DRIVERS='Rust=target/debug/driver;Kotlin=java -jar driver.jar' \
+//     npx vitest run --project client-conformance
 import { join } from 'node:path';
 
 export interface DriverCommand {
@@ -20,7 +21,7 @@ export function driversToTest(): readonly DriverCommand[] {
   return named === undefined ? [typescript] : named.split(';').map(parse);
 }
 
-/** The TypeScript client with a fault: what the suite has to notice. */
+/** The TypeScript client with a fault that the suite has to notice. */
 export function careless(fault: string): DriverCommand {
   return { ...typescript, args: [join(import.meta.dirname, 'drivers/careless.ts'), fault] };
 }

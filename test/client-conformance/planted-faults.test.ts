@@ -1,11 +1,12 @@
-// Each scenario can fail: clients with a fault (drivers/careless.ts) do not get through those that are about it.
+// Each scenario can fail: clients with a fault (drivers/careless.ts) do not get through those that are about
+// it.
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
 import { careless } from './drivers.ts';
 import { SCENARIOS } from './scenarios.ts';
 import { Scene } from './scene.ts';
 
-/** Which fault which scenarios have to notice. */
+/** The scenarios that have to notice each fault. */
 const NOTICED: Readonly<Record<string, readonly string[]>> = {
   'loses attributes': ['delivered as published'],
   'sends the last one first': ['order of the calls'],
@@ -70,9 +71,12 @@ const NOTICED: Readonly<Record<string, readonly string[]>> = {
   'leaves consumers out above 1,000': ['many consumers'],
 };
 
-/** Of a fault that is in the way of the driver itself nobody would have to notice anything. */
+/**
+ * Excludes errors of the driver itself: a fault that breaks the driver would be noticed by nobody in
+ * particular.
+ */
 const NOT_BY_THE_DRIVER = /^(?!the driver )/;
-/** Enough for a client that does nothing wrong. */
+/** Long enough for a client that does nothing wrong. */
 const PATIENCE_MS = 3_000;
 const TIMEOUT_MS = 60_000;
 

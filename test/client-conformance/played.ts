@@ -9,7 +9,7 @@ import { Scene } from './scene.ts';
 
 const TIMEOUT_MS = 60_000;
 
-/** `commandOf` is asked once the tests run: it may have to build something. */
+/** `commandOf` is called when the tests run, since it may have to build something. */
 export function playScenarios(
   client: string,
   features: readonly Feature[],
@@ -35,7 +35,8 @@ export function playScenarios(
       await using scene = await Scene.begin(broker, command);
       await scenario.play(scene);
     };
-    // Most of the time they wait; those that compute would take the time of the others.
+    // Scenarios mostly wait, so they run side by side; those that compute would take time from the others and
+    // run alone.
     test.concurrent.each(rowsOf(able.filter(({ isBusy }) => !isBusy)))('%s: %s', play, TIMEOUT_MS);
     const busy = rowsOf(able.filter(({ isBusy }) => isBusy));
     if (busy.length > 0) test.each(busy)('%s: %s', play, TIMEOUT_MS);

@@ -1,14 +1,17 @@
-// What the suite and a driver say to each other, one JSON object a line; README.md says it in words. The suite sends requests on
-// the driver's standard input; the driver writes answers and events on its standard output, and whatever it likes on its
-// standard error, which is shown when a scenario fails.
+// What the suite and a driver say to each other, one JSON object a line; README.md describes it in prose. The
+// suite sends requests on the driver's standard input; the driver writes answers and events on its standard
+// output, and whatever it likes on its standard error, which is shown when a scenario fails.
 
 export const PROTOCOL = 1;
 
-/** What a driver may be unable to do. Scenarios say what they need; the others need `basic` alone. */
+/** What a driver may be unable to do. A scenario says what it needs; those that need nothing are basic. */
 export const FEATURES = [
-  /** Handlers that the client calls, so many at once, those of a key one after the other. */
+  /** Handlers that the client calls: so many at once, those of a key one after the other. */
   'handler',
-  /** After a consumer gave a message back nothing later of its key is handed out before it, whatever has arrived. */
+  /**
+   * After a consumer gave a message back, nothing later of its key is handed out before it, whatever has
+   * arrived.
+   */
   'order',
   /** Ordering keys stop after a failed publish and are resumed. */
   'keys',
@@ -16,9 +19,9 @@ export const FEATURES = [
   'reconnect',
   /** Leases of what is held are extended. */
   'leases',
-  /** Publishers gather, flush, bound what is not acknowledged, and end by a signal. */
+  /** Publishers gather messages, flush, bound what is not acknowledged, and end by a signal. */
   'bounds',
-  /** Why a broker can't be reached is said in words. */
+  /** Errors say in words why a broker can't be reached. */
   'reasons',
   /** Proxies are taken from the environment. */
   'proxies',
@@ -32,59 +35,67 @@ export type Feature = (typeof FEATURES)[number];
 
 export interface Hello {
   readonly protocol: number;
-  /** Of the client, for the titles of tests: "TypeScript". */
+  /** The client's name, for the titles of tests: "TypeScript". */
   readonly client: string;
   readonly features: readonly Feature[];
 }
 
 export interface OutgoingMessage {
   readonly data?: string;
-  /** Instead: so many bytes, all "x". */
+  /** The data is so many bytes, all "x", instead of `data`. */
   readonly bytes?: number;
   readonly key?: string;
   readonly attributes?: Readonly<Record<string, string>>;
 }
 
-/** As gRPC names codes. */
+/** `code` is gRPC's name of a code. */
 export interface Failure {
   readonly code: string;
   readonly message: string;
 }
 
-/** Of one message: its id or why it failed. */
+/** What became of one message: its id, or why it failed. */
 export type Outcome = { readonly id: string } | Failure;
 
-/** What the driver does with messages: the first rule that fits a message and is not used up. Without one: acks at once. */
+/**
+ * What the driver does with messages: the first rule that fits a message and is not used up applies. Without
+ * one the driver acks at once.
+ */
 export interface Rule {
-  /** Only for messages with this text; absent: all. */
+  /** Applies only to messages with this text; absent: to all. */
   readonly data?: string;
   /** Used up after so many messages; absent: never. */
   readonly times?: number;
-  /** `hold`: until the suite settles it. A handler waits meanwhile; a loop goes on to the next message. */
+  /**
+   * `hold`: kept until the suite settles it. A handler waits meanwhile; a loop goes on to the next message.
+   */
   readonly action: 'ack' | 'fail' | 'hold';
-  /** Before that, so many ms of waiting, in which other work of the process goes on. */
+  /** Before the action, so many ms of waiting, in which other work of the process goes on. */
   readonly waitMs?: number;
-  /** Before that, so many ms of computing, in which nothing else of the thread goes on. */
+  /** Before the action, so many ms of computing, in which nothing else of the thread goes on. */
   readonly computeMs?: number;
 }
 
 export interface ConsumeOptions {
   readonly maxOutstandingMessages?: number;
   readonly maxOutstandingBytes?: number;
-  /** Of a handler. */
+  /** For a handler: how many messages it is given at once. */
   readonly concurrency?: number;
   readonly ackDeadlineSeconds?: number;
   readonly clientId?: string;
 }
 
-/** Operations, by name: what they are given and what they answer. */
+/** The operations by name: what they are given and what they answer. */
 export interface Operations {
   hello: { request: object; answer: Hello };
-  /** Answers at once; INVALID_ARGUMENT if it can't be used. `tls`: paths of PEM files; without: plaintext. */
+  /**
+   * Answers at once; INVALID_ARGUMENT if the options can't be used. `tls`: paths of PEM files; without it:
+   * plaintext.
+   */
   connect: {
     request: {
       client: string;
-      /** host:port, or several with commas. */
+      /** host:port, or several, separated by commas. */
       address: string;
       tls?: { ca: string; cert: string; key: string };
       project?: string;
@@ -94,7 +105,7 @@ export interface Operations {
   };
   /** Answers once a broker has answered; fails with the reason. */
   reach: { request: { client: string; timeoutMs: number }; answer: object };
-  /** Answers when it is closed: publishers flushed, consumers drained. */
+  /** Answers when the client is closed: publishers flushed, consumers drained. */
   closeClient: { request: { client: string }; answer: object };
   publisher: {
     request: {
@@ -115,7 +126,7 @@ export interface Operations {
   flush: { request: { publisher: string }; answer: object };
   resumeKey: { request: { publisher: string; key: string }; answer: object };
   closePublisher: { request: { publisher: string }; answer: object };
-  /** By its signal. */
+  /** Ends the publisher by its signal. */
   abortPublisher: { request: { publisher: string }; answer: object };
   /** Answers at once; messages come as events. */
   consume: {
@@ -128,11 +139,11 @@ export interface Operations {
     } & ConsumeOptions;
     answer: object;
   };
-  /** Of a message that is held. */
+  /** Settles a message that is held. */
   settle: { request: { consumer: string; delivery: number; how: 'ack' | 'fail' }; answer: object };
-  /** Answers when it is closed. `ended` comes, too. */
+  /** Answers when the consumer is closed. `ended` comes, too. */
   closeConsumer: { request: { consumer: string }; answer: object };
-  /** By its signal. `ended` comes when it has. */
+  /** Ends the consumer by its signal. `ended` comes when it has. */
   abortConsumer: { request: { consumer: string }; answer: object };
 }
 
@@ -148,13 +159,13 @@ export type Answer = { readonly id: number } & ({ readonly ok: unknown } | { rea
 export interface MessageEvent {
   readonly event: 'message';
   readonly consumer: string;
-  /** A number of its own for each handing-out. */
+  /** A number that no other handing-out has. */
   readonly delivery: number;
   readonly messageId: string;
   /** At most its first 1,000 characters. */
   readonly data: string;
   readonly bytes: number;
-  /** Empty without one. */
+  /** Empty if the message has no key. */
   readonly key: string;
   readonly attributes: Readonly<Record<string, string>>;
   readonly attempt: number;

@@ -1,4 +1,4 @@
-// All scenarios.
+// All scenarios, in the order of RULES.md.
 import type { Scenario } from './scenario.ts';
 import { connecting } from './scenarios/connecting.ts';
 import { delivery } from './scenarios/delivery.ts';

@@ -1,4 +1,5 @@
-// What a scenario plays with: a driver, a broker, proxies before it that can be broken, and a project of its own.
+// What a scenario plays with: a driver, a broker, proxies before it that can be broken, and a project of its
+// own.
 
 import type { SubscriptionSettings } from '../../services/client/admin-types.ts';
 import type { Client } from '../../services/client/client.ts';
@@ -28,7 +29,9 @@ export class Scene implements AsyncDisposable {
   #own: BrokerProcess | undefined;
   #admin: Client | undefined;
 
-  /** `shared` is of all scenarios: none may harm it. `patienceMs`: how long to wait for anything. */
+  /**
+   * All scenarios share the broker `shared`: none may harm it. `patienceMs`: how long to wait for anything.
+   */
   static async begin(shared: BrokerProcess, command: DriverCommand, patienceMs?: number): Promise<Scene> {
     return new Scene(shared, command, await startDriver(command, {}, patienceMs), patienceMs);
   }
@@ -51,31 +54,33 @@ export class Scene implements AsyncDisposable {
     return this.#own ?? this.#shared;
   }
 
-  /** The suite's own client, that looks and administers. */
+  /** The suite's own client, which looks and administers. */
   get admin(): Client['admin'] {
     this.#admin ??= this.broker.connect({ project: this.project });
     return this.#admin.admin;
   }
 
-  /** A process of its own, with more environment. */
+  /** A further driver process, with that in its environment too. */
   async anotherDriver(env: Readonly<Record<string, string>> = {}): Promise<Driver> {
     return this.#parts.use(await startDriver(this.#command, env, this.#patienceMs));
   }
 
-  /** From here on a broker that is this scenario's alone: to be killed, and started again by `restartBroker`. */
+  /**
+   * From here on the scenario's broker is its own: it may be killed, and started again by `restartBroker`.
+   */
   async ownBroker(options: StartOptions = {}): Promise<BrokerProcess> {
     this.#own = this.#parts.use(await startBroker(options));
     return this.#own;
   }
 
-  /** With the same address and data, after it was stopped or killed. */
+  /** Starts the broker again with the same address and data, after it was stopped or killed. */
   async restartBroker(options: StartOptions = {}): Promise<BrokerProcess> {
     const { dataDir, address } = this.broker;
     this.#own = this.#parts.use(await startBroker({ ...options, dataDir, listen: address }));
     return this.#own;
   }
 
-  /** Before the broker. */
+  /** A new proxy before the broker. */
   async proxy(): Promise<FaultProxy> {
     return this.#parts.use(await startFaultProxy(this.broker.address));
   }
@@ -84,7 +89,7 @@ export class Scene implements AsyncDisposable {
     return this.#parts.use(part);
   }
 
-  /** A topic "orders" and a subscription "audit", unless told otherwise. */
+  /** A topic "orders", unless told otherwise. */
   async createTopic(partitions = 4, topic = 'orders'): Promise<void> {
     await this.admin.createTopic(topic, { partitions });
   }
@@ -107,22 +112,22 @@ export class Scene implements AsyncDisposable {
     await this.driver.ask('reach', { client, timeoutMs });
   }
 
-  /** A publisher "p" of "main" to "orders". */
+  /** A publisher "p" of "main" to "orders", unless told otherwise. */
   async publisher(options: Partial<PublisherRequest> = {}): Promise<void> {
     await this.driver.ask('publisher', { publisher: 'p', client: 'main', topic: 'orders', ...options });
   }
 
-  /** Need not be waited for at once: a scenario that fails in between waits for nothing any more. */
+  /** The outcomes of a publish. They need not be awaited at once: their rejection counts as handled. */
   outcomes(messages: readonly OutgoingMessage[], publisher = 'p'): Promise<readonly Outcome[]> {
     return handled(this.driver.ask('publish', { publisher, messages }).then(({ outcomes }) => outcomes));
   }
 
-  /** The same; none of them may fail. */
+  /** The ids of a publish of which no message may fail. They need not be awaited at once, either. */
   publish(messages: readonly OutgoingMessage[], publisher = 'p'): Promise<string[]> {
     return handled(this.outcomes(messages, publisher).then((outcomes) => outcomes.map(idOf)));
   }
 
-  /** By "main", from "audit", in a loop, acking at once. */
+  /** A consumer of "main", from "audit", in a loop, acking at once, unless told otherwise. */
   async consume(options: Partial<ConsumeRequest> = {}, driver = this.driver): Promise<Consumer> {
     const number = (this.#consumers.get(driver) ?? 0) + 1;
     this.#consumers.set(driver, number);
@@ -132,7 +137,7 @@ export class Scene implements AsyncDisposable {
     return consumer;
   }
 
-  /** Waits until the broker counts as wanted for a subscription. */
+  /** Waits until the broker's counts of a subscription are as wanted. */
   async untilBacklog(
     what: string,
     wanted: (counts: { messages: number; outstandingMessages: number; consumers: number }) => boolean,

@@ -1,4 +1,4 @@
-// The contract of ports/cursor-store.ts as tests. Every adapter runs them.
+// The contract of ports/cursor-store.ts as tests for every adapter.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
 import type { CursorCommit } from '../../services/broker/ports/cursor-store.ts';

@@ -1,4 +1,5 @@
-// The contract of ports/definition-store.ts as tests. Every adapter runs them.
+// The contract of ports/definition-store.ts as tests for every adapter; sharedDefinitionConformance is for
+// those that members share.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { MAX_REMEMBERED } from '../../services/broker/ports/definition-store.ts';
 import {
@@ -62,7 +63,7 @@ export function definitionStoreConformance(name: string, open: OpenHarness): voi
       await look();
       await definitions().remove('topic', ORDERS, 2);
       await look();
-      // The same name and revision as before, and still another version.
+      // The same name and revision as before still give another version.
       await definitions().put('topic', ORDERS, 'a', 0);
       await look();
       expect(new Set(versions).size).toBe(5);
@@ -193,7 +194,7 @@ export function sharedDefinitionConformance(name: string, open: OpenSharedHarnes
         versions.push(await store.version());
       }
       const rest = Array.from({ length: MAX_REMEMBERED }, (_, nth) => excess + nth);
-      // Not all at once: a store has a time for each answer.
+      // They go in groups of 256: a store must answer each within its time.
       for (let at = 0; at < rest.length; at += 256) await Promise.all(rest.slice(at, at + 256).map(remove));
       const { removed, forgottenTo } = await (await b()).removals();
       const numbers = removed.map(({ body }) => Number(body)).sort((one, other) => one - other);

@@ -1,5 +1,6 @@
-// The embedded store against every port's contract: as it is run, with everything going straight to LMDB, and with a
-// journal so small that merges happen all the time.
+// The embedded store against every port's contract: with its defaults, with a journal that is never merged by
+// itself, with everything going straight to LMDB, and with a journal so small that merges happen all the
+// time.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,5 @@
-// What a store adapter gives to the conformance suites: open stores that survive being closed and opened again.
+// What a store adapter gives to the conformance suites: open stores that survive being closed and opened
+// again.
 import { expect } from 'vitest';
 import type { ErrorCode } from '../../services/broker/core/errors.ts';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
@@ -6,17 +7,20 @@ import type { Chunk } from '../../services/broker/ports/log-store.ts';
 import type { ClusterStores, Stores } from '../support/memory-store.ts';
 
 export interface StoreHarness {
-  /** The stores as opened last. */
+  /** The stores as they were opened last. */
   readonly stores: Stores;
-  /** Closes in order and opens the same data again. */
+  /** Closes the stores in order and opens the same data again. */
   reopen(): Promise<void>;
-  /** Closes and removes the data. */
+  /** Closes the stores and removes the data. */
   close(): Promise<void>;
-  /** Resolves when everything written is where the adapter keeps it for good. Absent where there is only one place. */
+  /**
+   * Resolves when everything written is where the adapter keeps it for good. Absent if there is only one
+   * place.
+   */
   settle?(): Promise<void>;
   /**
-   * Does to the chunk with that offset, which is where the adapter keeps it for good, what a bad disk does: flips a bit of its
-   * frames, or loses it. The store may be opened anew for that.
+   * Does what a bad disk does to the chunk with that offset, which is where the adapter keeps it for good:
+   * flips a bit of its frames, or loses it. The store may be opened anew for that.
    */
   damage(partition: PartitionId, offset: number, how: 'flip' | 'lose'): Promise<void>;
 }
@@ -25,15 +29,17 @@ export type OpenHarness = () => Promise<StoreHarness>;
 
 /** A store that the members of a cluster share. */
 export interface SharedHarness {
-  /** As a member with that id opens it; the same object for the same id. */
+  /** The stores as a member with that id opens them; the same object for the same id. */
   member(id: string): Promise<ClusterStores>;
-  /** Closes all and removes the data. */
+  /** Closes all members' stores and removes the data. */
   close(): Promise<void>;
 }
 
 export type OpenSharedHarness = () => Promise<SharedHarness>;
 
-/** Chunks behind `end` (0 if absent), with contents that tell each apart. `sizes` are in bytes. */
+/**
+ * Chunks of these sizes in bytes, each of `count` messages, that follow on `end`; contents tell them apart.
+ */
 export function chunksAfter(
   end: { endOffset: number; endByte: number },
   sizes: readonly number[],

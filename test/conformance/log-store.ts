@@ -1,4 +1,4 @@
-// The contract of ports/log-store.ts as tests. Every adapter runs them.
+// The contract of ports/log-store.ts as tests for every adapter.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
 import { withFaults } from '../support/faulty-store.ts';
@@ -271,7 +271,7 @@ export function logStoreConformance(name: string, open: OpenHarness): void {
         const few = await log().read(P, 0, 1_000_000);
         expect(few[0]).toEqual(written[0]);
         expect(few.every((chunk) => written.some(({ bytes }) => bytes.equals(chunk.bytes)))).toBe(true);
-        // Missing ones may show by their neighbours alone.
+        // A lost chunk may show only by its neighbours: then the read skips it.
         const error = await log()
           .read(P, 15, 1_000_000)
           .then(
@@ -291,7 +291,7 @@ export function logStoreConformance(name: string, open: OpenHarness): void {
         written.push(...(await appendTo(h.stores, P, 0, [50], 10)));
         expect(await log().read(P, 30, 1_000_000)).toEqual(written.slice(3));
 
-        // Retention is not held up.
+        // Retention is not held up by the damage.
         expect(await log().trim(P, 0, 20, 10)).toMatchObject({ headOffset: 20 });
         expect(await readAll(h.stores, P)).toEqual(written.slice(2));
       });

@@ -1,5 +1,5 @@
-// The contract of ports/membership-store.ts as tests. Every adapter that members share runs them. Leases end by the store's
-// clock: the tests that need it ask again until they have, and have long leases everywhere else.
+// The contract of ports/membership-store.ts as tests for every adapter that members share. Leases end by the
+// store's clock: tests in which one must end ask again until it has; all others have long leases.
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Member } from '../../services/broker/ports/membership-store.ts';
 import { expectCode, type OpenSharedHarness, type SharedHarness } from './harness.ts';
@@ -101,7 +101,7 @@ export function membershipStoreConformance(name: string, open: OpenSharedHarness
       const leaseMs = 4 * SHORT_MS;
       for (const id of all) await beat(memberOf(id, id[0]!));
       await Promise.all(all.map((id) => beat(memberOf(id, id[0]!), leaseMs)));
-      // A new term says that all leases had ended since the last time.
+      // A new term says that all leases have ended since the last time.
       const ended = async () => {
         const view = await beat(memberOf('b1', 'b'), leaseMs);
         expect(view.coordinator.term).toBeGreaterThan(2);
@@ -114,7 +114,7 @@ export function membershipStoreConformance(name: string, open: OpenSharedHarness
     test('nor is a name kept for a former process of it', async () => {
       await initialize();
       await beat(memberOf('a1', 'a'), SHORT_MS);
-      // As after a failover that has forgotten that a1 came after a0.
+      // The store is as after a failover that has forgotten that a1 came after a0.
       await vi.waitFor(() => beat(memberOf('a0', 'a'), SHORT_MS), { timeout: 10_000, interval: 20 });
       await vi.waitFor(() => beat(memberOf('a1', 'a')), { timeout: 10 * SHORT_MS, interval: 20 });
       expect((await beat(memberOf('b1', 'b'))).members.map(({ id }) => id)).toEqual(['a1', 'b1']);

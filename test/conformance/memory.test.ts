@@ -1,4 +1,5 @@
-// The memory store of the simulations against every port's contract: what they test the engine with must be true to it.
+// The memory store of the simulations against every port's contract: the simulations prove nothing about the
+// engine if their store does not keep it.
 import { createSharedMemory } from '../support/memory-store.ts';
 import { cursorStoreConformance } from './cursor-store.ts';
 import { definitionStoreConformance, sharedDefinitionConformance } from './definition-store.ts';
@@ -17,7 +18,7 @@ sharedOwnershipConformance('memory', openShared);
 membershipStoreConformance('memory', openShared);
 signalsConformance('memory', openShared);
 
-/** Reopening is dropping the broker and keeping the object. */
+/** Reopening does nothing: the memory outlives a broker. */
 async function openHarness(): Promise<StoreHarness> {
   const memory = createSharedMemory();
   return {

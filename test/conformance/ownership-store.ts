@@ -1,12 +1,12 @@
-// The contract of ports/ownership-store.ts as tests. Every adapter runs them; those that several members share also run
-// sharedOwnershipConformance. That stale claims are refused is in log-store.ts and cursor-store.ts, too.
+// The contract of ports/ownership-store.ts as tests for every adapter; sharedOwnershipConformance is for
+// those that members share. That stale claims are refused is in log-store.ts and cursor-store.ts, too.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { OpenHarness, OpenSharedHarness, SharedHarness, StoreHarness } from './harness.ts';
 import { appendTo, chunksAfter, expectCode, readAll } from './harness.ts';
 
 const P = { logEpoch: 7, partition: 3 };
 const Q = { logEpoch: 7, partition: 4 };
-/** Not a Buffer: some clients take only those for bytes. */
+/** A plain Uint8Array, since some clients take only a Buffer for bytes. */
 const NOTE = Uint8Array.of(0, 1, 255, 10, 13, 0);
 
 export function ownershipStoreConformance(name: string, open: OpenHarness): void {

@@ -1,5 +1,5 @@
-// The contract of ports/signals.ts as tests, as far as lossy signals have one: on a quiet network they arrive. Every adapter
-// that members share runs them.
+// The contract of ports/signals.ts as tests for every adapter that members share. Lossy signals promise
+// little: on a quiet network they arrive.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { SignalKind, Signals } from '../../services/broker/ports/signals.ts';
 import type { OpenSharedHarness, SharedHarness } from './harness.ts';
@@ -19,7 +19,7 @@ export function signalsConformance(name: string, open: OpenSharedHarness): void 
       sender.send('assignment', '');
       sender.send('released', '5.3');
       for (const each of heard) {
-        // In any order: on a Cluster each may go by another node.
+        // They arrive in any order: on a Cluster each may go through another node.
         expect((await each).sort()).toEqual([
           ['assignment', ''],
           ['released', '5.3'],
@@ -46,7 +46,7 @@ export function signalsConformance(name: string, open: OpenSharedHarness): void 
   });
 }
 
-/** The next signals that arrive there, as [kind, detail]. */
+/** The next `count` signals, as [kind, detail]. */
 function next(signals: Signals, count: number): Promise<[SignalKind, string][]> {
   return new Promise((resolve) => {
     const heard: [SignalKind, string][] = [];

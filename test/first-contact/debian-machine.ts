@@ -1,5 +1,6 @@
-// A bare Debian: the root file system that debootstrap makes, with Debian's own nodejs and npm and nothing else, entered as a
-// user without rights. Made once, then kept in the cache; newcomers' homes come and go.
+// A bare Debian: the root file system that debootstrap makes, with Debian's own nodejs and npm and nothing
+// else, entered as a user without rights. It is made once and kept in the cache; newcomers' homes come and
+// go.
 //
 // Mounts are in a namespace of their own and go with the process.
 import { copyFile } from 'node:fs/promises';
@@ -11,7 +12,7 @@ import { environment, type Machine, makeHome } from './machine.ts';
 const PACKAGES = ['nodejs', 'npm'];
 const PATH = '/usr/local/bin:/usr/bin:/bin';
 const USER = 1_000;
-/** $1: the root; $2: as whom; the rest: what to run in it. */
+/** $1 is the root, $2 the user, the rest the command to run. */
 const ENTER = `mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" &&
   root=$1 user=$2 && shift 2 && exec /usr/sbin/chroot --userspec="$user" "$root" "$@"`;
 
@@ -52,13 +53,13 @@ async function makeRoot(suite: string, path: string): Promise<void> {
   const mirror = await mirrorOfThisMachine();
   await run('debootstrap', ['--variant=minbase', suite, path, ...(mirror ? [mirror] : [])]);
   await useNetworkOf(path);
-  // Not --include: debootstrap configures npm before what it depends on.
+  // debootstrap's --include fails here: it configures npm before what npm depends on.
   const install = `apt-get update -q && apt-get install -q -y --no-install-recommends ${PACKAGES.join(' ')} && apt-get clean`;
   const [command, ...args] = entering(path, '0:0', ['/bin/sh', '-c', install]);
   await run(command!, args, { env: { DEBIAN_FRONTEND: 'noninteractive' } });
 }
 
-/** Where this machine's apt gets Debian from; undefined: debootstrap knows one. */
+/** Where this machine's apt gets Debian from; undefined: debootstrap's own default. */
 async function mirrorOfThisMachine(): Promise<string | undefined> {
   const format = ['--format', '$(REPO_URI)', 'ORIGIN: Debian', 'LABEL: Debian'];
   const [first] = (await run('apt-get', ['indextargets', ...format])).split('\n');

@@ -1,5 +1,6 @@
-// A newcomer's machine: some node and npm, and a clone of this repository in a home folder that has nothing else. Only what is
-// needed to get at the registry comes with it: npm's settings, proxies and certificates of this machine.
+// A newcomer's machine: some node and npm, and a clone of this repository in a home folder that has nothing
+// else. Only what is needed to reach the registry comes with it: npm's settings, proxies and certificates of
+// this machine.
 import { copyFile, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../support/foreign-toolchains.ts';
@@ -11,7 +12,7 @@ export interface Machine extends AsyncDisposable {
   readonly shell: Shell;
   /** Whether `redis-server` is there. */
   readonly hasRedis: boolean;
-  /** For one machine at a time: its broker takes the port that is the default. */
+  /** Its broker takes the default port, so only one such machine may run at a time. */
   readonly takesDefaultPort: boolean;
 }
 
@@ -27,11 +28,11 @@ export async function makeHome(parent: string): Promise<Home> {
   await mkdir(parent, { recursive: true });
   const path = await mkdtemp(join(parent, 'newcomer-'));
   const clone = join(path, 'fanfare');
-  // Not links to our own objects, whose owner may be changed.
+  // Hard links would share our own objects, whose owner may be changed.
   await run('git', ['clone', '--quiet', '--no-hardlinks', REPOSITORY, clone]);
   const settings = (await npmSetting('userconfig')) ?? '';
   await copyFile(settings, join(path, '.npmrc')).catch((error: NodeJS.ErrnoException) => {
-    // Nobody has to have settings.
+    // A machine need not have npm settings.
     if (error.code !== 'ENOENT') throw error;
   });
   return { path, clone, [Symbol.asyncDispose]: () => rm(path, { recursive: true, maxRetries: 50 }) };
@@ -50,7 +51,7 @@ export async function environment(home: string, path: string): Promise<NodeJS.Pr
   };
 }
 
-/** Of this machine's npm. */
+/** A setting of this machine's npm. */
 export async function npmSetting(name: string): Promise<string | undefined> {
   const value = (await run('npm', ['config', 'get', name])).trim();
   return value === '' || value === 'null' || value === 'undefined' ? undefined : value;

@@ -1,5 +1,6 @@
-// `npx node test/first-contact/main.ts [MACHINE…]`: does what the README says on other nodes and npms than ours, two machines at a
-// time. Prints a line for each command, for a failure what was printed then, and in the end how many machines passed.
+// `npx node test/first-contact/main.ts [MACHINE…]`: does what the README says on other nodes and npms than
+// ours, two machines at a time. Prints a line for each command, for a failure what was printed then, and in
+// the end how many machines passed.
 import { debianMachine } from './debian-machine.ts';
 import type { Machine } from './machine.ts';
 import { Newcomer } from './newcomer.ts';

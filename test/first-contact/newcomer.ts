@@ -1,5 +1,6 @@
-// What somebody does who sees Fanfare for the first time: types the commands of the README as they stand, the first one in a
-// terminal of its own, then those of the greetings. What each must print is said here; a command that nobody knows is a failure.
+// What somebody does who sees Fanfare for the first time: types the commands of the README as they stand, the
+// first one in a terminal of its own, then those of the greetings. EXPECTED says what each must print; a
+// command that it does not know is a failure.
 import { readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -11,20 +12,20 @@ import { commandsOfGreeting, commandsOfReadme } from './texts.ts';
 interface Expectation {
   readonly command: RegExp;
   readonly prints: RegExp;
-  /** Runs on until Ctrl-C. */
+  /** The command runs on until Ctrl-C. */
   readonly endless?: boolean;
 }
 
-/** The first that fits. */
+/** The first expectation whose command fits applies. */
 const EXPECTED: readonly Expectation[] = [
   { command: /fanfare topic create orders/, prints: /name: +projects\/default\/topics\/orders\n/ },
   {
     command: /fanfare subscription create audit/,
     prints: /name: +projects\/default\/subscriptions\/audit\n/,
   },
-  // Nothing, if it is quick.
+  // A quick publish prints nothing.
   { command: /fanfare pub orders/, prints: /^(\d[\d,k]* published.*)?$/s },
-  // An ordering key comes in order; keys come in any.
+  // The messages of a key come in order, the keys in any order.
   {
     command: /fanfare sub audit --exit-at-end$/,
     prints: /^(?=.*^us 2$)(?=.*^eu 1$.*^eu 3$)([a-z]{2} \d\n){3}$/ms,
@@ -52,7 +53,7 @@ export class Newcomer {
     this.#report = report;
   }
 
-  /** Rejects with what went wrong first, and all that was printed then. */
+  /** Rejects with the first failure and all that was printed then. */
   async everything(): Promise<void> {
     await this.#firstMinute();
     await this.#greetingOfBroker();
@@ -90,23 +91,23 @@ export class Newcomer {
     await this.#stop(cluster, /broker-1 +\| stopped/);
   }
 
-  /** A quick tier: all of them are run elsewhere. */
+  /** Only a quick tier: all of them run elsewhere. */
   async #tests(): Promise<void> {
     const [, test] = commandsOfReadme(this.#readme, 'Two commands');
     await this.#type(`${test} -- golden`, { prints: /^[1-9]\d* passed, 0 failed$/m, timeoutMs: TESTS_MS });
   }
 
-  /** What else the README and other texts name. */
+  /** The other commands that the README and other texts name. */
   async #otherScripts(): Promise<void> {
     await this.#type('npm run check', { prints: /No fixes applied/ });
     await this.#type('npm run generate', { prints: /buf generate/ });
     await this.#type('npm run bench -- --quick --case idle', { prints: /rssMb/ });
     await this.#type('npx vitest run test/golden', { prints: /Tests +[1-9]\d* passed/ });
-    // For those who are used to it: ours, and nobody is asked for another.
+    // Some are used to npx: it runs ours, and asks the registry for no other.
     await this.#type('npx --no fanfare -- --version', { prints: /^\W*\d+\.\d+\.\d+$/m });
   }
 
-  /** One after the other; what is endless stays open until the others are done. */
+  /** Types one line after the other; endless commands stay open until the others are done. */
   async #typeAll(lines: readonly string[]): Promise<void> {
     await using open = new AsyncDisposableStack();
     const endless: (() => Promise<void>)[] = [];
@@ -150,7 +151,7 @@ export class Newcomer {
   async #stop(terminal: Terminal, says = /^/): Promise<void> {
     terminal.ctrlC();
     const code = await terminal.ended(COMMAND_MS);
-    // npm and shells have their own minds about the code of what was interrupted.
+    // npm and shells differ in the exit code of what was interrupted.
     if (code !== 0 && code !== 130) throw terminal.failure(`ended with exit code ${code} after Ctrl-C`);
     if (!says.test(terminal.text)) throw terminal.failure(`did not print ${says} after Ctrl-C`);
     this.#report(`${terminal.line} (Ctrl-C)`, 0);

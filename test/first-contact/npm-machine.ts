@@ -1,4 +1,4 @@
-// This machine with another node and npm, both from the registry, in front of its own.
+// This machine with another node and npm, both from the registry, before its own in PATH.
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { run } from '../support/foreign-toolchains.ts';
@@ -19,9 +19,9 @@ export async function npmMachine(name: string, versions: NodeAndNpm): Promise<Ma
   const path = [join(tools, 'node_modules/.bin'), ...SYSTEM_PATH, dirname(redisServerPath())];
   const env = {
     ...(await environment(home.path, path.join(delimiter))),
-    // Shared with this machine's npm, since the registry was asked often enough.
+    // The cache is shared with this machine's npm, so that the registry is asked less often.
     npm_config_cache: await npmSetting('cache'),
-    // More than one machine may be tried at a time.
+    // A free port, since more than one such machine may run at a time.
     FANFARE_LISTEN: '127.0.0.1:0',
   };
   return {

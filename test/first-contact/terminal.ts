@@ -1,5 +1,5 @@
-// A terminal as a person has it: a command runs in it on a pseudo-terminal, what it prints can be waited for, and Ctrl-C is typed.
-// script(1), which every Linux has, makes the pseudo-terminal.
+// A terminal as a person has it: a command runs in it on a pseudo-terminal, what it prints can be awaited,
+// and Ctrl-C is typed. script(1), which every Linux has, makes the pseudo-terminal.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { stripVTControlCharacters } from 'node:util';
 
@@ -10,7 +10,7 @@ export interface Shell {
   readonly env: NodeJS.ProcessEnv;
 }
 
-/** Of a transcript in an error. */
+/** Characters of a transcript in an error. */
 const TAIL_CHARS = 6_000;
 
 export class Terminal implements AsyncDisposable {
@@ -52,7 +52,7 @@ export class Terminal implements AsyncDisposable {
     return lines.map((line) => line.slice(line.lastIndexOf('\r') + 1)).join('\n');
   }
 
-  /** Resolves once it has printed that. Rejects if it ends without, or after that time. */
+  /** Resolves once the command has printed `pattern`. Rejects if it ends first, or when the time is over. */
   async until(pattern: RegExp, timeoutMs: number): Promise<void> {
     const late = AbortSignal.timeout(timeoutMs);
     late.addEventListener('abort', () => this.#wake());
@@ -65,7 +65,7 @@ export class Terminal implements AsyncDisposable {
     }
   }
 
-  /** Its exit code. Rejects after that time. */
+  /** Resolves with the command's exit code. Rejects when the time is over. */
   async ended(timeoutMs: number): Promise<number> {
     const { promise: late, resolve } = Promise.withResolvers<undefined>();
     const timer = setTimeout(() => resolve(undefined), timeoutMs);
@@ -83,7 +83,7 @@ export class Terminal implements AsyncDisposable {
     return new Error(`\`${this.line}\` ${what}. It printed:\n${this.text.slice(-TAIL_CHARS)}`);
   }
 
-  /** As a window that is closed: what still runs in it is hung up. */
+  /** Closes the terminal like a window: what still runs in it is hung up. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#hasExited) process.kill(-this.#child.pid!, 'SIGKILL');
     await this.#exited;

@@ -1,6 +1,9 @@
 // The commands that our texts tell people to type, taken out of them as they stand.
 
-/** Of the code blocks without a language below a heading of the README. Shells do without the comments behind them. */
+/**
+ * The commands of the code blocks without a language below a heading of the README, without the comments
+ * behind them.
+ */
 export function commandsOfReadme(readme: string, heading: string): string[] {
   const [, section] = readme.split(`\n## ${heading}\n`);
   if (section === undefined) throw new Error(`the README has no section "${heading}"`);
@@ -12,7 +15,10 @@ export function commandsOfReadme(readme: string, heading: string): string[] {
   return commands;
 }
 
-/** Of what a broker or a cluster says when it is ready: the lines indented by four below "In a second terminal". */
+/**
+ * The commands of a ready broker's or cluster's greeting: the lines indented by four below "In a second
+ * terminal", without comments.
+ */
 export function commandsOfGreeting(text: string): string[] {
   const [, greeting] = text.split('In a second terminal');
   if (greeting === undefined) throw new Error(`there is no greeting in:\n${text}`);

@@ -1,3 +1,5 @@
+// The help of every command of `fanfare`, 100 columns wide. `vitest run --project golden -u` writes the file
+// anew; commit only a difference that you can explain.
 import type { Command } from 'commander';
 import { expect, test } from 'vitest';
 import { createProgram } from '../../services/cli/program.ts';

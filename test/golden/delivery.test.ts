@@ -1,5 +1,5 @@
-// Delivery as dialogue: each file in delivery/ is what is said in one scenario. `vitest run --project golden -u` writes
-// them anew; commit only a difference that you can explain.
+// Delivery as dialogue: each file in delivery/ is what is said in one scenario. `vitest run --project golden
+// -u` writes them anew; commit only a difference that you can explain.
 import { expect, test } from 'vitest';
 import type { DeliveryOptions } from '../../services/broker/core/delivery.ts';
 import { Dialogue, type Said } from '../support/delivery-dialogue.ts';

@@ -1,5 +1,5 @@
-// What `fanfare explain scale` prints of statuses as the operator writes them. `vitest run --project golden -u` writes the files
-// anew; commit only a difference that you can explain.
+// What `fanfare explain scale` prints for statuses as the operator writes them. `vitest run --project golden
+// -u` writes the files anew; commit only a difference that you can explain.
 import { describe, expect, test } from 'vitest';
 import type { AutoscalingStatus } from '../../operator/api/v1alpha1/autoscaling-status.ts';
 import type { Condition } from '../../operator/api/v1alpha1/conditions.ts';

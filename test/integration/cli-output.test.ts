@@ -1,5 +1,5 @@
-// The command line at a real broker, in pipelines of a real shell: exit codes tell whether everything was done and printed, and what
-// a reader did not get is not acknowledged.
+// The command line at a real broker, in pipelines of a real shell: exit codes tell whether everything was
+// done and printed, and what a reader did not get is not acknowledged.
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,13 +8,13 @@ import type { Client } from '../../services/client/client.ts';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
 import { runPipeline, startCli } from '../support/cli.ts';
 
-// Several commands each, on a machine that may be busy.
+// A test runs several commands, on a machine that may be busy.
 vi.setConfig({ testTimeout: 60_000 });
 
 let broker: BrokerProcess;
 let client: Client;
 let cwd: string;
-/** Another one for each test. */
+/** Each test has a topic and a subscription of its own. */
 let topic: string;
 let audit: string;
 let tests = 0;
@@ -164,7 +164,7 @@ describe('a reader that goes away', () => {
     'in the middle of a large backlog, with "%s": nothing is lost',
     async (flags) => {
       await publish(60_000);
-      // It goes away in the middle of a line.
+      // The reader goes away in the middle of a line.
       const { codes } = await run(`fanfare sub $AUDIT ${flags} | head -c 100003 > part`);
       expect(codes).toEqual([141, 0]);
       const rest = await run('fanfare sub $AUDIT --exit-at-end > rest');
@@ -262,7 +262,7 @@ describe('--exit-at-end', () => {
       expect(stderr).toBe(
         `fanfare: ${60 - printed} ${printed === 59 ? 'message' : 'messages'} before the end ${printed === 59 ? 'is' : 'are'} not printed here: other consumers have them, or are to have them\n`,
       );
-      // One it has; with ordering all of its share of the keys waits for it.
+      // The holder has one message; with ordering all of its share of the keys waits for it.
       if (!ordering) expect(printed).toBe(59);
       else expect(printed).toBeGreaterThan(0);
     },

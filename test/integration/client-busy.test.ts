@@ -1,5 +1,5 @@
-// Handlers and loops that keep the event loop: work of 10 ms that never waits, and work that takes longer in one go than a lease
-// lasts, at a real broker with short leases.
+// Handlers and loops that keep the event loop: work of 10 ms that never waits, and work that takes longer in
+// one go than a lease lasts, at a real broker with short leases.
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Backlog } from '../../services/client/admin-types.ts';
 import type { Client } from '../../services/client/client.ts';
@@ -45,7 +45,7 @@ function keepTheLoop(forMs: number): void {
 
 type Api = 'loop' | 'handlers';
 
-/** Until everything is settled, as the broker says. */
+/** Consumes until everything is settled, as the broker says. */
 async function consume(api: Api, handle: (message: ReceivedMessage) => void): Promise<void> {
   const subscription = api === 'loop' ? client.subscribe('audit') : undefined;
   const subscriber = api === 'handlers' ? client.subscriber('audit', handle) : undefined;
@@ -87,7 +87,7 @@ test.each(CASES)(
       keepTheLoop(10);
     });
     clearInterval(looking);
-    // Settled meanwhile, as timers and sockets of this very process have seen.
+    // Messages were settled meanwhile, as timers and sockets of this very process have seen.
     expect(seen[0]).toBeLessThan(300);
     expect(handled).toEqual(texts);
     expect(await backlog()).toMatchObject({ messages: 0, redeliveredTotal: 0 });

@@ -1,4 +1,5 @@
-// The client library on a real cluster that is restarted beneath it: relayed (any broker) and direct (the owners).
+// The client library on a real cluster that is restarted beneath it: relayed (any broker) and direct (the
+// owners).
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Client } from '../../services/client/client.ts';
 import { type Cluster, startCluster } from '../support/cluster.ts';
@@ -15,12 +16,12 @@ beforeAll(async () => {
 
 afterAll(() => cluster?.[Symbol.asyncDispose]());
 
-/** Publishes keyed messages and consumes them, until it is told to finish; then says what went wrong. */
+/** Publishes keyed messages and consumes them, until it is told to finish; then it says what went wrong. */
 class Traffic {
   readonly #client: Client;
   readonly #topic: string;
   #publishing = true;
-  /** Known when the last message has been published. */
+  /** Known once the last message has been published. */
   #total: number | undefined;
   published = 0;
   readonly received = new Set<number>();
@@ -57,7 +58,7 @@ class Traffic {
           .publish({ data: String(n), orderingKey: `key-${n % KEYS}` })
           .catch((error) => this.errors.push(`message ${n}: ${error}`));
       }
-      // The pace of the load, not a wait for something.
+      // This is the pace of the load, not a wait for something.
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
     // The consumer ends with the last message that is missing: one must come after the total is known.
@@ -134,7 +135,8 @@ test('direct clients are at the owners, and know when partitions move', LONG, as
     await Promise.all(keys.map((orderingKey) => publisher.publish({ data, orderingKey })));
     return proxied().map((bytes, i) => bytes - before[i]!);
   };
-  // The first may go before the table is here; afterwards each owner is reached at its advertised address.
+  // The first batch may go before the routing table is here; afterwards each owner is reached at its
+  // advertised address.
   await publish();
   const reached = async () => (await publish()).map((bytes) => bytes > 20_000);
   const { partitions } = await client.cluster.get({ partitions: true });

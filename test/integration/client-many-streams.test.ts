@@ -11,7 +11,7 @@ test('2,500 subscriptions on a client all receive, it publishes and administers;
   await using client = broker.connect({ address: proxy.address });
   await client.admin.createTopic('orders');
   const publisher = client.publisher('orders');
-  // Its stream is on the first connection, which stays.
+  // The publisher's stream is on the first connection, which stays.
   await publisher.publish({ data: 'before' });
   const names = Array.from({ length: SUBSCRIPTIONS }, (_, n) => `sub-${n}`);
   const toMake = names.values();

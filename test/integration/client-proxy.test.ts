@@ -1,4 +1,5 @@
-// HTTP proxies in the environment: brokers on loopback and other brokers are reached directly, everybody else through them.
+// HTTP proxies in the environment: brokers on loopback and other brokers are reached directly, everybody else
+// through them.
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { peerConnector } from '../../services/broker/adapters/grpc/peer-connector.ts';
 import { nodeClock } from '../../services/broker/adapters/node/clock.ts';

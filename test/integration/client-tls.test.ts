@@ -1,5 +1,5 @@
-// The client's TLS against real servers: certificates that are renewed under a running client, and what is said when one side
-// does not take the other's, or TLS meets plaintext.
+// The client's TLS against real servers: certificates that are renewed under a running client, and what is
+// said when one side does not take the other's, or TLS meets plaintext.
 import { X509Certificate } from 'node:crypto';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer as createHttp1 } from 'node:http';
@@ -89,7 +89,7 @@ test('a client whose certificate has expired goes on with the renewed files, wit
   );
   expect(cli).toMatchObject({ code: 5, stderr: expect.stringMatching(expired) });
 
-  // A renewal that is at its half: the new certificate with the old key.
+  // The renewal is only half done: the new certificate with the old key.
   const renewed = await issueClient(ca, { principal: 'worker' });
   await writeFile(tls.cert, renewed.cert);
   const half =
@@ -119,7 +119,7 @@ function tlsOf(pair = authority.client, ca = authority.ca): TlsOptions {
   return { ca: ca.cert, cert: pair.cert, key: pair.key };
 }
 
-/** What a call and a stream are told. */
+/** The error that a call and a stream get. */
 async function failureOf(options: ConnectOptions): Promise<FanfareError> {
   await using client = connect(options);
   const streamed = new Promise<FanfareError>((resolve) => {

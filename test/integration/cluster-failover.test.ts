@@ -1,5 +1,5 @@
-// Brokers that die, stop and restart under load, on a real cluster: three processes over a real Redis, 8 subscriptions, keys.
-// CLUSTER_KILLS says how often a broker is killed (CI: 30).
+// Brokers that die, stop and restart under load, on a real cluster: three processes over a real Redis, 8
+// subscriptions, keys. CLUSTER_KILLS says how often a broker is killed (CI: 30).
 import { expect, test } from 'vitest';
 import { type Cluster, startCluster } from '../support/cluster.ts';
 import { ClusterLoad, distribution } from '../support/cluster-load.ts';
@@ -30,7 +30,7 @@ test(`guarantees 1, 2, 9: ${KILLS} brokers killed under load lose and misorder n
     const victim = Math.floor(Math.random() * 3);
     await cluster.settled();
     const affected = await ownedBy(cluster, victim, (victim + 1) % 3);
-    // At a random moment: after so many more messages.
+    // The moment is random: after so many more messages.
     const target = load.published + 1 + Math.floor(Math.random() * 300);
     while (load.published < target) await new Promise((resolve) => setTimeout(resolve, 1));
     const killedMs = performance.now();
@@ -72,6 +72,6 @@ test('guarantee 10: a rolling restart loses, misorders and redelivers nothing, a
     `rolling restart: longest gaps of the moved partitions ${distribution(gaps)}; ${JSON.stringify(report)}`,
   );
   expect(report).toMatchObject({ lost: 0, misordered: 0, redelivered: 0, clientErrors: 0, faults: [] });
-  // Nothing was left to wait for the end of its lease, a minute.
+  // Nothing was left that had to wait for the end of its lease, a minute.
   expect(performance.now() - finishingMs).toBeLessThan(20_000);
 });

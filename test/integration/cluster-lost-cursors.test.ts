@@ -1,5 +1,6 @@
-// A failover of Redis that loses the last cursors and takes longer than a lease, so that every partition is claimed anew: what was
-// acknowledged, and committed, is not delivered again as long as a broker lives that knows of it.
+// A failover of Redis that loses the last cursors and takes longer than a lease, so that every partition is
+// claimed anew: what was acknowledged, and committed, is not delivered again as long as a broker lives that
+// knows of it.
 import { expect, test } from 'vitest';
 import { SAYS } from '../support/cluster-lines.ts';
 import { type LossyFailover, startPromotable } from '../support/lossy-failover.ts';
@@ -7,7 +8,7 @@ import { publish, range, settled, settledNow, take } from '../support/lossy-work
 
 const MINUTES_MS = 60_000;
 
-/** 100 messages, of which 70 are acknowledged; of 60 of these the replica never hears. */
+/** Publishes 100 messages and acknowledges 70; the replica never hears of 60 of these. */
 async function acknowledgeUnheard(redis: LossyFailover): Promise<number[]> {
   const { cluster } = redis;
   await using client = cluster.client('all');
@@ -54,7 +55,7 @@ test('guarantee 11: a broker that has lost its partitions to others tells them o
   await using redis = await startPromotable();
   const { cluster } = redis;
   const acknowledged = await acknowledgeUnheard(redis);
-  // The cursors of its partitions are known to this one alone; of the others' the new master hears at once.
+  // Broker 0 alone knows the cursors of its partitions; the new master hears of the others' at once.
   redis.cutOff(0);
   await failOverLate(redis);
   await cluster.until(
@@ -63,7 +64,8 @@ test('guarantee 11: a broker that has lost its partitions to others tells them o
     1,
   );
   await using client = cluster.client(1);
-  // It is not to have them again. Brokers drain only those that live.
+  // Broker 0 must not get its partitions back. The command to drain takes living brokers only, so the store
+  // is told.
   const drained = 'fanfare:{cluster}:drained';
   await (await redis.serverOf(drained)).command('SADD', drained, 'broker-1');
   expect(await settledNow(redis, client, 'billing')).toBeLessThan(70);

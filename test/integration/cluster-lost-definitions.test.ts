@@ -1,6 +1,7 @@
-// A failover of Redis that loses what was defined last, on a real cluster: topics and subscriptions that were created, deleted,
-// and deleted and created again while the replica had fallen behind are after it as they were before, with every
-// acknowledged message and every ack; and when the new master has them, no broker needs to remember them any more.
+// A failover of Redis that loses what was defined last, on a real cluster: topics and subscriptions that were
+// created, deleted, and deleted and created again while the replica had fallen behind are after it as they
+// were before, with every acknowledged message and every ack; and when the new master has them, no broker
+// needs to remember them any more.
 import { expect, test } from 'vitest';
 import type { Client } from '../../services/client/client.ts';
 import {
@@ -60,7 +61,7 @@ async function survives(redis: LossyFailover): Promise<void> {
   expect(await admin.getTopic('kept')).toMatchObject({ labels: { changed: 'yes' } });
   expect(await take(client, 'fresh-a', 100)).toHaveLength(100);
 
-  // From here on it is the store that remembers.
+  // From here on the store remembers it all.
   await settled(redis, client, 'fresh-a', 100);
   for (const i of cluster.brokers.keys()) await cluster.kill(i);
   for (const i of cluster.brokers.keys()) await cluster.restart(i);

@@ -1,6 +1,6 @@
-// A failover of Redis that loses its last writes, under load on a real cluster: replication to the replica stops, publishes go
-// on and are acknowledged, the master is killed, the replica takes over. The owners live, so nothing that was acknowledged is
-// lost: they append what the new master lacks again, and say so.
+// A failover of Redis that loses its last writes, under load on a real cluster: replication to the replica
+// stops, publishes go on and are acknowledged, the master is killed, the replica takes over. The owners live,
+// so nothing that was acknowledged is lost: they append again what the new master lacks, and say so.
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Cluster, startCluster } from '../support/cluster.ts';
 import { SAYS } from '../support/cluster-lines.ts';
@@ -30,7 +30,7 @@ async function startLoad(cluster: Cluster, topic: string): Promise<ClusterLoad> 
   return load;
 }
 
-/** That the master alone acknowledges. */
+/** Publishes that only the master acknowledges. */
 async function publishMore(load: ClusterLoad, count: number): Promise<void> {
   const enough = load.published + count;
   await until('more is published', async () => load.published >= enough);
@@ -61,7 +61,7 @@ interface ByHand {
   readonly cluster: Cluster;
   readonly master: TestRedis;
   readonly replica: TestRedis;
-  /** Between the two. */
+  /** The proxy between master and replica. */
   readonly replication: FaultProxy;
   /** All brokers go to the replica from now on. */
   moveTo(replica: TestRedis): void;
@@ -86,7 +86,8 @@ async function startByHand(): Promise<ByHand> {
 }
 
 for (const { how, outlastsLease, unreplicated } of [
-  // So many that the last leases of which the replica has heard are long over, while the brokers live and hold theirs.
+  // 1,000 messages take so long that the last leases the replica has heard of are long over, while the
+  // brokers live and hold theirs.
   { how: 'at once', outlastsLease: false, unreplicated: 1_000 },
   { how: 'after all leases have ended', outlastsLease: true, unreplicated: 400 },
 ]) {

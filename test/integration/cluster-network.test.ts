@@ -1,8 +1,9 @@
-// Networks that fail between brokers and Redis and between brokers, under load: three real processes over a real Redis, each
-// behind fault proxies of its own. After every fault: nothing acknowledged is lost, nothing is out of order within its key, no
-// client has seen an error, delivery goes on, and the log says what happened.
+// Networks that fail between brokers and Redis and between brokers, under load: three real processes over a
+// real Redis, each behind fault proxies of its own. After every fault: nothing acknowledged is lost, nothing
+// is out of order within its key, no client has seen an error, delivery goes on, and the log says what
+// happened.
 //
-// What the seed decides: which broker a fault hits, and the order of the faults. CLUSTER_SEED=… repeats a run.
+// The seed decides which broker a fault hits, and the order of the faults. CLUSTER_SEED=… repeats a run.
 import { expect, test } from 'vitest';
 import type { Client } from '../../services/client/client.ts';
 import type { LogLine } from '../support/broker.ts';
@@ -23,17 +24,20 @@ const BEYOND_MS = 2_500;
 const SILENT = /no answer for/;
 const RELAY_SILENT = /nothing was heard of it/;
 
-/** A message, perhaps with what its reason must be like. */
+/** A message, perhaps with a pattern that its reason must match. */
 type Line = readonly [message: string, why?: RegExp];
 
 interface Fault {
   readonly name: string;
   begin(proxy: FaultProxy): void;
-  /** What happens while it lasts: delivery goes on; the partitions become others'; what it concerns waits for its end. */
+  /**
+   * What happens while it lasts: delivery goes on; other brokers take the partitions over; or what the fault
+   * concerns waits for its end.
+   */
   readonly meanwhile: 'goes on' | 'others take over' | 'waits';
-  /** What the log of the broker says while it lasts. */
+  /** What the broker's log says while it lasts. */
   readonly says: readonly Line[];
-  /** And that of the broker at the other end. */
+  /** What the log of the broker at the other end says. */
   readonly saysOther?: readonly Line[];
 }
 
@@ -70,11 +74,14 @@ const STORE_FAULTS: readonly Fault[] = [
     meanwhile: 'others take over',
     says: [[SAYS.slow], [SAYS.fenced]],
   },
-  // Its heartbeats arrive, so Redis takes it for alive; it serves nothing, since it does not know.
+  // The broker's heartbeats arrive, so Redis takes it for alive; it serves nothing, since it does not know.
   { name: 'nothing from Redis', begin: holdToClient, meanwhile: 'waits', says: [[SAYS.slow], [SAYS.fenced]] },
 ];
 
-/** Both brokers hold their leases, so the owner keeps its partitions. The first is the relay's log, the other the owner's. */
+/**
+ * Both brokers hold their leases, so the owner keeps its partitions. `says` is the relay's log, `saysOther`
+ * the owner's.
+ */
 const LINK_FAULTS: readonly Fault[] = [
   { name: 'cut', begin: cut, meanwhile: 'waits', says: [[SAYS.linkClosed]] },
   { name: 'reset once', begin: reset, meanwhile: 'goes on', says: [[SAYS.linkClosed], [SAYS.linked]] },
@@ -106,11 +113,11 @@ test('between a broker and Redis: others take over, and it comes back', { timeou
   await using cluster = await startCluster({ proxies: true });
   await using client = cluster.client('all');
   await using load = await startLoad(client, 'store-paths');
-  /** By broker: since when it is to have said that its last fault is over. */
+  /** The time, by broker, since which it must have said that its last fault is over. */
   const lastMs = new Map<number, number>();
   let victim = Math.floor(random() * 3);
   for (const fault of shuffled(STORE_FAULTS, random)) {
-    // Not the same one twice in a row: what it says of the last fault takes 2 s to be over.
+    // The same broker is never hit twice in a row: what it says of the last fault takes 2 s to be over.
     victim = (victim + 1 + Math.floor(random() * 2)) % 3;
     const seenBy = (victim + 1) % 3;
     const { name, storeProxy } = cluster.brokers[victim]!;
@@ -125,7 +132,7 @@ test('between a broker and Redis: others take over, and it comes back', { timeou
     if (fault.meanwhile === 'others take over') {
       await cluster.until(({ partitions }) => partitions.every(({ owner }) => owner !== name), seenBy);
       await cluster.logged(victim, SAYS.cutOff, sinceMs);
-      // Its clients have gone to the others: nobody waits for the end of the fault.
+      // The broker's clients have gone to the others: nobody waits for the end of the fault.
       await load.resumed(ALL, performance.now(), RESUME_MS);
     }
     await goesOn(load, () => storeProxy!.heal(), `${fault.name}, ${name} and Redis`);
@@ -167,7 +174,7 @@ test('between two brokers: what the owner has waits for the network, then goes o
 }, async () => {
   const random = seededRandom(SEED);
   await using cluster = await startCluster({ proxies: true });
-  // All through one broker: the way to what the others own leads over its links to them.
+  // All clients go through one broker, which reaches what the others own over its links to them.
   const relay = Math.floor(random() * 3);
   await using client = cluster.client(relay);
   await using load = await startLoad(client, 'links');
@@ -198,7 +205,10 @@ async function startLoad(client: Client, topic: string): Promise<ClusterLoad> {
   return load;
 }
 
-/** Ends the fault, and waits until every subscription has had from every partition what was published after that. */
+/**
+ * Ends the fault, and waits until every subscription has had from every partition what was published after
+ * that.
+ */
 async function goesOn(load: ClusterLoad, heal: () => void, what: string): Promise<void> {
   const healedMs = performance.now();
   heal();
@@ -212,7 +222,7 @@ async function expectClean(load: ClusterLoad): Promise<void> {
   expect(report).toMatchObject({ lost: 0, misordered: 0, clientErrors: 0, faults: [] });
 }
 
-/** Not a wait for something, but how long a fault lasts. */
+/** This is how long a fault lasts, not a wait for something. */
 function lasts(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
@@ -222,7 +232,10 @@ async function said(cluster: Cluster, i: number, lines: readonly Line[], sinceMs
     await cluster.logged(i, message, sinceMs, ({ reason }) => why.test(String(reason)));
 }
 
-/** Each condition of Redis that a broker has named since is over: one that is not would not be named again. */
+/**
+ * Every condition of Redis that a broker has named since is over: one that is not over would not be named
+ * again.
+ */
 async function storeWorksAgain(cluster: Cluster, i: number, sinceMs: number): Promise<void> {
   for (const line of linesSince(cluster, i, sinceMs)) {
     if (line.condition === undefined || line.msg === SAYS.worksAgain) continue;

@@ -1,7 +1,7 @@
-// What each failure of Redis looks like to those who run a cluster: three real brokers under load, one Redis with an
-// append-only file. Of each failure: what publishers and subscribers notice, the line in the log that says what to do, and that
-// everything goes on by itself afterwards with nothing lost. The table is in services/CLUSTER.md. Failovers are in
-// cluster-lost-tail.test.ts, networks in cluster-network.test.ts.
+// What each failure of Redis looks like to those who run a cluster: three real brokers under load, one Redis
+// with an append-only file. For each failure: what publishers and subscribers notice, the line in the log
+// that says what to do, and that everything goes on by itself afterwards with nothing lost. The table is in
+// services/CLUSTER.md. Failovers are in cluster-lost-tail.test.ts, networks in cluster-network.test.ts.
 //
 // CLUSTER_OUTAGE_MS says how long Redis is away (CI: a minute).
 import { readFile, rename, rm } from 'node:fs/promises';
@@ -55,7 +55,7 @@ async function expectClean(load: ClusterLoad): Promise<void> {
   expect(report).toMatchObject({ lost: 0, misordered: 0, clientErrors: 0, faults: [] });
 }
 
-/** Not a wait for something, but how long a failure lasts. */
+/** This is how long a failure lasts, not a wait for something. */
 function lasts(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
@@ -111,7 +111,7 @@ test('out of memory: publishes are refused, all else goes on', { timeout: TEST_M
     });
     await admin.admin.updateTopic('doomed', { retentionBytesPerPartition: 1 << 20 });
     await admin.admin.deleteTopic('doomed');
-    // Published before: delivered and acknowledged now.
+    // What was published before is delivered and acknowledged now.
     await using client = cluster.client('all');
     await until('the subscriptions have caught up', async () => {
       const backlogs = await client.admin.getBacklog(
@@ -136,7 +136,7 @@ test('a wrong eviction policy: brokers say so and go on, and no broker starts', 
   const sinceMs = Date.now();
   await redis.command('CONFIG', 'SET', 'maxmemory-policy', 'allkeys-lru');
   try {
-    // They look each minute, and when they have connected again.
+    // Brokers look each minute, and when they have connected again.
     await redis.command('CLIENT', 'KILL', 'TYPE', 'normal');
     await everyBroker(SAYS.evicts, sinceMs);
     await expect(startBroker({ args: ['--store', redis.url, '--name', 'late'] })).rejects.toThrow(

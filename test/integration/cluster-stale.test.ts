@@ -1,6 +1,7 @@
-// Owners that do not know that they are owners no more: a process that stood still for longer than its lease, and writes that
-// the network held up for as long. What they send reaches Redis when others own their partitions. Every one of these writes is
-// refused, said in the log and counted: compared with what Redis itself saw arrive (MONITOR).
+// Owners that do not know that they are owners no more: a process that stood still for longer than its lease,
+// and writes that the network held up for as long. What they send reaches Redis when others own their
+// partitions. Every one of these writes is refused, said in the log and counted: compared with what Redis
+// itself saw arrive (MONITOR).
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
@@ -29,14 +30,15 @@ interface Arrival {
   readonly inner: string[];
 }
 
-/** Everything that Redis carries out from now on. */
+/** Collects everything that Redis carries out from now on. */
 async function watchCommands(redis: TestRedis) {
   const socket = connect(redis.port, TEST_HOST).on('error', () => {});
   const lines = createInterface({ input: socket });
   const arrivals: Arrival[] = [];
   socket.write('MONITOR\r\n');
   await once(lines, 'line');
-  // +1795276619.068851 [0 127.0.0.1:43374] "evalsha" "3ac7…" …, or [0 lua] for what a script does
+  // A line of MONITOR: +1795276619.068851 [0 127.0.0.1:43374] "evalsha" "3ac7…" …, or [0 lua] for what a
+  // script does
   lines.on('line', (line) => {
     const args = [...line.matchAll(/"((?:[^"\\]|\\.)*)"/g)].map(([, arg]) => arg!);
     if (line.includes('[0 lua] ')) arrivals.at(-1)?.inner.push(args[0]!.toLowerCase());
@@ -45,7 +47,10 @@ async function watchCommands(redis: TestRedis) {
   return { arrivals, [Symbol.dispose]: () => socket.destroy() };
 }
 
-/** Writes of the member to partitions, with claims older than those given: all scripts that write say claim, then member. */
+/**
+ * Writes of the member to partitions, with claims older than those given. All scripts that write say first
+ * the claim, then the member.
+ */
 function staleWrites(arrivals: readonly Arrival[], member: string, epochs: ReadonlyMap<string, number>) {
   return arrivals.filter(({ args: [command = '', , keyCount = '0', ...rest] }) => {
     if (!/^eval/i.test(command)) return false;
@@ -63,7 +68,7 @@ async function startLoad(cluster: Cluster, parts: AsyncDisposableStack): Promise
   return load;
 }
 
-/** Resolves when others own everything; with the new claims by partition, and the victim's member id. */
+/** Resolves when others own everything, with the new claims by partition. */
 async function othersOwnAll(cluster: Cluster) {
   const { name } = cluster.brokers[VICTIM]!;
   const { partitions } = await cluster.until(
@@ -79,17 +84,21 @@ async function memberId(cluster: Cluster): Promise<string> {
   return brokers.find(({ name }) => name === cluster.brokers[VICTIM]!.name)!.id;
 }
 
-/** Each of these writes was refused, has a line in the log and is counted; and nothing else is. Returns the lines. */
+/**
+ * Each of these writes was refused, has a line in the log and is counted; and nothing else is. Resolves with
+ * the lines.
+ */
 async function expectRefused(cluster: Cluster, stale: readonly Arrival[]) {
   for (const { args, inner } of stale) {
-    // It looked at the claim and wrote nothing.
+    // The script looked at the claim and wrote nothing.
     expect(inner, args.slice(0, 8).join(' ')).toEqual(['hmget']);
   }
   const lines = () => cluster.logs(VICTIM).filter(({ msg }) => msg === SAYS.staleWrite);
   await until('each is in the log', async () => lines().length >= stale.length);
   expect(lines()).toHaveLength(stale.length);
   expect(await cluster.metric(VICTIM, METRIC)).toBe(stale.length);
-  // And it has all the other metrics of a cluster, too: telemetry.test.ts looks at a broker that is alone.
+  // The endpoint has all the other metrics of a cluster, too: telemetry.test.ts looks at a broker that is
+  // alone.
   for (const { name, kind } of METRICS) {
     if (!name.startsWith('fanfare.broker.cluster.')) continue;
     await cluster.metric(VICTIM, `${name.replaceAll('.', '_')}${kind === 'counter' ? '_total' : ''}`);
@@ -118,7 +127,8 @@ test('guarantee 9: a broker that stood still for longer than its lease: its ever
   let epochs = new Map<string, number>();
   const commands = parts.use(await watchCommands(redis));
   const refused = () => staleWrites(commands.arrivals, member, epochs);
-  // Under load a commit or an append is always about to be made, but for a few milliseconds: stopped in these, once more.
+  // Under load a commit or an append is about to be made except in a few milliseconds; a broker stopped in
+  // these is stopped once more.
   for (let round = 0; round < 20 && refused().length === 0; round += 1) {
     await cluster.stop(VICTIM);
     const claims = await othersOwnAll(cluster);
@@ -154,7 +164,7 @@ test('writes that the network held up for longer than a lease are refused', {
   const commands = parts.use(await watchCommands(redis));
   const stale: Arrival[] = [];
   const writes = new Set<unknown>();
-  // An append is about to be made at almost any moment; if none was, once more.
+  // An append is about to be made at almost any moment; if none was, the write is held up once more.
   for (let round = 0; round < 5 && !writes.has('append'); round += 1) {
     storeProxy!.set('toServer', { holds: true });
     const epochs = await othersOwnAll(cluster);

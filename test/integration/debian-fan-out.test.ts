@@ -1,7 +1,8 @@
-// Guarantees on real input: every stanza of Debian's package index, its section as ordering key, published to a topic with
-// 8 partitions and read by 8 subscriptions, half of them with ordering; all in processes of their own, over mutual TLS.
-// First undisturbed; then with the broker killed three times and subscribers killed and frozen. test/support/history-checker
-// judges what was seen; that it can fail is shown in test/unit/history-checker.test.ts.
+// Guarantees on real input: every stanza of Debian's package index, its section as ordering key, published to
+// a topic with 8 partitions and read by 8 subscriptions, half of them with ordering; all in processes of
+// their own, over mutual TLS. First undisturbed; then with the broker killed three times and subscribers
+// killed and frozen. test/support/history-checker.ts judges what was seen; that it can fail is shown in
+// test/unit/history-checker.test.ts.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,7 +15,7 @@ import { fingerprintOf, publishedMessages } from '../support/history-log.ts';
 const SET_UP_TIMEOUT_MS = 6 * 60_000;
 const TEST_TIMEOUT_MS = 3 * 60_000;
 const DEFAULT_ACK_DEADLINE_S = 10;
-/** A freeze must be longer. */
+/** A freeze lasts longer than this. */
 const SHORT_ACK_DEADLINE_S = 2;
 
 const plan = (
@@ -119,7 +120,7 @@ describe('guarantees 1, 2, 3: every stanza of the package index, to eight subscr
       const retried = result.publisher.retried.size;
       console.log(`faults: ${JSON.stringify({ ...seen, retried })}`);
       expect(problems).toEqual([]);
-      // Else nothing was tried.
+      // Otherwise nothing was tried.
       expect(result.faults.brokerKillsMs).toHaveLength(3);
       expect(retried).toBeGreaterThan(0);
       expect(seen.duplicates['consumer was frozen']).toBeGreaterThan(0);

@@ -1,5 +1,5 @@
-// `npm run dev:cluster` as a newcomer uses it: it greets, what the greeting says works, a broker that is killed is missed by
-// nobody, and Ctrl-C leaves nothing behind.
+// `npm run dev:cluster` as a newcomer uses it: it greets, what the greeting says works, a broker that is
+// killed is missed by nobody, and Ctrl-C leaves nothing behind.
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
@@ -16,11 +16,11 @@ let folder: string;
 let cluster: CliRun | undefined;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'fanfare-dev-cluster-'));
-  // It is looked for in PATH; installed, if need be.
+  // The server is looked for in PATH, and installed if need be.
   redisServerPath();
 });
 afterAll(async () => {
-  // When a test has failed; its processes end with it.
+  // If a test has failed the cluster still runs; its processes end with it.
   cluster?.child.kill('SIGKILL');
   await cluster?.finished;
   await rm(folder, { recursive: true, maxRetries: 50 });
@@ -45,9 +45,9 @@ test('it greets, carries messages over the death of a broker, and Ctrl-C ends al
   process.kill(pids[0]!, 'SIGKILL');
   await heard.until('broker-1    | was killed and comes back in 10 s');
   await ok('pub orders --key-match .$', lines('after', 200));
-  // Some may come twice: what was not written down of the acknowledgements died with the broker.
+  // Some may come twice: acknowledgements that were not written down died with the broker.
   await read;
-  // The end of each partition is its owner's to tell.
+  // Each partition's end is told by its owner.
   await ok('subscription create late --topic orders --from earliest');
   const late = await runCli(['sub', 'late', '--exit-at-end'], { cwd: folder });
   expect({ code: late.code, stderr: late.stderr }).toEqual({ code: 0, stderr: '' });
@@ -98,7 +98,7 @@ async function allRead({ child, finished }: CliRun, wanted: ReadonlySet<string>)
   expect({ missing: [...missing], stderr }).toMatchObject({ missing: [] });
 }
 
-/** Hears all that the command says on stderr; `until` resolves to it as soon as the text is among it. */
+/** Hears all that the command says on stderr; `until` resolves with it as soon as the text is in it. */
 function listener({ child, finished }: CliRun): { until(text: string): Promise<string> } {
   let all = '';
   child.stderr.on('data', (bytes: Buffer) => {
@@ -126,7 +126,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Whether somebody listens there. */
+/** Whether somebody listens on the port. */
 function isOpen(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1');

@@ -1,5 +1,6 @@
-// As many partitions as all subscriptions may have to deliver, at a real broker with a heap of 1 GiB: it starts with more of them
-// than that, as a broker without the limit may have left them, lets go of them, and is then filled up to the limit and no further.
+// A broker at the limit of partitions that all subscriptions together may have to deliver, with a heap of 1
+// GiB: it starts with more of them, as a broker without the limit may have left them, lets go of them, and is
+// then filled up to the limit and no further.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -40,7 +41,7 @@ test('a broker at the limit of partitions to deliver', { timeout: 240_000 }, asy
     await expect(client.admin.updateTopic('wide', { partitions: PARTITIONS + 1 })).rejects.toMatchObject({
       code: 'RESOURCE_EXHAUSTED',
     });
-    // It works, too.
+    // The broker works, too.
     await client.publisher('wide').publish({ data: 'x', orderingKey: 'k' });
     for await (const message of client.subscribe('one-more')) {
       message.ack();
@@ -51,7 +52,7 @@ test('a broker at the limit of partitions to deliver', { timeout: 240_000 }, asy
   }
 });
 
-/** Writes ordered subscriptions into the broker's folder, as many as the store takes. */
+/** Writes ordered subscriptions past the limit straight into the broker's folder. */
 async function define(dataDir: string, subscriptions: number): Promise<void> {
   const store = await openEmbeddedStore({ dir: dataDir });
   try {

@@ -1,5 +1,5 @@
-// What HTTP/2 is told about turns and windows, so that streams of one connection don't wait for each other: consumers on a full
-// connection all get on, and a sender is not held up before it has sent a good deal.
+// What HTTP/2 is told about turns and windows, so that streams of one connection don't wait for each other:
+// consumers on a full connection all get on, and a sender is not held up before it has sent a good deal.
 
 import { readFileSync } from 'node:fs';
 import { connect as openHttp2 } from 'node:http2';

@@ -1,12 +1,12 @@
-// The API from other languages: clients in Go, Python and Java (test/clients), generated from proto/ by their languages'
-// ordinary tools, publish to and subscribe at a real broker over mutual TLS.
+// The API from other languages: clients in Go, Python and Java (test/clients), generated from proto/ by their
+// languages' ordinary tools, publish to and subscribe at a real broker over mutual TLS.
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Client } from '../../services/client/client.ts';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
 import { type ForeignClient, foreignLanguages, setUpForeignClient } from '../support/foreign-clients.ts';
 import { run } from '../support/foreign-toolchains.ts';
 
-// Of each publisher: half by Publish, half by PublishStream, so that both need several batches.
+// Messages of each publisher: half by Publish, half by PublishStream, so that both need several batches.
 const MESSAGES = 600;
 const KEYS = 7;
 // The first run installs and builds; a later one takes seconds.
@@ -22,7 +22,7 @@ let broker: BrokerProcess;
 let client: Client;
 
 beforeAll(async () => {
-  // One after the other: each build can use the whole machine.
+  // They are built one after the other: each build can use the whole machine.
   for (const language of foreignLanguages) foreign.push(await setUpForeignClient(language));
   broker = await startBroker();
   client = broker.connect();
@@ -95,7 +95,7 @@ function misordered(lines: string[]): string[] {
   });
 }
 
-// By id, by range or by the last call: every acknowledgement has counted.
+// Every acknowledgement has counted, whether by id, by range or by the last call.
 async function expectNoBacklog(ids: string[]): Promise<void> {
   const backlogs = await client.admin.getBacklog(ids);
   const left = backlogs.map(({ subscription, messages }) => [subscription, messages]);

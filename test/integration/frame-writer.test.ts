@@ -1,4 +1,5 @@
-// Decision 0002: chunks go to the HTTP/2 stream behind a call. This fails when grpc-js has changed so that they no longer do.
+// Decision 0002: chunks go to the HTTP/2 stream behind a call. This fails when grpc-js has changed so that
+// they no longer do.
 import * as grpc from '@grpc/grpc-js';
 import { expect, test } from 'vitest';
 import {

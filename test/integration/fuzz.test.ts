@@ -1,6 +1,7 @@
-// Guarantee: bad input harms nobody. A real broker is sent well over 100,000 malformed and hostile requests and frames, on
-// every RPC and beneath them. Each gets a proper status or a closed stream or connection, the broker's memory stays bounded,
-// nothing in it fails unexpectedly, and a well-behaved publisher and subscriber beside it notice nothing.
+// Guarantee: bad input harms nobody. A real broker is sent well over 100,000 malformed and hostile requests
+// and frames, on every RPC and beneath them. Each gets a proper status or a closed stream or connection, the
+// broker's memory stays bounded, nothing in it fails unexpectedly, and a well-behaved publisher and
+// subscriber beside it notice nothing.
 //
 // SEED= replays what is sent, though not how the broker's turns fall. The last test judges all of it.
 import { gzipSync } from 'node:zlib';
@@ -24,10 +25,13 @@ import { seededRandom } from '../support/random.ts';
 const MIB = 1024 * 1024;
 const REQUESTS_PER_RPC = 1_200;
 const AT_LEAST = 100_000;
-/** Of the broker's resident memory, in MB: ever, and when the floods are over. Idle it takes about 150; 355 were seen. */
+/**
+ * Most resident memory of the broker in MB: at any time, and when the floods are over. Idle it takes about
+ * 150; 355 were seen.
+ */
 const PEAK_MB = 500;
 const SETTLED_MB = 450;
-/** What a client beside the floods may notice of them, with 2 cores for all. */
+/** The longest delays that a client beside the floods may notice, with 2 cores for all. */
 const BESIDE_P99_MS = 2_000;
 const BESIDE_MAX_MS = 5_000;
 
@@ -42,7 +46,7 @@ let flood: floods.Flood;
 
 beforeAll(async () => {
   console.log(`SEED=${seed}`);
-  // Little cache and heap, so that neither what is published nor lazy garbage collection hides what leaks.
+  // Cache and heap are small, so that neither what is published nor lazy garbage collection hides what leaks.
   broker = await startBroker({ args: ['--cache', '8MiB'], nodeArgs: ['--max-old-space-size=128'] });
   pool = new FuzzPool(broker.address, broker.tls);
   flood = { broker, pool, tally, random: seededRandom(seed) };
@@ -68,7 +72,7 @@ test('every RPC answers malformed and hostile requests with a proper status', {
       const dropAfter = rpc.kind === 'server_streaming' ? 1 : undefined;
       const outcome = await pool.call(rpc.path, frames, dropAfter === undefined ? {} : { dropAfter });
       tally.judge(rpc.path, frames, outcome);
-      // What is answered can be read.
+      // Every answer can be read.
       for (const answer of outcome.messages) fromBinary(rpc.output, answer);
     });
   }
@@ -162,7 +166,7 @@ test('clients that never read, never finish, or go at once cost little', { timeo
   const taken = await Promise.all(
     Array.from({ length: 4 }, () => floods.askWithoutReading(flood, deaf, 2 * STREAM_WINDOW_BYTES)),
   );
-  // Beyond its buffers, and what may be under way, the broker does not read who does not read it.
+  // The broker does not read from a client that does not read, beyond its buffers and what may be under way.
   expect(Math.max(...taken)).toBeLessThan(STREAM_WINDOW_BYTES + MIB / 2);
   floods.callWithoutReading(flood, deaf, rpcs, 500);
   for (const consumer of Array.from({ length: 30 }, () => deaf.start(floods.SUBSCRIBE))) {
@@ -182,7 +186,7 @@ test('clients that never read, never finish, or go at once cost little', { timeo
   expect(await backlogOf('large')).toMatchObject({ consumers: 30 });
   await deaf[Symbol.asyncDispose]();
   await expect.poll(() => backlogOf('large'), { timeout: 10_000 }).toMatchObject({ consumers: 0 });
-  // The one that answers Pull stays for a while.
+  // Consumers of the dropped calls go soon; one may still be there.
   await expect
     .poll(async () => (await backlogOf('work')).consumers, { timeout: 10_000 })
     .toBeLessThanOrEqual(1);

@@ -250,7 +250,7 @@ describe('errors that nobody expected', () => {
         const handler = border.unary(method.getTopic, () => {
           throw make();
         });
-        // Under a name of its own, so that the real one stays.
+        // The service has a name of its own, so that the real one stays.
         const service = grpcService({ ...descriptor, methods: [method.getTopic], typeName: 'test.Failing' }, {
           getTopic: handler,
         } as never);
@@ -367,7 +367,7 @@ describe('backlog', () => {
     stream.call.pause();
     const intervals = 300;
     for (let at = 0; at < intervals; at++) await clock.advance(1_000);
-    // What the transport and the client's own stream hold is not the server's to bound.
+    // The server cannot bound what the transport and the client's own stream hold.
     expect(paced.backlog.calls).toBeLessThan(intervals / 4);
 
     paced.backlog.reports = large(2);

@@ -1,5 +1,5 @@
-// Guarantees of the README that no larger test names: 4 (nobody waits for anybody) and 7 (a recreated topic or subscription
-// sees nothing of its predecessor), on a real broker.
+// Guarantees of the README that no larger test names: 4 (nobody waits for anybody) and 7 (a recreated topic
+// or subscription sees nothing of its predecessor), on a real broker.
 import { expect, test } from 'vitest';
 import type { ReceivedMessage } from '../../services/client/received-message.ts';
 import { memoryMb } from '../bench/process-stats.ts';
@@ -7,7 +7,10 @@ import { startBroker } from '../support/broker.ts';
 
 const MESSAGES = 2_000;
 const MESSAGE_BYTES = 64 * 1024;
-/** What a consumer that reads nothing may cost: its outbox, the transport's buffers, the chunks it holds on to. */
+/**
+ * What a consumer that reads nothing may cost, in MB: its outbox, the transport's buffers, the chunks it
+ * holds on to.
+ */
 const MAX_GROWTH_MB = 350;
 
 test('guarantee 4: a consumer that reads nothing delays nobody and takes no more memory than its credit', async () => {
@@ -17,7 +20,8 @@ test('guarantee 4: a consumer that reads nothing delays nobody and takes no more
   await client.admin.createSubscription('stuck', { topic: 'orders' });
   await client.admin.createSubscription('live', { topic: 'orders' });
 
-  // Takes its messages and settles none, and its process is as good as frozen: nothing is read from its connection.
+  // It takes its messages and settles none, and its process is as good as frozen: nothing is read from its
+  // connection.
   await using frozen = broker.connect();
   const stuck = frozen.subscribe('stuck', { maxOutstandingMessages: 100_000, maxOutstandingBytes: 1 << 30 });
   const first = stuck[Symbol.asyncIterator]().next();
@@ -76,7 +80,7 @@ test('guarantee 7: a recreated topic and subscription see nothing of their prede
   await admin.createTopic('orders', { partitions: 1 });
   await admin.createSubscription('audit', { topic: 'orders', start: 'earliest' });
 
-  // The same offsets again, and acks of the old ones.
+  // The same offsets come again, and acks of the old ones.
   await Promise.all(['a', 'b', 'c'].map((data) => publisher.publish({ data: `new ${data}` })));
   const received: string[] = [];
   for await (const message of client.subscribe('audit')) {

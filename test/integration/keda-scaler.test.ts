@@ -1,5 +1,5 @@
-// KEDA's external scaler with a real gRPC client over mutual TLS. What KEDA itself does with the answers is in its source; the
-// wire is checked against the numbers and types of its proto.
+// KEDA's external scaler with a real gRPC client over mutual TLS. What KEDA itself does with the answers is
+// in its source; the wire is checked against the numbers and types of its proto.
 import { create, type DescMethod, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { status } from '@grpc/grpc-js';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';

@@ -1,5 +1,6 @@
-// charts/fanfare: rendered by a real helm for the ways to install it, and accepted by a real API server; what makes no sense
-// is refused with advice; pods are allowed in a restricted namespace; the operator has the rights it needs and no others.
+// charts/fanfare: rendered by a real helm for the ways to install it, and accepted by a real API server; what
+// makes no sense is refused with advice; pods are allowed in a restricted namespace; the operator has the
+// rights it needs and no others.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -8,7 +9,7 @@ import { type Kube, startKube } from '../support/kube.ts';
 import type { KubeObject } from '../support/kube-calls.ts';
 import { CHART, helm, renderChart, type Values } from '../support/kube-chart.ts';
 
-// Building kube-apiserver and helm is part of the first start.
+// The first start includes building kube-apiserver and helm.
 const START_TIMEOUT_MS = 1_200_000;
 const TEST_TIMEOUT_MS = 120_000;
 const NAMESPACE = 'fanfare';
@@ -62,7 +63,7 @@ const INSTALLATIONS: Readonly<Record<string, Values>> = {
   },
 };
 
-/** Of other projects: their CRDs are not here. */
+/** API groups of other projects, whose CRDs are not here. */
 const FOREIGN_GROUPS = ['cert-manager.io', 'monitoring.coreos.com'];
 
 let kube: Kube;
@@ -143,7 +144,7 @@ test('the schema knows every value, and every value is in values.yaml', async ()
   const inSchema = leaves(schema).filter((path) => path !== 'global');
   const missing = inSchema.filter((path) => valueAt(values, path) === undefined && !/resources\./.test(path));
   expect(missing).toEqual([]);
-  // The other way round is helm's: it refuses values.yaml if the schema does not know a value.
+  // Helm checks the other direction: it refuses values.yaml if the schema does not know a value.
   expect(inSchema.length).toBeGreaterThan(70);
 });
 
@@ -213,7 +214,7 @@ describe('the operator’s rights', () => {
       expect(await status('POST', topics('shop'), { metadata: { name: 'other' }, spec: {} })).toBe(403);
       const deployment = '/apis/apps/v1/namespaces/shop/deployments/billing';
       expect(await status('PATCH', deployment, {}, merge)).toBe(403);
-      // 404: it may, and there is none.
+      // 404: the operator has the right, and there is no such Deployment.
       expect(await status('PATCH', `${deployment}/scale`, {}, merge)).toBe(404);
       expect(await status('POST', '/api/v1/namespaces/shop/pods', {})).toBe(403);
     },
@@ -235,11 +236,12 @@ describe('the operator’s rights', () => {
 });
 
 async function install(objects: readonly KubeObject[]): Promise<void> {
-  // Of the installation before: most of a StatefulSet can't be changed, and nothing of a Job, which Helm makes anew.
+  // What the installation before has left goes first: most of a StatefulSet can't be changed, and nothing of
+  // a Job, which Helm makes anew.
   await kube.request('DELETE', `/apis/apps/v1/namespaces/${NAMESPACE}/statefulsets/demo-fanfare`);
   const job = `/apis/batch/v1/namespaces/${NAMESPACE}/jobs/demo-fanfare-operator-uninstall`;
   await kube.request('DELETE', `${job}?propagationPolicy=Background`);
-  // A hook, which Helm makes anew each time.
+  // The hook is a Job that Helm makes anew each time.
   const hook = `/apis/batch/v1/namespaces/${NAMESPACE}/jobs/demo-fanfare-operator-uninstall`;
   await kube.request('DELETE', `${hook}?propagationPolicy=Background`);
   await kube.apply(objects);
@@ -260,7 +262,7 @@ function podOf(workload: KubeObject): unknown {
   };
 }
 
-/** What the StatefulSet's controller would add for its claims. */
+/** The pod's spec with the volumes that the StatefulSet's controller would add for its claims. */
 function withClaims(spec: {
   volumes: { name: string }[];
   containers: { volumeMounts: { name: string }[] }[];
@@ -269,7 +271,7 @@ function withClaims(spec: {
   const mounted = spec.containers.flatMap(({ volumeMounts }) => volumeMounts.map(({ name }) => name));
   const claims = mounted.filter((name) => !known.has(name));
   const more = claims.map((name) => ({ name, persistentVolumeClaim: { claimName: name } }));
-  // A class that is not there would be refused before security is looked at.
+  // A priority class that is not there would be refused before security is looked at.
   return { ...spec, priorityClassName: undefined, volumes: [...spec.volumes, ...more] };
 }
 

@@ -1,5 +1,5 @@
-// The CRDs in a real API server: every bound of a spec, every rule, defaults, the scale subresource, and what people see with
-// kubectl (test/golden/crd/, quoted in the docs).
+// The CRDs in a real API server: every bound of a spec, every rule, defaults, the scale subresource, and what
+// people see with kubectl (test/golden/crd/, quoted in the docs).
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
@@ -12,7 +12,7 @@ import { RULE_CASES, type RuleCase } from '../support/kube-crd-rules.ts';
 import { boundCases, FULL_SPECS, type Json, type Kind, withFields } from '../support/kube-crd-samples.ts';
 import { GOLDEN_RESOURCES } from '../support/kube-crd-scene.ts';
 
-// Building kube-apiserver is part of the first start.
+// The first start includes building kube-apiserver.
 const START_TIMEOUT_MS = 1_200_000;
 const TEST_TIMEOUT_MS = 120_000;
 const KINDS: readonly Kind[] = ['Fanfare', 'Topic', 'Subscription'];
@@ -281,7 +281,7 @@ function allRules(schema: JsonSchema, field: string): { field: string; message: 
   ];
 }
 
-/** Without the blanks at the ends of kubectl's lines. */
+/** The text without the blanks at the ends of kubectl's lines. */
 function tidy(text: string): string {
   return text.replaceAll(/[ \t]+$/gm, '');
 }

@@ -231,7 +231,7 @@ test('scale: compared before it is written, decided again after a conflict', SLO
   expect(await client.setScale(DEPLOYMENTS, ref, () => 0)).toEqual({ from: 0, to: 0 });
   const puts = () => metrics.apiCalls().find(({ verb }) => verb === 'update')?.calls ?? 0;
   expect(puts()).toBe(0);
-  // Both read 0; the one that writes second is told, reads 5 and decides again.
+  // Both read 0; the one that writes second is told of the conflict, reads 5 and decides again.
   const seen: number[] = [];
   const [slow, quick] = await Promise.all([
     client.setScale(DEPLOYMENTS, ref, (present) => {
@@ -258,7 +258,7 @@ test('the cache goes on through a killed and a hanging API server', SLOW, async 
   await until(informer, () => informer.size === 2);
   await kube.stopApiServer('SIGKILL');
   await kube.startApiServer();
-  // By another client, before the cache's next try.
+  // Another client makes these changes before the cache's next try.
   await kube.request('DELETE', `/api/v1/namespaces/${namespace}/configmaps/deleted`);
   await client.apply(CONFIG_MAPS, ...map('added'));
   await until(informer, () => informer.size === 2 && informer.get(`${namespace}/added`) !== undefined);
@@ -316,7 +316,7 @@ test('two electors on one lease: one leads, the other follows when it stops', SL
   first.stop.abort();
   expect(await first.ended).toBe('stopped');
   expect(await second.leads).toBeGreaterThan(term);
-  // 15 s is what it would take if the release were not seen.
+  // It would take 15 s if the release were not seen.
   expect(performance.now() - before).toBeLessThan(10_000);
   second.stop.abort();
   expect(await second.ended).toBe('stopped');

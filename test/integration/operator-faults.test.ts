@@ -1,5 +1,5 @@
-// What goes wrong around the operator, one thing at a time, on a real API server and a real broker: the end state is right, and
-// the broker was not asked twice for anything.
+// What goes wrong around the operator, one thing at a time, on a real API server and a real broker: the end
+// state is right, and the broker was not asked twice for anything.
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { startFaultProxy } from '../support/fault-proxy.ts';
 import { condition, isReady, type Stage, startStage, subscription, topic } from '../support/operator.ts';
@@ -25,7 +25,9 @@ const pair = (name: string, retentionSeconds = 600) => [
   subscription('shop', `${name}-s`, name, { ackDeadlineSeconds: 20 }),
 ];
 
-/** Each step of a reconcile: the call in it, and whether the process dies before it is sent or before its answer is seen. */
+/**
+ * The calls in each step of a reconcile. The process dies before each is sent, or before its answer is seen.
+ */
 const CALLS: readonly (readonly [call: string, verb: 'make' | 'change' | 'delete'])[] = [
   ['PATCH topics', 'make'],
   ['createTopic', 'make'],
@@ -51,7 +53,7 @@ test(
     for (const [at, { verb, fault }] of points.entries()) {
       const name = `kill-${at}`;
       if (verb !== 'make') {
-        // It exists when the operator that will die is started.
+        // A pair that is to be changed or deleted exists before the operator that will die is started.
         await using healthy = await stage.startOperator();
         await stage.apply(...pair(name));
         await stage.until(`${name} is ready`, () => ready(name));
@@ -90,7 +92,7 @@ test(
       }
       if (verb === 'delete') {
         expect(count(`delete topics/${name}: OK`), what).toBe(1);
-        // Or it went with its topic.
+        // At most one: the subscription may have gone with its topic.
         expect(count(`delete subscriptions/${name}-s: OK`), what).toBeLessThanOrEqual(1);
       }
     }
@@ -101,7 +103,7 @@ test(
 );
 
 test('the broker is down for a minute: said so, not hammered, made good when it is back', SLOW, async () => {
-  // A minute by the operator's clock.
+  // It is a minute by the operator's clock.
   await using operator = await stage.startOperator({
     speed: 10,
     leaderTimes: { leaseMs: 60_000, renewDeadlineMs: 40_000 },
@@ -153,7 +155,7 @@ test('the broker is down for a minute: said so, not hammered, made good when it 
 });
 
 test('the API server is killed and comes back', SLOW, async () => {
-  // Leases as they are by default: a restart is shorter than what a leader can bear.
+  // Leases are as they are by default: a restart is shorter than what a leader can bear.
   await using operator = await stage.startOperator({ leaderTimes: {} });
   await stage.apply(...pair('restart'));
   await stage.until('it is ready', () => ready('restart'));
@@ -241,7 +243,7 @@ test('calls per steady hour', SLOW, async () => {
   });
   await stage.apply(...pair('steady'));
   await stage.until('it is ready', () => ready('steady'));
-  // What everything costs at the start is over; then 20 minutes by the operator's clock.
+  // What everything costs at the start is over; then 20 minutes pass by the operator's clock.
   await new Promise((resolve) => setTimeout(resolve, 2_000));
   const before = await operator.apiCalls();
   const brokerBefore = await operator.metric('fanfare_operator_broker_calls_total');

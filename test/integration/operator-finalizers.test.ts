@@ -1,5 +1,5 @@
-// A finalizer never blocks a namespace for ever: with the real namespace controller, when the broker, the connection or the operator
-// itself is gone.
+// A finalizer never blocks a namespace for ever: with the real namespace controller, when the broker, the
+// connection or the operator itself is gone.
 import { spawn } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -93,7 +93,7 @@ test('… when the operator is gone: strip-finalizers, or a patch by hand', SLOW
     'they wait for nobody',
     () => stage.topic('orphaned', 'orders')?.metadata.deletionTimestamp !== undefined,
   );
-  // As operator/DESIGN.md says.
+  // The patch is that of operator/DESIGN.md.
   await stage.kube.kubectl([
     ...['patch', 'subscriptions.fanfare.dev', 'billing', '-n', 'orphaned', '--type=merge'],
     ...['-p', '{"metadata":{"finalizers":null}}'],
@@ -112,7 +112,7 @@ test('strip-finalizers makes a running operator step back first', SLOW, async ()
     () => (stage.topic('uninstalled', 'orders')?.metadata.finalizers ?? []).length === 0,
   );
   expect(await operator.ended()).toBe(1);
-  // It would be started again, and stands by.
+  // The operator would be started again, and stands by.
   await using again = await stage.startOperator();
   expect(await again.metric('fanfare_operator_leader')).toBe(0);
   await deleteNamespace('uninstalled');
@@ -129,7 +129,7 @@ test('without finalizers nothing ever waits', SLOW, async () => {
   await namespaceGone('free');
 });
 
-/** As the chart's hook runs it, with the operator's rights. */
+/** Runs strip-finalizers as the chart's hook does, with the operator's rights. */
 async function strip(): Promise<number | null> {
   const folder = await mkdtemp(join(tmpdir(), 'fanfare-strip-'));
   try {

@@ -1,5 +1,6 @@
-// Many resources at once: how long it takes until all are ready, what it costs the API server, the broker and the operator, and what
-// it costs when nothing happens. RESOURCES=1000 makes a thousand of each kind (CI does); by default there are fewer.
+// Many resources at once: how long it takes until all are ready, what it costs the API server, the broker and
+// the operator, and what it costs when nothing happens. RESOURCES=1000 makes a thousand of each kind (CI
+// does); by default there are fewer.
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -58,7 +59,8 @@ test(`${COUNT} Topics and ${COUNT} Subscriptions`, { timeout: 900_000 }, async (
         ', ',
       )}), ${broker} to the broker; ${cpu.toFixed(1)} s of CPU, ${await memoryMiB(operator.pid, 'VmHWM')} MiB at most`,
   );
-  // A finalizer, a status and an event each; Topics are looked at once more for their Subscriptions' sake.
+  // Each costs a finalizer, a status and an event; Topics are looked at once more for their Subscriptions'
+  // sake.
   expect(total).toBeLessThan(COUNT * 2 * 4.5 + 100);
   expect(broker).toBeLessThan(COUNT * 2 + 20);
   const audited = stage.audited();
@@ -80,7 +82,7 @@ test(`${COUNT} Topics and ${COUNT} Subscriptions`, { timeout: 900_000 }, async (
     `steady: ${percent.toFixed(2)} % of a CPU, ${sum(after.calls) - sum(before.calls)} calls to the API server in ${STEADY_MS / 1000} s, ${await memoryMiB(operator.pid, 'VmRSS')} MiB`,
   );
   expect(percent).toBeLessThan(10);
-  // Leases, and numbers that are new, which come two a second after a burst.
+  // What remains are leases, and new numbers, which come two a second after a burst.
   expect(sum(after.calls) - sum(before.calls)).toBeLessThan(80);
 
   // A restart finds everything as it should be and writes nothing.

@@ -1,5 +1,5 @@
-// The operator against a real API server, with the rights that the chart gives it, and a real broker: what people do with Topics
-// and Subscriptions, and what happens in the broker.
+// The operator against a real API server, with the rights that the chart gives it, and a real broker: what
+// people do with Topics and Subscriptions, and what happens in the broker.
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Client } from '../../services/client/client.ts';
 import {
@@ -211,7 +211,7 @@ test(
     const lost = loser()!;
     const won = names.find((name) => name !== lost)!;
     expect((await labelsOf('shared')).by).toBe(won);
-    // The loser goes: nothing happens in the broker.
+    // The Topic that has lost goes: nothing happens in the broker.
     await stage.patch('topics', 'shop', won, { spec: { deletionPolicy: 'Retain' } });
     await stage.remove('topics', 'shop', won);
     await stage.until('the other follows', () => ready(lost));
@@ -323,7 +323,7 @@ test('a Fanfare: its Secret is read, its project is used, and it says what is wr
     Date.now(),
   );
   await using elsewhere = stage.client('elsewhere');
-  // The Fanfare goes first, as when a namespace is deleted: the Topic is still cleaned up.
+  // The Fanfare goes first, as when a namespace is deleted: the Topic's cleanup still happens.
   await stage.remove('fanfares', 'other', 'mine');
   await stage.until('it is gone', () => stage.fanfare('other', 'mine') === undefined);
   await stage.remove('topics', 'other', 'events');

@@ -1,5 +1,6 @@
-// Consumers scaled by the operator on a real API server and a real broker: who sets replicas, what is refused, what is said. Pods are
-// objects with an address and a status that the test gives them; consumers are clients that call themselves like them.
+// Consumers scaled by the operator on a real API server and a real broker: who sets replicas, what is
+// refused, what is said. Pods are objects with an address and a status that the test gives them; consumers
+// are clients that call themselves like them.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
@@ -41,7 +42,7 @@ afterAll(async () => {
 }, 60_000);
 afterEach(() => expect(operator.lines.filter(({ level }) => level === 'error')).toEqual([]));
 
-/** As quick as it can be: a decision a second at most, no windows. */
+/** Scaling as quick as it can be: a decision a second at most, no windows. */
 const QUICK = {
   behavior: {
     scaleDown: {
@@ -68,7 +69,7 @@ async function deploy(name: string, replicas: number): Promise<void> {
   await run(name, replicas);
 }
 
-/** What the Deployment's controller and the kubelet would say. */
+/** Sets the status that the Deployment's controller and the kubelet would. */
 async function run(name: string, replicas: number): Promise<void> {
   const path = `/apis/apps/v1/namespaces/shop/deployments/${name}/status`;
   const status = {
@@ -126,7 +127,7 @@ test('strategy None: kubectl scale on the Subscription is carried out on its tar
     '/apis/fanfare.dev/v1alpha1/namespaces/shop/subscriptions/manual/scale',
   );
   expect(body.status).toEqual({ replicas: 3, selector: 'app=manual' });
-  // Its own number is no longer the user's to set past the bounds.
+  // The Subscription's own number is no longer the user's to set past the bounds.
   await expect(
     stage.kube.kubectl(['scale', '-n', 'shop', 'subscriptions.fanfare.dev/manual', '--replicas=9']),
   ).rejects.toThrow('maxReplicas');
@@ -200,7 +201,7 @@ test('scale-down waits for what the pod holds, marks it, and only then lowers re
   await stage.patch('subscriptions', 'shop', 'careful', { spec: { consumers: { replicas: 1 } } });
   await stage.until('it waits', () => scaling('careful') === 'True/Draining');
   expect(stage.replicas('shop', 'careful')).toBe(2);
-  // The youngest is chosen, by name where they are as old.
+  // The youngest is chosen, by name if they are equally old.
   const { body } = await stage.kube.request(
     'GET',
     '/api/v1/namespaces/shop/pods?labelSelector=app%3Dcareful',
@@ -216,7 +217,7 @@ test('scale-down waits for what the pod holds, marks it, and only then lowers re
     for (const each of held.filter((one) => one.pod === pod)) each.ack();
     held.splice(0, held.length, ...held.filter((one) => one.pod !== pod));
   };
-  // New work goes to the other one alone.
+  // New work goes to the other pod alone.
   finish(other);
   await Promise.all(Array.from({ length: 5 }, () => publisher.publish({ data: 'y' })));
   await stage.eventually(

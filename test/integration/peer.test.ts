@@ -1,4 +1,5 @@
-// Links between brokers as they really are: gRPC over mutual TLS with the brokers' certificates, engines over one memory store.
+// Links between brokers as they really are: gRPC over mutual TLS with the brokers' certificates, engines over
+// one memory store.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -20,7 +21,7 @@ import { createSharedMemory, move, PROJECT, RelayNode, TestRoutes } from '../sup
 
 interface Linked extends AsyncDisposable {
   readonly node: RelayNode;
-  /** Before the server: what other brokers connect to. */
+  /** The proxy before the server, to which other brokers connect. */
   readonly proxy: FaultProxy;
   readonly refused: { principal: string; address: string }[];
 }
@@ -186,7 +187,7 @@ test('only a broker opens a link, and only to the broker that it means', async (
   };
   expect(await call(await issueClient(ca, { principal: 'mallory' }))).toBe(status.PERMISSION_DENIED);
   expect(refused).toMatchObject([{ principal: 'spiffe://fanfare/mallory' }]);
-  // A server's certificate that names hosts only is none of a broker either.
+  // A server's certificate that names only hosts is no broker's either.
   expect(await call(await issueServer(ca))).toBe(status.PERMISSION_DENIED);
   expect(await call(await issueServer(ca, { broker: 'x' }))).toBe(status.INVALID_ARGUMENT);
   const files = await writeCertificate('x', await issueServer(ca, { broker: 'x' }));
@@ -199,7 +200,7 @@ test('a relay talks to brokers only, whatever else the CA has signed', async () 
   const impostor = await start('impostor', await issueServer(ca));
   const files = await writeCertificate('x', await issueServer(ca, { broker: 'x' }));
   expect(await closedReason(files, impostor.proxy.address, 'impostor')).toContain('no broker');
-  // Nor to one whose certificate is for another host.
+  // Nor does a relay talk to a broker whose certificate is for another host.
   const elsewhere = await start('y');
   const byName = elsewhere.proxy.address.replace('127.0.0.1', '127.0.0.2');
   expect(await closedReason(files, byName, 'y')).not.toBe('');

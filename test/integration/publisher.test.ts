@@ -1,4 +1,5 @@
-// Publishing at a real broker: what is refused harms nothing else, and what is too large is said to be, with both numbers.
+// Publishing at a real broker: what is refused harms nothing else, and what is too large is said to be, with
+// both numbers.
 import { readFileSync } from 'node:fs';
 import { fromBinary } from '@bufbuild/protobuf';
 import { status } from '@grpc/grpc-js';
@@ -44,7 +45,7 @@ afterAll(async () => {
   await broker?.[Symbol.asyncDispose]();
 });
 
-/** An answer without an error. */
+/** The answer to a publish that was stored. */
 const storedIn = ({ logEpoch }: { readonly logEpoch: number }) => ({
   logEpoch: BigInt(logEpoch),
   runs: [{ count: 1 }],
@@ -63,7 +64,7 @@ test('a refused request leaves the stream open, and the topic that it named is t
     messageIndex: 1,
   });
   expect(await stream.send({ messages: [good] })).toMatchObject(storedIn(first));
-  // Not to the topic before it: that would be the wrong one.
+  // A message without a topic then belongs to the topic of the refused request, not to the one before it.
   const other = await stream.send({ topic: second.name, messages: [tooLarge] });
   expect(other.error?.messageIndex).toBe(0);
   expect(await stream.send({ messages: [good] })).toMatchObject(storedIn(second));
@@ -97,7 +98,7 @@ test('a request that is too large is INVALID_ARGUMENT with both numbers, not "tr
   await expect(
     raw.call(publish, { topic, messages: [{ data: Buffer.alloc(5 * MIB) }] }),
   ).rejects.toMatchObject(failure);
-  // More than the transport reads: the call ends, but says so too.
+  // It is more than the transport reads: the call ends, but says so too.
   const huge = { topic, messages: [{ data: Buffer.alloc(MAX_RECEIVE_BYTES) }] };
   const unread = {
     code: status.INVALID_ARGUMENT,
@@ -113,7 +114,7 @@ test('a request that is too large is INVALID_ARGUMENT with both numbers, not "tr
 test('messages that only the broker refuses fail alone, whatever shares their batch and their key', async () => {
   const authority = await createAuthority();
   const stored: Message[] = [];
-  // A broker that allows less than the client knows of.
+  // This broker allows less than the client knows of.
   const limits = { ...PUBLISH_LIMITS, maxMessageBytes: 100 };
   await using rig = await startGrpcRig(authority, {
     services: (border) => [
@@ -203,7 +204,7 @@ test('responses stay below 3 MiB, however small and many the messages are', asyn
   await client.admin.createTopic('tiny', { partitions: 1 });
   await client.admin.createSubscription('tiny', { topic: 'tiny' });
   const count = 100_000;
-  // Several at once, so that the broker has much to gather.
+  // Several publishers at once, so that the broker has much to gather.
   const publishers = Array.from({ length: 20 }, () => client.publisher('tiny'));
   await Promise.all(
     Array.from({ length: count }, (_, n) => publishers[n % publishers.length]!.publish({ data: 'x' })),

@@ -1,5 +1,6 @@
-// A Redis whose master dies while a broker's owner appends: under Sentinels, in a Cluster, and with what was not replicated
-// lost. Nothing acknowledged at `replicated` is lost, and what was only `stored` comes back from the owner's memory.
+// A Redis whose master dies while a broker's owner appends: under Sentinels, in a Cluster, and with what was
+// not replicated lost. Nothing acknowledged at `replicated` is lost, and what was only `stored` comes back
+// from the owner's memory.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { RedisStore } from '../../services/broker/adapters/redis/store.ts';
 import type { Durability } from '../../services/broker/ports/log-store.ts';
@@ -48,8 +49,8 @@ describe('under Sentinels', { timeout: 120_000 }, () => {
     const before = await group.master();
     await before.kill();
     const after = await group.failedOver(before);
-    // The old master comes back as a replica, so that there is one to confirm.
-    // The Sentinels would make it one, too, after a while.
+    // The old master comes back as a replica, so that there is one to confirm. The Sentinels would make it
+    // one, too, after a while.
     await before.restart();
     await before.follow(after);
     await appender.more(50);
@@ -116,7 +117,7 @@ describe('a failover that loses the last writes', { timeout: 60_000 }, () => {
     await using master = await startRedis();
     await using replica = await startRedis();
     await replica.follow(master);
-    // One address for whoever is the master, as a service has.
+    // One address leads to whichever is the master, as a service does.
     await using proxy = await startFaultProxy(master.address);
     await using store = await opened(`redis://${proxy.address}`);
     await store.membership.initialize('cluster-1');
@@ -128,7 +129,7 @@ describe('a failover that loses the last writes', { timeout: 60_000 }, () => {
       async () => Number(await replica.command('XLEN', logOf(P))) >= 20,
     );
     await replica.pauseReplication(master);
-    // Of this partition the replica never hears at all.
+    // The replica never hears of this partition at all.
     const Q = { logEpoch: 7, partition: 4 };
     const unknown = new RedisAppender(store, Q, STORED);
     await unknown.start();

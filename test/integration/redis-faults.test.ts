@@ -1,5 +1,5 @@
-// Everything that goes wrong with one Redis: what callers are told, what is there afterwards, what the log says, and that it
-// goes on by itself. Failovers are in redis-failover.test.ts.
+// Everything that goes wrong with one Redis: what callers are told, what is there afterwards, what the log
+// says, and that it goes on by itself. Failovers are in redis-failover.test.ts.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { scriptText } from '../../services/broker/adapters/redis/scripts.ts';
 import type { RedisStore, RedisStoreOptions } from '../../services/broker/adapters/redis/store.ts';
@@ -43,7 +43,7 @@ beforeEach(async () => {
   await redis.command('FLUSHALL');
 });
 
-/** Through the proxy. */
+/** Opens a store that reaches Redis through the proxy. */
 async function opened(options: Partial<RedisStoreOptions> = {}): Promise<RedisStore & AsyncDisposable> {
   const store = await openTestStore({ url: `redis://${proxy.address}` }, options);
   return Object.assign(store, { [Symbol.asyncDispose]: () => store.close() });
@@ -91,7 +91,7 @@ describe('a Redis that fails', { timeout: 60_000 }, () => {
       store.membership.heartbeat('c', { ...MEMBER, id: `member-${name}`, name }, leaseMs);
     await beat('dead');
     await beat('a');
-    // As if all that was said had been said by a clock that was 40 s ahead.
+    // The store is as if everything had been said by a clock that was 40 s ahead.
     const key = (name: string) => `${clusterPrefix}:{cluster}:${name}`;
     for (const field of ['at', 'until'])
       expect(await redis.command('HINCRBY', key('coordinator'), field, 40_000)).toBeGreaterThan(40_000);
@@ -128,7 +128,7 @@ describe('a Redis that fails', { timeout: 60_000 }, () => {
         await store.cursors.commit([{ subscription: 1, partition: P, ownerEpoch: epoch, record }]),
       ).toEqual([]);
       expect(await readAll(store, P)).toEqual(written);
-      // Shorter retention, and a deletion from the tombstone to the end.
+      // What is still possible: shorter retention, and a deletion from the tombstone to the end.
       expect(await store.definitions.put('topic', 'old', '{"retentionMs":60000}', revision)).toBe(2);
       expect(await store.definitions.put('topic', 'old', '{"deleted":true}', 2)).toBe(3);
       await store.log.drop(dropped.logEpoch);
@@ -300,7 +300,7 @@ describe('a Redis that fails', { timeout: 60_000 }, () => {
       store.cursors.commit([{ subscription: 1, partition: P, ownerEpoch: epoch, record: Buffer.from(text) }]);
     const outcomes = await Promise.allSettled(['1', '2', '3', '4'].map(commit));
     for (const outcome of outcomes) {
-      // One that was overtaken says so.
+      // A call that was overtaken says so.
       if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'UNAVAILABLE' });
     }
     expect(Buffer.from((await store.cursors.load(1, P))!).toString()).toBe('4');

@@ -1,4 +1,5 @@
-// Redis over TLS with client certificates: who has none is refused, and new ones come into force while appends go on.
+// Redis over TLS with client certificates: a client without one is refused, and new ones come into force
+// while appends go on.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -89,7 +90,7 @@ function open(onWarning: (message: string, fields: object) => void): Promise<Red
   return openTestStore({ url: redis.url, tls: { ca, cert, key } }, { onWarning });
 }
 
-/** Their ids at the server. */
+/** The ids of the store's connections at the server. */
 async function connectionsOfStore(): Promise<string[]> {
   const list = String(await redis.command('CLIENT', 'LIST'));
   return list

@@ -1,5 +1,5 @@
-// Admin.DrainConsumers over mutual TLS, with the client library: on one broker, and on three over Redis where consumers are
-// connected to any of them, or to the owners directly.
+// Admin.DrainConsumers over mutual TLS, with the client library: on one broker, and on three over Redis where
+// consumers are connected to any of them, or to the owners directly.
 import { expect, test } from 'vitest';
 import { encodeDrainConsumers } from '../../services/client/admin-codec.ts';
 import type { DrainSettings } from '../../services/client/admin-types.ts';
@@ -39,7 +39,7 @@ class Pod implements AsyncDisposable {
     }
   }
 
-  /** Rejects if it gets fewer within a generous time. */
+  /** Waits until it holds `count` messages. Rejects if it gets fewer within a generous time. */
   async has(count: number): Promise<void> {
     const giveUp = Promise.withResolvers<never>();
     const timer = setTimeout(() => giveUp.reject(new Error(`${this.received} of ${count} came`)), 30_000);
@@ -78,7 +78,7 @@ async function publish(client: Client, count: number): Promise<void> {
   );
 }
 
-/** Brokers hear of a new subscription one after the other. */
+/** Resolves when every broker knows the subscription: they hear of it one after the other. */
 async function known(client: Client): Promise<void> {
   for (const giveUpMs = performance.now() + 30_000; performance.now() < giveUpMs; ) {
     try {
@@ -92,7 +92,10 @@ async function known(client: Client): Promise<void> {
   throw new Error('a broker does not hear of the subscription');
 }
 
-/** Repeats the request until they hold nothing, as the operator does; returns what it was told on the way. */
+/**
+ * Repeats the request until the consumers hold nothing, as the operator does; resolves with what it was told
+ * on the way.
+ */
 async function drained(client: Client, clientIds: readonly string[]): Promise<number[]> {
   const seen: number[] = [];
   for (const giveUpMs = performance.now() + 30_000; ; ) {
@@ -203,7 +206,7 @@ test('a bad request says which field, and what it may be; every change is in the
   await client.admin.createSubscription(SUBSCRIPTION, { topic: 'work' });
   const { admin } = client;
   const many = Array.from({ length: 1_001 }, (_, at) => `client-${at}`);
-  // Below the client's own checks: it refuses some of these itself.
+  // The request goes past the client's own checks, which refuse some of these.
   const connection = new Connection({ address: broker.address, tls: broker.tls });
   const ask = (settings: DrainSettings) =>
     connection.unary(

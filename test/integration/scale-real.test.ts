@@ -1,6 +1,7 @@
-// The whole of scaling, nothing simulated but the kubelet: a real API server, a real operator, a real broker, and consumer
-// processes that stand in for pods and end at once when they are told to. A burst scales them up, is worked off, and they are
-// scaled down under a load that goes on: nothing is lost, nothing comes twice.
+// The whole of scaling, nothing simulated but the kubelet: a real API server, a real operator, a real broker,
+// and consumer processes that stand in for pods and end at once when they are told to. A burst scales them
+// up, is worked off, and they are scaled down under a load that goes on: nothing is lost, nothing comes
+// twice.
 
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -61,13 +62,13 @@ class Load {
   async #run(): Promise<void> {
     while (!this.#stopping) {
       await this.publish((STEADY * TICK_MS) / 1_000);
-      // The pace of the load, not a wait for something.
+      // This is the pace of the load, not a wait for something.
       await new Promise((resolve) => setTimeout(resolve, TICK_MS));
     }
   }
 }
 
-/** Keys of which a message was begun before an earlier one. */
+/** Keys with a message that was begun before an earlier one. */
 function misordered(processed: readonly Processed[]): string[] {
   const newest = new Map<string, number>();
   const wrong: string[] = [];
@@ -78,7 +79,7 @@ function misordered(processed: readonly Processed[]): string[] {
   return wrong;
 }
 
-/** `fanfare explain scale` with the real kubectl. */
+/** Runs `fanfare explain scale` with the real kubectl. */
 async function explain(name: string): Promise<{ code: number | null; stdout: string; stderr: string }> {
   const dir = await mkdtemp(join(tmpdir(), 'fanfare-explain-'));
   try {

@@ -1,4 +1,5 @@
-// The first minute, as the README tells it: the broker as `npm start` runs it and the real `fanfare` command against it.
+// The first minute, as the README tells it: the broker as `npm start` runs it and the real `fanfare` command
+// against it.
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -119,7 +120,10 @@ test('`fanfare sub` acknowledges what was read of what it has written, and nothi
   expect(again).toMatchObject({ code: 0, stdout: Buffer.from('two\n') });
 }, 30_000);
 
-/** CI machines are shared: what is promised for one's own machine is tested there with more time. */
+/**
+ * How much more time a machine gets: what is promised for one's own machine is tested on shared CI machines
+ * with more.
+ */
 function slowness(): number {
   return process.env.CI === undefined ? 2 : 5;
 }

@@ -1,6 +1,6 @@
 // Guarantee: what the embedded store acknowledged survives kill -9. A child process writes and says what was
-// acknowledged, is killed after a random number of lines, and what it said is then looked for, byte by byte. The same
-// folder goes on through all rounds. SEED= replays the numbers (though not the scheduling).
+// acknowledged, is killed after a random number of lines, and what it said is then looked for, byte by byte.
+// The same folder goes on through all rounds. SEED= replays the numbers (though not the scheduling).
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -16,7 +16,7 @@ import { CRASH_PARTITIONS, crashFrames } from '../support/store-crash-child.ts';
 const ROUNDS = 20;
 const CHILD = join(import.meta.dirname, '../support/store-crash-child.ts');
 
-/** By partition: the newest that was acknowledged. */
+/** The newest that was acknowledged, by partition. */
 interface Acknowledged {
   readonly end: number[];
   readonly cursor: number[];

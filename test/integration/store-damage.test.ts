@@ -1,5 +1,5 @@
-// Stored chunks that are not as they were written: by a disk that has flipped a bit, on a real broker; and chunks of a version
-// that had no checksums yet.
+// Stored chunks that are not as they were written: by a disk that has flipped a bit, on a real broker; and
+// chunks of a version that had no checksums yet.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,7 +16,7 @@ import { LIMITS, requestBytes } from '../support/publish-requests.ts';
 
 const P = { logEpoch: 1, partition: 0 };
 
-/** Chunks of two real frames each. */
+/** A chunk of two real frames. */
 function framesFrom(firstOffset: number, startByte: number): Chunk {
   const bodies = [1, 2].map((n) => ({
     data: Buffer.from(`message ${firstOffset + n}`),

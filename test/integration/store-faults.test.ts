@@ -1,5 +1,6 @@
-// The embedded store on a disk that fails in every way a write can: what callers are told, what is there afterwards, and
-// that it goes on by itself. The disk is a faulty one around real files; store-full-disk.test.ts has a real full disk.
+// The embedded store on a disk that fails in every way a write can: what callers are told, what is there
+// afterwards, and that it goes on by itself. The disk is a faulty one around real files;
+// store-full-disk.test.ts has a real full disk.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -38,7 +39,7 @@ describe('the embedded store on a failing disk', () => {
     store = await openEmbeddedStore({ ...quiet, ...options, dir, disk, onWarning: notes.add });
   }
 
-  /** As after kill -9: nothing more is written by the old one, not even when it closes. */
+  /** Opens the folder anew as after kill -9: the old store writes nothing more, not even when it closes. */
   async function crashAndReopen(): Promise<void> {
     disk.tableWrites = 'fails';
     disk.journalWrites = 'fails';
@@ -60,7 +61,7 @@ describe('the embedded store on a failing disk', () => {
       disk.journalWrites = fault;
       const lost = chunksAfter(await store.log.bounds(P), [300]);
       await expectCode(store.log.append(P, 0, 2, lost), told[fault]);
-      // What needs no room goes past the journal meanwhile.
+      // A write that needs no room goes past the journal meanwhile.
       if (fault === 'full') await store.ownership.acquire(Q);
       else await expectCode(store.ownership.acquire(Q), told[fault]);
       disk.journalWrites = 'none';

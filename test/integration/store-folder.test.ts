@@ -1,5 +1,5 @@
-// The data folder of the embedded store: one process at a time, whatever became of the last one; damaged or foreign
-// folders are refused with a message that says what to do, and are not changed.
+// The data folder of the embedded store: one process at a time, whatever became of the last one; damaged or
+// foreign folders are refused with a message that says what to do, and are not changed.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { access, mkdtemp, open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
@@ -59,7 +59,7 @@ async function makeCrashedFolder(): Promise<Chunk[]> {
   return written;
 }
 
-/** Where the chunk's frames are in the journal. */
+/** Finds the chunk's frames in the journal. */
 async function placeInJournal(chunk: Chunk): Promise<{ path: string; position: number }> {
   for (const name of ['journal-0', 'journal-1']) {
     const path = join(dir, name);

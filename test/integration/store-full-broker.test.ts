@@ -1,6 +1,6 @@
-// A broker whose disk is full of its own messages, and of nothing else: everything that its error advises works, and so do
-// acknowledging, stopping and starting. On a tmpfs of its own; where mounting is not permitted store-full-disk.test.ts does
-// the store's part on a simulated disk.
+// A broker whose disk is full of its own messages, and of nothing else: everything that its error advises
+// works, and so do acknowledging, stopping and starting. It runs on a tmpfs of its own; where mounting is not
+// permitted store-full-disk.test.ts does the store's part on a simulated disk.
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -10,7 +10,7 @@ import { type BrokerProcess, startBroker } from '../support/broker.ts';
 import { mountSmallDisk } from '../support/small-disk.ts';
 
 const TEST_MS = 120_000;
-/** In it: journal 16 MiB, reserve 8 MiB. */
+/** 56 MiB, of which the journal takes 16 and the reserve 8. */
 const small = await mountSmallDisk(56);
 afterAll(() => small?.unmount());
 
@@ -31,7 +31,8 @@ describe.runIf(small)(
           await prepare(broker);
           await publishUntilFull(broker, 'big', bytes);
 
-          // Acknowledged while it is full, and so before the stop; "held" is outstanding at it.
+          // "acking" acknowledges while the disk is full, and so before the stop; "held" is outstanding at
+          // it.
           await using acking = broker.connect();
           const seen: string[] = [];
           const held = Promise.withResolvers<void>();

@@ -1,5 +1,5 @@
-// A disk that is really full: a tmpfs of 24 MiB, mounted for the test. Where mounting is not permitted the same steps
-// run on a simulated one (faulty-disk.ts); the test's name says which it was.
+// A disk that is really full: a tmpfs of 24 MiB, mounted for the test. Where mounting is not permitted the
+// same steps run on a simulated one (faulty-disk.ts); the test's name says which it was.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -48,7 +48,7 @@ describe(`guarantee 6: the embedded store on a full disk (${real ? 'a real one' 
     await real?.free();
     if (simulated) simulated.tableWrites = 'none';
   }
-  /** Appends chunks until one is refused; returns those that were acknowledged. */
+  /** Appends chunks until one is refused; resolves with those that were acknowledged. */
   async function appendUntilRefused(bytes: number): Promise<Chunk[]> {
     const written: Chunk[] = [];
     for (;;) {

@@ -1,5 +1,5 @@
-// A log that is appended to and trimmed for long stays small on the disk: LMDB's freed pages are used again. And opening,
-// reading and appending do not depend on how much there is.
+// A log that is appended to and trimmed for long stays small on the disk: LMDB's freed pages are used again.
+// And opening, reading and appending do not depend on how much there is.
 import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

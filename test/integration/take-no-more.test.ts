@@ -1,5 +1,5 @@
-// Consumers that want so much and no more, at a real broker: nothing is leased to them that they did not ask for, and the ends of
-// partitions that GetPartitionBacklog tells are what they can wait for.
+// Consumers that want so much and no more, at a real broker: nothing is leased to them that they did not ask
+// for, and the ends of partitions that GetPartitionBacklog tells are what they can wait for.
 import { expect, test } from 'vitest';
 import type { Client } from '../../services/client/client.ts';
 import { startBroker } from '../support/broker.ts';
@@ -32,7 +32,7 @@ test('a consumer that ends before it acknowledges its last message is given noth
       else subscription.end();
       value.ack();
     }
-    // It stays open, with credit that it does not want.
+    // The consumer stays open, with credit that it does not want.
     await expect.poll(async () => (await deliveries(client)).acked).toBe(5 * round);
     await subscription.close();
     expect(await deliveries(client)).toEqual({

@@ -1,5 +1,5 @@
-// What the broker tells about itself: a real one, scraped like Prometheus does and sending to a collector, with clients over
-// mutual TLS beside it.
+// What the broker tells about itself: a real one, scraped as Prometheus does and sending to a collector, with
+// clients over mutual TLS beside it.
 import { readFileSync } from 'node:fs';
 import { NodeSDK } from '@opentelemetry/sdk-node';
 import { expect, test, vi } from 'vitest';
@@ -8,7 +8,7 @@ import type { Client } from '../../services/client/client.ts';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
 import { type CollectedSpan, OtlpCollector } from '../support/otlp-collector.ts';
 
-// Several processes start in a test, on machines that may be busy.
+// A test starts several processes, on machines that may be busy.
 vi.setConfig({ testTimeout: 60_000 });
 
 const METRICS_ARGS = ['--metrics-listen', '127.0.0.1:0'];
@@ -66,7 +66,7 @@ test('services/TELEMETRY.md lists the metrics that the endpoint has, and no othe
   await client.admin.createSubscription('unread', { topic: 'orders' });
   await publish(client, 1);
   const exported = [...(await scrape(broker)).keys()].map((series) => series.replace(/\{.*/, ''));
-  // Those of a cluster are seen in test/integration/cluster-stale.test.ts.
+  // A cluster's metrics are seen in test/integration/cluster-stale.test.ts.
   const alone = METRICS.filter(({ name }) => !name.startsWith('fanfare.broker.cluster.'));
   const listed = alone.map(({ name, kind, unit }) => {
     const suffix = ({ By: '_bytes', s: '_seconds' } as Record<string, string>)[unit] ?? '';
@@ -98,7 +98,7 @@ test("publish, deliver and process spans link to the publisher's span", async ()
   await using client = broker.connect();
   await client.admin.createTopic('orders');
   await client.admin.createSubscription('audit', { topic: 'orders' });
-  // Before there is a tracer here, so that the attribute stays as it is.
+  // It is published before there is a tracer here, so that the attribute stays as it is.
   await client
     .publisher('orders')
     .publish({ data: 'quiet', attributes: { traceparent: `00-${UNSAMPLED_TRACE}-${'2'.repeat(16)}-00` } });
@@ -146,7 +146,8 @@ test("publish, deliver and process spans link to the publisher's span", async ()
   expect((await scrape(broker)).get('fanfare_broker_settle_acked_total')).toBe(2);
 
   expect(await broker.stop()).toEqual({ code: 0, signal: null });
-  // Everything has been exported now: the message whose publisher was not sampled has left no span in the broker.
+  // Everything has been exported now: the message whose publisher was not sampled has left no span in the
+  // broker.
   const brokers = collector.spans.filter(({ service }) => service === 'fanfare-broker');
   expect(brokers.filter(({ links }) => links.some(({ traceId }) => traceId === UNSAMPLED_TRACE))).toEqual([]);
   expect(brokers.filter(({ name }) => name === `publish ${TOPIC}`)).toHaveLength(1);
@@ -170,7 +171,7 @@ function isOfQuietMessage({ links }: CollectedSpan): boolean {
   return links.some(({ traceId }) => traceId === UNSAMPLED_TRACE);
 }
 
-/** Traces of this process, as a program that uses the client would set them up. */
+/** Starts traces of this process, as a program that uses the client would set them up. */
 function startClientTraces(otlp: Readonly<Record<string, string>>): AsyncDisposable {
   for (const [name, value] of Object.entries(otlp)) vi.stubEnv(name, value);
   const sdk = new NodeSDK({ serviceName: 'shop', metricReaders: [], logRecordProcessors: [] });
@@ -197,7 +198,7 @@ async function metricsUrl(broker: BrokerProcess): Promise<string> {
   return String((await broker.logged('listening')).metrics);
 }
 
-/** Value by series, labels included. */
+/** Values by series, labels included. */
 async function scrape(broker: BrokerProcess): Promise<Map<string, number>> {
   const response = await fetch(await metricsUrl(broker));
   expect(response.status).toBe(200);

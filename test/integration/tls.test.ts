@@ -114,7 +114,7 @@ describe('certificates that change', () => {
     expect(after).not.toBe(before);
     expect(after).toBe(rig.tls.certificate.fingerprint256);
 
-    // The same stream, the same connection.
+    // The stream and its connection are still the same.
     await stream.next();
     await stream.next();
     await client.call(method.listTopics, { parent });

@@ -1,5 +1,5 @@
-// Topics that get more partitions under load: order per key over the growth, on real brokers, one and several of them, some of
-// which die meanwhile.
+// Topics that get more partitions under load: order per key over the growth, on real brokers, one and several
+// of them, some of which die meanwhile.
 import { expect, test } from 'vitest';
 import { startBroker } from '../support/broker.ts';
 import { startCluster } from '../support/cluster.ts';

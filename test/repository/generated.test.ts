@@ -1,4 +1,5 @@
-// Machine check 2 of the repository: what is generated is current, and the lockfile names no host.
+// Machine check 2 of the repository: generated code is current, and the lockfile names no host, has every
+// platform, and has no node but that of services/node.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,5 +1,5 @@
-// Machine check 1 of the repository: imports point in the allowed directions only (style: core ← ports ← engine ← adapters
-// ← main), and each outside library stays in its adapter.
+// Machine check 1 of the repository: imports point only in the allowed directions (core ← ports ← engine ←
+// adapters ← main), and each outside library stays in its adapter.
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { expect, test } from 'vitest';
@@ -12,13 +12,16 @@ interface Rule {
   readonly packages: readonly string[];
 }
 
-/** What every part of the engine may use. */
+/** Files that every part of the engine may use. */
 const ENGINE_BASE = ['context.ts', 'stats.ts', 'steady-clock.ts'];
 const LINKS = ['heartbeat.ts', 'peer-host.ts', 'relayed-publish.ts', 'share-session.ts', 'when-owned.ts'].map(
   (file) => `links/${file}`,
 );
 
-/** A room of the engine may use itself, what lies under all of them, and the rooms and files named here. */
+/**
+ * A room of the engine may use itself, ENGINE_BASE, the ports, the core, and the rooms and files named here.
+ * The empty room is the files beside the rooms.
+ */
 function engine(room: string, others: readonly string[]): Rule {
   const folder = 'services/broker/engine/';
   const own = room === '' ? readdirSync(join(root, folder)).filter((name) => name.endsWith('.ts')) : [room];
@@ -27,7 +30,10 @@ function engine(room: string, others: readonly string[]): Rule {
   return { part: `${folder}${room}`, may, packages: [] };
 }
 
-/** A part of the tree by path prefix, longest first, and what it may import: prefixes, and packages or node:*. */
+/**
+ * A part of the tree by path prefix, and what it may import: prefixes, and packages or node:*. The first rule
+ * that fits applies, so longer prefixes come before shorter ones.
+ */
 const RULES: readonly Rule[] = [
   { part: 'services/broker/core/', may: ['services/broker/core/'], packages: [] },
   {
@@ -35,8 +41,9 @@ const RULES: readonly Rule[] = [
     may: ['services/broker/ports/', 'services/broker/core/'],
     packages: [],
   },
-  // Rooms of the engine: log ← delivery ← the files that tie them (topics, partitions, broker) ← membership ← links. The relay's
-  // side of links and the owner's meet only in what lies beside both of them.
+  // Rooms of the engine: log ← delivery, and beside them definitions; all three ← the files beside the rooms
+  // (topics, partitions, broker). Membership uses only partition-host.ts; links use log, delivery and
+  // membership. The relay's side of links and the owner's meet only in what lies beside both of them.
   engine('log/', []),
   engine('delivery/', ['log/']),
   engine('definitions/', []),
@@ -44,7 +51,7 @@ const RULES: readonly Rule[] = [
   engine('links/relay/', ['log/', 'delivery/', 'membership/', 'remote.ts', ...LINKS]),
   engine('links/owner/', ['log/', 'delivery/', 'membership/', 'remote.ts', 'admission.ts', ...LINKS]),
   engine('links/', ['log/', 'delivery/', 'membership/']),
-  // The composition of all.
+  // cluster-member.ts composes all of them.
   engine('cluster-member.ts', [
     'log/',
     'delivery/',

@@ -1,4 +1,4 @@
-// The README's guarantees: each is named by a test. And what no text may say.
+// The README's guarantees: each is named by a test. And commands that no text may suggest.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { expect, test } from 'vitest';
@@ -25,7 +25,7 @@ test('every guarantee of the README is named by a test', () => {
 test('no text leads to a stranger’s package: outside of this folder npm would fetch one of that name', () => {
   const fetches = /\b(npx|bunx|npm (exec|x|i|install|add)|pnpm dlx|yarn dlx)( -\S+)* fanfare\b/;
   const texts = ['README.md', ...['services', 'operator', 'charts', 'proto', 'test'].flatMap(filesBelow)];
-  // They are about just that.
+  // These two files are about that very command.
   const allowed = ['services/cli/fanfare', 'test/first-contact/newcomer.ts'];
   expect(texts.length).toBeGreaterThan(500);
   expect(

@@ -1,5 +1,6 @@
-// Fanfare's autoscaler in the simulation: the real decide() and rates, fed as the operator feeds them: a backlog pushed every
-// second, a decision every 5 s, and at once when a message arrives for a subscription without replicas.
+// Fanfare's autoscaler in the simulation: the real decide() and rates, fed as the operator feeds them: a
+// backlog pushed every second, a decision every 5 s, and at once when a message arrives for a subscription
+// without replicas.
 import { decide } from '../../operator/core/autoscale.ts';
 import { type ScaleSettings, type ScaleSpec, scaleSpec } from '../../operator/core/autoscale-spec.ts';
 import type { AutoscaleState, Decision } from '../../operator/core/autoscale-types.ts';

@@ -1,7 +1,8 @@
 // The HorizontalPodAutoscaler for one external metric of type AverageValue, by the Kubernetes documentation
-// ("Horizontal Pod Autoscaling": algorithm details, stabilization window, scaling policies, default behavior): every 15 s
-// ceil(metric / target), no change within 10 % of the target, up at once by at most 100 % or 4 pods in 15 s, down to the
-// highest recommendation of 300 s. A missing metric changes nothing. It does nothing at 0 replicas.
+// ("Horizontal Pod Autoscaling": algorithm details, stabilization window, scaling policies, default
+// behavior): every 15 s ceil(metric / target), no change within 10 % of the target, up at once by at most 100
+// % or 4 pods in 15 s, down to the highest recommendation of 300 s. A missing metric changes nothing. It does
+// nothing at 0 replicas.
 
 import type { ScaleRules } from '../../operator/core/autoscale-spec.ts';
 import { type Change, scaleDownLimit, scaleUpLimit, withChange } from '../../operator/core/stabilize.ts';
@@ -14,7 +15,7 @@ export interface HpaOptions {
   readonly targetPerPod: number;
   readonly minReplicas: number;
   readonly maxReplicas: number;
-  /** Instead of the default behavior.scaleDown. */
+  /** Replaces the default behavior.scaleDown. */
   readonly scaleDown?: ScaleRules | undefined;
 }
 

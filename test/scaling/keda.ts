@@ -1,6 +1,7 @@
-// KEDA by its documentation ("Scaling Deployments", ScaledObject specification; defaults): every pollingInterval of 30 s it asks
-// whether there is work; from 0 it goes to 1 when there is, to 0 when there has been none for cooldownPeriod of 300 s; between
-// 1 and the maximum an HPA works on the metric. While the metric fails nothing changes (no fallback is set).
+// KEDA by its documentation ("Scaling Deployments", ScaledObject specification; defaults): every
+// pollingInterval of 30 s it asks whether there is work; from 0 it goes to 1 when there is, to 0 when there
+// has been none for the cooldownPeriod of 300 s; between 1 and the maximum an HPA works on the metric. While
+// the metric fails nothing changes (no fallback is set).
 import { Hpa, type HpaOptions } from './hpa.ts';
 import type { Observed, Scaler } from './scaler.ts';
 
@@ -18,7 +19,7 @@ export class Keda implements Scaler {
 
   decide(observed: Observed): number {
     const { second, replicas, metric } = observed;
-    // Its poll and the HPA's are not in step.
+    // KEDA's poll and the HPA's are not in step.
     if (second % POLLING_SECONDS === 7) {
       const backlog = metric();
       if (backlog !== undefined) {

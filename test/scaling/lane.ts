@@ -1,5 +1,5 @@
-// The messages of a subscription that are served together, as a fluid in order of arrival: waiting, then being processed, then
-// settled. Used by world.ts.
+// The messages of a subscription that are served together, as a fluid in order of arrival: waiting, then
+// being processed, then settled.
 
 interface Waiting {
   /** Second of arrival. */
@@ -39,7 +39,10 @@ export class Lane {
     this.#total += count;
   }
 
-  /** Begins at most so many, which are done at `doneAt`; undefined: at once. Returns how many. */
+  /**
+   * Begins at most so many messages, which are done at `doneAt`; undefined: at once. Returns how many it
+   * began.
+   */
   begin(most: number, doneAt: number | undefined): number {
     let left = most;
     while (left > 0 && this.#head < this.#waiting.length) {
@@ -59,7 +62,7 @@ export class Lane {
     return begun;
   }
 
-  /** How many are done by now. */
+  /** Takes out what is done by now and returns how many messages that is. */
   settle(at: number): number {
     let settled = 0;
     for (const { doneAt, count } of this.#processing) if (doneAt <= at) settled += count;
@@ -67,7 +70,7 @@ export class Lane {
     return settled;
   }
 
-  /** So many of those being processed, the newest, wait again. */
+  /** Makes so many of those being processed, the newest, wait again. */
   giveBack(count: number): void {
     let left = count;
     while (left > NOTHING && this.#processing.length > 0) {
@@ -86,7 +89,7 @@ export class Lane {
     return this.#waiting[this.#head]?.at;
   }
 
-  /** The same, of those being processed too. */
+  /** Second of arrival of the oldest message that waits or is being processed. */
   oldest(): number | undefined {
     let oldest = this.oldestWaiting();
     for (const { at } of this.#processing) if (oldest === undefined || at < oldest) oldest = at;

@@ -1,4 +1,4 @@
-// Prints what run.ts measured as Markdown tables. Used by main.ts; operator/AUTOSCALER.md quotes them.
+// The results of runs as Markdown tables. operator/AUTOSCALER.md quotes them.
 import type { Totals } from './world.ts';
 
 export interface Result {
@@ -7,7 +7,7 @@ export interface Result {
   readonly total: Totals;
 }
 
-/** One line each, for one pass through all shapes. */
+/** A line for each autoscaler, with the figures of one pass through all shapes. */
 export function totalsTable(results: readonly Result[], runs: number): string {
   return [
     '| autoscaler | over the objective | consumer-hours | changes | redeliveries |',
@@ -16,7 +16,7 @@ export function totalsTable(results: readonly Result[], runs: number): string {
   ].join('\n');
 }
 
-/** A line for each shape; in each cell what totalsTable has in columns. */
+/** A line for each shape; each cell has the figures that totalsTable has in columns. */
 export function shapesTable(results: readonly Result[], runs: number): string {
   const shapes = [...results[0]!.byShape.keys()];
   return [

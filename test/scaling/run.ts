@@ -1,4 +1,4 @@
-// Runs one shape with one autoscaler and one seed, and adds runs up. Used by main.ts and test/sim/autoscale.test.ts.
+// Runs one shape with one autoscaler and one seed, and adds runs up.
 import type { ScaleRules, ScaleSettings } from '../../operator/core/autoscale-spec.ts';
 import { Chance } from '../sim/prng.ts';
 import { Fanfare } from './fanfare.ts';
@@ -16,7 +16,7 @@ export interface Contender {
   readonly make: (shape: Shape) => Scaler;
 }
 
-/** `seconds`: the target per pod, as that many seconds of what a pod does nominally. */
+/** `seconds` is the target per pod: what a pod does nominally in that many seconds. */
 export function hpa(seconds: number, more: { name?: string; scaleDown?: ScaleRules } = {}): Contender {
   return {
     name: more.name ?? `HPA ${seconds} s`,
@@ -68,7 +68,7 @@ export function runOne(shape: Shape, contender: Contender, seed: number, watch?:
   return world.totals;
 }
 
-/** Totals over the seeds, by shape name. `varied`: of each seed its own numbers in the shapes. */
+/** Totals over the seeds, by shape name. `varied`: the shapes have other numbers for each seed. */
 export function runAll(
   contender: Contender,
   seeds: readonly number[],

@@ -1,10 +1,10 @@
-// The load shapes: what arrives, what a pod can do, and what goes wrong, over simulated hours. Pure data for world.ts.
+// The load shapes: what arrives, what a pod can do, and what goes wrong, over simulated hours.
 import type { Chance } from '../sim/prng.ts';
 
 export interface LaneShape {
-  /** Of the arrivals. */
+  /** The lane's share of the arrivals. */
   readonly share: number;
-  /** Messages per second that this lane can go at most; 0 while it is stuck. */
+  /** Most messages per second that this lane can go; 0 while it is stuck. */
   readonly maxRate: (at: number) => number;
 }
 
@@ -14,14 +14,14 @@ export interface Shape {
   readonly seconds: number;
   /** Mean arrivals per second. Draws from chance the same number of times each second. */
   readonly rate: (at: number, chance: Chance) => number;
-  /** Messages per second of one pod. */
+  /** Messages per second of one pod of nominal speed. */
   readonly podRate: (at: number) => number;
   /** Messages that a pod processes at once. */
   readonly concurrency: number;
-  /** Messages that a pod holds at most, as a multiple of concurrency. */
+  /** Most messages that a pod holds, as a multiple of concurrency. */
   readonly prefetch: number;
   readonly startupSeconds: number;
-  /** Of all pods together. */
+  /** Most messages per second of all pods together. */
   readonly downstreamRate: (at: number) => number;
   readonly lanes: readonly LaneShape[];
   readonly metricsDown: (at: number) => boolean;
@@ -52,7 +52,7 @@ function shape(name: string, says: string, rate: Shape['rate'], more: Partial<Sh
   };
 }
 
-/** Fresh ones for each run: some remember where a random walk has got to. */
+/** New shapes for each run: some remember where a random walk has got to. */
 export function loadShapes(): Shape[] {
   return [
     shape('steady', '500/s, wandering by a third', wander(500, 0.35)),
@@ -135,8 +135,8 @@ export function loadShapes(): Shape[] {
 }
 
 /**
- * The same shapes with other numbers: loads, pods, starts and times that nothing was tuned on. Draws from chance the same
- * number of times for each.
+ * The same shapes with other numbers: loads, pods, starts and times that nothing was tuned on. Each shape
+ * draws from chance the same number of times.
  */
 export function variedShapes(chance: Chance): Shape[] {
   return loadShapes().map((shape) => {

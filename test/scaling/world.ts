@@ -1,8 +1,8 @@
-// A subscription and its pods as a fluid, second by second: messages arrive, wait in lanes, are held and settled by pods that
-// take time to start and to go. Run by run.ts with one autoscaler; the same seed gives every autoscaler the same arrivals.
+// A subscription and its pods as a fluid, second by second: messages arrive, wait in lanes, are held and
+// settled by pods that take time to start and to go. The same seed gives every autoscaler the same arrivals.
 //
-// A lane is what must be served together: usually there is one; a poison message or a hot ordering key has its own, with a
-// limit on how fast it can go whatever the number of pods.
+// A lane is what must be served together: usually there is one; a poison message or a hot ordering key has
+// its own, with a limit on how fast it can go whatever the number of pods.
 import type { BacklogSample } from '../../operator/core/rates.ts';
 import type { Chance } from '../sim/prng.ts';
 import { Lane } from './lane.ts';
@@ -14,9 +14,9 @@ const DRAIN_TIMEOUT_SECONDS = 60;
 
 interface Pod {
   readonly readyAt: number;
-  /** Of the nominal rate. */
+  /** A factor on the nominal rate. */
   readonly speed: number;
-  /** Takes no new work: what it still holds. Goes when that is done, or at the time. */
+  /** What the pod still holds; it takes no new work. It goes when that is done, or at `until` (a second). */
   draining?: { held: number; until: number } | undefined;
 }
 
@@ -33,20 +33,20 @@ export interface WorldOptions {
   /** Pods that will go first finish what they hold, without new work. */
   readonly handshake: boolean;
   readonly objectiveSeconds: number;
-  /** At the beginning, ready. */
+  /** Pods that are ready at the beginning. */
   readonly replicas: number;
 }
 
 export class World {
   readonly totals: Totals = { lateSeconds: 0, consumerSeconds: 0, changes: 0, redeliveries: 0, arrived: 0 };
   readonly #shape: Shape;
-  /** Of arrivals alone, so that they don't depend on who scales. */
+  /** Chance for arrivals alone, so that they don't depend on who scales. */
   readonly #arrivalChance: Chance;
   readonly #podChance: Chance;
   readonly #workChance: Chance;
   readonly #options: WorldOptions;
   #pods: Pod[] = [];
-  /** Pods that were told to stop and are still finishing, until when. */
+  /** For each pod that was told to stop and is still finishing: until when. */
   #leaving: number[] = [];
   readonly #lanes: Lane[];
   #second = 0;
@@ -84,7 +84,7 @@ export class World {
     return this.#serving().length;
   }
 
-  /** As the broker's admin API tells it. */
+  /** The backlog as the broker's admin API tells it. */
   backlog(): BacklogSample {
     const messages = Math.round(this.#sum(({ waiting, processing }) => waiting + processing));
     const oldest = Math.min(...this.#lanes.map((lane) => lane.oldest() ?? this.#second));
@@ -100,7 +100,7 @@ export class World {
     };
   }
 
-  /** What an autoscaler's write to /scale does. */
+  /** Does what an autoscaler's write to /scale does. */
   scaleTo(replicas: number): void {
     const current = this.replicas;
     if (replicas === current) return;
@@ -125,7 +125,7 @@ export class World {
     for (; missing > 0; missing -= 1) this.#pods.push(this.#newPod());
   }
 
-  /** As a ReplicaSet: those that are not ready first, then the newest. */
+  /** Removes pods as a ReplicaSet does: those that are not ready first, then the newest. */
   #remove(count: number): void {
     const isReady = ({ readyAt }: Pod): number => Number(readyAt <= this.#second);
     const candidates = this.#pods
@@ -143,7 +143,9 @@ export class World {
     }
   }
 
-  /** SIGTERM: finishes what it is processing if there is time, gives the rest back. */
+  /**
+   * What SIGTERM does to a pod: it finishes what it is processing if there is time, and gives the rest back.
+   */
   #terminate(holds: number): void {
     const seconds = this.#serviceSeconds();
     const processing = Math.min(holds, this.#shape.concurrency);
@@ -169,7 +171,7 @@ export class World {
     for (const lane of this.#lanes) this.#ackedTotal += lane.settle(at);
     let capacity = Math.min(this.#capacity(at, seconds), this.#shape.downstreamRate(at));
     this.#begun = 0;
-    // Limited lanes first: what they may, they get.
+    // Lanes with a limit come first: they get all that they may have.
     const order = this.#lanes.map((_, i) => i).sort((a, b) => this.#limit(a, at) - this.#limit(b, at));
     for (const i of order) {
       const doneAt = seconds > 1 ? at + seconds * (0.85 + 0.3 * this.#workChance.random()) : undefined;
@@ -192,7 +194,7 @@ export class World {
       if (pod.draining !== undefined) pod.draining.held -= done;
       capacity += done;
     }
-    // Whoever works longer on a message begins the next when one is done.
+    // A pod that works on a message for longer than a second begins the next when one is done.
     const free = this.#shape.concurrency * this.ready - this.#sum(({ processing }) => processing);
     return seconds > 1 ? Math.max(0, free) : capacity;
   }
@@ -219,7 +221,10 @@ export class World {
     return this.#shape.lanes[lane]!.maxRate(at);
   }
 
-  /** What is being processed (by Little's law where that takes less than a second), and what is held besides while messages wait. */
+  /**
+   * What is being processed (by Little's law if that takes less than a second), and what pods hold besides
+   * while messages wait.
+   */
   #outstanding(): number {
     const pods = this.ready;
     if (pods === 0) return 0;
@@ -234,7 +239,7 @@ export class World {
     return Math.min(pods * concurrency * prefetch, seconds > 1 ? working + free : Math.max(working, free));
   }
 
-  /** How long the oldest message waits that consumers could begin. */
+  /** How long the oldest message has waited that consumers could begin. */
   #servableAge(at: number): number {
     let age = 0;
     this.#lanes.forEach((lane, i) => {

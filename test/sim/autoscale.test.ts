@@ -1,5 +1,5 @@
-// The autoscaler against the HPA's and KEDA's algorithms in one simulator: ahead on each total, on seeds that nothing was tuned
-// on. `npx node test/scaling/main.ts` prints the whole table.
+// The autoscaler against the HPA's and KEDA's algorithms in one simulator: ahead on each total, on seeds that
+// nothing was tuned on. `npx node test/scaling/main.ts` prints the whole table.
 import { describe, expect, test } from 'vitest';
 import { Hpa } from '../scaling/hpa.ts';
 import { Keda } from '../scaling/keda.ts';
@@ -80,7 +80,7 @@ describe('the simulator', () => {
         missing = Math.max(missing, Math.abs(appendedTotal - ackedTotal - messages));
       });
       expect(totals.arrived, shape.name).toBeGreaterThan(0);
-      // Rounded to whole messages for the admin API.
+      // The admin API's counts are rounded to whole messages.
       expect(missing, shape.name).toBeLessThan(3);
     }
   });

@@ -1,5 +1,5 @@
-// The judge of deliveries against histories made by hand: each broken promise is called by its name, and what only looks
-// broken is let pass.
+// The judge of deliveries against histories made by hand: each broken promise is called by its name, and what
+// only looks broken is let pass.
 import { describe, expect, test } from 'vitest';
 import { DeliveryHistory } from './delivery-history.ts';
 import type { Moment } from './lease.ts';

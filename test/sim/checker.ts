@@ -1,6 +1,6 @@
-// Judges a simulation while it runs: told everything that publishers, consumers and stores see, it throws a Violation at
-// the first broken promise. Called by world.ts and the actors; the promises are listed in log-history.ts (logs and
-// publishers) and delivery-history.ts (subscriptions), and here:
+// Judges a simulation while it runs: told everything that publishers, consumers and stores see, it throws a
+// Violation at the first broken promise. The promises are listed in log-history.ts (logs and publishers) and
+// delivery-history.ts (subscriptions), and here:
 //
 //   fenced       a subscription sees only its own incarnation of its topic
 //   prompt       acks are committed within cursorCommitMs, or as soon as the store lets them
@@ -28,15 +28,15 @@ export interface CheckerOptions {
   readonly cursorCommitMs: number;
 }
 
-/** How long the engine waits after a commit that failed; see engine/cursor-committer.ts. */
+/** How long the engine waits after a commit that failed; see engine/log/cursor-committer.ts. */
 const COMMIT_RETRY_MS = 250;
 
 export class Checker implements StoreObserver {
   readonly logs = new LogHistory();
   readonly #options: CheckerOptions;
-  /** By incarnation and partition. */
+  /** Histories by incarnation and partition. */
   readonly #histories = new Map<string, DeliveryHistory>();
-  /** By incarnation. */
+  /** Turns by incarnation. */
   readonly #turns = new Map<number, Turns>();
   readonly #commitsBegun = new WeakMap<readonly CursorCommit[], number>();
   #at = 0;
@@ -44,7 +44,7 @@ export class Checker implements StoreObserver {
   #stopAskedAt = 0;
   #commitsUnderWay = 0;
   #lastCommitEndMs = 0;
-  /** After everything was settled: whatever is delivered now is wrong. */
+  /** True once everything is settled: whatever is delivered then is wrong. */
   quiet = false;
 
   constructor(options: CheckerOptions) {
@@ -108,7 +108,7 @@ export class Checker implements StoreObserver {
     for (const history of this.#histories.values()) history.stopping(moment);
   }
 
-  /** `live`: the subscriptions that there are. */
+  /** `live` are the subscriptions that exist. */
   lifeEnds(graceful: boolean, live: Iterable<SubscriptionDefinition>): void {
     this.checkCommitsArePrompt(live);
     const { firstPromised } = this.logs;
@@ -164,7 +164,10 @@ export class Checker implements StoreObserver {
     }
   }
 
-  /** Something of one partition was delivered, of a subscription whose consumers could have had something of any. */
+  /**
+   * Something of one partition was delivered for a subscription whose consumers could have had something of
+   * any.
+   */
   tookTurn(definition: SubscriptionDefinition, partition: number): void {
     const { incarnation, name } = definition;
     let turns = this.#turns.get(incarnation);
@@ -231,7 +234,7 @@ export class Checker implements StoreObserver {
 
   // --- the end ---
 
-  /** A sentence about something that is not settled; undefined if all is. */
+  /** A sentence about something that is not settled; undefined if everything is. */
   unsettled(definition: SubscriptionDefinition): string | undefined {
     for (const history of this.#allOf(definition)) {
       const offset = history.firstUnsettled();
@@ -242,7 +245,7 @@ export class Checker implements StoreObserver {
     return undefined;
   }
 
-  /** Everything that was appended longer than delayMs ago has been delivered. */
+  /** Checks that everything appended longer than delayMs ago has been delivered. */
   checkNotDelayed(definition: SubscriptionDefinition, delayMs: number): void {
     const beforeMs = this.#options.clock.monotonicMs() - delayMs;
     for (const history of this.#allOf(definition)) {

@@ -1,5 +1,5 @@
-// The simulation of clusters can fail: with a bug planted between the parts the checker finds out within a few seeds. Each
-// stands for a line that somebody could forget.
+// The simulation of clusters can fail: with a bug planted between the parts the checker finds out within a
+// few seeds. Each bug stands for a line that somebody could forget.
 import { expect, test } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { decodeEras, encodeEras } from '../../services/broker/core/growth.ts';
@@ -14,7 +14,7 @@ const CONTROL_SEEDS = 25;
 const NOTHING = 'nothing was noticed';
 const MINUTES_MS = 300_000;
 
-/** What is said of the first seed in which something is noticed. */
+/** The failure of the first seed in which something is noticed. */
 async function firstFailure(options: () => ClusterRunOptions, most = MOST_SEEDS): Promise<string> {
   for (let seed = 1; seed <= most; seed += 1) {
     const { failure } = await runClusterSeed(seed, options());
@@ -23,7 +23,7 @@ async function firstFailure(options: () => ClusterRunOptions, most = MOST_SEEDS)
   return NOTHING;
 }
 
-/** More of these faults than a seed would have by itself. */
+/** The scenario with more of these faults than a seed would have by itself. */
 function stormy(
   weather: Partial<ClusterScenario['weather']>,
 ): (scenario: ClusterScenario) => ClusterScenario {
@@ -33,16 +33,16 @@ function stormy(
 const PAUSES = stormy({ pauses: 1, suspended: 0 });
 const STORE_CUTS = stormy({ storeCuts: 1.5 });
 const DRAINS = stormy({ drains: 0.8 });
-/** Hand-overs are not waited for: a claim goes while its owner waits for a confirmation. */
+/** Hand-overs do not wait: a claim goes while its owner waits for a confirmation. */
 const LATE_CONFIRMATIONS = (scenario: ClusterScenario): ClusterScenario => ({
   ...stormy({ pauses: 0.5, drains: 2, confirmMs: 900, failConfirms: 0 })(scenario),
   handOverMs: 800,
 });
 const GROWTHS = stormy({ growths: 1.5 });
 const FAILOVERS = stormy({ failovers: 0.4 });
-/** With much to be lost by them. */
+/** Failovers with many changes that they can lose. */
 const LOST_CHANGES = stormy({ failovers: 1, adminChanges: 3 });
-/** In which leases end. */
+/** Failovers so long that leases end. */
 const LONG_FAILOVERS = stormy({ failovers: 0.8, outages: 0.4 });
 
 /** Whatever a stale owner writes goes through under the newest claim. */
@@ -68,7 +68,7 @@ function withoutEpochCheck(memory: SharedMemory): SharedMemory {
   };
 }
 
-/** Believes that its lease never ends. */
+/** The member believes that its lease never ends. */
 function neverFenced(keeper: MembershipKeeper): void {
   const listen = keeper.listen.bind(keeper);
   Object.defineProperties(keeper, {
@@ -97,7 +97,7 @@ test('a store that does not check the epoch', { timeout: MINUTES_MS }, async () 
     change: PAUSES,
     sabotage: { memory: withoutEpochCheck },
   }));
-  // Whoever goes on after a pause has its late write accepted, or gives out what it brought.
+  // A member that goes on after a pause has its late write accepted, or gives out what it brought.
   expect(failure).toMatch(/has appended under epoch|although its lease has ended/);
 });
 
@@ -203,7 +203,7 @@ test('definitions that the store has lost, taken for deleted', { timeout: MINUTE
   expect(failure).toMatch(/has said that it is \d+$/);
 });
 
-/** The store does as its cause says: that nothing was written, of what is only not confirmed. */
+/** A write that is only not confirmed fails with the error's cause, which says that nothing was written. */
 function withoutUnknown(stores: ClusterStores): ClusterStores {
   const { log } = stores;
   return {
@@ -243,7 +243,7 @@ test('a new owner that throws the note of the former one away', { timeout: MINUT
   expect(failure).toMatch(/although .* has it|a second time with attempt/);
 });
 
-/** Eras of partitions are found to begin with their first message, as if nothing had been published before. */
+/** Eras of partitions are read as if they began with the first message, with nothing published before. */
 function erasFromZero(stores: ClusterStores): ClusterStores {
   const { cursors } = stores;
   return {

@@ -1,4 +1,5 @@
-// The simulation of whole clusters in CI: each seed is another cluster, with other faults, and none breaks a promise.
+// The simulation of whole clusters in CI: each seed is another cluster, with other faults, and none breaks a
+// promise.
 //
 //   SEED=n     only that one, with the end of its trace if it fails
 //   TRACE=1    prints the whole trace; with SEED
@@ -15,7 +16,7 @@ const HOUR_MS = 3_600_000;
 const only = process.env.SEED;
 const count = Number(process.env.SEEDS ?? USUAL_SEEDS);
 
-/** Throws with what is needed to understand it and to run it again. */
+/** Throws with what is needed to understand the failure and to run it again. */
 async function expectKept(seed: number): Promise<void> {
   const outcome = await runClusterSeed(seed, { traced: process.env.TRACE !== undefined });
   if (process.env.TRACE !== undefined) console.log(outcome.trace.join('\n'));

@@ -1,8 +1,8 @@
-// One stream of a consumer, from both ends: slow, blocked, forgetful, acknowledging in odd ways, until it is over. Made by
-// consumer.ts.
+// One stream of a consumer, from both ends: slow, blocked, forgetful, acknowledging in odd ways, until it is
+// over.
 //
-// The near end is the ConsumerSink: what the broker may see at once (writable, taken frames), as the gRPC adapter would.
-// The far end is the client, a network away.
+// The near end is the ConsumerSink: what the broker may see at once (writable, taken frames), as the gRPC
+// adapter would. The far end is the client, a network away.
 import type { SubscriptionDefinition } from '../../services/broker/core/definitions.ts';
 import type { BrokerError } from '../../services/broker/core/errors.ts';
 import type { SettleOperation } from '../../services/broker/core/settle-request.ts';
@@ -20,7 +20,7 @@ import { Violation } from './violation.ts';
 
 export class Connection implements ConsumerSink {
   readonly name: string;
-  /** Resolves when it is lost. */
+  /** Resolves when the connection is lost. */
   readonly over: Promise<void>;
   readonly #owner: SimConsumer;
   readonly #life: Life;
@@ -28,7 +28,10 @@ export class Connection implements ConsumerSink {
   readonly #forgetLife: () => void;
   #consumer: Consumer | undefined;
   #definition: SubscriptionDefinition | undefined;
-  /** The client's end, and the broker's: for a while a connection can be half-open. */
+  /**
+   * Whether the client's end is open; below, whether the broker's is: for a while a connection can be
+   * half-open.
+   */
   #open = true;
   #joined = false;
   #forgetNotice: (() => void) | undefined;
@@ -36,9 +39,9 @@ export class Connection implements ConsumerSink {
   /** Written by the broker and not taken by the network. */
   #outbox: Buffer[] = [];
   #outboxBytes = 0;
-  /** Delivered while subscribe() had not returned. */
+  /** Delivered before subscribe() had returned. */
   #early: Buffer[] | undefined = [];
-  /** To be acknowledged with the next request. */
+  /** What the next request acknowledges. */
   #ready: Place[] = [];
   #flushing = false;
 
@@ -139,7 +142,7 @@ export class Connection implements ConsumerSink {
         `${this.name} has ${held} messages, ${outstandingMessages} as the broker counts; its credit is ${limits.maxOutstandingMessages}`,
       );
     }
-    // Parts of leases are counted in proportion, so a byte may be missing to the whole.
+    // Parts of leases are counted in proportion, so the sum may be off by a byte.
     if (outstandingMessages > 1 && outstandingBytes > limits.maxOutstandingBytes + 1)
       throw new Violation(
         `${this.name} has ${outstandingBytes} bytes; its credit is ${limits.maxOutstandingBytes}`,
@@ -190,7 +193,7 @@ export class Connection implements ConsumerSink {
     });
   }
 
-  /** A network away from the broker; one of a lost connection never gets there. */
+  /** A request reaches the broker a network later; one of a lost connection never gets there. */
   #request(operations: readonly SettleOperation[]): void {
     const { world, plan } = this.#owner;
     world.clock.setTimer(plan.networkMs, () => {
@@ -208,7 +211,7 @@ export class Connection implements ConsumerSink {
     this.#request(operationsFor(chance, 'ack', late.places));
   }
 
-  /** Its moods, until it is over. */
+  /** The client's moods, until the connection is over. */
   async #live(): Promise<void> {
     const { world, plan, chance } = this.#owner;
     const LOOK_MS = 200;
@@ -264,7 +267,7 @@ export class Connection implements ConsumerSink {
     this.#resolveOver();
   }
 
-  /** Idempotent. The broker knows, as the transport would tell it. */
+  /** The broker learns of the end, as the transport would tell it. Idempotent. */
   #noticed(): void {
     this.#forgetLife();
     this.#forgetNotice?.();

@@ -1,5 +1,5 @@
-// A consumer with a stream: connects, is lost in one way or another, and comes back. Made by world.ts; behaves well once it is
-// told to. What it does while it is connected is connection.ts'.
+// A consumer with a stream: connects, is lost in one way or another, and comes back. It behaves well once it
+// is told to. What it does while it is connected is in connection.ts.
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { Connection } from './connection.ts';
 import type { Life } from './life.ts';
@@ -12,9 +12,14 @@ export class SimConsumer {
   readonly plan: ConsumerPlan;
   readonly chance: Chance;
   readonly world: World;
-  /** Acks that were ready when a connection was lost, and for which incarnation: said on the next one. */
+  /**
+   * Acks that were ready when a connection was lost, and the incarnation they are for: sent on the next
+   * connection.
+   */
   late: { readonly incarnation: number; readonly places: readonly Place[] } | undefined;
-  /** Whatever waits it can have, whichever partition it is in. */
+  /**
+   * Whether the broker must let the partitions take turns for it: it may have whatever waits in any of them.
+   */
   readonly judgesTurns: boolean;
   #good = false;
   readonly #subscription: string;
@@ -37,7 +42,7 @@ export class SimConsumer {
     this.#connection?.unblock();
   }
 
-  /** One that has no id is another client on each connection. */
+  /** Whether the client has another connection. One without an id is another client on each connection. */
   isSuperseded(connection: Connection): boolean {
     return !this.plan.anonymous && this.#connection !== undefined && this.#connection !== connection;
   }

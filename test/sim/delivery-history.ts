@@ -1,19 +1,22 @@
-// What one subscription was given of one partition, and what it said of it: the promises of delivery, judged one event at
-// a time. One part of checker.ts. Everything here is seen from the broker's doorstep; nothing is read out of the engine.
+// What one subscription was given of one partition, and what it said of it: the promises of delivery, judged
+// one event at a time. Everything here is seen from outside the broker; nothing is read out of the engine.
 //
-//   settled      an acknowledged message is not delivered again in the same life; not in a later one either, if its cursor
-//                was durable
+//   settled      an acknowledged message is not delivered again in the same life; not in a later one either,
+//                if its cursor was durable
 //   leased       a message whose lease is open is not delivered
-//   acked        only what was delivered is settled; after a crash only what later lives know to have been delivered
-//   attempts     rise by 1 with each delivery that ended in vain; the count is durable before the redelivery; a crash
-//                takes nothing back, and what was outstanding counts, once a cursor has been written since
-//   ordered      of a key, the next message goes out only to the consumer that has all before it, or when nothing of the key
-//                is outstanding, and then it is the lowest unsettled one; so no two consumers share a key, nothing overtakes.
-//                Over partitions, once the topic has grown: nothing goes out before what its publisher sent earlier is settled
+//   acked        only what was delivered is settled; after a crash only what later lives know to have been
+//                delivered
+//   attempts     they rise by 1 with each delivery that ended in vain; the count is durable before the
+//                redelivery; a crash takes nothing back, and what was outstanding counts, once a cursor has
+//                been written since
+//   ordered      a key's next message goes out only to the consumer that has all before it, or when nothing
+//                of the key is outstanding, and then it is the lowest unsettled one; so no two consumers
+//                share a key, and nothing overtakes. Over partitions, once the topic has grown: nothing goes
+//                out before what its publisher sent earlier is settled
 //
-// The broker ends leases some time after their deadline, unseen: from its deadline on a lease is *endable*, and with it those
-// behind it in the run of its key. A settled message whose cursor may not have been durable at a crash is *open*: the next
-// life decides, once, whether it is settled.
+// The broker ends leases some time after their deadline, unseen: from its deadline on a lease is *endable*,
+// and with it those behind it in the run of its key. A settled message whose cursor may not have been durable
+// at a crash is *open*: the next life decides, once, whether it is settled.
 import {
   age,
   type ConsumerName,
@@ -28,7 +31,10 @@ import {
 import { type LoggedMessage, type PartitionHistory, publisherOf } from './log-history.ts';
 import { Violation } from './violation.ts';
 
-/** The broker looks for expired leases now and then: by this long after its deadline, a lease has ended. */
+/**
+ * The broker looks for expired leases now and then: a lease has ended at the latest this long after its
+ * deadline.
+ */
 const EXPIRY_LAG_MS = 250;
 
 export interface DeliveryOptions {
@@ -42,13 +48,22 @@ export class DeliveryHistory {
   readonly #options: DeliveryOptions;
   readonly #log: PartitionHistory;
   readonly #entries = new Map<number, Entry>();
-  /** Offsets of each key that were delivered and are neither settled nor delivered anew in another run, ascending. */
+  /**
+   * Entries of each key that were delivered and are neither settled nor delivered anew in another run, by
+   * ascending offset.
+   */
   readonly #runs = new Map<string, Entry[]>();
-  /** Pulls that the broker has answered with an error: what it had leased to them was delivered, and nobody saw it. */
+  /**
+   * Pulls that the broker has answered with an error: what it had leased to them was delivered, and nobody
+   * saw it.
+   */
   #lostPulls = 0;
-  /** Everything said before this is in a durable cursor. */
+  /** Everything said before this moment is in a durable cursor. */
   #durableAt = 0;
-  /** Messages delivered and not settled, at the most: when no more may be looked at, these, and those looked at, can still make holes. */
+  /**
+   * The most messages that were delivered and not settled at once: they can still make holes when no more may
+   * be leased.
+   */
   mostUnsettled = 0;
   #unsettled = 0;
   /** When the oldest ack was given that no commit has taken along yet. */
@@ -63,7 +78,7 @@ export class DeliveryHistory {
     return this.#log;
   }
 
-  /** `seenLate`: we learn of it at the end of the turn, not at once. */
+  /** `seenLate`: the delivery is seen at the end of the turn, not at once. */
   delivered(
     consumer: ConsumerName,
     { offset, attempt }: { readonly offset: number; readonly attempt: number },
@@ -81,7 +96,7 @@ export class DeliveryHistory {
       this.#fail(offset, `was delivered to ${consumer} although it is settled`);
     this.#checkAttempt(entry, attempt, moment);
     if (entry.state === 'settled') {
-      // Leased first, acknowledged by somebody who had it before, and only then seen.
+      // The message was leased first, acknowledged by somebody who had it before, and only then seen.
       entry.attempt = attempt;
       return;
     }
@@ -110,7 +125,7 @@ export class DeliveryHistory {
       offset += 1
     ) {
       const entry = this.#entries.get(offset);
-      // Never delivered to anybody.
+      // An ack of what was never delivered to anybody has no effect.
       if (entry === undefined || entry.attempt === 0) continue;
       this.#leaveRun(entry, moment.nowMs);
       entry.lease = undefined;
@@ -122,7 +137,8 @@ export class DeliveryHistory {
         continue;
       }
       if (entry.state === 'unsettled') this.#unsettled -= 1;
-      // The cursor may be past it already: what is open, and what retention has deleted.
+      // No commit is owed for what the cursor may be past already: what is open, and what retention has
+      // deleted.
       if (entry.state === 'unsettled' && !this.#isTrimmed(offset)) this.dirtySinceMs ??= moment.nowMs;
       entry.state = 'settled';
       entry.settledAt = moment.at;
@@ -148,7 +164,7 @@ export class DeliveryHistory {
       const entry = this.#entries.get(offset);
       if (!isHeldBy(entry, consumer)) continue;
       this.#ageRun(entry, moment.nowMs);
-      // What may have ended already may also live on.
+      // A lease that may have ended already may also live on.
       entry.lease.endable ||= entry.lease.deadlineMs <= moment.nowMs;
       entry.lease.deadlineMs = deadlineMs;
     }
@@ -173,7 +189,7 @@ export class DeliveryHistory {
     this.dirtySinceMs = undefined;
   }
 
-  /** The broker has said that all acknowledgements so far are durable. */
+  /** The broker has said that these acknowledgements are durable. */
   confirmed(first: number, last: number): void {
     for (let offset = first; offset <= this.#bounded(last); offset += 1) {
       const entry = this.#entries.get(offset);
@@ -209,12 +225,15 @@ export class DeliveryHistory {
     return undefined;
   }
 
-  /** The first message that its publisher sent before that one under its key, and that is not settled; undefined if there is none. */
+  /**
+   * The first unsettled message of the partition that the publisher of that one sent before it under its key;
+   * undefined if there is none.
+   */
   firstBefore({ sent: { identity, key, nth }, appendedMs }: LoggedMessage): number | undefined {
     const publisher = publisherOf(identity);
     for (const offset of this.#log.byKey.get(key) ?? []) {
       const { sent, appendedMs: beforeMs } = this.#log.messages[offset]!;
-      // A batch may be there again.
+      // A batch may be in the log once more.
       if (sent.nth >= nth || beforeMs >= appendedMs || publisherOf(sent.identity) !== publisher) continue;
       if (offset < this.#options.startOffset || this.#isTrimmed(offset)) continue;
       if ((this.#entries.get(offset)?.state ?? 'unsettled') === 'unsettled') return offset;
@@ -231,7 +250,7 @@ export class DeliveryHistory {
     return undefined;
   }
 
-  /** Messages that the consumer has for certain. */
+  /** How many messages the consumer has for certain. */
   heldBy(consumer: ConsumerName, nowMs: number): number {
     for (const run of this.#runs.values()) age(run, nowMs);
     let held = 0;
@@ -262,8 +281,8 @@ export class DeliveryHistory {
     const before = this.#runs.get(key) ?? [];
     age(before, nowMs);
     const run = before.filter((each) => !this.#isTrimmed(each.offset));
-    // The broker may not know yet that they were trimmed, nor that their deadline has passed: then what ends them may end
-    // those behind them, too.
+    // The broker may not know yet that they were trimmed, nor that their deadline has passed: then what ends
+    // them may end those behind them, too.
     const trimmed = before.filter(
       (each) =>
         this.#isTrimmed(each.offset) &&
@@ -306,7 +325,7 @@ export class DeliveryHistory {
     this.#settleOpenBelow(key, offset);
   }
 
-  /** Whether nothing unsettled of the key lies between. */
+  /** Whether nothing unsettled of the key lies between `from` and `offset`. */
   #isNextOfKey(key: string, offset: number, from: number): boolean {
     for (const other of this.#log.byKey.get(key) ?? []) {
       if (other >= offset) return true;
@@ -316,7 +335,7 @@ export class DeliveryHistory {
     return true;
   }
 
-  /** This life has decided: they were settled. */
+  /** This life has decided that the open messages of the key below are settled. */
   #settleOpenBelow(key: string, offset: number): void {
     for (const other of this.#log.byKey.get(key) ?? []) {
       if (other >= offset) return;

@@ -1,7 +1,7 @@
-// Puts a scenario's topics and subscriptions into the stores before there is a broker. Called by world.ts.
+// Puts a scenario's topics and subscriptions into the stores before there is a broker.
 //
-// Past the admin API, whose limits are made for people: a simulation wants retention of a few chunks and leases of
-// milliseconds.
+// They go past the admin API, whose limits are made for people: a simulation wants retention of a few chunks
+// and leases of milliseconds.
 import { encodeDefinition } from '../../services/broker/core/definition-codec.ts';
 import type { DefinitionStore } from '../../services/broker/ports/definition-store.ts';
 import type { SubscriptionPlan, TopicPlan } from './scenario.ts';

@@ -1,11 +1,12 @@
-// What delivery-history.ts remembers of a message: its state for the subscription, its last delivery, its lease.
+// What delivery-history.ts remembers of a message: its state for the subscription, its last delivery, its
+// lease.
 /** The sessions of all lives have different names. */
 export type ConsumerName = string;
 
 export interface Lease {
   readonly consumer: ConsumerName;
   deadlineMs: number;
-  /** Given back: by nack, or because the consumer left. */
+  /** Whether it was given back: by nack, or because the consumer left. */
   ended: boolean;
   endable: boolean;
 }
@@ -15,10 +16,10 @@ export interface Entry {
   state: 'unsettled' | 'settled' | 'open';
   settledAt: number;
   settledMs: number;
-  /** Of the last delivery; 0 before the first. */
+  /** The attempt of the last delivery; 0 before the first. */
   attempt: number;
   deliveredAt: number;
-  /** When it was last given back. */
+  /** When the last delivery was given back. */
   endedAt: number;
   life: number;
   /** Whether later lives know of its last delivery by a durable cursor; undefined while that life goes on. */
@@ -48,7 +49,7 @@ export function newEntry(offset: number): Entry {
   };
 }
 
-/** Of a run of one key, in order: what is behind a lease that may have ended may have ended with it. */
+/** Ages a run of one key, in its order: what is behind a lease that may have ended may have ended with it. */
 export function age(run: readonly Entry[], nowMs: number): void {
   let behind = false;
   for (const { lease } of run) {
@@ -57,7 +58,10 @@ export function age(run: readonly Entry[], nowMs: number): void {
   }
 }
 
-/** A call without a stream, whose consumer is undefined, means anybody's leases; a consumer means its own. */
+/**
+ * Whether the operation concerns the entry's lease: a call without a stream, whose consumer is undefined,
+ * means anybody's leases; a consumer means its own.
+ */
 export function isHeldBy(
   entry: Entry | undefined,
   consumer: ConsumerName | undefined,
@@ -66,7 +70,8 @@ export function isHeldBy(
 }
 
 export function end(entry: Entry, { at, nowMs }: Moment): void {
-  // Of one that may have expired before, the attempt may have been counted and committed before, too.
+  // A lease that may have expired before keeps its time: the attempt may have been counted and committed
+  // before, too.
   if (!isEndable(entry.lease!, nowMs)) entry.endedAt = at;
   entry.lease!.ended = true;
 }

@@ -1,9 +1,9 @@
-// One life of the broker: the real engine between its start and its crash. Made by world.ts, again and again on the same
-// stores.
+// One life of the broker: the real engine between its start and its crash. Many lives follow each other on
+// the same stores.
 //
-// A crash is `kill()`: from that moment no timer fires, no deferred call runs and no store answers, so nothing of this life
-// happens any more. What it had asked of the stores may still reach them, as a request on a network may; it is for the
-// ownerEpoch to fence that off.
+// A crash is `kill()`: from that moment no timer fires, no deferred call runs and no store answers, so
+// nothing of this life happens any more. What it had asked of the stores may still reach them, as a request
+// on a network may; the ownerEpoch has to fence that off.
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { Broker } from '../../services/broker/engine/broker.ts';
 import { Definitions } from '../../services/broker/engine/definitions/definitions.ts';
@@ -22,23 +22,23 @@ export interface LifeOptions {
   readonly trace: Trace;
   readonly onCommit: (life: Life, commits: readonly CursorCommit[]) => void;
   readonly onCommitEnd: (life: Life) => void;
-  /** Something that no store and no caller may ever see. */
+  /** An error that no store and no caller may ever see. */
   readonly onBug: (error: unknown) => void;
 }
 
-/** More calls to the stores and deferred ones than that in one instant can only be a circle. */
+/** More calls to the stores and deferred calls than this in one instant can only be a circle. */
 const MAX_CALLS_AT_ONCE = 5_000;
 
 export class Life {
   readonly number: number;
   readonly definitions: Definitions;
   readonly broker: Broker;
-  /** Clients can reach it. */
+  /** Whether clients can reach it. */
   ready = false;
   alive = true;
   /**
-   * Writes under way, after its end too, that no ownerEpoch fences off: takeovers and definitions. No other life may begin
-   * before they have arrived.
+   * Writes under way, even after its end, that no ownerEpoch fences off: takeovers and definitions. No other
+   * life may begin before they have arrived.
    */
   unfencedCalls = 0;
   readonly #options: LifeOptions;
@@ -77,7 +77,10 @@ export class Life {
     });
   }
 
-  /** As main.ts does it. Rejects with a BrokerError if the stores don't let it; never settles if it is killed meanwhile. */
+  /**
+   * Starts as main.ts does. Rejects with a BrokerError if the stores don't let it; stays pending if it is
+   * killed meanwhile.
+   */
   async start(): Promise<void> {
     await this.definitions.load();
     await this.broker.start();
@@ -92,12 +95,12 @@ export class Life {
     this.#deathListeners.clear();
   }
 
-  /** Timers and calls to the stores that have not come to an end: nothing after a graceful stop. */
+  /** Timers and calls to the stores that have not come to an end: none after a graceful stop. */
   get pending(): number {
     return this.#timers + this.#calls;
   }
 
-  /** Returns a function that ends it. */
+  /** Calls the listener at the end of this life. Returns a function that removes it. */
   onDeath(listener: () => void): () => void {
     this.#deathListeners.add(listener);
     return () => this.#deathListeners.delete(listener);
@@ -192,7 +195,7 @@ export class Life {
     };
   }
 
-  /** The call as the living see it: it settles only while this life lasts. */
+  /** The call as the living see it: it is answered only while this life lasts. */
   #mortal<A extends unknown[], T>(call: (...args: A) => Promise<T>): (...args: A) => Promise<T> {
     return (...args) =>
       new Promise((resolve, reject) => {

@@ -1,12 +1,14 @@
-// What is in the logs and what publishers were told of it. One part of checker.ts.
+// What is in the logs and what publishers were told of it.
 //
 //   contiguous   offsets of a partition follow each other, publish times don't go back within a life
 //   intact       every frame holds exactly what some publisher has sent
-//   ordered      the batches of a publisher that share a key lie in the order of publishing; a batch may be there again,
-//                as a whole, as long as no later one is
-//   told         a publisher is told the place where its message is, and only once it is there; with the durability `memory` it
-//                may be told before, and then only a crash can keep the message from coming there
-//   whole        what a publisher was told was not stored is not there: it is there no more often than it was sent otherwise
+//   ordered      the batches of a publisher that share a key lie in the order of publishing; a batch may be
+//                there again, as a whole, as long as no later one is
+//   told         a publisher is told the place where its message is, and only once it is there; with the
+//                durability `memory` it may be told before, and then only a crash can keep the message from
+//                coming there
+//   whole        what a publisher was told was not stored is not there: it is there no more often than it was
+//                sent otherwise
 import type { PartitionId } from '../../services/broker/core/partition.ts';
 import type { PublishedRun } from '../../services/broker/engine/routed-batch.ts';
 import type { Chunk, LogBounds, LogRange } from '../../services/broker/ports/log-store.ts';
@@ -17,9 +19,9 @@ export interface SentMessage {
   readonly identity: string;
   readonly key: string;
   readonly content: string;
-  /** Its batch, counted by its publisher. */
+  /** The number of its batch, as its publisher counts. */
   readonly batch: number;
-  /** Its number among its publisher's messages of the key, and that of the first one of its batch. */
+  /** Its number among its publisher's messages of the key; below, that of the first one in its batch. */
   readonly nth: number;
   readonly batchFirst: number;
 }
@@ -38,14 +40,14 @@ export class PartitionHistory {
   readonly messages: LoggedMessage[] = [];
   readonly byKey = new Map<string, number[]>();
   headOffset = 0;
-  /** Publishers were told of something below it. */
+  /** Publishers were told of something just below it, and of nothing beyond. */
   toldEnd = 0;
   dropped = false;
-  /** Damaged, and given up. */
+  /** Offsets that are damaged and were given up. */
   readonly givenUp = new Set<number>();
   /** What publishers were told of and is still to come, by offset. */
   readonly promised = new Map<number, SentMessage>();
-  /** By publisher and key. */
+  /** The last message of each publisher and key. */
   readonly last = new Map<string, SentMessage>();
 
   constructor(id: PartitionId) {
@@ -56,7 +58,7 @@ export class PartitionHistory {
     return this.messages.length;
   }
 
-  /** Nobody can want it any more. */
+  /** Whether nobody can want it any more. */
   isGone(offset: number): boolean {
     return offset < this.headOffset || this.givenUp.has(offset);
   }
@@ -77,7 +79,7 @@ export class LogHistory {
     return found;
   }
 
-  /** Of one incarnation of a topic, in order. */
+  /** The partitions of one incarnation of a topic, in order. */
   partitionsOf(logEpoch: number): PartitionHistory[] {
     return [...this.#partitions.values()]
       .filter(({ id }) => id.logEpoch === logEpoch)
@@ -88,12 +90,12 @@ export class LogHistory {
     for (const message of messages) this.#sent.set(message.identity, message);
   }
 
-  /** They reach the broker: from now on they may come to be in a log once more. */
+  /** The messages reach the broker: from now on they may come to be in a log once more. */
   sending(messages: readonly SentMessage[]): void {
     for (const { identity } of messages) this.#countOf(identity).sent += 1;
   }
 
-  /** The publisher hears that nothing of it was stored. */
+  /** The publisher hears that nothing of these was stored. */
   refused(messages: readonly SentMessage[]): void {
     for (const { identity } of messages) {
       this.#countOf(identity).sent -= 1;
@@ -165,7 +167,7 @@ export class LogHistory {
     for (let offset = firstOffset; offset < endOffset; offset += 1) givenUp.add(offset);
   }
 
-  /** Those that hold anything. */
+  /** The partitions that hold anything. */
   get stored(): PartitionHistory[] {
     return [...this.#partitions.values()].filter((log) => !log.dropped && log.headOffset < log.endOffset);
   }
@@ -189,7 +191,7 @@ export class LogHistory {
     return undefined;
   }
 
-  /** `early`: it may be on its way yet. */
+  /** `early`: the message may be on its way yet. */
   told(
     logEpoch: number,
     messages: readonly SentMessage[],

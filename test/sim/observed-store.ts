@@ -1,11 +1,11 @@
-// Says what really came to be in the stores, behind all faults: the checker's truth. Wraps the memory store, below
-// faulty-store.ts; made by world.ts.
+// What really came to be in the stores, behind all faults: the checker's truth. It wraps the memory store,
+// below faulty-store.ts.
 import type { PartitionId } from '../../services/broker/core/partition.ts';
 import type { CursorCommit } from '../../services/broker/ports/cursor-store.ts';
 import type { Chunk, LogBounds } from '../../services/broker/ports/log-store.ts';
 import type { Stores } from '../support/memory-store.ts';
 
-/** Told in the instant in which the store has changed, before whoever asked for it hears. */
+/** Told in the instant in which the store has changed, before the caller hears of it. */
 export interface StoreObserver {
   appended(id: PartitionId, chunks: readonly Chunk[]): void;
   trimmed(id: PartitionId, bounds: LogBounds): void;

@@ -1,9 +1,9 @@
-// Whoever administers the broker: adds partitions, deletes and creates topics and subscriptions under load, and remembers
-// what it was told. Made by world.ts.
+// An operator of the broker: adds partitions, deletes and creates topics and subscriptions under load, and
+// remembers what it was told.
 //
 //   remembered   what was created is there after any restart, the same incarnation; what was deleted is not
-//   latest       a new subscription begins at an end of the log that lies between what was acknowledged before and what
-//                was there afterwards
+//   latest       a new subscription begins at an end of the log that lies between what was acknowledged
+//                before and what was there afterwards
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { Life } from './life.ts';
 import type { Chance } from './prng.ts';
@@ -52,7 +52,7 @@ export class Operator {
       );
   }
 
-  /** To be called when a life has begun. */
+  /** Checks what the broker knows when a life has begun. */
   checkDefinitions({ definitions }: Life): void {
     for (const [name, known] of this.#topics)
       this.#topics.set(name, agreed(name, known, definitions.topic(name)?.logEpoch ?? 0));
@@ -170,7 +170,10 @@ export class Operator {
     this.#subscriptions.set(name, 0);
   }
 
-  /** A call whose outcome is unknown until it is answered; `harmless` says that nothing was changed. */
+  /**
+   * Makes a call whose outcome is unknown until it is answered; the error `harmless` says that nothing was
+   * changed.
+   */
   async #told<T>(
     life: Life,
     known: Map<string, Known>,

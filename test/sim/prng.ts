@@ -1,7 +1,7 @@
-// Chance with a handle: everything a simulation leaves open is drawn from one of these. Used by all of test/sim.
+// Seeded chance: everything that a simulation leaves open is drawn from one of these.
 //
-// Each actor draws from its own fork, so that one more decision of a consumer does not change what the store does: a trace
-// changes where the behaviour does.
+// Each actor draws from its own fork, so that one more decision of a consumer does not change what the store
+// does: a trace changes where the behaviour does.
 import type { Random } from '../../services/broker/ports/clock.ts';
 import { seededRandom } from '../support/random.ts';
 
@@ -20,17 +20,17 @@ export class Chance {
     return this.random() < probability;
   }
 
-  /** Both ends included. */
+  /** Both ends are included. */
   int(min: number, max: number): number {
     return min + Math.floor(this.random() * (max - min + 1));
   }
 
-  /** Both ends included; small numbers are as likely as large ones, by order of magnitude. */
+  /** Both ends are included; each order of magnitude is as likely as any other. */
   scale(min: number, max: number): number {
     return Math.round(min * (max / min) ** this.random());
   }
 
-  /** Until the next of events that know nothing of each other. Never so long that it outlasts a simulation's end. */
+  /** The pause until the next of independent events. Never so long that it outlasts a simulation's end. */
   pauseMs(perSecond: number): number {
     return Math.min(20_000, (-Math.log(1 - this.random()) * 1000) / perSecond);
   }

@@ -1,5 +1,5 @@
-// A publisher as services/client has it: several batches under way, but never two that share a key; what was not answered
-// is sent again, in order, before anything new. Made by world.ts.
+// A publisher as services/client has it: several batches under way, but never two that share a key; what was
+// not answered is sent again, in order, before anything new.
 
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { type PublishBatch, parsePublish } from '../../services/broker/core/publish-batch.ts';
@@ -27,12 +27,12 @@ export class SimPublisher {
   readonly #chance: Chance;
   #made = 0;
   #messages = 0;
-  /** Messages made of each key. */
+  /** How many messages were made of each key. */
   readonly #ofKey = new Map<string, number>();
-  /** Made, and held back because one of their keys is under way. */
+  /** A batch that is made, and held back because one of its keys is under way. */
   #waiting: Batch | undefined;
   #again: Batch[] = [];
-  /** Under way on the current stream. */
+  /** Batches under way on the current stream. */
   readonly #sent = new Map<number, Batch>();
   #stream = 0;
   #pausing = false;
@@ -125,7 +125,7 @@ export class SimPublisher {
       answered = true;
       forget();
       world.clock.setTimer(this.#plan.networkMs, () => {
-        // An answer of a broker that has died on its way may still come through; on a broken stream nothing does.
+        // An answer of a broker that has died may still come through; on a broken stream nothing does.
         if (stream === this.#stream) then();
       });
     };
@@ -182,7 +182,7 @@ export class SimPublisher {
     if (stream !== this.#stream) return;
     this.#sent.delete(batch.id);
     if (error.retriable) this.#later([batch]);
-    // Its topic was deleted: it is given up, as a client would.
+    // The topic was deleted: the batch is given up, as a client would.
     else if (error.code === 'NOT_FOUND') this.#pump();
     else this.#world.fail(error);
   }

@@ -1,4 +1,4 @@
-// A client without a stream: Pull, work, Acknowledge or ModifyAckDeadline, over and over. Made by world.ts.
+// A client without a stream: Pull, work, Acknowledge or ModifyAckDeadline, over and over.
 import type { SubscriptionDefinition } from '../../services/broker/core/definitions.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { SettleOperation } from '../../services/broker/core/settle-request.ts';
@@ -77,7 +77,7 @@ export class SimPuller {
         throw error;
       });
       const received = decodeFrames(Buffer.concat(frames));
-      // All Pulls of a subscription are one consumer to the broker.
+      // All Pulls of a subscription are one client to the broker.
       const consumer = `${this.#subscription} pulls in life ${life.number}`;
       const deadlineMs = clock.monotonicMs() + definition.ackDeadlineMs;
       checker.delivered(definition, consumer, received, deadlineMs, true);
@@ -92,7 +92,7 @@ export class SimPuller {
     return messages;
   }
 
-  /** Returns when the broker has answered. */
+  /** Resolves when the broker has answered. */
   async #settle(
     life: Life,
     definition: SubscriptionDefinition,

@@ -1,5 +1,5 @@
-// Frames as a client sees them: decoded by protobuf-es, so that the engine's own walking and cutting is held against
-// something else. Used by consumer.ts, puller.ts and log-history.ts.
+// Frames as a client sees them: decoded by protobuf-es, so that the engine's own walking and cutting is held
+// against something else.
 import { fromBinary } from '@bufbuild/protobuf';
 import { PullResponseSchema } from '../../services/gen/fanfare/v1/subscriber_pb.ts';
 

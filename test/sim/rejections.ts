@@ -1,8 +1,8 @@
-// Catches what nobody else does while a simulation runs. Used by run.ts and cluster/run.ts.
+// Catches the rejections that nobody else handles while a simulation runs.
 
 /**
- * What the engine's loops throw has nobody to catch it: in production it ends the process, here the run. Returns what
- * `run` was rejected with.
+ * Nobody catches what the engine's loops throw: in production it ends the process, here the run. Resolves
+ * with what `run` was rejected with.
  */
 export async function withRejections(
   onRejection: (error: unknown) => void,

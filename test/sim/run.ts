@@ -1,4 +1,4 @@
-// Runs one seed from beginning to end and says what became of it. Called by the tests.
+// Runs one seed from beginning to end and says what became of it.
 import { withRejections } from './rejections.ts';
 import { drawScenario, type Scenario } from './scenario.ts';
 import { World, type WorldOptions } from './world.ts';
@@ -8,7 +8,7 @@ export interface Outcome {
   /** Undefined: every promise was kept. */
   readonly failure: unknown;
   readonly trace: readonly string[];
-  /** Of the trace; 0 without one. */
+  /** The trace's hash, to compare runs. */
   readonly hash: number;
   readonly lives: number;
   readonly virtualMs: number;

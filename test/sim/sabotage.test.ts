@@ -1,5 +1,6 @@
-// The simulation can fail: with a store that lies to the engine, the checker finds out within a few seeds. Each lie stands
-// for a kind of bug that would break the same promise. The last ones are no lies: the broker must live with them.
+// The simulation can fail: with a store that lies to the engine, the checker finds out within a few seeds.
+// Each lie stands for a kind of bug that would break the same promise. The last ones are no lies: the broker
+// must live with them.
 import { expect, test, vi } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { Chunk } from '../../services/broker/ports/log-store.ts';
@@ -7,13 +8,13 @@ import type { Stores } from '../support/memory-store.ts';
 import { runSeed } from './run.ts';
 import type { Scenario } from './scenario.ts';
 
-// All seeds where nothing is to be found.
+// A test in which nothing is to be found runs all seeds.
 vi.setConfig({ testTimeout: 60_000 });
 
 const MOST_SEEDS = 60;
 const NOTHING = 'nothing was noticed';
 
-/** Every nth call, beginning with the nth. */
+/** True for every nth call, beginning with the nth. */
 function everyNth(n: number): () => boolean {
   let calls = 0;
   return () => {
@@ -22,7 +23,7 @@ function everyNth(n: number): () => boolean {
   };
 }
 
-/** What is said of the first seed in which something is noticed. */
+/** The failure of the first seed in which something is noticed. */
 async function firstFailure(
   sabotage: (stores: Stores) => Stores,
   change: (scenario: Scenario) => Scenario = (scenario) => scenario,
@@ -34,7 +35,10 @@ async function firstFailure(
   return NOTHING;
 }
 
-/** Retention is quicker than the consumers, and the cache holds next to nothing of what it deletes. */
+/**
+ * The scenario with retention that is quicker than the consumers, and a cache that holds next to nothing of
+ * what it deletes.
+ */
 function soonTrimmed(scenario: Scenario): Scenario {
   return {
     ...scenario,

@@ -1,11 +1,11 @@
-// What a seed stands for: which topics, subscriptions, publishers and consumers there are, how tight the limits, how bad
-// the weather. Drawn once, before anything runs; world.ts builds it.
+// What a seed stands for: which topics, subscriptions, publishers and consumers there are, how tight the
+// limits, how bad the weather. All of it is drawn once, before anything runs.
 import type { EngineLimits } from '../../services/broker/engine/context.ts';
 import { Chance } from './prng.ts';
 
 export interface ConsumerPlan {
   readonly name: string;
-  /** It has no client id; else that is its name. */
+  /** It has no client id; otherwise its name is the id. */
   readonly anonymous: boolean;
   readonly maxOutstandingMessages: number;
   readonly maxOutstandingBytes: number;
@@ -14,15 +14,15 @@ export interface ConsumerPlan {
   readonly ackDeadlineMs: number | undefined;
   readonly networkMs: number;
   readonly workMs: readonly [number, number];
-  /** Per message. */
+  /** Probabilities, per message. */
   readonly nack: number;
   readonly forget: number;
   readonly extend: number;
-  /** Per second: stops reading for a while, loses its connection, changes its credit. */
+  /** How often per second it stops reading for a while, loses its connection, changes its credit. */
   readonly blocks: number;
   readonly crashes: number;
   readonly changesCredit: number;
-  /** For so long at most the broker takes a lost connection for a good one. */
+  /** The longest time for which the broker takes a lost connection for a good one. */
   readonly halfOpenMs: number;
 }
 
@@ -35,7 +35,7 @@ export interface SubscriptionPlan {
   readonly pullers: number;
   /** Its consumers are quick and have credit: others must not delay it. */
   readonly prompt: boolean;
-  /** Its consumers are slow and steady: of what waits, no partition's is passed over. */
+  /** Its consumers are slow and steady: no partition in which something waits is passed over. */
   readonly steady: boolean;
 }
 
@@ -45,13 +45,13 @@ export interface PublisherPlan {
   readonly maxBatch: number;
   readonly keys: number;
   readonly keyless: number;
-  /** How many of the messages have one and the same key. */
+  /** The share of the messages that have one and the same key. */
   readonly hot: number;
   readonly maxDataBytes: number;
   readonly networkMs: number;
   readonly pauseMs: number;
   readonly inFlight: number;
-  /** Per batch: it breaks its stream and sends what was not answered again. */
+  /** The probability, per batch, that it breaks its stream and sends what was not answered again. */
   readonly disconnects: number;
 }
 
@@ -66,7 +66,7 @@ export interface TopicPlan {
   readonly publishers: readonly PublisherPlan[];
 }
 
-/** How often, per virtual second, and how badly. */
+/** How often each kind happens per virtual second, and how bad it is. */
 export interface Weather {
   readonly crashes: number;
   readonly gracefulRestarts: number;
@@ -76,7 +76,7 @@ export interface Weather {
   readonly worstFault: number;
   readonly clockJumps: number;
   readonly adminChanges: number;
-  /** A topic gets more partitions. */
+  /** How often a topic gets more partitions. */
   readonly growths: number;
   /** Stored chunks that a bad disk damages, to be given up by an operator a while later. */
   readonly damages: number;
@@ -88,7 +88,10 @@ export interface Scenario {
   readonly calm: boolean;
   readonly chaosMs: number;
   readonly storeLatencyMs: readonly [number, number];
-  /** Beyond, the store is full and stays so until retention has made room, in the drain as well. Infinity: it never is. */
+  /**
+   * Beyond this the store is full and stays so until retention has made room, in the drain as well. Infinity:
+   * it never is.
+   */
   readonly storeCapacityBytes: number;
   readonly limits: EngineLimits;
   readonly maxPullBytes: number;
@@ -99,7 +102,7 @@ export interface Scenario {
 export const PROJECT = 'projects/sim';
 /** Longer than any simulation. */
 export const DAY_MS = 86_400_000;
-/** A batch of the largest messages, with room: an idle broker must take any batch. */
+/** A batch of the largest messages, with room to spare: an idle broker must take any batch. */
 const LARGEST_BATCH_BYTES = 8 * 700 + 2_000;
 
 export function drawScenario(seed: number): Scenario {
@@ -116,12 +119,13 @@ export function drawScenario(seed: number): Scenario {
     storeCapacityBytes: small ? chance.scale(2 * LARGEST_BATCH_BYTES, 60_000) : Number.POSITIVE_INFINITY,
     maxPullBytes: chance.scale(500, 20_000),
     topics: Array.from({ length: topics }, (_, index) => drawTopic(chance, index, calm, small)),
-    // A topic that is created meanwhile would keep its messages for longer than the simulation lasts.
+    // In a small store no topic may be created meanwhile: it would keep its messages for longer than the
+    // simulation lasts.
     weather: calm ? CALM : { ...drawWeather(chance), ...(small && { adminChanges: 0 }) },
   };
 }
 
-/** What the bounds on delay are promised for. */
+/** The limits with which the bounds on delay are promised. */
 const AMPLE = { cacheBytes: 1_000_000, maxRun: 50, maxQueued: 300, maxUnsettled: 1_000, maxHoles: 100 };
 
 function drawLimits(chance: Chance): EngineLimits {
@@ -251,7 +255,7 @@ function drawPublisher(chance: Chance, name: string): PublisherPlan {
   };
 }
 
-/** One partition with a backlog, and others in which there is little. */
+/** A publisher with one partition that has a backlog, and others in which there is little. */
 function drawHotSpot(chance: Chance): Partial<PublisherPlan> {
   return {
     batches: chance.int(15, 30),

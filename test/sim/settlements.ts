@@ -1,5 +1,5 @@
-// What a consumer says of messages, in the many ways in which it can be said: ids one by one in any order, runs, runs in
-// pieces. Used by consumer.ts and puller.ts.
+// Settles of messages in the many forms that clients may use: ids one by one in any order, runs, runs in
+// pieces.
 import type { SettleOperation } from '../../services/broker/core/settle-request.ts';
 import type { Chance } from './prng.ts';
 

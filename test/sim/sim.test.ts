@@ -15,7 +15,7 @@ const HOUR_MS = 3_600_000;
 const only = process.env.SEED;
 const count = Number(process.env.SEEDS ?? USUAL_SEEDS);
 
-/** Throws with what is needed to understand it and to run it again. */
+/** Throws with what is needed to understand the failure and to run it again. */
 async function expectKept(seed: number): Promise<void> {
   const outcome = await runSeed(seed, { traced: process.env.TRACE !== undefined });
   if (process.env.TRACE !== undefined) console.log(outcome.trace.join('\n'));

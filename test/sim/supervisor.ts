@@ -1,5 +1,5 @@
-// Keeps a broker running, as a supervisor does a process: starts one whenever there is none, stops or kills it when told to.
-// Made by world.ts; the weatherman gives the orders.
+// Keeps a broker running, as a supervisor does with a process: starts one whenever there is none, stops or
+// kills it when told to. There is never more than one.
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { Stores } from '../support/memory-store.ts';
 import { Life } from './life.ts';
@@ -8,14 +8,14 @@ import type { World } from './world.ts';
 export class Supervisor {
   /** Undefined while there is none. */
   life: Life | undefined;
-  /** So far. */
+  /** How many lives there were so far. */
   lives = 0;
   readonly #world: World;
   readonly #stores: Stores;
   readonly #onReady: (life: Life) => void;
   #lastLife: Life | undefined;
 
-  /** `stores`: as the engine sees them. */
+  /** `stores` are the stores as the engine sees them. */
   constructor(world: World, stores: Stores, onReady: (life: Life) => void) {
     this.#world = world;
     this.#stores = stores;
@@ -57,7 +57,7 @@ export class Supervisor {
   }
 
   async #live(): Promise<void> {
-    // One broker at a time: a takeover that arrives late from a dead one would depose the living.
+    // A takeover that arrives late from a dead broker would depose the living one, so it is waited for.
     while ((this.#lastLife?.unfencedCalls ?? 0) > 0) await this.#world.sleep(1);
     const life = this.#make();
     this.life = life;

@@ -1,5 +1,5 @@
-// What happened, line by line, with the virtual time: for people (TRACE=1) and for the proof that a seed replays. Written by
-// every actor; off by default, because a line costs more than the event it tells of.
+// What happened, line by line, with the virtual time: for people (TRACE=1) and for the proof that a seed
+// replays. It is off by default, because a line costs more than the event it tells of.
 import type { Clock } from '../../services/broker/ports/clock.ts';
 
 export class Trace {
@@ -12,7 +12,7 @@ export class Trace {
     this.#clock = clock;
   }
 
-  /** Write `if (trace.on) trace.say(…)`, so that no text is made for nobody. */
+  /** Call it as `if (trace.on) trace.say(…)`, so that no text is made for nobody. */
   say(who: string, what: string): void {
     if (!this.on) return;
     this.lines.push(`${this.#clock.monotonicMs().toFixed(1).padStart(9)} ${who.padEnd(18)} ${what}`);

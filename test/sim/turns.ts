@@ -1,11 +1,13 @@
-// Whether the partitions of one subscription take turns: while something waits in one of them for consumers who may have it,
-// others are served so many times at most. Counted in deliveries, not in time: whoever is slow is slow for all.
+// Whether the partitions of one subscription take turns: while something waits in one of them for consumers
+// who may have it, others are served only so many times. That is counted in deliveries, not in time: whoever
+// is slow is slow for all.
 //
-// Judged where nothing else may keep a message back: consumers that neither fail nor give back, and all may have it.
+// It can be judged only if nothing else keeps a message back: consumers neither fail nor nack, and all may
+// have it.
 import type { DeliveryHistory } from './delivery-history.ts';
 import { Violation } from './violation.ts';
 
-/** By then what was appended is readable, and the broker knows. */
+/** After this time what was appended is readable, and the broker knows it. */
 const KNOWN_MS = 300;
 /** A round gives each of 3 consumers something of each of 3 partitions; two rounds may be under way. */
 const MOST_DELIVERIES = 20;

@@ -1,5 +1,5 @@
-// Makes the weather: crashes, restarts, outages, full and flaky stores, jumping clocks. Started by world.ts; rests when the
-// chaos is over.
+// The weather of a simulation: crashes, restarts, outages, full and flaky stores, jumping clocks. It rests
+// when the chaos is over.
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { DamagedLog } from '../../services/broker/ports/log-store.ts';
 import type { Chance } from './prng.ts';
@@ -44,7 +44,7 @@ export class Weatherman {
     }
   }
 
-  /** Killed, if the stop takes too long: as a supervisor would. */
+  /** Stops the broker, and kills it if the stop takes too long, as a supervisor would. */
   async #stop(): Promise<void> {
     const life = this.#world.reachable();
     const patienceMs = this.#chance.scale(10, 3_000);
@@ -64,7 +64,7 @@ export class Weatherman {
     this.#world.say('store', `is no longer ${fault}`);
   }
 
-  /** A chunk is damaged, and after a while an operator gives it up. */
+  /** Damages a chunk, which an operator gives up after a while. */
   async #damage(): Promise<void> {
     const { checker, memory, plain } = this.#world;
     const { stored } = checker.logs;
@@ -76,7 +76,7 @@ export class Weatherman {
     await this.#world.sleep(this.#chance.scale(10, 5_000));
     const error: unknown = await plain.log.read(id, offset, 1).catch((reason: unknown) => reason);
     if (!(error instanceof DamagedLog)) return;
-    // Unless its topic has been deleted.
+    // It is refused if the topic has been deleted meanwhile.
     await plain.log.skip(id, error.range).catch(expectAborted);
     checker.logs.gaveUp(id, error.range);
     this.#world.say('operator', `gives up what is damaged: ${error.message}`);
@@ -91,7 +91,7 @@ export class Weatherman {
     if (this.#world.trace.on) this.#world.say('store', `faults are now ${JSON.stringify(faults)}`);
   }
 
-  /** By seconds, days or years, in either direction. */
+  /** Seconds, days or years, in either direction. */
   #jumpMs(): number {
     const most = this.#chance.pick([20_000, 20_000, 30 * DAY_MS, 20 * 365 * DAY_MS]);
     return this.#chance.int(-most, most);

@@ -1,9 +1,10 @@
-// One simulated world: the stores, the broker's lives on them, everybody who talks to it, and the checker that watches.
-// Made by run.ts from a scenario; one thread, virtual time, all chance from the scenario's seed.
+// One simulated world: the stores, the broker's lives on them, everybody who talks to it, and the checker
+// that watches. It runs in one thread, on virtual time, with all chance from the scenario's seed.
 //
 //   begin   the scenario's definitions are put into the stores
 //   chaos   actors at work, the weather as planned
-//   drain   no more faults: everybody becomes well-behaved, and everything published must be settled in bounded time
+//   drain   no more faults: everybody becomes well-behaved, and everything published must be settled in
+//           bounded time
 //   end     a graceful stop, another life that must have nothing to deliver, and nothing may be left pending
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
@@ -26,14 +27,14 @@ import { Violation } from './violation.ts';
 import { Weatherman } from './weatherman.ts';
 
 const SLICE_MS = 50;
-/** After the last fault: everything is settled in this time, however often it is redelivered first. */
+/** The time after the last fault in which everything is settled, however often it is redelivered first. */
 const DRAIN_MS = 300_000;
-/** From append to delivery, for consumers that are quick, whatever the others do. */
+/** The longest time from append to delivery, for consumers that are quick, whatever the others do. */
 const PROMPT_MS = 2_000;
 const STOP_MS = 60_000;
-/** The longest timer that anybody sets: pull.ts looks for idleness every 30 s. */
+/** Longer than any timer that the broker or an actor sets. */
 const LAST_TIMER_MS = 40_000;
-/** What a chunk in the cache may be larger than the bound: one chunk, its overhead. */
+/** By how much the cache may exceed its bound: one chunk, with its overhead. */
 const CACHE_SLACK_BYTES = 16_000;
 
 export type Phase = 'chaos' | 'drain' | 'end';
@@ -55,12 +56,12 @@ export class World {
   readonly stores: FaultyStores;
   readonly publishers: SimPublisher[] = [];
   readonly memory: SharedMemory;
-  /** Without faults, and under the checker's eyes. */
+  /** The stores without faults, under the checker's eyes. */
   readonly plain: Stores;
   readonly #consumers: (SimConsumer | SimPuller)[] = [];
   readonly #operator: Operator;
   #failure: unknown;
-  /** Of actors: what has not come to an end. */
+  /** Activities of actors that have not come to an end. */
   #running = 0;
 
   constructor(scenario: Scenario, { traced = false, sabotage = (stores) => stores }: WorldOptions) {
@@ -94,7 +95,7 @@ export class World {
     return this.phase === 'end' || this.#failure !== undefined;
   }
 
-  /** Whole milliseconds, as the time of the real clock is. */
+  /** Sleeps for whole milliseconds, like timers of the real clock. */
   sleep(ms: number): Promise<void> {
     return new Promise((resolve) => this.clock.setTimer(Math.ceil(ms), resolve));
   }
@@ -110,7 +111,7 @@ export class World {
     this.#failure = error ?? new Error('failed');
   }
 
-  /** Something that goes on beside everything else, and ends when the world is over. */
+  /** Runs something beside everything else that ends when the world is over. */
   spawn(activity: Promise<void>): void {
     this.#running += 1;
     activity.then(
@@ -155,7 +156,7 @@ export class World {
     };
   }
 
-  /** Whatever the clock was set to, nothing is a day old. */
+  /** With a retention of a day nothing may be trimmed, whatever the clock was set to. */
   #checkAge({ logEpoch, partition }: PartitionId): void {
     const topics = [...(this.supervisor.life?.definitions.topics() ?? [])];
     const topic = topics.find((each) => each.logEpoch === logEpoch);
@@ -237,7 +238,10 @@ export class World {
     return (await this.#notTakenUp(life)) ?? this.#backlog(life);
   }
 
-  /** A definition whose put had no known outcome must be taken up, too. */
+  /**
+   * A definition that the broker has not taken up as the store has it: a put whose outcome was unknown
+   * counts, too.
+   */
   async #notTakenUp(life: Life): Promise<string | undefined> {
     let missing: string | undefined = 'the store has not listed its definitions';
     this.spawn(
@@ -254,7 +258,10 @@ export class World {
     return missing;
   }
 
-  /** The engine must come to the same result. */
+  /**
+   * What the engine's backlog report still has; undefined if nothing. The engine must come to the same result
+   * as the checker.
+   */
   async #backlog(life: Life): Promise<string | undefined> {
     let backlog: string | undefined = 'the backlog report is not there';
     this.spawn(
@@ -272,7 +279,7 @@ export class World {
     return backlog;
   }
 
-  /** Long enough for a question to the stores. */
+  /** Lets enough time pass for an answer of the stores. */
   async #answered(): Promise<void> {
     await this.clock.advance(this.scenario.storeLatencyMs[1] * 10 + 1);
   }

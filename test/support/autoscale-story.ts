@@ -1,5 +1,5 @@
-// Tells decide() a story second by second: what the broker says, how many replicas there are, and what came of it. Used by the
-// autoscaler's unit tests. Replicas follow the decision at once and are ready when the story says so.
+// Tells decide() a story second by second: what the broker says, how many replicas there are, and what came
+// of it. Replicas follow the decision at once and are ready when the story says so.
 import { decide } from '../../operator/core/autoscale.ts';
 import { type ScaleSettings, type ScaleSpec, scaleSpec } from '../../operator/core/autoscale-spec.ts';
 import type { AutoscaleInputs, AutoscaleState, Decision } from '../../operator/core/autoscale-types.ts';
@@ -12,9 +12,9 @@ export interface Moment {
   readonly messages?: number;
   readonly outstanding?: number;
   readonly oldestAgeMs?: number;
-  /** Nothing is heard of the broker. */
+  /** True: nothing is heard of the broker. */
   readonly silent?: boolean;
-  /** Of the wanted replicas; all by default. */
+  /** Ready replicas, of those wanted; by default all. */
   readonly ready?: number;
   readonly inputs?: Partial<AutoscaleInputs>;
 }
@@ -39,7 +39,7 @@ export class Story {
     this.replicas = replicas;
   }
 
-  /** Lets so many seconds pass in which it is like this, with a decision every 5 s; the last one is returned. */
+  /** Lets so many seconds pass in which the moment lasts, with a decision every 5 s; returns the last one. */
   during(seconds: number, moment: Moment): Decision {
     for (let passed = 0; passed < seconds * 1000; passed += STEP_MS) this.step(moment);
     return this.last!;
@@ -63,7 +63,7 @@ export class Story {
       },
       this.nowMs,
     );
-    // As the operator keeps it.
+    // The state goes through JSON, as the operator keeps it.
     this.state = JSON.parse(JSON.stringify(this.last.state)) as AutoscaleState;
     if (this.last.desired !== this.replicas) {
       this.changes.push(`${(this.nowMs - this.#startMs) / 1000}:${this.replicas}>${this.last.desired}`);
@@ -90,7 +90,7 @@ export class Story {
   }
 }
 
-/** A spec whose replicas are known to do 100 messages a second each. */
+/** Settings whose replicas are known to do 100 messages a second each. */
 export const KNOWN: ScaleSettings = {
   expectedProcessingMillis: 10,
   concurrency: 1,

@@ -1,10 +1,12 @@
-// A real broker in a process of its own, started as people start it (node services/broker/main.ts), for integration
-// tests and benchmarks: mutual TLS with development certificates, a free port, a data folder under the temporary one.
+// A real broker in a process of its own, started as people start it (node services/broker/main.ts), for
+// integration tests and benchmarks: mutual TLS with development certificates, a free port, a data folder
+// under the temporary one.
 //
 //   await using broker = await startBroker();
 //   await using client = broker.connect();
 //
-// Killed and started again with its data: startBroker({ dataDir: broker.dataDir, listen: broker.address }).
+// To kill it and start it again with its data: startBroker({ dataDir: broker.dataDir, listen: broker.address
+// }).
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -18,13 +20,13 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const START_TIMEOUT_MS = 30_000;
 const STOP_TIMEOUT_MS = 30_000;
 /**
- * Runs in the broker: its standard input ends when the test's process does, however that ends (a test that takes too long is
- * killed with all its handlers), and so does the broker.
+ * Runs in the broker: its standard input ends when the test's process does, however that ends (a test that
+ * takes too long is killed with all its handlers), and so does the broker.
  */
 const END_WITH_TEST = `data:text/javascript,${encodeURIComponent(
   "process.stdin.on('end', () => process.kill(process.pid, 'SIGKILL')).resume().unref();",
 )}`;
-/** A broker that is flooded logs a lot: only so many of the newest lines are kept. */
+/** Newest log lines that are kept: a broker that is flooded logs a lot. */
 const MAX_LOG_LINES = 20_000;
 
 export interface StartOptions {
@@ -42,7 +44,7 @@ export interface StartOptions {
   readonly startTimeoutMs?: number;
 }
 
-/** A line of the broker's log; one that is not JSON, such as a stack trace of node's, has only msg. */
+/** A line of the broker's log; one that is not JSON, such as a stack trace of Node's, has only msg. */
 export interface LogLine {
   readonly level?: string;
   readonly msg: string;
@@ -54,7 +56,9 @@ export interface Exit {
   readonly signal: NodeJS.Signals | null;
 }
 
-/** Starts a broker and waits until it listens. Rejects, with its log, if it ends or does not say so in time. */
+/**
+ * Starts a broker and waits until it listens. Rejects, with its log, if it ends or does not say so in time.
+ */
 export async function startBroker(options: StartOptions = {}): Promise<BrokerProcess> {
   const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), 'fanfare-broker-')));
   const args = [
@@ -87,7 +91,7 @@ export class BrokerProcess implements AsyncDisposable {
   address = '';
   readonly dataDir: string;
   readonly pid: number;
-  /** Of the client certificate that the broker made: paths, as connect() takes them. */
+  /** Paths of the client certificate that the broker made, as connect() takes them. */
   readonly tls: { readonly ca: string; readonly cert: string; readonly key: string };
   /** Resolves when the process is gone and its log is read to the end. */
   readonly exited: Promise<Exit>;
@@ -125,8 +129,8 @@ export class BrokerProcess implements AsyncDisposable {
   }
 
   /**
-   * The first line with that message, or that the function accepts, among those logged and those to come. Rejects, with the
-   * log, if the broker ends without it or it does not come in time.
+   * The first line with that message, or that the function accepts, among those logged and those to come.
+   * Rejects, with the log, if the broker ends without it or it does not come in time.
    */
   logged(wanted: string | ((line: LogLine) => boolean), timeoutMs = 10_000): Promise<LogLine> {
     const matches = typeof wanted === 'string' ? (line: LogLine) => line.msg === wanted : wanted;
@@ -161,13 +165,19 @@ export class BrokerProcess implements AsyncDisposable {
     return connect({ address: this.address, tls: this.tls, ...options });
   }
 
-  /** Sends a signal. SIGKILL (the default) resolves when the process is gone; others, such as SIGSTOP, at once. */
+  /**
+   * Sends a signal. SIGKILL (the default) resolves when the process is gone; others, such as SIGSTOP, at
+   * once.
+   */
   async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     this.#child.kill(signal);
     if (signal === 'SIGKILL') await this.exited;
   }
 
-  /** SIGTERM, and waits for the end: in order, with code 0. Killed and rejected after 30 s. */
+  /**
+   * Sends SIGTERM and waits for the end: in order, with code 0. After 30 s it is killed and the promise
+   * rejects.
+   */
   async stop(): Promise<Exit> {
     this.#child.kill('SIGTERM');
     const { promise: late, reject } = Promise.withResolvers<never>();
@@ -209,7 +219,7 @@ function parseLine(text: string): LogLine {
     if (typeof parsed === 'object' && parsed !== null && 'msg' in parsed) return parsed as LogLine;
     return { msg: text };
   } catch {
-    // Not the log's: node itself speaks.
+    // A line that is not the log's: Node itself speaks.
     return { msg: text };
   }
 }

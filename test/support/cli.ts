@@ -16,12 +16,12 @@ export interface CliResult {
 }
 
 export interface CliOptions {
-  /** Where it runs: contexts are looked for from here upward. */
+  /** The folder it runs in: contexts are looked for from here upward. */
   readonly cwd: string;
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** Starts a command; its standard input is the caller's to write and to end. */
+/** Starts a command; the caller writes to its standard input and ends it. */
 export function startCli(args: readonly string[], { cwd, env = {} }: CliOptions): CliRun {
   const child = spawn(process.execPath, [BIN, ...args], {
     cwd,
@@ -52,7 +52,7 @@ export function runCli(
 }
 
 export interface PipelineResult extends CliResult {
-  /** Of each command of the last pipeline. */
+  /** Exit codes of the commands of the last pipeline. */
   readonly codes: readonly number[];
 }
 

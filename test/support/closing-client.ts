@@ -1,5 +1,6 @@
-// A program that leaves publishers in every state in which they wait for something, closes its client, and has to end by itself
-// then: for client-publish-ends.test.ts, whose broker accepts what is called "good", refuses "full" and answers nothing else.
+// A program that leaves publishers in every state in which they wait for something, closes its client, and
+// then has to end by itself. Its broker must accept what is called "good", refuse "full" and answer nothing
+// else.
 //
 //   node closing-client.ts ADDRESS CA CERT KEY
 import { connect } from '../../services/client/client.ts';

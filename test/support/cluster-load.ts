@@ -1,8 +1,10 @@
-// Load with ordering keys on a cluster, and what became of each message: for tests that kill, pause and restart brokers.
+// Load with ordering keys on a cluster, and what became of each message: for tests that kill, pause and
+// restart brokers.
 //
-// One publisher and 8 subscriptions with ordering, one consumer each, in this process, all as clients of any broker. A message
-// says its key and its number within the key. `check` finds what was lost, what overtook, and what was delivered again after
-// its acknowledgement; `resumedAt` tells when a partition delivered something that was published after a moment.
+// One publisher and several subscriptions with ordering, one consumer each, in this process, all as clients
+// of any broker. A message says its number within its key. `finish` finds what was lost, what overtook, and
+// what was delivered again after its acknowledgement; `resumed` tells how long after a moment each partition
+// delivered something that was published later.
 import type { Client } from '../../services/client/client.ts';
 import type { Publisher } from '../../services/client/publisher.ts';
 import type { Subscription } from '../../services/client/subscription.ts';
@@ -10,29 +12,32 @@ import type { Subscription } from '../../services/client/subscription.ts';
 export interface ClusterLoadOptions {
   readonly topic: string;
   readonly partitions: number;
-  /** The topic will have so many in the end; default: as many as it begins with. */
+  /** How many partitions the topic will have in the end; default: as many as it begins with. */
   readonly growsTo?: number;
   readonly subscriptions: number;
   readonly keys: number;
   /** Messages a second. */
   readonly rate: number;
-  /** One of the subscriptions is not read before finish(): it finds what the store has, not what has just passed by. */
+  /**
+   * One more subscription, not read before finish(): it finds what the store has, not what has just passed
+   * by.
+   */
   readonly late?: boolean;
 }
 
 interface Seen {
   /** How often each number of a key was delivered, by key. */
   readonly counts: Map<string, number[]>;
-  /** Greatest number delivered, by key. */
+  /** The greatest number delivered, by key. */
   readonly newest: Map<string, number>;
-  /** By key and number: acknowledged by us at that time. */
+  /** When this consumer acknowledged a message, by key and number. */
   readonly ackedMs: Map<string, number>;
   readonly faults: string[];
   redelivered: number;
   redeliveredAfterAck: number;
 }
 
-/** A delivery as far as gaps are concerned. */
+/** A delivery, as far as gaps are concerned. */
 interface Arrival {
   readonly atMs: number;
   readonly publishedMs: number;
@@ -55,9 +60,9 @@ export class ClusterLoad implements AsyncDisposable {
   readonly #publisher: Publisher;
   readonly #subscriptions: Subscription[] = [];
   readonly #seen: Seen[] = [];
-  /** By subscription and partition, in the order of arrival. */
+  /** Arrivals by subscription and partition, in their order. */
   readonly #arrivals: Arrival[][][] = [];
-  /** Acknowledged numbers by key, in order. */
+  /** The greatest acknowledged number of each key. */
   readonly #published = new Map<string, number>();
   readonly #publishing = new Set<Promise<void>>();
   readonly #readers: Promise<void>[] = [];
@@ -76,7 +81,7 @@ export class ClusterLoad implements AsyncDisposable {
     });
   }
 
-  /** Creates topic and subscriptions, begins to publish and to consume. */
+  /** Creates the topic and the subscriptions, begins to publish and to consume. */
   async start(): Promise<void> {
     const { topic, partitions, growsTo = partitions, subscriptions, late = false } = this.#options;
     await this.#client.admin.createTopic(topic, { partitions });
@@ -100,7 +105,7 @@ export class ClusterLoad implements AsyncDisposable {
     this.#pump = this.#publishAtRate();
   }
 
-  /** After finish() nothing is left to do; before, a test has failed, and nothing is waited for. */
+  /** After finish() nothing is left to do; before it a test has failed, and nothing is waited for. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping = true;
     this.#abort.abort();
@@ -112,7 +117,10 @@ export class ClusterLoad implements AsyncDisposable {
     return this.#count;
   }
 
-  /** Resolves when every subscription has had, from every given partition, a message that was published after that moment. */
+  /**
+   * Resolves when every subscription has had, from every given partition, a message published after that
+   * moment; with how long that took, in ms, by partition.
+   */
   async resumed(
     partitions: readonly number[],
     sinceMs: number,
@@ -135,12 +143,14 @@ export class ClusterLoad implements AsyncDisposable {
         const missing = partitions.filter((partition) => !gaps.has(partition));
         throw new Error(`partitions ${missing.join(', ')} did not resume within ${timeoutMs} ms`);
       }
-      // Arrivals are what is waited for; they have no event of their own here.
+      // Arrivals have no event of their own here, so they are polled for.
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
   }
 
-  /** The longest time between two deliveries of a partition, over all subscriptions, between two moments. */
+  /**
+   * The longest time between two deliveries of each partition, over all subscriptions, between two moments.
+   */
   longestGaps(fromMs: number, toMs: number): Map<number, number> {
     const gaps = new Map<number, number>();
     for (const byPartition of this.#arrivals) {
@@ -158,7 +168,10 @@ export class ClusterLoad implements AsyncDisposable {
     return gaps;
   }
 
-  /** Stops publishing, waits until everything has arrived (or timeoutMs have passed), and says what became of it. */
+  /**
+   * Stops publishing, waits until everything has arrived (or timeoutMs have passed), and says what became of
+   * it.
+   */
   async finish(timeoutMs: number): Promise<LoadReport> {
     this.#stopping = true;
     await this.#pump;
@@ -185,7 +198,7 @@ export class ClusterLoad implements AsyncDisposable {
     };
   }
 
-  /** Acknowledged publishes that some subscription has not had. */
+  /** How many acknowledged publishes some subscription has not had. */
   #missing(): number {
     let missing = 0;
     for (const [key, newest] of this.#published) {
@@ -264,13 +277,13 @@ export class ClusterLoad implements AsyncDisposable {
       if (seen.ackedMs.has(`${key} ${n}`)) seen.redeliveredAfterAck += 1;
       return;
     }
-    // A first delivery is the next number of its key, but for publishes whose outcome was unknown and that came twice.
+    // A first delivery is the next number of its key; a publish whose outcome was unknown may come twice.
     if (n !== newest + 1) seen.faults.push(`subscription ${index}: ${key} has ${n} after ${newest}`);
     if (n > newest) seen.newest.set(key, n);
   }
 }
 
-/** "p50 0.8 s, p90 1.9 s, max 2.4 s (31 values)" */
+/** "p50 800 ms, p90 1900 ms, max 2400 ms (31 values)" */
 export function distribution(values: readonly number[]): string {
   const sorted = [...values].sort((a, b) => a - b);
   const at = (q: number): string =>

@@ -1,13 +1,15 @@
-// Several real brokers over one real Redis, each in a process of its own, for tests that kill, pause and cut them off.
+// Several real brokers over one real Redis, each in a process of its own, for tests that kill, pause and cut
+// them off.
 //
 //   await using cluster = await startCluster({ brokers: 3 });
 //   await using client = cluster.client('all');
 //   await cluster.kill(1);                 // SIGKILL
 //   await cluster.restart(1);              // the same name, address and certificates
-//   await cluster.settled();               // every partition is owned by the living broker that it is assigned to
+//   await cluster.settled();               // the living broker that each partition is assigned to owns it
 //
-// With `proxies` each broker reaches Redis, and is reached by the other brokers (and by direct clients), through fault proxies of
-// its own: cluster.brokers[i].storeProxy and .peerProxy. Clients of this class connect past them.
+// With `proxies` each broker reaches Redis, and is reached by the other brokers (and by direct clients),
+// through fault proxies of its own: cluster.brokers[i].storeProxy and .peerProxy. Clients of this class
+// connect past them.
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -24,12 +26,15 @@ import { type FaultProxy, startFaultProxy } from './fault-proxy.ts';
 export interface ClusterOptions {
   /** Default 3. */
   readonly brokers?: number;
-  /** host:port of a Redis without TLS that the caller has started and stops. Default: one of our own, on an empty folder. */
+  /**
+   * host:port of a Redis without TLS that the caller has started and stops. Default: one of our own, on an
+   * empty folder.
+   */
   readonly redis?: string;
-  /** Instead of redis: a whole --store URL, which then can't be proxied. */
+  /** A whole --store URL instead of `redis`, which then can't be proxied. */
   readonly store?: string;
   readonly proxies?: boolean;
-  /** More flags of every broker, such as ['--lease', '1s']. */
+  /** More flags for every broker, such as ['--lease', '1s']. */
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** Node's own flags. */
@@ -44,9 +49,9 @@ export interface ClusterBroker {
   readonly advertised: string;
   readonly storeProxy: FaultProxy | undefined;
   readonly peerProxy: FaultProxy | undefined;
-  /** The running one, or the last that ran. */
+  /** The running process, or the last that ran. */
   process: BrokerProcess;
-  /** Exits of the earlier ones are not kept, their logs are: see logs(). */
+  /** Log lines of its earlier processes; their exits are not kept. */
   readonly earlierLines: LogLine[];
 }
 
@@ -80,7 +85,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
     const storeProxy = options.proxies && redis ? opened.use(await startFaultProxy(redis)) : undefined;
     const broker = { name, address, advertised: peerProxy?.address ?? address, storeProxy, peerProxy };
     const store = options.store ?? `redis://${storeProxy?.address ?? redis}`;
-    // The first one makes the cluster; the others would be right to refuse an empty store.
+    // The first broker makes the cluster; the others would be right to refuse an empty store.
     const process = await cluster.startProcess(broker, store, i === 0);
     brokers.push({ ...broker, process, earlierLines: [] });
   }
@@ -96,7 +101,7 @@ export class Cluster implements AsyncDisposable {
   readonly #options: ClusterOptions;
   readonly #dir: string;
   readonly #stores = new Map<string, string>();
-  /** Not ended, and not paused. */
+  /** Names of brokers that have neither ended nor been paused. */
   readonly #running = new Set<string>();
   #parts: AsyncDisposableStack | undefined;
 
@@ -114,29 +119,29 @@ export class Cluster implements AsyncDisposable {
     return connect({ address, tls: this.tls, ...options });
   }
 
-  /** SIGKILL; resolves when it is gone. */
+  /** Sends SIGKILL; resolves when the broker is gone. */
   async kill(i: number): Promise<void> {
     await this.#broker(i).process.kill();
   }
 
-  /** SIGSTOP: it is there and does nothing. */
+  /** Sends SIGSTOP: the broker is there and does nothing. */
   async stop(i: number): Promise<void> {
     await this.#broker(i).process.kill('SIGSTOP');
     this.#running.delete(this.#broker(i).name);
   }
 
-  /** SIGCONT. */
+  /** Sends SIGCONT. */
   async cont(i: number): Promise<void> {
     await this.#broker(i).process.kill('SIGCONT');
     this.#running.add(this.#broker(i).name);
   }
 
-  /** SIGTERM: it hands its partitions over and ends in order. */
+  /** Sends SIGTERM: the broker hands its partitions over and ends in order. */
   terminate(i: number): Promise<Exit> {
     return this.#broker(i).process.stop();
   }
 
-  /** Starts a broker that has ended again, under its name and address; resolves when it listens. */
+  /** Starts a broker again that has ended, under its name and address; resolves when it listens. */
   async restart(i: number): Promise<void> {
     const broker = this.#broker(i);
     await broker.process.exited;
@@ -151,8 +156,8 @@ export class Cluster implements AsyncDisposable {
   }
 
   /**
-   * Resolves when exactly the running brokers are alive and each partition is owned by the one that it is assigned to, as seen by
-   * the given broker (default: by each). Rejects after 30 s with what it saw last.
+   * Resolves when exactly the running brokers are alive and each partition is owned by the one that it is
+   * assigned to, as seen by the given broker (default: by each). Rejects after 30 s with what it saw last.
    */
   async settled(seenBy?: number): Promise<void> {
     for (const [i, { name }] of this.brokers.entries()) {
@@ -170,8 +175,8 @@ export class Cluster implements AsyncDisposable {
   }
 
   /**
-   * The first line of a broker's log with that message, of those since a moment (by Date.now()) and those to come, for which
-   * `which` holds. Rejects, with the log, after 20 s.
+   * The first line of a broker's log with that message for which `which` holds, among those since a moment
+   * (by Date.now()) and those to come. Rejects, with the log, after 20 s.
    */
   logged(
     i: number,
@@ -185,7 +190,9 @@ export class Cluster implements AsyncDisposable {
     );
   }
 
-  /** The present value of a metric without labels, by its name in Prometheus; needs the flag --metrics-listen. */
+  /**
+   * The present value of a metric without labels, by its name in Prometheus; needs the flag --metrics-listen.
+   */
   async metric(i: number, name: string): Promise<number> {
     const { metrics } = await this.#broker(i).process.logged('listening');
     const text = await (await fetch(String(metrics))).text();
@@ -194,7 +201,10 @@ export class Cluster implements AsyncDisposable {
     return Number(value);
   }
 
-  /** Resolves with what a broker says of the cluster as soon as it is as wanted; rejects, with the last answer, after 30 s. */
+  /**
+   * Resolves with what a broker says of the cluster as soon as that is as wanted; rejects, with the last
+   * answer, after 30 s.
+   */
   async until(wanted: (info: ClusterInfo) => boolean, seenBy: number): Promise<ClusterInfo> {
     await using client = this.client(seenBy);
     const deadlineMs = performance.now() + SETTLE_TIMEOUT_MS;
@@ -207,14 +217,14 @@ export class Cluster implements AsyncDisposable {
       } catch (error) {
         last = error;
       }
-      // There is no call that waits for a change of the cluster.
+      // No call waits for a change of the cluster.
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
     const text = last instanceof Error ? String(last) : JSON.stringify(last);
     throw new Error(`the cluster did not become as wanted within ${SETTLE_TIMEOUT_MS} ms; last: ${text}`);
   }
 
-  /** For startCluster. */
+  /** Starts a broker's process on the store. */
   async startProcess(
     { name, address, advertised }: Pick<ClusterBroker, 'name' | 'address' | 'advertised'>,
     store: string,
@@ -242,7 +252,7 @@ export class Cluster implements AsyncDisposable {
     return process;
   }
 
-  /** For startCluster: what ends with the cluster. */
+  /** Takes over what ends with the cluster. */
   own(parts: AsyncDisposableStack): void {
     this.#parts = parts;
   }
@@ -268,7 +278,7 @@ function isSettled({ brokers, partitions }: ClusterInfo, running: ReadonlySet<st
   return partitions.every(({ assigned, owner }) => assigned === owner && alive.has(owner));
 }
 
-/** {dir}/{name}/tls.crt and .key, of the CA in {dir}/certs. */
+/** Writes {dir}/{name}/tls.crt and .key, signed by the CA in {dir}/certs. */
 async function issueBrokerCertificate(dir: string, broker: string): Promise<void> {
   const ca = {
     cert: await readFile(join(dir, 'certs', 'ca.crt'), 'utf8'),
@@ -278,7 +288,7 @@ async function issueBrokerCertificate(dir: string, broker: string): Promise<void
   await writePair(at('tls.crt'), at('tls.key'), await issueServer(ca, { broker }));
 }
 
-/** Below the range from which connections take theirs, so that it is still free after a restart. */
+/** A port below the range from which connections take theirs, so that it is still free after a restart. */
 async function freePort(): Promise<number> {
   for (;;) {
     const port = 10_000 + Math.floor(Math.random() * 20_000);

@@ -1,11 +1,12 @@
-// Mends package-lock.json after `npm install`; run by hand, the repository test says when.
+// Mends package-lock.json after `npm install`; it is run by hand, when the repository test says so.
 //
-// Optional packages of other platforms that the registry did not have are put in, or `npm ci` refuses the lockfile. Entries made
-// here have no integrity: npm checks the others'.
+// Optional packages of other platforms that the registry did not have are put in, or `npm ci` refuses the
+// lockfile. Entries made here have no integrity: npm checks the others'.
 //
-// Everything runs on the node of services/node, which is one of these packages. So no other may bring a command named `node`: npm 9
-// and 10 remove the commands of what is for another platform, and with them ours of the same name. And none may say which nodes it
-// is for: npm would compare the machine's own, warn at length, and leave out optional packages, without which vitest does not start.
+// Everything runs on the node of services/node, which is one of these packages. So no other may bring a
+// command named `node`: npm 9 and 10 remove the commands of what is for another platform, and with them ours
+// of the same name. And none may say which nodes it is for: npm would compare the machine's own, warn at
+// length, and leave out optional packages, without which vitest does not start.
 import { readFileSync, writeFileSync } from 'node:fs';
 
 interface LockedPackage {

@@ -3,13 +3,13 @@ import { createServer, type Server } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 
 export class ConnectProxy implements AsyncDisposable {
-  /** As a variable of the environment: http://127.0.0.1:port */
+  /** The proxy as a variable of the environment gives it: http://127.0.0.1:port */
   readonly url: string;
   /** host:port of every CONNECT, in order. */
   readonly wanted: string[] = [];
   /** Connections ever accepted, whatever came on them. */
   accepted = 0;
-  /** Not 200: it refuses. */
+  /** The status line of its answer; anything but 200 refuses. */
   answer = '200 Connection established';
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
@@ -45,7 +45,7 @@ export class ConnectProxy implements AsyncDisposable {
   }
 }
 
-/** `target` is host:port, where everybody is led. */
+/** `target` is the host:port to which everybody is led. */
 export async function startConnectProxy(target: string): Promise<ConnectProxy> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

@@ -5,7 +5,10 @@ import { chunksFrom } from '../../services/broker/adapters/embedded/keys.ts';
 import { LOG, type Op, openTables } from '../../services/broker/adapters/embedded/tables.ts';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
 
-/** `scramble`: nothing of its frames is left. `age`: the chunk becomes one of a version without checksums, whole. `describe`: its description is not what it was. */
+/**
+ * `flip` changes one bit of the chunk's frames, `scramble` leaves nothing of them, `lose` removes the chunk,
+ * `age` makes it one of a version without checksums, whole, and `describe` changes its description.
+ */
 export async function damageTables(
   dir: string,
   partition: PartitionId,

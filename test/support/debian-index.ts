@@ -1,23 +1,23 @@
-// Debian's package index as real input: tens of thousands of stanzas of about 1 KB, unevenly spread over some sixty
-// sections. Read by test/integration/debian-fan-out.test.ts and by its publisher process.
+// Debian's package index as real input: tens of thousands of stanzas of about 1 KB, unevenly spread over some
+// sixty sections.
 import { execFile, spawn } from 'node:child_process';
 import { promisify } from 'node:util';
 
 /** One package: what is published, without the blank line that ends it. */
 export interface Stanza {
-  /** Its section: the ordering key. */
+  /** The stanza's section: its ordering key. */
   readonly section: string;
   readonly payload: Buffer;
 }
 
-/** Fewer than this is not the index of a Debian release, but what is installed or a half-made download. */
+/** An index with fewer is not that of a Debian release, but what is installed or a half-made download. */
 const MIN_STANZAS = 20_000;
 const FETCH_TIMEOUT_MS = 300_000;
 const MAX_INDEX_BYTES = 1024 ** 3;
 
 /**
- * The bytes of `apt-cache dumpavail`. Fetches the index first if it is not there and we may (root); else fails and says what
- * to do, because a test that passes without its input shows nothing.
+ * The bytes of `apt-cache dumpavail`. Fetches the index first if it is not there and we may (as root);
+ * otherwise fails and says what to do, because a test that passes without its input shows nothing.
  */
 export async function readDebianIndex(): Promise<Buffer> {
   let dump = await dumpAvailable();

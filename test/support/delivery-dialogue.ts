@@ -1,5 +1,5 @@
-// Runs a Delivery and writes down what is said, so that a changed behaviour reads as a changed dialogue: > is an event,
-// < an effect, = what can be read afterwards when it has changed. Used by the golden tests.
+// Runs a Delivery and writes down what is said, so that a changed behaviour reads as a changed dialogue: > is
+// an event, < an effect, = what can be read afterwards when it has changed.
 
 import type { ChunkView } from '../../services/broker/core/credit.ts';
 import { decodeCursor } from '../../services/broker/core/cursor.ts';
@@ -58,7 +58,7 @@ export class Dialogue {
     return `${this.#lines.join('\n')}\n`;
   }
 
-  /** A remark in the transcript. */
+  /** Writes a remark into the transcript. */
   note(text: string): void {
     this.#lines.push('', `# ${text}`);
   }
@@ -91,7 +91,10 @@ export class Dialogue {
     this.#say(`leave ${consumer}`, { kind: 'leave', consumer, leases: 'end' });
   }
 
-  /** What a dispatcher does for a consumer with credit, until there is nothing for it or the credit is used up. */
+  /**
+   * Leases for a consumer with credit as a dispatcher does, until there is nothing for it or the credit is
+   * used up.
+   */
   lease(consumer: number, maxMessages = 100, maxBytes = 1_000, leaseMs = 10_000): void {
     let messages = maxMessages;
     let bytes = maxBytes;
@@ -148,7 +151,7 @@ export class Dialogue {
     });
   }
 
-  /** The time comes for which the machine asked, or the given one. */
+  /** Lets the time come for which the machine asked, or the given one. */
   expire(atMs = this.#delivery.earliestDeadlineMs): void {
     this.nowMs = atMs;
     this.#say(`expire at ${atMs} ms`, { kind: 'expire' });

@@ -1,7 +1,9 @@
-// What core/delivery.ts promises, said message by message and without intervals: the model that its property test holds
-// it against. It knows every message's state, follows the events by the rules of the design, and checks the effects.
+// What core/delivery.ts promises, said message by message and without intervals: the model that its property
+// test holds it against. It knows every message's state, follows the events by the rules of the design, and
+// checks the effects.
 //
-// It decides nothing: which messages a lease event gives out is the machine's choice, the model says whether it may.
+// It decides nothing: which messages a lease event gives out is the machine's choice; the model says whether
+// it may.
 import { expect } from 'vitest';
 import type { Cursor } from '../../services/broker/core/cursor.ts';
 import type { DeliveryOptions } from '../../services/broker/core/delivery.ts';
@@ -11,27 +13,30 @@ import { SLOTS } from '../../services/broker/core/key-slots.ts';
 
 export interface ModelMessage {
   readonly offset: number;
-  /** Hash of the ordering key; 0 without one, and for all where the subscription has no ordering. */
+  /** Hash of the ordering key; 0 without one, and for all if the subscription has no ordering. */
   readonly key: number;
   readonly bytes: number;
   state: 'waiting' | 'leased' | 'held' | 'settled';
   consumer: number;
   deadlineMs: number;
-  /** Deliveries that ended in vain, and how many of them are known to be durable. */
+  /** Deliveries that ended in vain; below, how many of them are known to be durable. */
   failures: number;
   durableFailures: number;
   /** While held: whether the commit under way says so. */
   covered: boolean;
-  /** Was delivered since the last restart. */
+  /** Whether it was delivered since the last restart. */
   delivered: boolean;
 }
 
 /** What a commit would leave behind if it became durable. */
 export interface ModelCursor {
   readonly settled: ReadonlySet<number>;
-  /** What is outstanding counts as delivered in vain: if the cursor is all that is left, it was. */
+  /**
+   * Attempts by message, with what is outstanding counted as delivered in vain: if the cursor is all that is
+   * left, it was.
+   */
   readonly failures: ReadonlyMap<number, number>;
-  /** Without that. */
+  /** Attempts by message, without what is outstanding. */
   readonly ended: ReadonlyMap<number, number>;
 }
 
@@ -47,7 +52,7 @@ export interface Asked {
 
 interface Book {
   messages: number;
-  /** Of frames leased and not ended. */
+  /** Bytes of frames that are leased. */
   bytes: number;
 }
 
@@ -55,7 +60,7 @@ export class DeliveryModel {
   readonly #options: DeliveryOptions;
   readonly messages: ModelMessage[] = [];
   readonly #books = new Map<number, Book>();
-  /** Keys of which a run was broken by a give-back and has not ended. */
+  /** Keys whose run was broken by a give-back and has not ended. */
   readonly #broken = new Set<number>();
   /** The end of what was looked at while there were few enough holes. */
   #lookedAt = 0;
@@ -83,12 +88,12 @@ export class DeliveryModel {
     return this.messages.filter(({ state }) => state === 'leased').length;
   }
 
-  /** Delivered at least once and not settled. */
+  /** How many were delivered at least once and are not settled. */
   get unsettled(): number {
     return this.messages.filter(({ state, delivered }) => state !== 'settled' && delivered).length;
   }
 
-  /** Settled intervals above the floor. */
+  /** How many settled intervals lie above the floor. */
   get holes(): number {
     let holes = 0;
     for (let at = this.floor + 1; at < this.messages.length; at += 1) {
@@ -114,12 +119,12 @@ export class DeliveryModel {
     }
   }
 
-  /** Before the effects of a lease event are checked. */
+  /** Checks the effects of a lease event, and follows it. */
   lease(asked: Asked, effects: readonly DeliveryEffect[]): void {
     if (this.holes < this.#options.maxHoles) {
       this.#lookedAt = Math.max(this.#lookedAt, asked.chunk.last + 1);
     } else {
-      // Filling holes is always allowed: it is what closes them.
+      // Deliveries that fill holes are always allowed: they close them.
       const settled = this.messages.findLastIndex(({ state }) => state === 'settled');
       const failed = this.messages.findLastIndex(
         ({ state, failures }) => state !== 'settled' && failures > 0,
@@ -234,7 +239,10 @@ export class DeliveryModel {
     }
   }
 
-  /** nack, expire, leave: those for which `ends` holds and, of an ordering key, the outstanding ones behind them. */
+  /**
+   * Follows a nack, an expiry or a leave: those messages for which `ends` holds, and the outstanding ones of
+   * their ordering keys behind them.
+   */
   giveBack(ends: (message: ModelMessage) => boolean, effects: readonly DeliveryEffect[]): void {
     const lowest = new Map<number, number>();
     for (const message of this.messages) {
@@ -265,7 +273,10 @@ export class DeliveryModel {
     }
   }
 
-  /** The leases of exactly these messages were ended, and their consumers have exactly that credit back. */
+  /**
+   * Checks that the leases of exactly these messages have ended, and that their consumers have exactly that
+   * credit back.
+   */
   #checkCredit(ended: readonly ModelMessage[], effects: readonly DeliveryEffect[]): void {
     const given = new Map<number, Book>();
     for (const effect of effects) {
@@ -317,7 +328,7 @@ export class DeliveryModel {
     }
   }
 
-  /** The record says what the model knew when it was written. */
+  /** Checks that the record says what the model knew when it was written. */
   checkRecord(cursor: Cursor, known: ModelCursor, end: number): void {
     const settled = new Set<number>();
     for (let offset = 0; offset < cursor.floor; offset += 1) settled.add(offset);
@@ -348,7 +359,7 @@ export class DeliveryModel {
     Object.assign(this.totals, { delivered: 0, redelivered: 0, acked: 0, expiredByRetention: 0 });
   }
 
-  /** What can be read from the machine at any time. */
+  /** Checks what can be read from the machine at any time. */
   checkReadings(read: { floor: number; backlogMessages: number; outstandingMessages: number }): void {
     expect(read.floor).toBe(this.floor);
     expect(read.floor).toBeGreaterThanOrEqual(this.#lastFloor);

@@ -1,5 +1,6 @@
-// A Delivery with everything around it that the engine would be: a log of chunks, consumers with credit, a clock, a
-// cursor store. Every event goes to the machine and to the model, and the model checks what came of it.
+// A Delivery with everything around it that the engine would be: a log of chunks, consumers with credit, a
+// clock, a cursor store. Every event goes to the machine and to the model, and the model checks what came of
+// it.
 import { expect } from 'vitest';
 import type { ChunkView } from '../../services/broker/core/credit.ts';
 import { decodeCursor } from '../../services/broker/core/cursor.ts';
@@ -81,13 +82,19 @@ export class DeliveryRig {
     this.#check();
   }
 
-  /** Which consumer gets which keys is the model's to hold against order, not against names. */
+  /**
+   * The model does not know of draining: it checks the order of deliveries, not which consumer gets which
+   * keys.
+   */
   setDraining(consumer: number, draining: boolean): void {
     expect(this.#step({ kind: 'drain', consumer, draining })).toEqual([]);
     this.#check();
   }
 
-  /** One round of what a dispatcher does for a consumer with credit. Whether there was anything to try. */
+  /**
+   * One round of what a dispatcher does for a consumer with credit. Returns whether there was anything to
+   * try.
+   */
   lease(consumer: number, maxMessages: number, maxBytes: number, leaseMs: number): boolean {
     const offset = this.delivery.peek(consumer);
     if (offset === undefined) {
@@ -111,7 +118,7 @@ export class DeliveryRig {
     return true;
   }
 
-  /** `consumer` need not be the one that has them, nor need anybody have them. */
+  /** `consumer` need not have them, nor need anybody. */
   ack(consumer: number, first: number, last: number): void {
     this.model.ack(first, last, this.#step({ kind: 'ack', consumer, first, last }));
     this.#check();
@@ -187,7 +194,7 @@ export class DeliveryRig {
     this.#persistWanted = true;
   }
 
-  /** The broker dies and comes back; `written`: a commit under way had become durable. */
+  /** The broker dies and comes back; with `written` a commit under way had become durable. */
   restart(written: boolean): void {
     if (written && this.#underWay !== undefined) this.#durable = this.#underWay;
     this.#underWay = undefined;
@@ -236,7 +243,7 @@ export class DeliveryRig {
     }).toEqual(this.model.totals);
   }
 
-  /** Of a subscription without ordering any consumer can say whether something waits. */
+  /** In a subscription without ordering any consumer can tell whether something waits. */
   #checkNothingToGive(): void {
     if (this.options.ordering) return;
     const waiting = this.model.messages.filter(({ state }) => state === 'waiting');

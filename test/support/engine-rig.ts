@@ -1,4 +1,5 @@
-// One engine, alone on a memory store whose faults the test sets, on virtual time: publish, consume, look at the store.
+// One engine, alone on a memory store whose faults the test sets, on virtual time: publish, consume, look at
+// the store.
 import type { DurabilityLevel } from '../../services/broker/core/definitions.ts';
 import type { BrokerError } from '../../services/broker/core/errors.ts';
 import { parsePublish } from '../../services/broker/core/publish-batch.ts';
@@ -24,7 +25,7 @@ export interface EngineOptions {
   readonly ordering?: boolean;
   readonly limits?: Partial<EngineLimits>;
   readonly retentionMs?: number;
-  /** One that was stopped: the new one goes on with its store, and its time. */
+  /** An engine that was stopped: the new one goes on with its store and its time. */
   readonly after?: EngineRig;
   /** Puts something between the engine and the store with its faults. */
   readonly between?: (stores: Stores) => Stores;
@@ -38,15 +39,18 @@ export interface EngineRig {
   readonly memory: SharedMemory;
   readonly broker: Broker;
   readonly definitions: Definitions;
-  /** What it has said, as "level: message". */
+  /** What the engine has logged, as "level: message". */
   readonly said: string[];
-  /** Message per text; "key:text" has an ordering key. The outcomes come in the order of the calls. */
+  /** Publishes one message for each text, in one batch; "key:text" has an ordering key. */
   publish(...texts: string[]): Promise<Outcome>;
-  /** Joins the subscription and acknowledges what it is given, unless told to keep it. Returns what it has received so far. */
+  /**
+   * Joins the subscription and acknowledges what it is given, unless told to keep it. The array fills with
+   * what it receives.
+   */
   consume(how?: { readonly keep?: boolean }): string[];
 }
 
-/** With one topic and one subscription. */
+/** Starts an engine with one topic and one subscription. */
 export async function startEngine(options: EngineOptions = {}): Promise<EngineRig> {
   const clock = options.after?.clock ?? new VirtualClock();
   const memory = options.after?.memory ?? createSharedMemory();

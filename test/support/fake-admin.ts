@@ -12,7 +12,7 @@ export type SubscribeCall = ServerDuplexStream<subscriber.SubscribeRequest, subs
 export interface Stored {
   readonly message: Message;
   readonly partition: number;
-  /** Of the topic: a fake counts over all partitions. */
+  /** Offset in the topic: a fake counts over all partitions. */
   readonly offset: number;
 }
 
@@ -20,7 +20,7 @@ export interface Stored {
 export interface FakeSubscription {
   readonly definition: admin.Subscription;
   readonly acked: Set<number>;
-  /** Undefined: nobody's, until its deadline. */
+  /** The stream that holds each leased message; undefined: nobody does, until its deadline. */
   readonly leased: Map<number, SubscribeCall | undefined>;
   readonly attempts: Map<number, number>;
   readonly consumers: Map<SubscribeCall, FakeConsumer>;
@@ -29,14 +29,14 @@ export interface FakeSubscription {
 export interface FakeConsumer {
   maxMessages: number;
   readonly clientId: string;
-  /** host:port of the broker of whose partitions alone it wants messages. */
+  /** host:port of the broker from whose partitions alone it wants messages; undefined: from all. */
   readonly ownedBy: string | undefined;
 }
 
 export interface FakeTopic {
   readonly definition: admin.Topic;
   readonly log: Stored[];
-  /** By partition: host:port of its owner, '' for nobody. */
+  /** host:port of each partition's owner, by partition; '' for nobody. */
   routes: readonly string[];
   readonly watchers: Set<() => void>;
 }
@@ -50,7 +50,7 @@ export interface FakeState {
 }
 
 export function adminHandlers(state: FakeState): Record<string, Handler> {
-  /** Done, but the answer may get lost. */
+  /** A call that changes something: it is carried out, but its answer may get lost. */
   const change = <Request extends AnyMessage>(answer: (request: Request) => AnyMessage) =>
     unary<Request>((request) => {
       const answered = answer(request);

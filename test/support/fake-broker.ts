@@ -1,5 +1,5 @@
-// A broker in memory, over real mutual TLS, for tests of the client and the CLI: just enough of the API, with knobs for
-// refusing, breaking off and not answering. What it does by itself follows the proto comments.
+// A broker in memory, over real mutual TLS, for tests of the client and the CLI: just enough of the API, with
+// knobs for refusing, breaking off and not answering. What it does by itself follows the proto comments.
 
 import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -38,7 +38,10 @@ import { service, unary } from './grpc-service.ts';
 type WatchCall = ServerWritableStream<routing.WatchRoutesRequest, routing.WatchRoutesResponse>;
 type PublishCall = ServerDuplexStream<publisher.PublishStreamRequest, publisher.PublishStreamResponse>;
 
-/** What to do with a publish request instead of storing it. `lose`: store it, then break the stream without an answer. */
+/**
+ * What to do with a publish request instead of storing it. `lose`: store it, then break the stream without an
+ * answer.
+ */
 export type PublishVerdict =
   | { readonly refuse: status; readonly message: string; readonly messageIndex?: number }
   | 'break'
@@ -60,9 +63,9 @@ export class FakeBroker implements FakeState {
   /** What GetCluster says; without include_partitions it leaves the partitions out. */
   cluster = create(cluster.GetClusterResponseSchema);
   readonly drainRequests: cluster.DrainBrokerRequest[] = [];
-  /** How many of the next unary calls are done but answered with UNAVAILABLE. */
+  /** How many of the next unary calls that change something are carried out but answered with UNAVAILABLE. */
   loseAnswers = 0;
-  /** What later requests of consumers settle is lost on the way. */
+  /** Whether settles in later requests of consumers get lost on the way. */
   losesSettles = false;
   /** Whether it answers WatchRoutes; false: UNIMPLEMENTED. */
   hasRouting = true;
@@ -72,7 +75,7 @@ export class FakeBroker implements FakeState {
   #server: Server | undefined;
   #nextEpoch = 1n;
 
-  /** `beside`: another broker of the same cluster, with the same topics, subscriptions and CA. */
+  /** `beside` is another broker of the same cluster, with the same topics, subscriptions and CA. */
   static async start(beside?: FakeBroker): Promise<FakeBroker> {
     const broker = new FakeBroker();
     if (beside !== undefined) {
@@ -174,7 +177,7 @@ export class FakeBroker implements FakeState {
     this.topics.set(name, { definition, log: [], routes: [], watchers: new Set() });
   }
 
-  /** By partition: who owns it from now on. Its watchers are told; consumers get what is now theirs. */
+  /** Sets who owns each partition from now on. Watchers are told; consumers get what is now theirs. */
   setRoutes(id: string, owners: readonly (FakeBroker | undefined)[]): void {
     const name = `projects/default/topics/${id}`;
     const topic = this.topics.get(name)!;
@@ -214,7 +217,10 @@ export class FakeBroker implements FakeState {
     );
   }
 
-  /** Ends all streams of a subscription with a status. With keepLeases what is outstanding stays leased, to nobody. */
+  /**
+   * Ends all streams of a subscription with a status. With keepLeases what is outstanding stays leased, to
+   * nobody.
+   */
   breakSubscribers(
     subscription: string,
     code: status,

@@ -1,16 +1,16 @@
-// A Deployment's controller and kubelet for tests: keeps as many processes running as the Deployment on the real API server asks
-// for, each with a Pod object that says so. When there are too many it takes those that Kubernetes would take first: not ready,
-// then the lowest pod-deletion-cost, then the youngest.
+// A Deployment's controller and kubelet for tests: keeps as many processes running as the Deployment on the
+// real API server asks for, each with a Pod object that says so. When there are too many it takes those that
+// Kubernetes would take first: not ready, then the lowest pod-deletion-cost, then the youngest.
 //
-// Each Pod has an IP address of its own within 127.0.0.0/8, which the process is to connect from.
+// Each Pod has an IP address of its own within 127.0.0.0/8, from which the process must connect.
 import type { KubeResponse } from './kube-calls.ts';
 
-/** What is started for a pod. */
+/** The process that is started for a pod. */
 export interface PodProcess {
-  /** It can work. */
+  /** Resolves when the process can work. */
   readonly ready: Promise<void>;
   readonly exited: Promise<void>;
-  /** SIGTERM. */
+  /** Sends SIGTERM. */
   end(): void;
 }
 
@@ -46,9 +46,9 @@ const COST = 'controller.kubernetes.io/pod-deletion-cost';
 const MERGE = { contentType: 'application/merge-patch+json' };
 
 export class FakeDeployment implements AsyncDisposable {
-  /** How many replicas were asked for, each time that it changed. */
+  /** How many replicas were asked for, each time that this changed. */
   readonly history: number[] = [];
-  /** In the order in which they were taken away, with their deletion cost ('' if none). */
+  /** Pods in the order in which they were taken away, with their deletion cost ('' if none). */
   readonly taken: { readonly pod: string; readonly cost: string }[] = [];
   readonly #options: FakeDeploymentOptions;
   readonly #pods = new Map<string, Pod>();
@@ -84,7 +84,7 @@ export class FakeDeployment implements AsyncDisposable {
     return [...this.#pods.values()].filter(({ isReady, isEnding }) => isReady && !isEnding).length;
   }
 
-  /** Pods whose processes have not ended. */
+  /** How many pods have processes that have not ended. */
   get pods(): number {
     return this.#pods.size;
   }
@@ -100,7 +100,7 @@ export class FakeDeployment implements AsyncDisposable {
   async #run(): Promise<void> {
     while (!this.#stopping) {
       await this.#look();
-      // The pace of a controller, not a wait for something.
+      // This is the pace of a controller, not a wait for something.
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
   }
@@ -126,7 +126,7 @@ export class FakeDeployment implements AsyncDisposable {
       apiVersion: 'v1',
       kind: 'Pod',
       metadata: { name, labels: { app } },
-      // Of a pod without a node nothing is left as soon as it is deleted.
+      // A pod without a node would vanish as soon as it is deleted.
       spec: { nodeName: 'node', containers: [{ name: 'consumer', image: 'consumer' }] },
     });
     const pod: Pod = { name, process: start({ name, ip }), number, isReady: false, isEnding: false };
@@ -134,7 +134,7 @@ export class FakeDeployment implements AsyncDisposable {
     await this.#say(name, ip, 'False');
     pod.process.ready.then(
       () => this.#becomeReady(pod, ip),
-      // It has ended instead, which is seen to below.
+      // The process has ended instead, which is seen to below.
       () => undefined,
     );
     void pod.process.exited.then(() => this.#gone(pod));

@@ -1,6 +1,6 @@
-// An API server in memory, as a Transport, for what a real one can't be made to do on command: 409, 410, 429, cuts, silence,
-// lost answers, in virtual time. It knows lists with pages, watches with history, versions and preconditions, and nothing of
-// schemas. Called by test/unit/kube-*.test.ts; whatever a real API server can show is tested against one.
+// An API server in memory, as a Transport, for what a real one can't be made to do on command: 409, 410, 429,
+// cuts, silence, lost answers, in virtual time. It knows lists with pages, watches with history, versions and
+// preconditions, and nothing of schemas. Whatever a real API server can show is tested against one.
 
 import { KubeError } from '../../operator/kube/errors.ts';
 import type { KubeObject } from '../../operator/kube/objects.ts';
@@ -24,7 +24,7 @@ interface HistoryEvent {
 }
 
 export class FakeKubeServer {
-  /** Asked for each request; undefined: none. */
+  /** Decides on a fault for each request; undefined: none. */
   fault: (request: TransportRequest) => Fault | undefined = () => undefined;
   /** All requests so far, as `GET /path?query`. */
   readonly requests: string[] = [];
@@ -45,7 +45,7 @@ export class FakeKubeServer {
     return String(this.#version);
   }
 
-  /** As another client would write it. `collection`: `/api/v1/namespaces/a/pods`. */
+  /** Writes an object as another client would. `collection`: `/api/v1/namespaces/a/pods`. */
   put(collection: string, name: string, fields: object = {}): KubeObject {
     const path = `${collection}/${name}`;
     const present = this.#objects.get(path);
@@ -80,7 +80,7 @@ export class FakeKubeServer {
     return this.#objects.get(path);
   }
 
-  /** The objects of a collection; of `/api/v1/pods` those of all namespaces. */
+  /** The objects of a collection; `/api/v1/pods` has those of all namespaces. */
   list(collection: string): KubeObject[] {
     return [...this.#objects]
       .filter(([path]) => within(collection, path.slice(0, path.lastIndexOf('/'))))
@@ -93,7 +93,10 @@ export class FakeKubeServer {
     this.#history = [];
   }
 
-  /** Back to an earlier version, as after a restore of etcd; running watches learn it from their next bookmark. */
+  /**
+   * Goes back to an earlier version, as after a restore of etcd; running watches learn it from their next
+   * bookmark.
+   */
   rollBack(versions: number): void {
     this.#version -= versions;
     this.#history = [];
@@ -207,7 +210,7 @@ export class FakeWatch implements AsyncIterable<Uint8Array> {
     if (!this.#silent) this.raw(`${JSON.stringify({ type, object })}\n`);
   }
 
-  /** Bytes as they are; split where it hurts. */
+  /** Sends bytes as they are, split where it hurts. */
   raw(text: string): void {
     const bytes = Buffer.from(text);
     const half = Math.floor(bytes.length / 2);
@@ -219,7 +222,7 @@ export class FakeWatch implements AsyncIterable<Uint8Array> {
     this.#close('end');
   }
 
-  /** As the reader sees it; what was pushed and not read yet is lost. */
+  /** Breaks the watch as its reader sees it; what was pushed and not read yet is lost. */
   cut(): void {
     this.#ready.length = 0;
     this.#close('cut');

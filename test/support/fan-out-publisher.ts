@@ -1,6 +1,6 @@
-// The publisher process of test/integration/debian-fan-out.test.ts: publishes every stanza of a file, in order, with the
-// client's automatic batching, and notes what it was told (history-log.ts). Started by fan-out-run.ts with its options as
-// JSON; tells it how many messages are acknowledged, and goes no further than it is allowed to.
+// A publisher process: publishes every stanza of a file, in order, with the client's automatic batching, and
+// notes what it was told (history-log.ts). It gets its options as JSON, tells its parent how many messages
+// are acknowledged, and goes no further than the parent allows.
 import { readFileSync } from 'node:fs';
 import { connect } from '../../services/client/client.ts';
 import type { ConnectOptions } from '../../services/client/connection.ts';
@@ -23,7 +23,7 @@ export interface PublishLimit {
   readonly limit: number;
 }
 
-/** To the parent. */
+/** To the parent: how many messages are acknowledged. */
 export interface PublishProgress {
   readonly told: number;
 }
@@ -40,7 +40,7 @@ process.on('message', (message: PublishLimit) => {
   limit = message.limit;
   allowMore();
 });
-// Whoever started us is gone.
+// The parent process is gone.
 const onOrphaned = () => process.exit(1);
 process.once('disconnect', onOrphaned);
 

@@ -1,8 +1,8 @@
-// One run of a fan-out: a broker, a publisher process, subscriber processes of eight subscriptions, and the faults on the
-// way. Used by test/integration/debian-fan-out.test.ts. Leaves histories in files, which it reads back for the checker.
+// One run of a fan-out: a broker, a publisher process, subscriber processes of several subscriptions, and the
+// faults on the way. It leaves histories in files, which it reads back for the checker.
 //
-// Nothing here waits for time to pass: faults come when so much was acknowledged, and what follows them when the broker's
-// backlog says so.
+// Nothing here waits for time to pass: faults come when so much was acknowledged, and what follows them when
+// the broker's backlog says so.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ export interface SubscriptionPlan {
 }
 
 export interface RunOptions {
-  /** Where data, histories and logs go: a new folder. */
+  /** The folder for data, histories and logs: a new one. */
   readonly dir: string;
   readonly inputFile: string;
   readonly partitions: number;
@@ -43,8 +43,9 @@ const TOPIC = 'packages';
 const WAIT_TIMEOUT_MS = 60_000;
 const BACKLOG_INTERVAL_MS = 100;
 /**
- * Now and then node does not notice that a peer was killed while it was writing to it (TLS under HTTP/2). Then only a ping
- * without an answer tells; with the client's usual keepalive that takes up to 40 s, which would be most of the run.
+ * Now and then Node does not notice that a peer was killed while it was writing to it (TLS under HTTP/2).
+ * Then only a ping without an answer tells; with the client's usual keepalive that takes up to 40 s, which
+ * would be most of the run.
  */
 const KEEPALIVE_MS = 2_000;
 
@@ -56,7 +57,7 @@ export class FanOutRun implements AsyncDisposable {
     freezes: [] as { consumer: string; fromMs: number; toMs: number }[],
   };
   readonly #consumers = new Map<string, { readonly plan: SubscriptionPlan; readonly child: Child }>();
-  /** Those that were killed, too. */
+  /** All consumers, those that were killed included. */
   readonly #consumerNames: { readonly plan: SubscriptionPlan; readonly name: string }[] = [];
   #broker: BrokerProcess;
   readonly #client: Client;
@@ -71,7 +72,7 @@ export class FanOutRun implements AsyncDisposable {
     process.once('exit', this.#killAll);
   }
 
-  /** Starts the broker, makes topic and subscriptions, and returns when all consumers are connected. */
+  /** Starts the broker, makes topic and subscriptions, and resolves when all consumers are connected. */
   static async start(options: RunOptions): Promise<FanOutRun> {
     await mkdir(options.dir, { recursive: true });
     const broker = await startBroker({ dataDir: join(options.dir, 'data') });
@@ -126,7 +127,7 @@ export class FanOutRun implements AsyncDisposable {
     await within(`${messages} messages to be acknowledged`, Promise.race([reached, this.#publisher!.failed]));
   }
 
-  /** SIGKILL to the broker, and a new one on its data and port. */
+  /** Kills the broker with SIGKILL, and starts a new one on its data and port. */
   async killBroker(): Promise<void> {
     const { address, dataDir } = this.#broker;
     this.#faults.brokerKillsMs.push(monotonicMs());
@@ -147,7 +148,10 @@ export class FanOutRun implements AsyncDisposable {
     this.#startConsumer(plan, name);
   }
 
-  /** SIGSTOP, until leases of its subscription have expired and `also` is done; then SIGCONT. */
+  /**
+   * Stops a consumer with SIGSTOP until leases of its subscription have expired and `also` is done; then
+   * sends SIGCONT.
+   */
   async freezeConsumer(name: string, also: () => Promise<void>): Promise<void> {
     const { child, plan } = this.#consumers.get(name)!;
     const [before] = await this.#client.admin.getBacklog([plan.name]);
@@ -164,7 +168,10 @@ export class FanOutRun implements AsyncDisposable {
     this.#faults.freezes.push({ consumer: name, fromMs, toMs });
   }
 
-  /** Waits until all is published and acknowledged by everyone, ends all processes in order, and reads the histories. */
+  /**
+   * Waits until all is published and acknowledged by everyone, ends all processes in order, and reads the
+   * histories.
+   */
   async finish(): Promise<RunResult> {
     await within('the publisher to end', this.#publisher!.succeeded);
     await this.#backlogUntil('all backlogs to be empty', (backlogs) =>
@@ -186,7 +193,7 @@ export class FanOutRun implements AsyncDisposable {
     await this.#broker[Symbol.asyncDispose]();
   }
 
-  /** Children notice by themselves that we are gone, but one that is frozen would not. */
+  /** Children notice by themselves that we are gone, but a frozen one would not. */
   readonly #killAll = (): void => {
     for (const { child } of this.#consumers.values()) child.process.kill('SIGKILL');
   };
@@ -242,7 +249,7 @@ export class FanOutRun implements AsyncDisposable {
   }
 }
 
-/** A process of the test's own: what it says on stderr is told when it fails. */
+/** A process of the test's own. Its standard error is shown when it fails. */
 class Child {
   readonly process: ChildProcess;
   /** Resolves when it has ended with code 0, rejects when it ended otherwise. */
@@ -267,7 +274,7 @@ class Child {
       });
     });
     this.failed = this.succeeded.then(() => new Promise<never>(() => {}));
-    // Told to whoever asks; it may also be killed on purpose.
+    // The rejection is for whoever asks: a child may also be killed on purpose.
     this.failed.catch(() => {});
   }
 

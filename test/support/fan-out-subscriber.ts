@@ -1,8 +1,8 @@
-// A subscriber process of test/integration/debian-fan-out.test.ts: notes every message it is handed (history-log.ts), then
-// acknowledges it. Started by fan-out-run.ts with its options as JSON; SIGTERM ends it in order.
+// A subscriber process: notes every message it is handed (history-log.ts), then acknowledges it. It gets its
+// options as JSON; SIGTERM ends it in order.
 //
-// The note is in the file before the acknowledgement is given to the client: whatever the broker may know, the history
-// knows too, even if this process is killed.
+// The note is in the file before the acknowledgement is given to the client: whatever the broker may know,
+// the history knows too, even if this process is killed.
 import { connect } from '../../services/client/client.ts';
 import type { ConnectOptions } from '../../services/client/connection.ts';
 import type { ReceivedMessage } from '../../services/client/received-message.ts';
@@ -13,14 +13,18 @@ export interface FanOutSubscriberOptions {
   readonly subscription: string;
   readonly historyFile: string;
   /**
-   * How it reads. `prompt`: an iterator, acknowledging what came in one turn; `backwards`: the same, the last one first;
-   * `late`: the same after a while, so that much is outstanding; `handler`: one handler for each message, several at once.
+   * How it reads. `prompt`: an iterator, acknowledging what came in one turn; `backwards`: the same, the last
+   * one first; `late`: the same after a while, so that much is outstanding; `handler`: one handler for each
+   * message, several at once.
    */
   readonly mode: 'prompt' | 'backwards' | 'late' | 'handler';
 }
 
 const MAX_BATCH = 100;
-/** How long the work on a batch seems to take in the mode `late`. Longer than from an ack to the commit of its cursor. */
+/**
+ * How long the work on a batch seems to take in the mode `late`. Longer than from an ack to the commit of its
+ * cursor.
+ */
 const LATE_MS = 200;
 
 const options: FanOutSubscriberOptions = JSON.parse(process.argv[2]!);
@@ -33,7 +37,7 @@ const onRetry = (): void => {
   history.add('X', brokenStreams);
   history.write();
 };
-// Whoever started us is gone.
+// The parent process is gone.
 const onOrphaned = () => process.exit(1);
 process.once('disconnect', onOrphaned);
 
@@ -51,7 +55,7 @@ function noteHanded(message: ReceivedMessage): void {
 async function runHandler(): Promise<void> {
   const handle = (message: ReceivedMessage): void => {
     noteHanded(message);
-    // The client acknowledges it as soon as we return.
+    // The client acknowledges it as soon as the handler returns.
     history.add('A', message.messageId);
     history.write();
   };
@@ -85,7 +89,7 @@ async function runIterator(): Promise<void> {
   }
   await client.close();
 
-  /** It takes what comes in this turn. */
+  /** Takes what comes in this turn. */
   function beginBatch(): ReceivedMessage[] {
     const begun: ReceivedMessage[] = [];
     unacknowledged.add(begun);

@@ -1,26 +1,31 @@
-// A TCP proxy that does to connections what networks do: cuts them, holds them up, slows them down, in one direction or in
-// both, switched while they are open. Put between a broker and Redis, or (as the advertised address) before a broker.
+// A TCP proxy that does to connections what networks do: cuts them, holds them up, slows them down, in one
+// direction or in both, switched while they are open. It stands between a broker and Redis, or (as the
+// advertised address) before a broker.
 //
 //   await using proxy = await startFaultProxy(redis.address);
 //   proxy.set('both', { holds: true });    // half-open: connections stay and are accepted, nothing arrives
 //   proxy.heal();                          // what was held arrives now, as TCP would send it again
 //   proxy.cut();                           // all connections are reset
 //
-// Bytes are never lost out of the middle of a connection and never change places: TCP would not do that either.
+// Bytes are never lost out of the middle of a connection and never change places: TCP would not do that
+// either.
 import { createServer, connect as openSocket, type Server, type Socket } from 'node:net';
 
 export type Direction = 'toServer' | 'toClient';
 
 export interface Fault {
-  /** Nothing gets through, ends of connections included, until it is taken back. Default false. */
+  /** Nothing gets through, ends of connections included, until this is taken back. Default false. */
   readonly holds?: boolean;
   /** Everything arrives so much later. Default 0. */
   readonly delayMs?: number;
-  /** Of each connection. Default: no limit. */
+  /** The rate of each connection. Default: no limit. */
   readonly bytesPerSecond?: number;
 }
 
-/** Taken from a sender and not passed on, per connection and direction; beyond, the sender's own buffers fill up. */
+/**
+ * Most bytes taken from a sender and not passed on, per connection and direction; beyond that, the sender's
+ * own buffers fill up.
+ */
 const MAX_QUEUED_BYTES = 4 * 1024 * 1024;
 const WHOLE: Required<Fault> = { holds: false, delayMs: 0, bytesPerSecond: Number.POSITIVE_INFINITY };
 
@@ -37,9 +42,9 @@ export async function startFaultProxy(target: string, port = 0): Promise<FaultPr
 
 export class FaultProxy implements AsyncDisposable {
   readonly port: number;
-  /** host:port; new connections go there. */
+  /** host:port to which new connections go. */
   target: string;
-  /** Passed on so far. */
+  /** Bytes passed on so far. */
   readonly bytes: Record<Direction, number> = { toServer: 0, toClient: 0 };
   /** How many connections were ever accepted. */
   accepted = 0;
@@ -64,7 +69,10 @@ export class FaultProxy implements AsyncDisposable {
     return this.#links.size;
   }
 
-  /** From now on, for open connections and new ones. What is not given is whole again. */
+  /**
+   * Sets the fault from now on, for open connections and new ones. Each field that is not given is back to
+   * normal.
+   */
   set(direction: Direction | 'both', fault: Fault): void {
     const directions: Direction[] = direction === 'both' ? ['toServer', 'toClient'] : [direction];
     for (const each of directions) this.#faults[each] = { ...WHOLE, ...fault };
@@ -81,7 +89,7 @@ export class FaultProxy implements AsyncDisposable {
     for (const link of [...this.#links]) link.cut();
   }
 
-  /** No faults any more; connections that were cut stay cut. */
+  /** Ends all faults; connections that were cut stay cut. */
   heal(): void {
     this.#refuses = false;
     this.set('both', {});
@@ -215,7 +223,7 @@ class Pipe {
     const { delayMs, bytesPerSecond } = this.#options.fault();
     const nowMs = performance.now();
     this.#sentAtMs = Math.max(this.#sentAtMs, nowMs) + (bytes / bytesPerSecond) * 1_000;
-    // In order also when the delay has just become shorter.
+    // Items stay in order even when the delay has just become shorter.
     const dueMs = Math.max(this.#sentAtMs + delayMs, this.#queue.at(-1)?.dueMs ?? 0);
     this.#queue.push({ dueMs: dueMs > nowMs ? dueMs : 0, what });
     this.#queuedBytes += bytes;

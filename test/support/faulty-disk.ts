@@ -3,18 +3,21 @@ import { type Disk, type JournalFile, nodeDisk } from '../../services/broker/ada
 import type { Tables } from '../../services/broker/adapters/embedded/tables.ts';
 
 /**
- * What becomes of a write: 'fails' before anything was written; 'fails after': it was written and is reported as failed;
- * 'torn': half of it was written; 'full': there is no space.
+ * What becomes of a write: 'fails' before anything was written; 'fails after': it was written and is reported
+ * as failed; 'torn': half of it was written; 'full': there is no space.
  */
 export type WriteFault = 'none' | 'fails' | 'fails after' | 'torn' | 'full';
 
 export interface FaultyDisk extends Disk {
   journalWrites: WriteFault;
-  /** LMDB's commits. 'torn' is the same as 'fails': they are all or nothing. 'puts are full': only deletes find space. */
+  /**
+   * The fault of LMDB's commits. 'torn' is the same as 'fails': they are all or nothing. 'puts are full':
+   * only deletes find space.
+   */
   tableWrites: WriteFault | 'puts are full';
   /** Resolves with the next commit of LMDB's that works. */
   nextTableWrite(): Promise<void>;
-  /** LMDB can't be opened again after a failure. */
+  /** 'fails': LMDB can't be opened again after a failure. */
   opening: 'none' | 'fails';
   /** Called before each write, with what it goes to: a test may hold one up here. */
   beforeWrite: (to: 'journal' | 'tables') => Promise<void>;
@@ -68,7 +71,7 @@ function faultyTables(disk: FaultyDisk, tables: Tables, onWritten: () => void): 
       await disk.beforeWrite('tables');
       const fault = disk.tableWrites;
       if (fault === 'fails' || fault === 'torn') throw ioError();
-      // As LMDB does: a short write is reported as EIO, and only the free space tells why.
+      // LMDB reports a short write as EIO, and only the free space tells why.
       if (fault === 'full') throw ioError();
       const all = [...ops];
       if (fault === 'puts are full' && all.some(({ value }) => value)) throw ioError();

@@ -1,5 +1,6 @@
-// Wraps the stores with faults drawn from seeded chance: slow answers, failures before anything was written, and the
-// worst one, a time-out after the write: UNAVAILABLE although it happened. `down` fails everything until it is cleared.
+// The stores with faults drawn from seeded chance: slow answers, failures before anything was written, and
+// the worst one, a time-out after the write: UNAVAILABLE although it happened. `down` fails everything until
+// it is cleared.
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { Clock, Random } from '../../services/broker/ports/clock.ts';
 import type { Stores } from './memory-store.ts';
@@ -7,19 +8,22 @@ import type { Stores } from './memory-store.ts';
 export interface Faults {
   /** While true every call fails with UNAVAILABLE and changes nothing. */
   down: boolean;
-  /** While true writes that need room (messages, new definitions) fail with RESOURCE_EXHAUSTED and change nothing. */
+  /**
+   * While true writes that need room (messages, new definitions) fail with RESOURCE_EXHAUSTED and change
+   * nothing.
+   */
   full: boolean;
   /** Probabilities per call, 0 to 1. */
   slow: number;
   failBefore: number;
-  /** Of writes only. */
+  /** The probability for writes only. */
   timeoutAfter: number;
   /** How long a slow call waits before it begins. */
   slowMs: number;
 }
 
 export interface FaultyStores extends Stores {
-  /** May be changed at any time; counts for calls that begin after. */
+  /** May be changed at any time; a change counts for calls that begin after it. */
   readonly faults: Faults;
   /** How often each fault struck. */
   readonly struck: Record<'down' | 'full' | 'slow' | 'failBefore' | 'timeoutAfter', number>;
@@ -37,7 +41,8 @@ export function withFaults(
   const struck = { down: 0, full: 0, slow: 0, failBefore: 0, timeoutAfter: 0 };
 
   const strikes = (fault: 'slow' | 'failBefore' | 'timeoutAfter'): boolean => {
-    // Chance is drawn even for a fault that is off, so that switching one off leaves the others' order unchanged.
+    // Chance is drawn even for a fault that is off, so that switching one off leaves the others' order
+    // unchanged.
     if (random() >= faults[fault]) return false;
     struck[fault]++;
     return true;

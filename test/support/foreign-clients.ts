@@ -1,9 +1,9 @@
-// Builds the clients of test/clients (Go, Python, Java) and says how to start them. Called by
-// test/integration/foreign-clients.test.ts.
+// Builds the clients of test/clients (Go, Python, Java) and says how to start them.
 //
-// Each is built from proto/ and its sources, with its language's ordinary tools, into a folder of its own outside the work
-// tree: ${XDG_CACHE_HOME:-~/.cache}/fanfare-test/clients/{language}-{hash}. The hash covers all that goes into the build,
-// and a folder gets its name only when it is complete, so a folder of that name is always the right one.
+// Each is built from proto/ and its sources, with its language's ordinary tools, into a folder of its own
+// outside the work tree: ${XDG_CACHE_HOME:-~/.cache}/fanfare-test/clients/{language}-{hash}. The hash covers
+// all that goes into the build, and a folder gets its name only when it is complete, so a folder of that name
+// is always the right one.
 
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
@@ -18,7 +18,7 @@ export type ForeignLanguage = (typeof foreignLanguages)[number];
 // Start it with `command` and `args` before the arguments of test/clients/README.md.
 export type ForeignClient = { language: ForeignLanguage; command: string; args: string[] };
 
-// Older builds of a language that stay, for those who change between branches.
+// How many older builds of a language stay, for those who change between branches.
 const KEPT_BUILDS = 3;
 
 const repository = join(import.meta.dirname, '..', '..');
@@ -28,7 +28,8 @@ const cacheDir = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), '
 const buildsDir = join(cacheDir, 'clients');
 
 type Recipe = {
-  // Relative to the build's folder; its presence and permission to run are checked before a cached build is taken.
+  // The executable's path in the build's folder; its presence and permission to run are checked before a
+  // cached build is taken.
   executable: string;
   // Builds in `dir`, which holds a copy of the sources. `dir` is renamed afterwards.
   build(dir: string): Promise<void>;
@@ -70,7 +71,7 @@ const recipes: Record<ForeignLanguage, Recipe> = {
     },
     async client(dir) {
       const classPath = [join(dir, 'target', 'fanfareclient.jar'), join(dir, 'target', 'lib', '*')];
-      // The quick compiler only: the program runs for a second.
+      // Only the quick compiler: the program runs for a second.
       const args = [
         '-XX:TieredStopAtLevel=1',
         '-Xmx256m',
@@ -83,8 +84,8 @@ const recipes: Record<ForeignLanguage, Recipe> = {
   },
 };
 
-// Returns the client of a language, built if need be: about half a minute each the first time, with the network; then
-// at once. Says on stderr what it does. Fails with what is missing and what to install.
+// Returns the client of a language, built if need be: about half a minute each the first time, with the
+// network; then at once. Says on stderr what it does. Fails with what is missing and what to install.
 export async function setUpForeignClient(language: ForeignLanguage): Promise<ForeignClient> {
   const recipe = recipes[language];
   const dir = join(buildsDir, `${language}-${await inputHash(language)}`);
@@ -123,7 +124,8 @@ async function removeOldBuilds(language: ForeignLanguage): Promise<void> {
   }
 }
 
-// Of everything that goes into a build: proto, sources and lock files, these two modules, and the kind of machine.
+// The hash of everything that goes into a build: proto, sources and lock files, these two modules, and the
+// kind of machine.
 async function inputHash(language: ForeignLanguage): Promise<string> {
   const hash = createHash('sha256').update(`${process.platform} ${process.arch}\n`);
   const recipe = [import.meta.filename, join(import.meta.dirname, 'foreign-toolchains.ts')];

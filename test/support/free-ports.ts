@@ -1,7 +1,7 @@
 // Ports for processes that want several in a row, or are told theirs before they start.
 import { createServer } from 'node:net';
 
-/** The first of so many free ones, below the range from which connections take theirs. */
+/** The first port of so many free ones in a row, below the range from which connections take theirs. */
 export async function freePorts(count: number): Promise<number> {
   for (;;) {
     const first = 10_000 + Math.floor(Math.random() * 20_000);

@@ -1,6 +1,6 @@
-// A well-behaved publisher and subscriber, in a process of their own so that a flood made elsewhere does not slow them:
-// started by fuzz-beside.ts, told the broker's address and certificates, and stopped by a line on stdin. Then it prints what
-// it has seen as one line of JSON.
+// A well-behaved publisher and subscriber, in a process of their own so that a flood made elsewhere does not
+// slow them. It is told the broker's address and certificates, and stopped by a line on stdin. Then it prints
+// what it has seen as one line of JSON.
 import { once } from 'node:events';
 import { connect } from '../../services/client/client.ts';
 import type { BesideReport } from './fuzz-beside.ts';
@@ -19,7 +19,7 @@ async function run({
 }): Promise<void> {
   const problems: string[] = [];
   const latenciesMs: number[] = [];
-  /** By key: the number of the newest that arrived. */
+  /** The number of the newest message that arrived, by key. */
   const arrived = new Map<string, number>();
   let published = 0;
   let received = 0;

@@ -1,5 +1,5 @@
-// The well-behaved clients beside a flood: one publisher with ordering keys, 200 messages a second, and its subscriber, on a
-// topic of their own. Used by fuzz.test.ts, which asks afterwards what they noticed.
+// The well-behaved clients beside a flood: one publisher with ordering keys, 200 messages a second, and its
+// subscriber, on a topic of their own.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -11,14 +11,16 @@ export interface BesideReport {
   readonly received: number;
   /** Lost order, duplicates, errors and retries, as sentences. */
   readonly problems: readonly string[];
-  /** From the call of publish to the handler. */
+  /** Milliseconds from the call of publish to the handler. */
   readonly p50Ms: number;
   readonly p99Ms: number;
   readonly maxMs: number;
 }
 
 export interface Beside extends Disposable {
-  /** Publishes no more, waits at most 20 s until all has arrived. */
+  /**
+   * Stops publishing, waits at most 20 s until all has arrived, and resolves with what the clients noticed.
+   */
   stop(): Promise<BesideReport>;
 }
 

@@ -1,12 +1,12 @@
-// An HTTP/2 connection to the broker that sends whatever bytes it is told to as gRPC calls, many at a time, and says how
-// each ended. node:http2 rather than grpc-js, which would not send most of it. Used by fuzz.test.ts.
+// An HTTP/2 connection to the broker that sends whatever bytes it is told to as gRPC calls, many at a time,
+// and says how each ended. It is made of node:http2 rather than grpc-js, which would not send most of it.
 
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from 'node:http2';
 import { status } from '@grpc/grpc-js';
 
-/** What a client shows: paths of PEM files. */
+/** The client's certificate and its CA: paths of PEM files. */
 export interface FuzzTls {
   readonly ca: string;
   readonly cert: string;
@@ -15,7 +15,10 @@ export interface FuzzTls {
 
 /** How a call ended. */
 export interface Outcome {
-  /** A gRPC status by name; 'HTTP 415' and the like; 'RESET n'; 'DROPPED' by us, as asked; 'HUNG': nothing heard for 20 s. */
+  /**
+   * A gRPC status by name; 'HTTP 415' and the like; 'RESET n'; 'DROPPED' by us, as asked; 'HUNG': nothing
+   * heard for 20 s.
+   */
   readonly end: string;
   readonly details: string;
   /** The answers, without gRPC's headers. */
@@ -40,7 +43,7 @@ export class FuzzConnection implements AsyncDisposable {
   #currentPing: Promise<void> = Promise.resolve();
   #nextPing: Promise<void> | undefined;
 
-  /** Use open. */
+  /** Call FuzzConnection.open instead. */
   constructor(session: ClientHttp2Session) {
     this.session = session;
     // What went wrong shows in the calls.
@@ -55,7 +58,7 @@ export class FuzzConnection implements AsyncDisposable {
       cert,
       key,
       settings: { initialWindowSize: windowBytes },
-      // Beyond Node's 10 MB the client resets its own calls.
+      // Beyond Node's default of 10 MB the client would reset its own calls.
       maxSessionMemory: 1_000,
     });
     const connection = new FuzzConnection(session);
@@ -64,7 +67,7 @@ export class FuzzConnection implements AsyncDisposable {
     return connection;
   }
 
-  /** A call whose request side stays open, for whoever writes to it himself. */
+  /** A call whose request side stays open, for a caller that writes to it. */
   start(path: string, headers: Readonly<Record<string, string>> = {}): ClientHttp2Stream {
     return this.session.request({
       [constants.HTTP2_HEADER_METHOD]: 'POST',
@@ -84,7 +87,7 @@ export class FuzzConnection implements AsyncDisposable {
 
   /** Resolves when the broker has answered: it has then read what was sent before. */
   ping(): Promise<void> {
-    // Few may be under way at once, so whoever asks meanwhile shares the next.
+    // Few pings may be under way at once, so whoever asks meanwhile shares the next.
     this.#nextPing ??= this.#currentPing.then(() => {
       this.#nextPing = undefined;
       this.#currentPing = new Promise((resolve) => {
@@ -160,8 +163,8 @@ interface Slot {
 }
 
 /**
- * Connections that are used in turn and replaced early: after a thousand calls dropped quickly, HTTP/2 servers since "rapid
- * reset" take a connection for an attack and close it, which fuzz-raw.ts sees to.
+ * Connections that are used in turn and replaced early: after a thousand calls dropped quickly, HTTP/2
+ * servers since "rapid reset" take a connection for an attack and close it, which fuzz-raw.ts sees to.
  */
 export class FuzzPool implements AsyncDisposable {
   readonly #open: () => Slot;
@@ -181,7 +184,7 @@ export class FuzzPool implements AsyncDisposable {
       const retired = slot;
       slot = this.#open();
       this.#slots[at] = slot;
-      // Else its last call does it.
+      // Otherwise the last call on it closes it.
       if (retired.calls === 0) (await retired.connection).session.destroy();
     }
     slot.uses += 1;

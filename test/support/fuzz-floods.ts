@@ -1,5 +1,6 @@
-// Floods of one kind each, made by fuzz.test.ts: many requests on few streams, consumers that give everything back, clients
-// that don't read, don't finish or are gone at once. They report to the tally; what else they return is for assertions.
+// Floods of one kind each: many requests on few streams, consumers that give everything back, clients that
+// don't read, don't finish or are gone at once. They report to the tally; what else they return is for
+// assertions.
 import { type ClientHttp2Stream, constants } from 'node:http2';
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import type { Random } from '../../services/broker/ports/clock.ts';
@@ -38,8 +39,8 @@ export function pullRequest(subscription: string, waitSeconds: bigint): Buffer {
 }
 
 /**
- * Streams with many requests each. With `wellFormed`, none of a publish stream's is reason to end it: each must be answered,
- * with an error or not.
+ * Streams with many requests each. With `wellFormed`, none of a publish stream's requests is reason to end
+ * it: each must be answered, with an error or not.
  */
 export async function manyRequestsAStream(
   { pool, tally, random }: Flood,
@@ -72,7 +73,9 @@ export async function manyRequestsAStream(
   });
 }
 
-/** A consumer that gives back whatever it gets, at once, and extends what it no longer has: `rounds` requests. */
+/**
+ * A consumer that gives back whatever it gets, at once, and extends what it no longer has: `rounds` requests.
+ */
 export async function giveEverythingBack(
   { broker, tally, random }: Flood,
   subscription: string,
@@ -104,7 +107,10 @@ export async function giveEverythingBack(
     tally.complain(`a consumer that gives everything back was left with ${rounds} rounds to go`);
 }
 
-/** Settles, extends and changes credit without waiting for anything, about messages that it mostly does not have. */
+/**
+ * Settles, extends and changes credit without waiting for anything, about messages that the consumer mostly
+ * does not have.
+ */
 export async function settleBlindly(
   { pool, tally, random }: Flood,
   subscription: string,
@@ -180,7 +186,7 @@ export async function pullAndGo(
     stream.close(constants.NGHTTP2_CANCEL);
     await over;
   }
-  // The last is gone, too.
+  // The answer shows that the last Pull is gone, too.
   await connection.ping();
   tally.count(PULL, calls);
 }
@@ -195,8 +201,8 @@ export async function neverFinish({ broker, tally }: Flood, path: string, calls:
 }
 
 /**
- * A publish stream that asks for refusals and reads none: resolves to how many bytes the broker took before it stopped
- * reading, or limitBytes if it did not.
+ * A publish stream that asks for refusals and reads none. Resolves with how many bytes the broker took before
+ * it stopped reading, or limitBytes if it did not.
  */
 export async function askWithoutReading(
   { tally }: Flood,
@@ -231,7 +237,10 @@ export function callWithoutReading(
   }
 }
 
-/** Resolves to whether the transport took it before the broker had answered many pings: it does not read any more. */
+/**
+ * Resolves with whether the transport took it before the broker had answered many pings; if not, the broker
+ * does not read any more.
+ */
 async function write(stream: ClientHttp2Stream, bytes: Buffer, connection: FuzzConnection): Promise<boolean> {
   let taken = false;
   stream.write(bytes, () => {
@@ -241,7 +250,7 @@ async function write(stream: ClientHttp2Stream, bytes: Buffer, connection: FuzzC
   return taken;
 }
 
-/** Publishes messages of `bytes` each that a flood then has to work with. */
+/** Publishes messages of `bytes` each for a flood to work with. */
 export async function fill(
   broker: BrokerProcess,
   name: string,

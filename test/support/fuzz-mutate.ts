@@ -1,9 +1,8 @@
-// Turns valid protobuf messages into hostile ones, reproducibly: the same Random gives the same bytes. Used by fuzz.test.ts
-// through fuzz-requests.ts.
+// Turns valid protobuf messages into hostile ones, reproducibly: the same Random gives the same bytes.
 //
-// A message is taken apart without its schema into a tree of fields, one of them is changed, and the tree is written again
-// with all other lengths right: so the lie sits deep inside a request that is otherwise sound, where a parser has stopped
-// looking. Bytes without any structure are made too.
+// A message is taken apart without its schema into a tree of fields, one of them is changed, and the tree is
+// written again with all other lengths right: so the lie sits deep inside a request that is otherwise sound,
+// where a parser has stopped looking. Bytes without any structure are made too.
 import type { Random } from '../../services/broker/ports/clock.ts';
 
 const VARINT = 0;
@@ -14,10 +13,10 @@ const FIXED32 = 5;
 interface Field {
   number: number;
   wireType: number;
-  /** The value as written, without its length; of no use if there are children. */
+  /** The value as written, without its length; unused if there are children. */
   value: Buffer;
   children: Field[] | undefined;
-  /** What is written instead of the true length. */
+  /** Written instead of the true length. */
   statedLength?: Buffer;
 }
 
@@ -25,7 +24,7 @@ export function pick<T>(random: Random, from: readonly T[]): T {
   return from[Math.floor(random() * from.length)]!;
 }
 
-/** From least to most, both included. */
+/** A number from `least` to `most`, both included. */
 export function between(random: Random, least: number, most: number): number {
   return least + Math.floor(random() * (most - least + 1));
 }
@@ -76,7 +75,7 @@ const VALUES: readonly bigint[] = [
 ];
 const TOO_LONG = Buffer.from([...Array<number>(10).fill(0xff), 1]);
 const UNFINISHED = Buffer.from([0xff, 0xff]);
-/** Overlong, a surrogate, beyond U+10FFFF, a lone continuation, cut off. */
+/** Invalid UTF-8: overlong, a surrogate, beyond U+10FFFF, a lone continuation, cut off. */
 const NOT_UTF8 = ['c080', 'eda080', 'f4908080', '80', 'e282', 'f09f98', 'ff', 'fe80'].map((hex) =>
   Buffer.from(hex, 'hex'),
 );
@@ -156,7 +155,7 @@ function damage(message: Buffer, random: Random): Buffer {
         bytes.subarray(at),
       ]);
     case 3:
-      // Groups in groups: what a recursive parser follows until its stack ends.
+      // Groups in groups: a recursive parser follows them until its stack ends.
       return Buffer.concat([bytes, Buffer.alloc(between(random, 100, 20_000), 0x0b)]);
     default:
       return randomBytes(random, between(random, 0, 200));
@@ -189,7 +188,10 @@ function write(fields: readonly Field[]): Buffer {
   return Buffer.concat(parts);
 }
 
-/** Undefined if the bytes are no message. A string that happens to be one is taken for one: no harm done. */
+/**
+ * Undefined if the bytes are no message. A string that happens to be one is taken for one, which does no
+ * harm.
+ */
 function parse(bytes: Buffer, depth: number): Field[] | undefined {
   const fields: Field[] = [];
   for (let at = 0; at < bytes.length; ) {

@@ -1,5 +1,5 @@
-// HTTP/2 frames written by hand over TLS, for what no HTTP/2 library sends: used by fuzz.test.ts. An attack is a name and the
-// bytes that are sent behind preface and settings; what counts is how the connection is afterwards.
+// HTTP/2 frames written by hand over TLS, for what no HTTP/2 library sends. An attack is a name and the bytes
+// that are sent behind preface and settings; what counts is how the connection is afterwards.
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { connect, type TLSSocket } from 'node:tls';
@@ -29,18 +29,21 @@ const UNFINISHED_MS = 1_000;
 
 export interface Attack {
   readonly name: string;
-  /** How many frames or requests it counts for. */
+  /** How many frames or requests the attack counts for. */
   readonly count: number;
   readonly bytes: Buffer;
-  /** Instead of preface and settings too. */
+  /** The bytes stand for preface and settings, too. */
   readonly bare?: boolean;
-  /** It ends inside a frame: the broker may wait for the rest, until its keepalive gives the connection up. */
+  /**
+   * The bytes end inside a frame: the broker may wait for the rest, until its keepalive gives the connection
+   * up.
+   */
   readonly unfinished?: boolean;
-  /** Where HTTP/2 leaves no choice. */
+  /** The only right verdict, if HTTP/2 leaves no choice. */
   readonly expected?: Verdict;
 }
 
-/** How the connection was left: closed by the broker, or in use, which a ping shows. */
+/** How the connection was left: closed by the broker; alive, which a ping shows; or neither in time. */
 export type Verdict = 'closed' | 'alive' | 'silent';
 
 export async function attack(
@@ -70,7 +73,7 @@ export async function tlsConnect(address: string, tls: FuzzTls): Promise<TLSSock
   const [host, port] = [address.slice(0, address.lastIndexOf(':')), Number(address.split(':').at(-1))];
   const socket = connect({ host, port, ca, cert, key, ALPNProtocols: ['h2'] });
   await once(socket, 'secureConnect');
-  // Writing to what the broker has closed.
+  // The error comes from writing to what the broker has closed.
   socket.on('error', () => {});
   return socket;
 }
@@ -136,7 +139,7 @@ function repeat(count: number, make: (at: number) => Buffer): Buffer {
   return Buffer.concat(Array.from({ length: count }, (_, at) => make(at)));
 }
 
-/** A call as it should be. */
+/** A sound call. */
 function call(stream: number, path: string | Buffer = CHECK, more: readonly Header[] = []): Buffer {
   return Buffer.concat([
     frame(HEADERS, END_HEADERS, stream, block(grpcHeaders(path, more))),
@@ -153,7 +156,7 @@ const uint32 = (value: number): Buffer => {
 /** A connection's first bytes, with a call that would be answered. */
 export const CHECK_CALL = Buffer.concat([PREFACE, frame(SETTINGS, 0, 0), call(1)]);
 
-/** Those that are always the same. */
+/** Attacks that are always the same. */
 export function fixedAttacks(): readonly Attack[] {
   const opened = frame(HEADERS, END_HEADERS, 1, block(grpcHeaders('/fanfare.v1.Subscriber/Subscribe')));
   const one = (name: string, ...frames: Buffer[]): Attack => ({

@@ -1,5 +1,5 @@
-// Bad requests one by one, each with the status and the words that its sender is to be told: the field, and the limit. Used by
-// fuzz.test.ts against a broker with the topic and the subscription of fuzz-requests.ts.
+// Bad requests one by one, each with the status and the words that its sender is to be told: the field, and
+// the limit. They are for a broker with the topic and the subscription of fuzz-requests.ts.
 import { create, type DescMethod, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { Admin } from '../../services/gen/fanfare/v1/admin_pb.ts';
 import type { Durability } from '../../services/gen/fanfare/v1/message_pb.ts';
@@ -289,7 +289,7 @@ function twice<M extends DescMethod>(
   return { path: pathOf(method), frames, code: 'INVALID_ARGUMENT', details };
 }
 
-/** Fields whose values are bytes: as text (latin1) or, for field 2, in hex. */
+/** A request of fields whose values are bytes: as text (latin1) or, for field 2, in hex. */
 function raw(method: DescMethod, ...rest: [...fields: [number, string][], details: RegExp]): Refusal {
   const fields = rest.slice(0, -1) as [number, string][];
   const bytes = fields.flatMap(([number, value]) => {

@@ -1,6 +1,6 @@
-// What fuzz.test.ts asks of each RPC: well-formed requests, many of them with hostile values (names, numbers, counts, text),
-// written by protobuf-es, and what fuzz-mutate.ts makes of them. The RPCs are taken from the descriptors that the broker
-// serves, so a new one without requests here fails the test.
+// Requests of each RPC: well-formed ones, many of them with hostile values (names, numbers, counts, text),
+// written by protobuf-es, and what fuzz-mutate.ts makes of them. The RPCs are taken from the descriptors that
+// the broker serves, so a new one without requests here fails the test.
 import {
   create,
   type DescMessage,
@@ -22,7 +22,7 @@ import { Routing } from '../../services/gen/fanfare/v1/routing_pb.ts';
 import { PullRequestSchema, Subscriber } from '../../services/gen/fanfare/v1/subscriber_pb.ts';
 import { between, framed, mutate, pick, randomBytes, varint } from './fuzz-mutate.ts';
 
-/** Made by the test; the requests know no others but those of ADMIN_PROJECT. */
+/** The topic and the subscription that must exist; the requests know no others but those of ADMIN_PROJECT. */
 export const TOPIC = 'projects/fuzz/topics/work';
 export const SUBSCRIPTION = 'projects/fuzz/subscriptions/work';
 const ADMIN_PROJECT = 'projects/fuzz-admin';
@@ -92,7 +92,7 @@ function waits({ input }: FuzzedRpc, message: Buffer): boolean {
     const waitMs = Number(seconds) * 1000 + nanos / 1e6;
     return waitMs > 0 && waitMs <= MAX_PULL_WAIT_MS;
   } catch {
-    // No PullRequest, so nothing to wait for.
+    // It is no PullRequest, so there is nothing to wait for.
     return false;
   }
 }
@@ -119,11 +119,11 @@ const HOSTILE_NAMES = [
 const INT32 = [0, 1, -1, 600, 601, 1_000, 1_001, 2 ** 31 - 1, -(2 ** 31)];
 const UINT32 = [0, 1, 3, 1_025, 2 ** 31, 2 ** 32 - 1];
 const INT64 = [0n, 1n, -1n, 1_000_001n, 2n ** 30n + 1n, 2n ** 53n, 2n ** 63n - 1n, -(2n ** 63n)];
-/** Those that the broker can give back. */
+/** Request ids that the broker can give back. */
 const REQUEST_IDS = [0n, 1n, 5n, 2n ** 32n, 2n ** 53n - 1n];
 const UINT64 = [0n, 1n, 5n, 2n ** 32n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 64n - 1n];
 
-/** Mostly what is right, so that other fields are looked at too. */
+/** Mostly the right name, so that other fields are looked at too. */
 const orHostile = (random: Random, name: string): string =>
   random() < 0.6 ? name : pick(random, HOSTILE_NAMES);
 const parent = (random: Random) => orHostile(random, ADMIN_PROJECT);
@@ -235,7 +235,7 @@ function reflection(random: Random): Fields {
   return { host, ...(random() < 0.9 && { messageRequest: { case: pick(random, choices), value } }) };
 }
 
-/** By service and method. */
+/** The fields of a request, by service and method. */
 const REQUESTS: Readonly<Record<string, (random: Random) => Fields>> = {
   'Publisher/Publish': publish,
   'Publisher/PublishStream': (random) => ({ ...publish(random), requestId: pick(random, REQUEST_IDS) }),
@@ -316,7 +316,7 @@ const REQUESTS: Readonly<Record<string, (random: Random) => Fields>> = {
   'ServerReflection/ServerReflectionInfo': reflection,
 };
 
-/** A message of `length` bytes in all, whose one field is called for by no request. */
+/** A message of `length` bytes in all, whose one field no request knows. */
 export function padding(length: number): Buffer {
   const head = Buffer.concat([varint(1_000 * 8 + 2), varint(length)]);
   const bytes = Buffer.alloc(length);

@@ -1,4 +1,4 @@
-// Clients that the broker has no reason to listen to: no TLS, an old one, no certificate, another CA's. Used by fuzz.test.ts.
+// Clients that the broker has no reason to listen to: no TLS, an old one, no certificate, another CA's.
 
 import { readFile } from 'node:fs/promises';
 import { connect as connectTcp, type Socket } from 'node:net';
@@ -9,7 +9,10 @@ import { CHECK_CALL } from './fuzz-raw.ts';
 
 export interface Stranger {
   readonly name: string;
-  /** Calls health's Check; resolves to the first frame of HTTP/2 that comes back in full, undefined if the broker hangs up. */
+  /**
+   * Calls health's Check; resolves with the first frame of HTTP/2 that comes back in full, or with undefined
+   * if the broker hangs up.
+   */
   answer(): Promise<string | undefined>;
 }
 
@@ -43,7 +46,10 @@ export async function strangers({ address, tls }: BrokerProcess): Promise<readon
   return Array.from({ length: 10 }, () => kinds).flat();
 }
 
-/** TLS alerts and HTTP/2's goodbye (settings, GOAWAY) are no answer: headers and data are. */
+/**
+ * Resolves with the first answer: headers or data, but neither TLS alerts nor HTTP/2's goodbye (settings,
+ * GOAWAY).
+ */
 function heard(socket: Socket, bytes: Buffer): Promise<string | undefined> {
   return new Promise((resolve) => {
     let rest: Buffer = Buffer.alloc(0);
@@ -53,12 +59,12 @@ function heard(socket: Socket, bytes: Buffer): Promise<string | undefined> {
       socket.destroy();
       resolve(answer);
     };
-    // Alerts and resets: it hung up.
+    // Alerts and resets mean that it hung up.
     socket.on('error', () => {});
     socket.on('close', () => settle(undefined));
     socket.on('data', (chunk: Buffer) => {
       rest = Buffer.concat([rest, chunk]);
-      // A TLS alert in plain sight.
+      // 0x15 is a TLS alert in plain sight.
       while (rest[0] !== 0x15 && rest.length >= 9 && rest.length >= 9 + rest.readUIntBE(0, 3)) {
         const type = rest[3]!;
         if (type <= 1) return settle(`a frame of type ${type}`);

@@ -1,15 +1,17 @@
-// What became of all that fuzz.test.ts sent: counts by RPC, and every outcome that no client should see. The floods report
-// here; the test looks at the end.
+// What became of all that a fuzz test sent: counts by RPC, and every outcome that no client should see.
 import type { Outcome } from './fuzz-connection.ts';
 
-/** Statuses that say something to whoever sent a bad request. Not among them: UNKNOWN, INTERNAL, DEADLINE_EXCEEDED. */
+/**
+ * Statuses that say something to the sender of a bad request. Not among them: UNKNOWN, INTERNAL,
+ * DEADLINE_EXCEEDED.
+ */
 const PROPER = new Set([
   ...['OK', 'INVALID_ARGUMENT', 'NOT_FOUND', 'ALREADY_EXISTS', 'FAILED_PRECONDITION'],
   ...['RESOURCE_EXHAUSTED', 'UNIMPLEMENTED', 'UNAVAILABLE'],
 ]);
 /**
- * What gRPC itself has to say INTERNAL to (https://grpc.github.io/grpc/core/md_doc_statuscodes.html), before any of our code
- * is reached, in the transport's own words.
+ * What gRPC itself has to say INTERNAL to (https://grpc.github.io/grpc/core/md_doc_statuscodes.html), before
+ * any of our code is reached, in the transport's own words.
  */
 const TRANSPORT_INTERNAL = /^(Failed to decompress message|Invalid grpc-timeout value ".*")$/;
 const MAX_WRONG = 20;

@@ -1,5 +1,5 @@
-// A gRPC server with mutual TLS over the memory store, without an engine, and clients for it: for tests of the server's
-// surroundings. Certificates are made once a test file.
+// A gRPC server with mutual TLS over the memory store, without an engine, and clients for it: for tests of
+// the server's surroundings. Certificates are made once a test file.
 import '../../services/certs/reflect-metadata.ts';
 import { createPrivateKey, webcrypto } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -63,12 +63,12 @@ export interface GrpcRig extends AsyncDisposable {
 export interface RigOptions {
   readonly watches?: number;
   readonly maxStreamAgeMs?: number;
-  /** Of the watching methods. */
+  /** The clock of the watching methods. */
   readonly clock?: Clock;
   readonly services?: (border: RpcBorder) => readonly GrpcService[];
 }
 
-/** A certificate that was in force until yesterday, for a client or a server. */
+/** A certificate that expired yesterday, for a client or a server. */
 export async function issueExpired(ca: CertificatePair): Promise<CertificatePair> {
   const keyPem = (type: string, bytes: ArrayBuffer) => x509.PemConverter.encode(bytes, type);
   const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
@@ -245,7 +245,7 @@ export class TestClient extends grpc.Client {
     return fromBinary(method.output, bytes) as MessageShape<M['output']>;
   }
 
-  /** Rejects with grpc-js' ServiceError. */
+  /** Rejects with grpc-js's ServiceError. */
   callRaw(path: string, request: Uint8Array): Promise<Buffer> {
     return new Promise((resolve, reject) => {
       const deadline = Date.now() + 10_000;

@@ -1,4 +1,5 @@
-// Turns a service descriptor and handlers into what grpc-js serves, messages decoded by protobuf-es. For fakes.
+// Turns a service descriptor and handlers into what grpc-js serves, messages decoded by protobuf-es. For
+// fakes.
 import {
   type Message as AnyMessage,
   type DescMethod,

@@ -1,25 +1,26 @@
-// Judges what publishers were told against what subscribers were handed, across kills and freezes. Given histories by
-// debian-fan-out.test.ts, and broken ones by history-checker.test.ts. Knows nothing of the broker's inner life: only what
-// was observed outside, with times of one clock.
+// Judges what publishers were told against what subscribers were handed, across kills and freezes. It knows
+// nothing of the broker's inner life: only what was observed outside, with times of one clock.
 //
 // It holds the broker to this:
-//   log          a message that was told to be stored is there once; one that was sent again may be there more often; the
-//                copies of a key lie in one partition in the order of publishing, going back only to what was sent again
-//   nothing lost every subscription is handed, and acknowledges, every message that was told, and any other that one of
-//                them was handed
-//   intact       payload and key are those that were published
-//   ordered      a message is handed out only when every earlier one of its key was acknowledged, or was handed to the same
-//                stream just before it (history-order.ts)
-//   duplicates   only where a lease was open or an acknowledgement could not be recorded in time (history-duplicates.ts)
+//   log            a message that was told to be stored is there once; one that was sent again may be there
+//                  more often; the copies of a key lie in one partition in the order of publishing, going
+//                  back only to what was sent again
+//   nothing lost   every subscription is handed, and acknowledges, every message that was told, and any other
+//                  that one of them was handed
+//   intact         payload and key are those that were published
+//   ordered        a message is handed out only when every earlier one of its key was acknowledged, or was
+//                  handed to the same stream just before it (history-order.ts)
+//   duplicates     only where a lease was open or an acknowledgement could not be recorded in time
+//                  (history-duplicates.ts)
 import { DuplicateJudge, type DuplicateReason } from './history-duplicates.ts';
 import { OrderJudge } from './history-order.ts';
 
 export interface PublishedMessage {
   readonly key: string;
   readonly fingerprint: string;
-  /** What the publisher was told; undefined if it was told nothing or that it failed. */
+  /** The id the publisher was told; undefined if it was told nothing or that it failed. */
   readonly toldId: string | undefined;
-  /** It was sent again, so that it may be stored more than once. */
+  /** Whether it was sent again, so that it may be stored more than once. */
   readonly retried: boolean;
 }
 
@@ -27,7 +28,7 @@ export type SubscriberEvent =
   | {
       readonly kind: 'handed';
       readonly atMs: number;
-      /** The process. */
+      /** The consumer's process. */
       readonly consumer: string;
       /** Which of its streams, from 1. */
       readonly stream: number;
@@ -43,7 +44,7 @@ export type SubscriberEvent =
       readonly consumer: string;
       readonly messageId: string;
     }
-  /** The process learned that the stream is gone. */
+  /** Noted when the process learned that the stream is gone. */
   | {
       readonly kind: 'broken';
       readonly atMs: number;
@@ -57,7 +58,7 @@ export interface SubscriptionHistory {
   readonly subscription: string;
   readonly ordering: boolean;
   readonly ackDeadlineMs: number;
-  /** Of all its consumers, in the order of their times. */
+  /** Events of all its consumers, in the order of their times. */
   readonly events: readonly SubscriberEvent[];
 }
 
@@ -70,19 +71,19 @@ export interface Faults {
 }
 
 export interface History {
-  /** In the order of publishing. */
+  /** Messages in the order of publishing. */
   readonly published: readonly PublishedMessage[];
   readonly subscriptions: readonly SubscriptionHistory[];
   readonly faults: Faults;
 }
 
 export interface Verdict {
-  /** One sentence each; the first of each kind are enough to see what is wrong. */
+  /** What is wrong, in sentences; the first of each kind are enough to see it. */
   readonly problems: readonly string[];
   readonly handed: number;
-  /** Messages that are in the log more than once. */
+  /** How many messages are in the log more than once. */
   readonly storedAgain: number;
-  /** Allowed duplicates, by what allows them. */
+  /** How many duplicates were allowed, by what allows them. */
   readonly duplicates: Readonly<Record<DuplicateReason, number>>;
 }
 
@@ -92,11 +93,11 @@ interface LogEntry {
   readonly partition: string;
   readonly offset: number;
   readonly key: string;
-  /** In the input. */
+  /** The message's index in the input. */
   readonly index: number;
 }
 
-/** More than this of one subscription, or of the log, says nothing new. */
+/** Most problems told of one subscription, or of the log: more say nothing new. */
 const MAX_PROBLEMS = 20;
 
 export function checkHistory(history: History): Verdict {
@@ -183,7 +184,10 @@ function checkLog(
   return new Map([...byKey].map(([key, entries]) => [key, entries.map(({ messageId }) => messageId)]));
 }
 
-/** In the order of publishing; where it goes back, to a message that was sent again, and from there on in order. */
+/**
+ * Checks that a key lies in the order of publishing. It may go back only to a message that was sent again,
+ * and goes on in order from there.
+ */
 function checkKeyOrder(
   key: string,
   entries: readonly LogEntry[],
@@ -205,7 +209,7 @@ function checkKeyOrder(
   }
 }
 
-/** Returns how many deliveries it saw. */
+/** Checks one subscription; returns how many deliveries it saw. */
 function checkSubscription(
   history: SubscriptionHistory,
   log: ReadonlyMap<string, LogEntry>,
@@ -252,7 +256,7 @@ function addProblems(problems: string[], where: string, found: readonly string[]
   if (more > 0) problems.push(`${where}: and ${more} more`);
 }
 
-/** Of "{log_epoch}.{partition}-{offset}". */
+/** The parts of "{log_epoch}.{partition}-{offset}". */
 function placeOf(messageId: string): { messageId: string; partition: string; offset: number } {
   const dash = messageId.lastIndexOf('-');
   return { messageId, partition: messageId.slice(0, dash), offset: Number(messageId.slice(dash + 1)) };

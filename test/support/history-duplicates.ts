@@ -1,8 +1,9 @@
-// Whether a message was rightly handed out once more. Used by history-checker.ts, once for each subscription.
+// Whether a message of one subscription was rightly handed out once more.
 //
-// Rightly, if an earlier delivery's lease had ended without an acknowledgement: with its stream (the process or the broker
-// was killed), by its deadline, or because its consumer was frozen. And if there was an acknowledgement, but so shortly
-// before a kill that it can't have been recorded: cursors are committed every 50 ms, and it must get there first.
+// It was if an earlier delivery's lease had ended without an acknowledgement: with its stream (the process or
+// the broker was killed), by its deadline, or because its consumer was frozen. It was, too, if there was an
+// acknowledgement, but so shortly before a kill that it can't have been recorded: cursors are committed every
+// 50 ms, and it must get there first.
 import type { Faults, HandedEvent, SubscriberEvent, SubscriptionHistory } from './history-checker.ts';
 
 export type DuplicateReason =
@@ -15,7 +16,10 @@ export type DuplicateVerdict = { readonly reason: DuplicateReason } | { readonly
 
 /** An acknowledgement older than this at a kill must have been recorded. */
 const ACK_RECORDED_MS = 1_000;
-/** A lease begins when the broker sends; the message may have been on its way for a part of the deadline. */
+/**
+ * The share of the ack deadline after which a lease may have expired: it begins when the broker sends, and
+ * the message may have been on its way for a while.
+ */
 const EXPIRED_AFTER = 0.5;
 
 interface Past {
@@ -26,7 +30,10 @@ interface Past {
 export class DuplicateJudge {
   readonly #ackDeadlineMs: number;
   readonly #faults: Faults;
-  /** When each stream ended: by the kill of its process or of the broker, or else when its process noticed. */
+  /**
+   * When each stream ended: by the kill of its process or of the broker, or otherwise when its process
+   * noticed.
+   */
   readonly #streamEnds: ReadonlyMap<string, number>;
   readonly #past = new Map<string, Past>();
 
@@ -77,8 +84,9 @@ export class DuplicateJudge {
   }
 
   /**
-   * A process that was frozen goes on with what lies in its buffers: deliveries of which the leases have expired. Others have
-   * had the messages meanwhile, or are about to, with the next attempt.
+   * Whether the delivery is due to a freeze. A process that was frozen goes on with what lies in its buffers:
+   * deliveries whose leases have expired. Others have had the messages meanwhile, or are about to, with the
+   * next attempt.
    */
   #concernsFrozen(event: HandedEvent, handed: readonly HandedEvent[]): boolean {
     const newest = Math.max(...handed.map(({ attempt }) => attempt));
@@ -86,7 +94,7 @@ export class DuplicateJudge {
       const wasFrozen = ({ consumer, stream, atMs }: HandedEvent, sinceMs: number): boolean =>
         consumer === freeze.consumer && atMs >= sinceMs && this.#endOf(consumer, stream) >= freeze.toMs;
       if (event.attempt < newest) return wasFrozen(event, freeze.fromMs);
-      // Also what it acknowledged just before, if that did not get out any more.
+      // What it acknowledged just before counts as well, if that did not get out any more.
       const expiredMs = freeze.fromMs + this.#ackDeadlineMs * EXPIRED_AFTER;
       return (
         event.atMs >= expiredMs &&

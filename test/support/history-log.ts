@@ -1,6 +1,6 @@
-// What a process saw, and when, in a file that outlives it: one line an event, written with one write(2) before the process
-// goes on, so that SIGKILL loses nothing that had an effect. Written by fan-out-publisher.ts and fan-out-subscriber.ts, read
-// by fan-out-run.ts into the events that history-checker.ts judges.
+// What a process saw, and when, in a file that outlives it: one line an event, written with one write(2)
+// before the process goes on, so that SIGKILL loses nothing that had an effect. The lines can be read back as
+// the events that history-checker.ts judges.
 //
 //   publisher    P at index                  publish() was called
 //                K at index messageId        it was told that the message is stored
@@ -49,11 +49,11 @@ export class HistoryLog {
 }
 
 export interface PublisherHistory {
-  /** By index in the input. */
+  /** Ids that the publisher was told, by index in the input. */
   readonly told: ReadonlyMap<number, string>;
   /** Indexes that were not answered when the publisher began to send again. */
   readonly retried: ReadonlySet<number>;
-  /** Indexes that failed, with the code. */
+  /** Codes with which messages failed, by index. */
   readonly failed: ReadonlyMap<number, string>;
   readonly firstPublishMs: number;
   readonly lastToldMs: number;

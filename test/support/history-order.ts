@@ -1,15 +1,16 @@
-// Whether one subscription's messages of an ordering key were handed out in order. Used by history-checker.ts.
+// Whether one subscription's messages of an ordering key were handed out in order.
 //
-// A key has one run outstanding at a time, at one consumer. So when a message is handed out, each earlier one of its key was
-// acknowledged before; only where the message continues a run, those of the run were handed to the same stream just before
-// it. After a redelivery the key goes on from there: going back starts a new run. First deliveries in order follow from this.
+// A key has one run outstanding at a time, at one consumer. So when a message is handed out, each earlier one
+// of its key was acknowledged before; only if the message continues a run, those of the run were handed to
+// the same stream just before it. After a redelivery the key goes on from there: going back starts a new run.
+// First deliveries in order follow from this.
 import type { HandedEvent } from './history-checker.ts';
 
 interface Key {
   readonly ids: readonly string[];
-  /** By place in the key. */
+  /** 1 if acknowledged, by place in the key. */
   readonly acked: Uint8Array;
-  /** All before it are acknowledged. */
+  /** All places below are acknowledged. */
   ackedUpTo: number;
   /** The place last handed to each stream. */
   readonly lastOf: Map<string, number>;
@@ -34,7 +35,7 @@ export class OrderJudge {
     while (key.ackedUpTo < key.ids.length && key.acked[key.ackedUpTo] === 1) key.ackedUpTo += 1;
   }
 
-  /** Says what is wrong with it; undefined if nothing is. */
+  /** What is wrong with the delivery; undefined if nothing is. */
   handed(event: HandedEvent): string | undefined {
     const found = this.#places.get(event.messageId);
     if (found === undefined) return undefined;

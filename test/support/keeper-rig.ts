@@ -1,6 +1,6 @@
-// Members of a cluster without an engine: real keepers over memory-cluster.ts, and a host that only remembers what it was told.
-// A ledger sees all hosts and notes whatever must not be: two that serve a partition with the newer claim not fencing the older,
-// and two whose leases both hold.
+// Members of a cluster without an engine: real keepers over memory-cluster.ts, and a host that only remembers
+// what it was told. A ledger sees all hosts and notes whatever must not be: two that serve a partition with
+// the newer claim not fencing the older, and two whose leases both hold.
 import {
   type Assignment,
   isAssigned,
@@ -22,7 +22,7 @@ import { VirtualClock } from './virtual-clock.ts';
 export const CLUSTER = 'cluster-1';
 export const LEASE_MS = 2_000;
 
-/** What exists; members see a change after a delay of their own. */
+/** The topics that exist. Listeners hear of a change at once. */
 export class Topics {
   list: TopicPartitions[];
   readonly #listeners = new Set<() => void>();
@@ -49,9 +49,11 @@ export class Topics {
 
 export class Ledger {
   readonly violations: string[] = [];
-  /** Two leases that both hold, the older claim fenced by its epoch: it does no harm, but has to be rare. */
+  /**
+   * Pairs whose leases both held, the older claim fenced by its epoch: that does no harm, but has to be rare.
+   */
   readonly overlaps: string[] = [];
-  /** By partition: how long nobody served it, in milliseconds, each time its owner changed. */
+  /** How long nobody served a partition, in milliseconds, each time its owner changed. */
   readonly gaps: number[] = [];
   readonly #serving = new Map<string, Map<FakeHost, number>>();
   readonly #endedMs = new Map<string, number>();
@@ -88,12 +90,12 @@ export class Ledger {
 
 export class FakeHost implements PartitionHost {
   readonly memberId: string;
-  /** What it serves, with the epoch of its claim. */
+  /** The partitions that it serves, with the epoch of their claim. */
   readonly owned = new Map<string, { readonly id: PartitionId; readonly epoch: number }>();
   /** The notes that came with claims, in order. */
   readonly received: (string | undefined)[] = [];
   refusedWrites = 0;
-  /** Changed by tests: what own and handOver do first. */
+  /** What own and handOver do first; tests change them. */
   beforeOwn: (id: PartitionId) => Promise<void> = async () => {};
   beforeHandOver: (id: PartitionId) => Promise<void> = async () => {};
   readonly #ledger: Ledger;
@@ -133,7 +135,7 @@ export class FakeHost implements PartitionHost {
     return this.#membership().holds;
   }
 
-  /** Whether this member has taken something by force since it was last asked. */
+  /** Whether this member has taken something by force since the last question. */
   mayForce(): boolean {
     const forced = this.#forced() > this.#forcedBefore;
     this.#forcedBefore = this.#forced();
@@ -175,7 +177,7 @@ export class FakeHost implements PartitionHost {
     this.#topicsChanged = listener;
   }
 
-  /** One fenced write to everything it serves. */
+  /** Tries one fenced write to everything it serves. */
   async writeAll(): Promise<void> {
     await Promise.all([...this.owned.values()].map(({ id, epoch }) => this.#write(id, epoch)));
   }
@@ -208,7 +210,7 @@ export interface RigMember {
   readonly routes: ClusterRoutes;
   readonly host: FakeHost;
   readonly logged: string[];
-  /** Resolves when it is a member; rejects as MembershipKeeper.start. */
+  /** Resolves when it is a member; rejects as MembershipKeeper.start does. */
   readonly started: Promise<void>;
 }
 
@@ -217,9 +219,9 @@ export class KeeperRig {
   readonly cluster: MemoryCluster;
   readonly topics: Topics;
   readonly ledger = new Ledger(this.clock);
-  /** The living ones, by name. */
+  /** The living members, by name. */
   readonly members = new Map<string, RigMember>();
-  /** All that ever were. */
+  /** All members that ever were. */
   readonly all: RigMember[] = [];
   #starts = 0;
 
@@ -235,14 +237,14 @@ export class KeeperRig {
     return this.join(...names);
   }
 
-  /** Starts members and runs until they all are. */
+  /** Starts members and runs until all of them have joined. */
   async join(...names: string[]): Promise<RigMember[]> {
     const members = names.map((name) => this.begin(name));
     await this.resolved(Promise.all(members.map(({ started }) => started)));
     return members;
   }
 
-  /** Starts a member without waiting. `rate`: of its clock; `latencyMs`: one way. */
+  /** Starts a member without waiting. `rate` is its clock's; `latencyMs` is one way. */
   begin(name: string, rate = 1, latencyMs = 0.2): RigMember {
     this.#starts += 1;
     const id = `${name}#${this.#starts}`;
@@ -287,7 +289,7 @@ export class KeeperRig {
     const routes = new ClusterRoutes(membership);
     ownership.start();
     const started = membership.start();
-    // Looked at by whoever waits for it.
+    // The rejection is for whoever waits.
     started.catch(() => {});
     const member = { id, name, connection, membership, ownership, routes, host, logged, started };
     this.members.set(name, member);
@@ -295,7 +297,7 @@ export class KeeperRig {
     return member;
   }
 
-  /** kill -9 */
+  /** Ends it as kill -9 does. */
   crash(member: RigMember): void {
     member.connection.clock.kill();
     this.members.delete(member.name);
@@ -314,7 +316,7 @@ export class KeeperRig {
     if (this.members.get(member.name) === member) this.members.delete(member.name);
   }
 
-  /** Runs virtual time until the promise has settled. */
+  /** Runs virtual time until the promise has resolved or rejected. */
   async resolved<T>(promise: Promise<T>, limitMs = 60_000): Promise<T> {
     let settled = false;
     const end = (): void => {
@@ -331,7 +333,7 @@ export class KeeperRig {
     );
   }
 
-  /** Every partition is served by exactly its target, and all members agree who that is. */
+  /** Whether every partition is served by exactly its target, and all members agree who that is. */
   get converged(): boolean {
     const members = [...this.members.values()];
     const [first] = members;
@@ -353,7 +355,7 @@ export class KeeperRig {
     });
   }
 
-  /** Returns how long it took, in milliseconds. */
+  /** Runs until the cluster has converged. Resolves with how long that took, in milliseconds. */
   async converge(limitMs = 30_000): Promise<number> {
     const startMs = this.clock.monotonicMs();
     await this.clock.runUntil(() => this.converged, limitMs);

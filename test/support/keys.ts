@@ -7,12 +7,12 @@ export function partitionOf(key: string, partitions: number): number {
   return partitionOfKey(hashOfKey(bytes, 0, bytes.length), partitions);
 }
 
-/** The first that belongs to that partition of a topic with so many. */
+/** The first key that belongs to that partition of a topic with so many. */
 export function keyOfPartition(partition: number, partitions: number): string {
   return keyThatMoves(partition, partitions, partition, partitions);
 }
 
-/** The first that belongs to `before` of `partitionsBefore` and to `after` of `partitionsAfter`. */
+/** The first key that belongs to `before` of `partitionsBefore` and to `after` of `partitionsAfter`. */
 export function keyThatMoves(
   before: number,
   partitionsBefore: number,

@@ -1,12 +1,11 @@
-// Calls to the API server that kube.ts starts: plain HTTPS, server-side apply, kubectl. Called by kube.ts only; tests use the
-// methods of Kube.
+// Calls to an API server: plain HTTPS, server-side apply, kubectl.
 import { execFile } from 'node:child_process';
 import { request } from 'node:https';
 import { setTimeout as delay } from 'node:timers/promises';
 
 export interface KubeResponse {
   readonly status: number;
-  // biome-ignore lint/suspicious/noExplicitAny: whatever JSON the API server answers; tests look at a few fields of it.
+  // biome-ignore lint/suspicious/noExplicitAny: whatever JSON the API server answers; tests read few fields
   readonly body: any;
 }
 
@@ -57,7 +56,7 @@ export function send(
       'content-length': Buffer.byteLength(text),
     }),
   };
-  // No agent: a connection that is kept open would keep the test process alive.
+  // There is no agent: a connection that is kept open would keep the test process alive.
   const tls = ca === undefined ? { rejectUnauthorized: false } : { ca };
   const call = request(url, { method, headers, agent: false, ...tls }, (response) => {
     let answer = '';
@@ -75,7 +74,7 @@ export function send(
   return promise;
 }
 
-/** Waits for a CRD until it is served. Fails with the server's words. */
+/** Applies an object; waits for a CRD until it is served. Fails with the server's words. */
 export async function applyObject(kube: Caller, object: KubeObject): Promise<void> {
   const path = `${await collectionPath(kube, object)}/${object.metadata.name}`;
   const query = '?fieldManager=test&force=true&fieldValidation=Strict';
@@ -93,7 +92,7 @@ export async function applyObject(kube: Caller, object: KubeObject): Promise<voi
   }
 }
 
-/** By discovery, so that a test need not know the plural. */
+/** The path of an object's collection, found by discovery, so that a test need not know the plural. */
 async function collectionPath(kube: Caller, { apiVersion, kind, metadata }: KubeObject): Promise<string> {
   const root = apiVersion.includes('/') ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
   const { body } = await expectOk(kube.request('GET', root));
@@ -132,7 +131,7 @@ export function kubectl(
   input: string | undefined,
 ): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
-  // HOME: discovery is cached there, and another server's must not be taken.
+  // A HOME of its own: discovery is cached there, and another server's must not be taken.
   const env = { ...process.env, HOME: folder };
   const child = execFile(binary, args, { env, maxBuffer: MAX_KUBECTL_BYTES }, (error, stdout, stderr) => {
     if (error === null) resolve(stdout);

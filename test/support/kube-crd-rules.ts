@@ -1,17 +1,16 @@
-// The rules (CEL) of the CRDs by example: what the API server must accept and refuse. Used by
-// test/integration/kube-crd.test.ts, which also checks that no rule of the CRDs is missing here.
+// The rules (CEL) of the CRDs by example: what the API server must accept and refuse.
 import type { Json, Kind } from './kube-crd-samples.ts';
 
 export interface RuleCase {
   readonly kind: Kind;
-  /** Where the rule stands in the schema, with its fieldPath. */
+  /** The rule's place in the schema, with its fieldPath. */
   readonly field: string;
   readonly message: string;
-  /** What a resource is made with before; undefined: the rule holds at creation too. */
+  /** The spec that a resource is made with before; undefined: the rule holds at creation too. */
   readonly before?: Json;
   readonly accepted: readonly Json[];
   readonly rejected: readonly Json[];
-  /** metadata.name: for rules of the whole object. */
+  /** metadata.name, for rules of the whole object. */
   readonly name?: string;
 }
 

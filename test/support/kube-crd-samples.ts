@@ -1,13 +1,13 @@
-// Resources of every kind with every field of their spec set, and what becomes of a field's limits: for each bound of the
-// generated schema, values just inside and just outside of it. Used by test/integration/kube-crd.test.ts.
+// Resources of every kind with every field of their spec set, and what becomes of a field's limits: for each
+// bound of the generated schema, values just inside and just outside of it.
 import type { JsonSchema } from '../../operator/api/schema.ts';
 
 export type Json = Record<string, unknown>;
 export type Kind = 'Fanfare' | 'Topic' | 'Subscription';
 
-/** One value at one place: what the API server has to say to it. */
+/** One value at one place, and what the API server has to say to it. */
 export interface BoundCase {
-  /** As the API server writes it: spec.consumers.behavior.scaleUp.policies[0].value. */
+  /** The field as the API server writes it: spec.consumers.behavior.scaleUp.policies[0].value. */
   readonly field: string;
   readonly what: string;
   readonly spec: Json;
@@ -79,14 +79,17 @@ export const FULL_SPECS: Readonly<Record<Kind, Json>> = {
   },
 };
 
-/** Where a pattern wants more than letters: a value of `length` characters that it allows. */
+/**
+ * Makes a value of `length` characters that is allowed by a field's pattern, for patterns that want more than
+ * letters.
+ */
 const SAMPLES: Readonly<Record<string, (length: number) => string>> = {
   'spec.address': (length) => `${'a'.repeat(length - 2)}:1`,
   'spec.consumers.scaleTargetRef.apiVersion': (length) => `v${'1'.repeat(length - 1)}`,
   'spec.consumers.scaleTargetRef.kind': (length) => `K${'a'.repeat(length - 1)}`,
 };
 
-/** What else a value needs to be right with the rules between fields. */
+/** What else has to be set for a value to agree with the rules between fields. */
 const COMPANIONS: Readonly<Record<string, (value: unknown) => Json>> = {
   'spec.durability': (value) => (value === 'Replicated' ? {} : { minReplicas: undefined }),
   'spec.consumers.strategy': (value) => (value === 'Internal' ? { 'consumers.replicas': undefined } : {}),
@@ -150,7 +153,10 @@ function visit(part: JsonSchema, field: string, found: (field: string, part: Jso
   if (part.additionalProperties !== undefined) visit(part.additionalProperties, `${field}.team`, found);
 }
 
-/** A copy with fields by path ("consumers.drain.timeoutSeconds", "policies[0].value") set, or, with undefined, taken out. */
+/**
+ * A copy of the spec with fields by path ("consumers.drain.timeoutSeconds", "policies[0].value") set, or,
+ * with undefined, taken out.
+ */
 export function withFields(spec: Json, changes: Json): Json {
   const copy = structuredClone(spec);
   for (const [path, value] of Object.entries(changes)) {

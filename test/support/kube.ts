@@ -1,9 +1,9 @@
-// A real Kubernetes API server with its etcd for tests: RBAC on, empty at the start, gone at the end. Any number may run at
-// once; each has its own folder and ports. Called by integration tests of the operator.
+// A real Kubernetes API server with its etcd for tests: RBAC on, empty at the start, gone at the end. Any
+// number may run at once; each has its own folder and ports.
 //
-// No kubelet and no scheduler: a Pod is only an object, with the status that the test gives it. Without `controllers` nothing
-// removes namespaces, collects garbage or makes Pods of Deployments either, so a deleted namespace stays Terminating.
-// Whatever ends the test process ends the servers too (kube-process.ts).
+// No kubelet and no scheduler: a Pod is only an object, with the status that the test gives it. Without
+// `controllers` nothing removes namespaces, collects garbage or makes Pods of Deployments either, so a
+// deleted namespace stays Terminating. Whatever ends the test process ends the servers too (kube-process.ts).
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
@@ -29,7 +29,10 @@ export interface KubeUser {
 }
 
 export interface KubeOptions {
-  /** Known from the start by a token each, see `tokenOf`; with no rights until a binding gives them some. */
+  /**
+   * Users known from the start by a token each, see `tokenOf`; with no rights until a binding gives them
+   * some.
+   */
   readonly users?: readonly KubeUser[];
   /** Run kube-controller-manager too: namespaces end, owned objects are collected, ReplicaSets make Pods. */
   readonly controllers?: boolean;
@@ -42,19 +45,25 @@ export interface Kube {
   readonly server: string;
   /** PEM of the certificate that signed the server's. */
   readonly ca: string;
-  /** Of a user in system:masters, whom RBAC doesn't restrain. */
+  /** The token of a user in system:masters, whom RBAC doesn't restrain. */
   readonly adminToken: string;
-  /** Of one of `users`. */
+  /** The token of one of `users`. */
   tokenOf(name: string): string;
-  /** Makes the namespace and the ServiceAccount where they don't exist, and returns a token for it, valid for an hour. */
+  /**
+   * Makes the namespace and the ServiceAccount if they don't exist, and returns a token for it, valid for an
+   * hour.
+   */
   serviceAccountToken(namespace: string, name: string): Promise<string>;
   /** A kubeconfig as text (JSON, which is YAML): for KubeConfig.loadFromString and KUBECONFIG files. */
   kubeconfig(token?: string): string;
-  /** As admin unless a token is given. Never fails for an HTTP status. `body` is sent as JSON. */
+  /**
+   * Sends a request, as admin unless a token is given. Never fails for an HTTP status. `body` is sent as
+   * JSON.
+   */
   request(method: string, path: string, body?: unknown, options?: KubeRequest): Promise<KubeResponse>;
   /** Applies objects by server-side apply and waits for CRDs to be served. Fails with the server's words. */
   apply(objects: readonly KubeObject[]): Promise<void>;
-  /** What kubectl prints. Fails, with what it printed, if it ends with anything but 0. */
+  /** Returns what kubectl prints. Fails, with what it printed, if it ends with anything but 0. */
   kubectl(args: readonly string[], input?: string): Promise<string>;
   /** Ends the API server: gracefully, or as by kill -9. The data stays. */
   stopApiServer(signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>;
@@ -63,7 +72,7 @@ export interface Kube {
   /** Lets it hang: connections stay open, nothing is answered. */
   pauseApiServer(): void;
   resumeApiServer(): void;
-  /** Of kube-apiserver. */
+  /** The pid of kube-apiserver. */
   readonly pid: number;
   stop(): Promise<void>;
 }
@@ -75,7 +84,10 @@ const READY_POLL_MS = 50;
 const STOP_TIMEOUT_MS = 20_000;
 const TOKEN_SECONDS = 3_600;
 
-/** Ready when it returns: about 3 s on an idle machine, plus minutes once if kube-apiserver must be built. */
+/**
+ * Resolves when the server is ready: in about 3 s on an idle machine, plus minutes once if kube-apiserver
+ * must be built.
+ */
 export async function startKube(options: KubeOptions = {}): Promise<Kube> {
   const binaries = {
     etcd: await findKubeTool('etcd'),
@@ -240,11 +252,14 @@ async function ready(process: KubeProcess, port: number, token: string): Promise
   await until(process, async () => (await send('GET', url, { token })).status === 200);
 }
 
-/** Asks again and again until the answer is yes; fails with the end of the log if the process ends or takes too long. */
+/**
+ * Asks again and again until the answer is yes; fails with the end of the log if the process ends or takes
+ * too long.
+ */
 async function until(process: KubeProcess, isReady: () => Promise<boolean>): Promise<void> {
   const deadlineMs = performance.now() + READY_TIMEOUT_MS;
   while (!process.ended) {
-    // Refused connections are what is waited out here.
+    // A refused connection counts as "not yet".
     if (await isReady().catch(() => false)) return;
     if (performance.now() > deadlineMs) break;
     await delay(READY_POLL_MS);
@@ -253,7 +268,10 @@ async function until(process: KubeProcess, isReady: () => Promise<boolean>): Pro
   throw new Error(`${process.name} did not get ready:\n${await process.logTail()}`);
 }
 
-/** Free ports are looked for, not reserved: now and then somebody else is quicker. */
+/**
+ * Starts again on other ports if need be: they are looked for, not reserved, and now and then somebody else
+ * is quicker.
+ */
 async function firstThatStarts<T>(start: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {

@@ -1,6 +1,6 @@
-// Between a store and its user: an append is written at once and confirmed later, as with the durability levels that wait for
-// replicas or a disk. In between the claim may go, and the confirmation may fail. As ports/log-store.ts asks for, nothing then
-// says that nothing was written: the outcome is unknown.
+// Confirms appends late: an append is written at once and confirmed later, as with the durability levels that
+// wait for replicas or a disk. In between the claim may go, and the confirmation may fail. As
+// ports/log-store.ts asks for, nothing then says that nothing was written: the outcome is unknown.
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { Clock, Random } from '../../services/broker/ports/clock.ts';
 import type { LogStore } from '../../services/broker/ports/log-store.ts';
@@ -8,7 +8,7 @@ import type { LogStore } from '../../services/broker/ports/log-store.ts';
 export interface Confirmation {
   /** From the write to its confirmation; 0: it comes with the write. */
   delayMs(): number;
-  /** Probability that it fails. */
+  /** The probability that the confirmation fails. */
   fails: number;
 }
 

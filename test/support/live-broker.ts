@@ -1,5 +1,5 @@
-// A broker in this process: the real engine and services over the memory store, on real connections without TLS. Its monotonic
-// clock can be moved on, so that leases run out of which the client believes that they last.
+// A broker in this process: the real engine and services over the memory store, on real connections without
+// TLS. Its monotonic clock can be moved on, so that leases run out that the client believes to last.
 import { ServerCredentials } from '@grpc/grpc-js';
 import { adminService } from '../../services/broker/adapters/grpc/admin.ts';
 import { authorizeAll, Identity } from '../../services/broker/adapters/grpc/identity.ts';
@@ -58,7 +58,7 @@ export class LiveBroker implements AsyncDisposable {
   readonly address: string;
   readonly broker: Broker;
   readonly definitions: Definitions;
-  /** What the engine and the services did not expect. */
+  /** Errors that the engine and the services did not expect. */
   readonly unexpected: unknown[];
   readonly #server: GrpcServer;
   readonly #clock: MovedClock;
@@ -153,7 +153,7 @@ export class LiveBroker implements AsyncDisposable {
     return live;
   }
 
-  /** What the routing table says. */
+  /** The address that the routing table says. */
   get advertised(): string {
     return this.address;
   }
@@ -170,7 +170,7 @@ export class LiveBroker implements AsyncDisposable {
     await this.#server.sendAway(undefined);
   }
 
-  /** For leases so much time has passed; they end within 100 ms. */
+  /** Moves the monotonic clock on; leases whose time is then over end within 100 ms. */
   moveOn(byMs: number): void {
     this.#clock.moveOn(byMs);
   }

@@ -1,5 +1,6 @@
-// Clusters of brokers whose Redis fails over and loses its last writes: one server whose replica is promoted by hand,
-// Sentinels, a Redis Cluster. The replica stops hearing of its master's writes with fallBehind(), and takes over with failOver().
+// Clusters of brokers whose Redis fails over and loses its last writes: one server whose replica is promoted
+// by hand, Sentinels, a Redis Cluster. The replica stops hearing of its master's writes with fallBehind(),
+// and takes over with failOver().
 //
 //   await using redis = await startPromotable();
 //   await redis.fallBehind();
@@ -15,7 +16,9 @@ export interface LossyFailover extends AsyncDisposable {
   readonly cluster: Cluster;
   /** From now on writes are on the master alone. */
   fallBehind(): Promise<void>;
-  /** kill -9 of the master. `meanwhile`: before the replica takes over. Resolves once it has. */
+  /**
+   * Kills the master with SIGKILL, and runs `meanwhile` before the replica takes over. Resolves once it has.
+   */
   failOver(meanwhile?: () => Promise<void>): Promise<void>;
   /** The server that has the key now. */
   serverOf(key: string): Promise<TestRedis>;
@@ -24,12 +27,12 @@ export interface LossyFailover extends AsyncDisposable {
 type BrokerOptions = Pick<ClusterOptions, 'brokers' | 'args'>;
 
 export interface Promotable extends LossyFailover {
-  /** A broker that reaches nothing from now on, not even after the failover; until it does again. */
+  /** Cuts a broker off from everything, even from the new master after a failover, until reconnect(). */
   cutOff(broker: number): void;
   reconnect(broker: number): void;
 }
 
-/** One server with a replica; brokers reach whichever is the master by way of their store proxies. */
+/** One server with a replica; brokers reach whichever is the master through their store proxies. */
 export async function startPromotable(options: BrokerOptions = {}): Promise<Promotable> {
   await using opened = new AsyncDisposableStack();
   const master = opened.use(await startRedis());
@@ -91,7 +94,7 @@ export async function startSentinels(options: BrokerOptions = {}): Promise<Lossy
   };
 }
 
-/** The master that fails over is the one with the slot of the given key. */
+/** A Redis Cluster; the master that fails over is the one with the slot of the given key. */
 export async function startSlots(key: string, options: BrokerOptions = {}): Promise<LossyFailover> {
   await using opened = new AsyncDisposableStack();
   const redis: TestRedisCluster = opened.use(await startRedisCluster());

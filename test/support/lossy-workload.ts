@@ -1,5 +1,5 @@
-// What tests of lossy failovers do with topics and subscriptions: publish numbers, take and acknowledge some, look what the store
-// has of that.
+// What tests of lossy failovers do with topics and subscriptions: publish numbers, take and acknowledge some,
+// look what the store has of that.
 import { decodeCursor } from '../../services/broker/core/cursor.ts';
 import type { Client } from '../../services/client/client.ts';
 import type { LossyFailover } from './lossy-failover.ts';
@@ -11,7 +11,7 @@ export async function publish(client: Client, topic: string, from: number, count
   await Promise.all(numbers.map((n) => publisher.publish({ data: `${n}`, orderingKey: `key-${n % 7}` })));
 }
 
-/** So many messages, acknowledged; more than that after a moment are an error. */
+/** Takes and acknowledges so many messages; more than that, a moment later, are an error. */
 export async function take(client: Client, subscription: string, count: number): Promise<number[]> {
   const got: number[] = [];
   const timeout = AbortSignal.timeout(40_000);

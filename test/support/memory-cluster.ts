@@ -1,8 +1,9 @@
-// A cluster's surroundings on virtual time: one shared store, and for each member a clock of its own and a connection to the
-// store that can be slow, cut or lossy. For tests of the keepers and for the simulation of clusters.
+// A cluster's surroundings on virtual time: one shared store, and for each member a clock of its own and a
+// connection to the store that can be slow, cut or lossy. For tests of the keepers and for the simulation of
+// clusters.
 //
-// A member that is paused (SIGSTOP) runs nothing: its timers and the store's answers wait. One whose machine is suspended also has a
-// monotonic clock that stands still meanwhile. A crashed one never runs again.
+// A member that is paused (SIGSTOP) runs nothing: its timers and the store's answers wait. One whose machine
+// is suspended also has a monotonic clock that stands still meanwhile. A crashed one never runs again.
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { Clock, Random } from '../../services/broker/ports/clock.ts';
 import type { Signals } from '../../services/broker/ports/signals.ts';
@@ -17,7 +18,7 @@ export class MemberClock implements Clock {
   /** 1.01: it runs 1 % fast. */
   readonly #rate: number;
   #state: 'running' | 'paused' | 'dead' = 'running';
-  /** Since when the machine is suspended, and for how long it was before. */
+  /** Since when the machine is suspended; below, for how long it was before. */
   #suspendedSinceMs: number | undefined;
   #suspendedMs = 0;
   #held: { readonly fn: () => void; readonly afterMs: number }[] = [];
@@ -42,7 +43,8 @@ export class MemberClock implements Clock {
 
   setTimer(delayMs: number, fn: () => void): () => void {
     let cancelled = false;
-    // As setTimeout does. A rest that is shorter than a double can add to the time would be due in this instant for ever.
+    // The shortest timer is that of setTimeout: a rest shorter than a double can add to the time would be due
+    // in this instant for ever.
     const baseMs = delayMs > 0 ? Math.max(SHORTEST_TIMER_MS, delayMs / this.#rate) : 0;
     const cancel = this.#base.setTimer(baseMs, () => this.#run(() => cancelled || fn()));
     return () => {
@@ -79,23 +81,23 @@ export class MemberClock implements Clock {
   #run(fn: () => void): void {
     if (this.#state === 'running') fn();
     else if (this.#state === 'paused') {
-      // By a clock that stands still it is not due before so much later.
+      // By a clock that stands still it becomes due only so much later.
       const sinceMs = this.#suspendedSinceMs;
       this.#held.push({ fn, afterMs: sinceMs === undefined ? 0 : this.#base.monotonicMs() - sinceMs });
     }
   }
 }
 
-/** May be changed at any time. */
+/** Faults that may be changed at any time. */
 export interface ConnectionFaults {
   /** Neither requests nor signals pass. */
   cut: boolean;
-  /** Of requests, 0 to 1: it takes effect and the answer is lost. */
+  /** The probability that a request takes effect and its answer is lost, 0 to 1. */
   loseAnswers: number;
-  /** Of requests: it never arrives. */
+  /** The probability that a request never arrives. */
   loseRequests: number;
   loseSignals: number;
-  /** One way; asked for each request and each answer. */
+  /** One way; called for each request and each answer. */
   latencyMs: () => number;
 }
 
@@ -119,7 +121,7 @@ export class MemoryCluster {
     this.memory = memory;
   }
 
-  /** A new process with that id. */
+  /** Connects a new process with that id. */
   connect(memberId: string, rate = 1): MemberConnection {
     const clock = new MemberClock(this.#clock, rate);
     const faults: ConnectionFaults = {
@@ -142,7 +144,7 @@ export class MemoryCluster {
     return { clock, stores, faults };
   }
 
-  /** As one TCP connection: what was sent first arrives first, in both directions. */
+  /** Carries calls as one TCP connection does: what was sent first arrives first, in both directions. */
   #carrier(clock: MemberClock, faults: ConnectionFaults): Carry {
     let lastThereMs = 0;
     let lastBackMs = 0;

@@ -1,5 +1,5 @@
-// The definition port in memory, for tests and simulations. What a store that went back has forgotten is forgotten here, too:
-// definitions, removals, and the last incarnation numbers, of which many are left out then.
+// The definition port in memory, for tests and simulations. A store that goes back forgets what a real one
+// would: definitions, removals, and the last incarnation numbers, of which it then leaves many out.
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import {
   type Definition,
@@ -38,13 +38,13 @@ export class MemoryDefinitions implements DefinitionStore {
     forgottenTo: 0,
     lastIncarnation: 0,
   };
-  /** Goes on whatever the content does, as time does. */
+  /** Counts on whatever becomes of the content, as time does. */
   #ticks = 0;
-  /** Of the next incarnation. */
+  /** The step to the next incarnation. */
   #step = 1;
   #returns = 0;
 
-  /** `nowMs` is the store's clock; `most`: of removals that are remembered. */
+  /** `nowMs` is the store's clock; `most` is how many removals are remembered. */
   constructor(take: Take, nowMs: () => number, most = MAX_REMEMBERED) {
     this.#take = take;
     this.#nowMs = nowMs;
@@ -111,7 +111,7 @@ export class MemoryDefinitions implements DefinitionStore {
     });
   }
 
-  /** Calling the result brings back what is there now. */
+  /** Returns a function that brings back what is there now. */
   checkpoint(): () => void {
     const saved = copyOf(this.#content);
     return () => {

@@ -1,4 +1,5 @@
-// The membership port in memory, for tests and simulations of clusters. `nowMs` is the store's clock, by which leases end.
+// The membership port in memory, for tests and simulations of clusters. `nowMs` is the store's clock, by
+// which leases end.
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import type {
   ClusterView,
@@ -13,7 +14,7 @@ interface Lease {
   readonly untilMs: number;
 }
 
-/** Those that a store has forgotten may be among them. */
+/** Versions left out by a store that went back: it may have given those numbers before. */
 const SKIPPED_VERSIONS = 1_000;
 const NOBODY = { id: '', term: 0, untilMs: 0 };
 
@@ -21,13 +22,13 @@ export class MemoryMembership implements MembershipStore {
   readonly #take: Take;
   readonly #nowMs: () => number;
   #identity: string | undefined;
-  /** By name. */
+  /** Leases by name. */
   readonly #leases = new Map<string, Lease>();
   #coordinator = NOBODY;
   /** The store's time at the last heartbeat. */
   #heardMs = 0;
   #assignment: StoredAssignment = { version: 0, body: '' };
-  /** To the next version. */
+  /** The step to the next version. */
   #step = 1;
   #returns = 0;
   readonly #drained = new Set<string>();
@@ -116,7 +117,7 @@ export class MemoryMembership implements MembershipStore {
     });
   }
 
-  /** Calling the result brings leases, coordinator and assignment back as they are now. */
+  /** Returns a function that brings leases, coordinator and assignment back as they are now. */
   checkpoint(): () => void {
     const leases = new Map(this.#leases);
     const coordinator = this.#coordinator;
@@ -133,7 +134,7 @@ export class MemoryMembership implements MembershipStore {
     };
   }
 
-  /** If the clock went back leases go with it, or the dead would live so much longer. */
+  /** If the clock went back, leases go back with it, or the dead would live so much longer. */
   #setBack(byMs: number): void {
     if (byMs <= 0) return;
     for (const [name, { member, untilMs }] of this.#leases)

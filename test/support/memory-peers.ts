@@ -1,8 +1,9 @@
-// The PeerConnector port in memory, on virtual time: links between members of one process that take time and can be cut,
-// fall silent in one direction or both, or vanish with a member that dies. For tests and for the simulation of clusters.
+// The PeerConnector port in memory, on virtual time: links between members of one process that take time and
+// can be cut, fall silent in one direction or both, or vanish with a member that dies. For tests and for the
+// simulation of clusters.
 //
-// Objects arrive in their order in each direction, on the clock of the member that gets them: a paused one gets them when it
-// goes on, a dead one never.
+// Objects arrive in their order in each direction, on the clock of the member that gets them: a paused one
+// gets them when it goes on, a dead one never.
 import type { Clock } from '../../services/broker/ports/clock.ts';
 import type {
   PeerAnswer,
@@ -15,15 +16,15 @@ import type {
 
 export interface MemoryPeersOptions {
   readonly clock: Clock;
-  /** One way; asked for each object. Default 1. */
+  /** One way; called for each object. Default 1. */
   readonly delayMs?: (from: string, to: string) => number;
-  /** On its way in one direction: from then on `send` returns false. Default 2 MiB. */
+  /** Most bytes on their way in one direction: beyond that `send` returns false. Default 2 MiB. */
   readonly maxPendingBytes?: number;
 }
 
 export type AcceptLink = (link: PeerLinkServer, relay: string) => PeerLinkHandler;
 
-/** What went over the links of two members, by who sent it. */
+/** What went over the links between two members, by sender. */
 export interface LinkTraffic {
   objects: number;
   chunkBytes: number;
@@ -50,7 +51,7 @@ export class MemoryPeers {
     this.#options = options;
   }
 
-  /** Links to the address are the member's from now on. */
+  /** From now on links to the address go to the member. */
   listen(memberId: string, address: string, clock: Clock, accept: AcceptLink): void {
     this.#listeners.set(address, { memberId, clock, accept });
   }
@@ -93,7 +94,10 @@ export class MemoryPeers {
     this.#silent.add(pair(from, to));
   }
 
-  /** Separated members reach each other again. What silence has swallowed is gone, and so are its links: what comes later would have a gap. */
+  /**
+   * Separated members reach each other again. What silence has swallowed is gone, and so are its links: what
+   * comes later would have a gap.
+   */
   heal(): void {
     for (const link of [...this.#links]) if (link.hasGap) link.break('connection timed out');
     this.#silent.clear();
@@ -122,7 +126,7 @@ export class MemoryPeers {
     return traffic;
   }
 
-  /** For MemoryLink. */
+  /** Whether nothing that `from` sends arrives at `to`. */
   isSilent(from: string, to: string): boolean {
     return this.#silent.has(pair(from, to));
   }
@@ -183,7 +187,7 @@ class Way {
     return !this.#full;
   }
 
-  /** In order behind what was sent. */
+  /** Runs it in order behind what was sent. */
   after(arrive: () => void): void {
     this.#later(arrive);
   }

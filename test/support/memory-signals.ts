@@ -1,4 +1,4 @@
-// The signals port in memory: whoever listens hears them, in the turn in which the store takes them.
+// The signals port in memory: every listener hears a signal in the turn in which the store takes it.
 import type { SignalKind, Signals } from '../../services/broker/ports/signals.ts';
 import type { Take } from './memory-store.ts';
 

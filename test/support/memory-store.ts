@@ -1,8 +1,10 @@
-// The store ports in memory, for tests and simulations. The object outlives the brokers that use it, so a simulated
-// crash is: drop the broker, keep the store. Without a clock every call takes effect at once; with one each call takes
-// effect, and answers, after its own latency, so calls of one caller may overtake each other as they may in a network.
+// The store ports in memory, for tests and simulations. The object outlives the brokers that use it, so a
+// simulated crash is: drop the broker, keep the store. Without a clock every call takes effect at once; with
+// one each call takes effect, and answers, after its own latency, so calls of one caller may overtake each
+// other as they may in a network.
 //
-// createMemoryStore: for one broker. createSharedMemory: for the members of a cluster, each of which opens it by its id.
+// createMemoryStore: for one broker. createSharedMemory: for the members of a cluster, each of which opens it
+// by its id.
 import { assert, BrokerError } from '../../services/broker/core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../services/broker/core/partition.ts';
 import type { Clock } from '../../services/broker/ports/clock.ts';
@@ -27,9 +29,12 @@ export interface MemoryStoreOptions {
   readonly clock?: Clock;
   /** Called once per call. Default: 0, which still takes a turn of the clock. */
   readonly latencyMs?: () => number;
-  /** Bytes of frames in all logs together; default: no bound. A store that is full stays so until something is trimmed or dropped. */
+  /**
+   * Bytes of frames in all logs together; default: no bound. A store that is full stays so until something is
+   * trimmed or dropped.
+   */
   readonly capacityBytes?: number;
-  /** Of definitions that were removed: default as the port says. */
+  /** How many removed definitions are remembered; default: as the port says. */
   readonly rememberedRemovals?: number;
 }
 
@@ -49,29 +54,33 @@ export interface SharedMemory {
   /** The same data for every member; what it acquires is held by it. */
   open(memberId: string): ClusterStores;
   /**
-   * Remembers everything as it is now; calling the result brings it back: a failover that lost what came after. `fails`: of which
-   * slots; all if absent. What operators have asked for (members to be drained) stays.
+   * Remembers everything as it is now, and returns a function that brings it back: a failover that lost what
+   * came after. `fails` says which slots are lost; all if absent. What operators have asked for (members to
+   * be drained) stays.
    */
   checkpoint(fails?: (slot: Slot) => boolean): () => void;
-  /** Sets the store's clock, by which leases end and deletions are forgotten. */
+  /** Moves the store's clock, by which leases end and deletions are forgotten. */
   setClock(byMs: number): void;
-  /** As StoreHarness.damage. */
+  /** Damages a chunk, as StoreHarness.damage does. */
   damage(partition: PartitionId, offset: number, how: 'flip' | 'lose'): void;
 }
 
-/** As Redis' keys fall into them: a partition's ("5.3"), "t5" for whether topic 5 was dropped, and one for everything else. */
+/**
+ * A group of keys, like those of Redis: a partition's ("5.3"), "t5" for whether topic 5 was dropped, and one
+ * for everything else.
+ */
 export type Slot = string;
 export const CLUSTER_SLOT: Slot = 'cluster';
 
 interface Partition {
   readonly id: PartitionId;
   ownerEpoch: number;
-  /** Empty: released, or never owned. */
+  /** The member that holds it; empty: released, or never owned. */
   holder: string;
   handOver: Uint8Array | undefined;
   endOffset: number;
   endByte: number;
-  /** In offset order. */
+  /** Chunks in offset order. */
   chunks: Chunk[];
   skipped: LogRange[];
 }
@@ -86,7 +95,7 @@ export function createSharedMemory(options: MemoryStoreOptions = {}): SharedMemo
   const take = takeEffect(options);
   const partitions = new Partitions(options.capacityBytes ?? Number.POSITIVE_INFINITY);
   const records: CursorRecords = new Map();
-  // As a server's, which counts from 1970: what never was is long ago.
+  // The store's clock counts from 1970, as a server's does: what never was is long ago.
   let aheadMs = Date.UTC(2026);
   const nowMs = (): number => (options.clock?.monotonicMs() ?? performance.now()) + aheadMs;
   const definitions = new MemoryDefinitions(take, nowMs, options.rememberedRemovals);
@@ -349,7 +358,7 @@ function memoryLog(take: Take, partitions: Partitions, memberId: string): LogSto
   };
 }
 
-/** By subscription, then by partition. */
+/** Records by subscription, then by partition. */
 type CursorRecords = Map<number, Map<string, Uint8Array>>;
 
 /** A cursor is in its partition's slot. */
@@ -404,7 +413,7 @@ function boundsOf({ chunks, endOffset, endByte }: Partition): LogBounds {
   };
 }
 
-/** The first chunk that holds fromOffset or is behind it. */
+/** The index of the first chunk that holds fromOffset or is behind it. */
 function indexOf(chunks: readonly Chunk[], fromOffset: number): number {
   let low = 0;
   let high = chunks.length;

@@ -1,4 +1,4 @@
-// Warnings that a component gives, as something a test can wait for.
+// Warnings of a component, as something that a test can wait for.
 
 export interface Notes {
   /** Pass as onWarning. */

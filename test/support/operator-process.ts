@@ -1,8 +1,9 @@
-// The operator in a process of its own, as main.ts puts it together, with what tests need besides: a clock that runs faster, short
-// leases, and a fault point at which it kills itself as by kill -9. Started by operator.ts with its options as JSON.
+// The operator in a process of its own, as main.ts puts it together, with what tests need besides: a clock
+// that runs faster, short leases, and a fault point at which it kills itself as by kill -9. It gets its
+// options as JSON.
 //
-// A fault point is the n-th call that matches, to the API server ("PATCH topics/status") or to a broker ("createTopic"), just
-// before it is sent, or just after its answer was got and before anybody has seen it.
+// A fault point is the n-th call that matches, to the API server ("PATCH topics/status") or to a broker
+// ("createTopic"), just before it is sent, or just after its answer was got and before anybody has seen it.
 import type { BrokerAdmin } from '../../operator/broker/admin.ts';
 import { createAdminClient } from '../../operator/broker/admin-client.ts';
 import { parseConfig } from '../../operator/config.ts';

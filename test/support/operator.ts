@@ -1,12 +1,13 @@
-// A stage for the operator: a real API server with the chart's CRDs and rights, a real broker, and operators as processes that
-// have just those rights. Used by test/integration/operator-*.test.ts.
+// A stage for the operator: a real API server with the chart's CRDs and rights, a real broker, and operators
+// as processes that have just those rights.
 //
 //   await using stage = await startStage();
 //   await using operator = await stage.startOperator();
 //   await stage.apply(topic('shop', 'orders'));
 //   await stage.until('orders is ready', () => isReady(stage.topic('shop', 'orders')));
 //
-// Waiting is by watching: `until` looks again whenever one of the resources has changed, and `broker` whenever it is asked.
+// Waiting is by watching: `until` looks again whenever one of the resources has changed. The broker is asked
+// again and again (`eventually`).
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -33,7 +34,7 @@ import { renderChart } from './kube-chart.ts';
 import type { ProcessOptions } from './operator-process.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-/** The chart's release in these tests. */
+/** The namespace of the chart's release in these tests. */
 export const OPERATOR_NAMESPACE = 'fanfare';
 const ACCOUNT = 'demo-fanfare-operator';
 const START_TIMEOUT_MS = 60_000;
@@ -45,7 +46,7 @@ export interface StageOptions {
   readonly kube?: KubeOptions;
   /** Namespaces to be made. */
   readonly namespaces?: readonly string[];
-  /** Between operator and API server, host:port: a proxy. */
+  /** Starts a proxy between operator and API server (host:port), and returns its address. */
   readonly throughProxy?: (server: string) => Promise<string>;
 }
 
@@ -53,7 +54,7 @@ export interface OperatorOptions extends ProcessOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** false: main.ts itself, which knows no other options. Default true. */
   readonly harness?: boolean;
-  /** Of the API server as the operator is to see it. */
+  /** The API server's URL as the operator is to see it. */
   readonly server?: string;
 }
 
@@ -125,7 +126,7 @@ export class Stage implements AsyncDisposable {
     return this.#informers.subscriptions.list();
   }
 
-  /** Of a Deployment. */
+  /** The replicas that a Deployment asks for. */
   replicas(namespace: string, name: string): number | undefined {
     return this.#informers.deployments.get(`${namespace}/${name}`)?.target.replicas;
   }
@@ -134,7 +135,10 @@ export class Stage implements AsyncDisposable {
     return this.kube.apply(objects);
   }
 
-  /** Merge patch of spec or metadata. Returns when this stage sees it, so that what is looked at next is not older. */
+  /**
+   * Sends a merge patch of spec or metadata. Resolves when this stage sees it, so that what is looked at next
+   * is not older.
+   */
   async patch(kind: 'topics' | 'subscriptions' | 'fanfares', namespace: string, name: string, patch: object) {
     const path = `/apis/fanfare.dev/v1alpha1/namespaces/${namespace}/${kind}/${name}`;
     const contentType = 'application/merge-patch+json';
@@ -176,7 +180,7 @@ export class Stage implements AsyncDisposable {
     }
   }
 
-  /** For what nobody watches, such as the broker: asked again and again. */
+  /** Asks again and again, for what nobody watches, such as the broker. */
   async eventually<T>(what: string, ask: () => Promise<T>, accept: (value: T) => boolean): Promise<T> {
     const deadline = performance.now() + WAIT_TIMEOUT_MS;
     for (;;) {
@@ -190,7 +194,7 @@ export class Stage implements AsyncDisposable {
     }
   }
 
-  /** Nobody has to wait until the lease of an operator that was killed has run out. */
+  /** Frees the lease, so that nobody has to wait until that of a killed operator has run out. */
   async freeLease(): Promise<void> {
     await this.kube.request(
       'DELETE',
@@ -198,7 +202,7 @@ export class Stage implements AsyncDisposable {
     );
   }
 
-  /** Changes that the broker was asked for by anybody: "create topics/orders: OK". */
+  /** Changes that anybody asked the broker for: "create topics/orders: OK". */
   audited(project = 'shop'): string[] {
     return this.broker.logLines
       .filter(({ msg }) => msg === 'audit')
@@ -207,7 +211,7 @@ export class Stage implements AsyncDisposable {
       .map(({ verb, resource, result }) => `${verb} ${resource.split('/').slice(2).join('/')}: ${result}`);
   }
 
-  /** The broker again, with its data, at its address. */
+  /** Starts the broker again, with its data, at its address. */
   async restartBroker(): Promise<void> {
     const { dataDir, address } = this.broker;
     await this.broker.kill();
@@ -330,7 +334,7 @@ export class OperatorProcess implements AsyncDisposable {
     });
   }
 
-  /** What /metrics says: the sum of all series of a name whose text has all of the parts. */
+  /** The sum, in /metrics, of all series of a name whose text has all of the parts. */
   async metric(name: string, ...parts: readonly string[]): Promise<number> {
     const text = await (await fetch(`${this.probes}/metrics`)).text();
     return text
@@ -362,7 +366,7 @@ export class OperatorProcess implements AsyncDisposable {
     return this.#lines;
   }
 
-  /** How it ended: a signal or an exit code. Rejects, with its log, if it goes on for long. */
+  /** Resolves with how it ended: a signal or an exit code. Rejects, with its log, if it goes on for long. */
   async ended(timeoutMs = WAIT_TIMEOUT_MS): Promise<NodeJS.Signals | number | null> {
     const { promise, reject } = Promise.withResolvers<never>();
     const timer = setTimeout(
@@ -376,7 +380,7 @@ export class OperatorProcess implements AsyncDisposable {
     }
   }
 
-  /** SIGKILL, and waits for the end. */
+  /** Sends SIGKILL, and waits for the end. */
   async kill(): Promise<void> {
     this.#child.kill('SIGKILL');
     await this.exited;
@@ -401,7 +405,7 @@ function parsed(text: string): Line {
   try {
     return JSON.parse(text) as Line;
   } catch {
-    // Not the log's: node itself speaks.
+    // A line that is not the log's: Node itself speaks.
     return { msg: text };
   }
 }
@@ -432,7 +436,7 @@ export function condition(
   return found === undefined ? 'none' : `${found.status}/${found.reason}`;
 }
 
-/** Reconciled, and the present spec is. */
+/** Whether it is reconciled, its present spec included. */
 export function isReady(resource: Topic | Subscription | Fanfare | undefined): boolean {
   return (
     condition(resource) === 'True/Reconciled' &&

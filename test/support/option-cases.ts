@@ -1,7 +1,7 @@
-// Kinds of options: the values at their limits, those beyond, and what is said of them. Whole tables are made of them in
-// test/unit/client-options.test.ts.
+// Kinds of options: the values at their limits, those beyond, and what is said of them. Whole tables are made
+// of them.
 
-/** What an option may be, and what is refused with which words after "{name} is ". */
+/** What an option may be, and which values are refused with which words after "{name} is ". */
 export interface Case {
   readonly taken: readonly unknown[];
   readonly refused: readonly (readonly [value: unknown, says: string])[];
@@ -96,7 +96,7 @@ export const func: Case = {
   ],
 };
 export const signal: Case = {
-  // By what it can do, not by its class: there are several realms and libraries.
+  // What counts is what it can do, not its class: there are several realms and libraries.
   taken: [
     new AbortController().signal,
     AbortSignal.abort(),
@@ -129,7 +129,7 @@ export const labels: Case = {
     ['a=b', '"a=b": give an object of texts'],
   ],
 };
-/** Refused with words that are not "{name} is …". */
+/** Labels that are refused with words other than "{name} is …". */
 export const labelTexts: readonly (readonly [value: unknown, says: string])[] = [
   [labelsOf(65), 'labels has 65 entries: at most 64 are allowed'],
   [{ '': 'x' }, 'the name of labels."" is "": give a text of 1 to 63 bytes'],

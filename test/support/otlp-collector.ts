@@ -1,5 +1,5 @@
-// A collector for OTLP over HTTP with JSON, in the test's own process: keeps the spans and metrics that arrive, and lets
-// tests wait for them.
+// A collector for OTLP over HTTP with JSON, in the test's own process: keeps the spans and metrics that
+// arrive, and lets tests wait for them.
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { json } from 'node:stream/consumers';
@@ -19,7 +19,7 @@ export interface CollectedMetric {
   readonly service: string;
   readonly name: string;
   readonly unit: string;
-  /** Of all data points. */
+  /** The values of all data points. */
   readonly values: readonly number[];
 }
 
@@ -64,7 +64,7 @@ interface Points {
 
 export class OtlpCollector implements AsyncDisposable {
   readonly spans: CollectedSpan[] = [];
-  /** The newest of each name and service. */
+  /** The newest metric of each name and service. */
   readonly metrics = new Map<string, CollectedMetric>();
   readonly #server: Server;
   readonly #waiting = new Set<() => void>();
@@ -88,12 +88,15 @@ export class OtlpCollector implements AsyncDisposable {
     });
   }
 
-  /** For OTEL_EXPORTER_OTLP_ENDPOINT. */
+  /** The URL for OTEL_EXPORTER_OTLP_ENDPOINT. */
   get endpoint(): string {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
 
-  /** What `find` returns as soon as that isn't undefined. Rejects after timeoutMs, saying what has arrived. */
+  /**
+   * Resolves with what `find` returns as soon as that isn't undefined. Rejects after timeoutMs, saying what
+   * has arrived.
+   */
   waitFor<T>(find: (collector: this) => T | undefined, timeoutMs = 10_000): Promise<T> {
     return new Promise((resolve, reject) => {
       const finish = (): void => {

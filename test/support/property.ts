@@ -1,11 +1,11 @@
-// How many cases a property test tries, and how one is replayed. Used by every fast-check test.
+// How many cases a property test tries, and how one is replayed.
 //
 //   FAST_CHECK_RUNS   per cent of the usual number of cases; 100 is usual, a nightly run takes more
 //   FAST_CHECK_SEED, FAST_CHECK_PATH   as fast-check printed them with a counterexample
 
 const PERCENT = Number(process.env.FAST_CHECK_RUNS ?? 100);
 
-/** For a test whose cases take seconds in all. */
+/** The timeout of a test whose cases take seconds in all. */
 export const TIMEOUT_MS = 300 * Math.max(100, PERCENT);
 
 export interface PropertyRuns {

@@ -1,5 +1,5 @@
-// Publish requests for tests: made as objects, written by protobuf-es, so that the broker's own walk over the bytes has
-// something independent to be held against.
+// Publish requests for tests: made as objects, written by protobuf-es, so that the broker's own walk over the
+// bytes has something independent to be held against.
 import { create, toBinary } from '@bufbuild/protobuf';
 import { BinaryWriter } from '@bufbuild/protobuf/wire';
 import fc from 'fast-check';
@@ -39,7 +39,7 @@ export function messageBytes(message: Partial<TestMessage>): Uint8Array {
   return toBinary(MessageSchema, create(MessageSchema, message));
 }
 
-/** As the wire has a request: PublishRequest and PublishStreamRequest in one. */
+/** A request as the wire has it: PublishRequest and PublishStreamRequest in one. */
 export function requestBytes(
   topic: string,
   list: readonly Partial<TestMessage>[],

@@ -30,7 +30,7 @@ export class RawPublishStream {
     });
   }
 
-  /** Rejects if the stream ends first. */
+  /** Sends a request and resolves with its answer. Rejects if the stream ends first. */
   send(request: MessageInitShape<typeof PublishStreamRequestSchema>): Promise<PublishStreamResponse> {
     const requestId = ++this.#lastId;
     const waiting = Promise.withResolvers<PublishStreamResponse>();

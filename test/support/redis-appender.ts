@@ -1,5 +1,5 @@
-// Appends to one partition without end, as an owner does: outcomes that are unknown are looked up, and what a store has
-// forgotten is appended again from memory. For tests of failovers.
+// Appends to one partition without end, as an owner does: outcomes that are unknown are looked up, and what a
+// store has forgotten is appended again from memory. For tests of failovers.
 import { setTimeout as delay } from 'node:timers/promises';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
@@ -13,7 +13,7 @@ const CHUNK_BYTES = 200;
 
 export class RedisAppender {
   readonly acknowledged: Chunk[] = [];
-  /** How often each happened. */
+  /** How often each of these happened. */
   readonly met = { unknown: 0, foundDone: 0, foundNotDone: 0, wentBack: 0, appendedAgain: 0 };
   readonly #stores: Stores;
   readonly #partition: PartitionId;
@@ -35,13 +35,13 @@ export class RedisAppender {
     this.#running = this.#run();
   }
 
-  /** Resolves when so many more have been acknowledged. */
+  /** Resolves when so many more chunks have been acknowledged. */
   more(count: number): Promise<void> {
     const running = this.#running ?? Promise.reject(new Error('not started'));
     const reached = new Promise<void>((resolve) => {
       this.#waiting.push({ count: this.acknowledged.length + count, resolve });
     });
-    // What ends the appender ends the wait.
+    // If the appender ends, so does the wait.
     return Promise.race([reached, running]);
   }
 
@@ -101,7 +101,10 @@ export class RedisAppender {
     }
   }
 
-  /** Takes the partition again, above the epoch that the store may have forgotten, and brings back what it lacks. */
+  /**
+   * Takes the partition again, above the epoch that the store may have forgotten, and brings back what it
+   * lacks.
+   */
   async #recover(): Promise<void> {
     const { log, ownership } = this.#stores;
     for (;;) {

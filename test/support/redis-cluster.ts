@@ -4,12 +4,12 @@ import { freePort, type RedisTestOptions, startRedis, TEST_HOST, type TestRedis,
 export interface RedisClusterOptions extends RedisTestOptions {
   /** Default 3. */
   readonly masters?: number;
-  /** Of each master. Default 1. */
+  /** Replicas of each master. Default 1. */
   readonly replicas?: number;
 }
 
 const SLOTS = 16_384;
-/** After so long without an answer a master counts as failed. */
+/** The time without an answer after which a master counts as failed. */
 const NODE_TIMEOUT_MS = 1_500;
 
 /** Resolves when all slots are served and all replicas follow. */
@@ -40,22 +40,22 @@ export async function startRedisCluster(options: RedisClusterOptions = {}): Prom
 }
 
 export class TestRedisCluster implements AsyncDisposable {
-  /** Those that began as masters come first. */
+  /** All servers; those that began as masters come first. */
   readonly nodes: readonly TestRedis[];
 
-  /** Use startRedisCluster. */
+  /** Call startRedisCluster instead. */
   constructor(nodes: readonly TestRedis[]) {
     this.nodes = nodes;
   }
 
-  /** For --store. */
+  /** The URL for --store. */
   get url(): string {
     const [first] = this.nodes;
     const scheme = first!.url.startsWith('rediss') ? 'rediss+cluster' : 'redis+cluster';
     return `${scheme}://${this.nodes.map(({ address }) => address).join(',')}`;
   }
 
-  /** Who serves the slot of a key now, and who follows it. */
+  /** The master that serves the slot of a key now, and the replicas that follow it. */
   async nodesOf(key: string): Promise<{ master: TestRedis; replicas: TestRedis[] }> {
     const asked = firstRunning(this.nodes);
     const slot = Number(await asked.command('CLUSTER', 'KEYSLOT', key));

@@ -37,19 +37,19 @@ export class SentinelGroup implements AsyncDisposable {
   readonly #dir: string;
   readonly #sentinels: { process: KubeProcess; port: number }[] = [];
 
-  /** Use startRedisWithSentinels. */
+  /** Call startRedisWithSentinels instead. */
   constructor(servers: readonly TestRedis[], dir: string) {
     this.servers = servers;
     this.#dir = dir;
   }
 
-  /** For --store. */
+  /** The URL for --store. */
   get url(): string {
     const hosts = this.#sentinels.map(({ port }) => `${TEST_HOST}:${port}`);
     return `redis+sentinel://${hosts.join(',')}/${MASTER_NAME}`;
   }
 
-  /** Whom the Sentinels call the master now. */
+  /** The server that the Sentinels call the master now. */
   async master(): Promise<TestRedis> {
     const [, port] = (await this.#ask('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', MASTER_NAME)) as [
       string,

@@ -1,5 +1,5 @@
-// Redis stores as the conformance suites and the integration tests open them: each test has a key prefix of its own, so that
-// all tests of a file share one Redis.
+// Redis stores as the conformance suites and the integration tests open them: each test has a key prefix of
+// its own, so that all tests of a file share one Redis.
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { nodeClock } from '../../services/broker/adapters/node/clock.ts';

@@ -1,11 +1,10 @@
-// A real Redis server for tests, on a free port and a folder of its own, that cannot outlive the test process.
+// A real Redis server for tests, on a free port and a folder of its own, that cannot outlive the test
+// process.
 //
 //   await using redis = await startRedis();
 //   await redis.command('CONFIG', 'SET', 'maxmemory', '1mb');
 //   await redis.kill();      // kill -9
 //   await redis.restart();   // the same port and folder: with `--appendonly yes` the same data
-//
-// redis-cluster.ts and redis-sentinel.ts start several of them.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -18,11 +17,11 @@ import { createCa, issueClient, issueServer } from '../../services/certs/issue.t
 import { type KubeProcess, startProcess } from './kube-process.ts';
 
 export interface RedisTestOptions {
-  /** Only TLS, and only with a client certificate. */
+  /** The server then takes only TLS, and only with a client certificate. */
   readonly tls?: RedisCertificates;
-  /** That clients must give. */
+  /** The password that clients must give. */
   readonly password?: string;
-  /** As on redis-server's command line. */
+  /** More arguments, as on redis-server's command line. */
   readonly args?: readonly string[];
 }
 
@@ -41,7 +40,7 @@ const START_TIMEOUT_MS = 20_000;
 const STOP_TIMEOUT_MS = 5_000;
 const POLL_MS = 15;
 
-/** A server that answers. */
+/** Starts a server; resolves when it answers. */
 export async function startRedis(options: RedisTestOptions = {}): Promise<TestRedis> {
   const dir = await mkdtemp(join(tmpdir(), 'fanfare-redis-'));
   const server = new TestRedis(dir, await freePort(), options);
@@ -61,7 +60,7 @@ export class TestRedis implements AsyncDisposable {
   #process: KubeProcess | undefined;
   #paused = false;
 
-  /** Use startRedis. */
+  /** Call startRedis instead. */
   constructor(dir: string, port: number, options: RedisTestOptions) {
     this.dir = dir;
     this.port = port;
@@ -73,33 +72,33 @@ export class TestRedis implements AsyncDisposable {
     return `${TEST_HOST}:${this.port}`;
   }
 
-  /** For --store. */
+  /** The URL for --store. */
   get url(): string {
     return `${this.#options.tls ? 'rediss' : 'redis'}://${this.address}`;
   }
 
-  /** Neither ended nor stopped. */
+  /** Whether it has neither ended nor been stopped. */
   get running(): boolean {
     return this.#process !== undefined && !this.#process.ended && !this.#paused;
   }
 
-  /** kill -9 */
+  /** Sends SIGKILL. */
   async kill(): Promise<void> {
     await this.#process?.stop('SIGKILL', STOP_TIMEOUT_MS);
   }
 
-  /** SIGTERM: it saves what it is set up to save. */
+  /** Sends SIGTERM: it saves what it is set up to save. */
   async terminate(): Promise<void> {
     await this.#process?.stop('SIGTERM', STOP_TIMEOUT_MS);
   }
 
-  /** SIGSTOP: connections stay open, nothing answers. */
+  /** Sends SIGSTOP: connections stay open, nothing answers. */
   stop(): void {
     this.#paused = true;
     this.#process?.signal('SIGSTOP');
   }
 
-  /** SIGCONT */
+  /** Sends SIGCONT. */
   cont(): void {
     this.#process?.signal('SIGCONT');
     this.#paused = false;
@@ -169,14 +168,14 @@ export class TestRedis implements AsyncDisposable {
     await this.command('REPLICAOF', 'NO', 'ONE');
   }
 
-  /** Follows a master, and resolves when it has all that the master had. */
+  /** Follows a master; resolves when it has all that the master had. */
   async follow(master: TestRedis): Promise<void> {
     await this.command('REPLICAOF', TEST_HOST, master.port);
     await until('the replica follows', async () => (await this.info('master_link_status')) === 'up');
     await until('the master knows', async () => /state=online/.test((await master.info('slave0')) ?? ''));
   }
 
-  /** What the master writes from now on does not arrive here, until cont(). */
+  /** Keeps what the master writes from now on from arriving here, until cont(). */
   async pauseReplication(master: TestRedis): Promise<void> {
     this.stop();
     await master.command('CLIENT', 'KILL', 'TYPE', 'replica');
@@ -194,7 +193,7 @@ export class TestRedis implements AsyncDisposable {
       ? ['--port', '0', '--tls-port', `${this.port}`, ...tlsArgs(tls)]
       : ['--port', `${this.port}`];
     const common = ['--bind', TEST_HOST, '--dir', this.dir, '--daemonize', 'no', '--save', ''];
-    // Two cores are shared by many: a fork for each replica that syncs is dear.
+    // Many servers share two cores: a fork for each replica that syncs is dear.
     return [...ports, ...common, ...login, '--repl-diskless-sync-delay', '0', ...args];
   }
 }
@@ -239,7 +238,7 @@ export function freePort(): Promise<number> {
   });
 }
 
-/** Asks again until it is so; an error counts as "not yet". */
+/** Asks again until the answer is yes; an error counts as "not yet". */
 export async function until(
   what: string,
   condition: () => Promise<boolean>,
@@ -265,7 +264,7 @@ class StartFailure extends Error {}
 
 let found: string | undefined;
 
-/** redis-server from the PATH; where there is none and we may, it is installed. */
+/** redis-server from the PATH; if there is none and we may, it is installed. */
 export function redisServerPath(): string {
   found ??= find('redis-server');
   if (found === undefined && process.getuid?.() === 0 && find('apt-get') !== undefined) {

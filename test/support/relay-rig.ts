@@ -1,5 +1,5 @@
-// Several engines over one memory store, linked by peers, with routes that the test sets: what a cluster is without its
-// membership. For tests of relays and links, on virtual time or on real connections.
+// Several engines over one memory store, linked to each other, with routes that the test sets: what a cluster
+// is without its membership. For tests of relays and links, on virtual time or on real connections.
 import { fromBinary } from '@bufbuild/protobuf';
 import type { SubscriptionDefinition } from '../../services/broker/core/definitions.ts';
 import type { BrokerError } from '../../services/broker/core/errors.ts';
@@ -28,7 +28,7 @@ import { requestBytes } from './publish-requests.ts';
 export const PROJECT = 'projects/p';
 export const TOPIC = `${PROJECT}/topics/orders`;
 
-/** Where each partition should be, as the test says, the same for all. */
+/** The place of each partition, as the test says, the same for all. */
 export class TestRoutes {
   readonly #members = new Map<string, Route>();
   readonly #targets = new Map<string, string>();
@@ -141,7 +141,7 @@ export class RelayNode {
     await this.broker.partitions.own(id, await this.stores.ownership.acquire(id));
   }
 
-  /** Resolves to the offsets by partition. */
+  /** Resolves when the messages are stored. */
   publish(messages: readonly { data: string; key?: string }[], topic = TOPIC): Promise<void> {
     const records = messages.map(({ data, key = '' }) => ({ data: Buffer.from(data), orderingKey: key }));
     const batch = parsePublish(requestBytes('', records), PUBLISH_LIMITS);
@@ -177,9 +177,9 @@ export interface TestConsumerOptions {
   readonly address?: string;
   readonly ownedOnly?: boolean;
   readonly resumes?: boolean;
-  /** Does not acknowledge by itself. */
+  /** It does not acknowledge by itself. */
   readonly manual?: boolean;
-  /** Takes nothing. */
+  /** It takes nothing. */
   readonly blocked?: boolean;
 }
 
@@ -251,7 +251,7 @@ export class TestConsumer implements ConsumerSink {
     this.messages.push(...fresh);
     this.outstanding += fresh.length;
     this.mostOutstanding = Math.max(this.mostOutstanding, this.outstanding);
-    // Not from within: a client answers later.
+    // The ack does not come from within the delivery: a client answers later.
     if (!this.#manual) queueMicrotask(() => this.ack(fresh));
   }
 
@@ -296,7 +296,10 @@ export function operationOf(
   return { kind, ...partition, first: offset, last: offset, seconds };
 }
 
-/** As the keepers do it: the target is told to everybody, the former owner hands over, the new one opens. */
+/**
+ * Moves a partition as the keepers do: the target is told to everybody, the former owner hands over, the new
+ * one opens.
+ */
 export async function move(
   routes: TestRoutes,
   id: PartitionId,

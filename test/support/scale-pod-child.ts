@@ -1,9 +1,13 @@
-// The process behind scale-pod.ts. Its standard output says "ready", then each message as it was processed, a line of JSON each.
+// The process behind scale-pod.ts. Its standard output says "ready", then each message as it was processed,
+// one line of JSON each.
 import { connect as connectTcp, createServer } from 'node:net';
 import { connect } from '../../services/client/client.ts';
 import type { ScalePodOptions } from './scale-pod.ts';
 
-/** An address at which the broker is reached from the given one; gRPC itself can't choose. */
+/**
+ * The address of a forwarder that reaches the broker from the given IP address, which gRPC itself can't
+ * choose.
+ */
 function reachedFrom(ip: string, address: string): Promise<string> {
   const [host = '', port = ''] = address.split(':');
   const server = createServer((inner) => {
@@ -29,7 +33,7 @@ client.subscriber(
   subscription,
   async (message) => {
     const atMs = performance.timeOrigin + performance.now();
-    // The work.
+    // This wait stands for the work.
     await new Promise((resolve) => setTimeout(resolve, workMs));
     const data = Buffer.from(message.data).toString();
     const { orderingKey: key, deliveryAttempt: attempt } = message;

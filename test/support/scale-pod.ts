@@ -1,5 +1,5 @@
-// A consumer process that stands in for a pod, and how a test starts one. It connects from an address of its own, as pods do, and
-// on SIGTERM it just ends: what it still held would be delivered again.
+// A consumer process that stands in for a pod, and how a test starts one. It connects from an address of its
+// own, as pods do, and on SIGTERM it just ends: what it still held would be delivered again.
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -7,7 +7,7 @@ import type { PodProcess } from './fake-deployment.ts';
 
 export interface ScalePodOptions {
   readonly name: string;
-  /** Of 127.0.0.0/8. */
+  /** An address in 127.0.0.0/8. */
   readonly ip: string;
   readonly address: string;
   readonly tls: { readonly ca: string; readonly cert: string; readonly key: string };
@@ -15,7 +15,7 @@ export interface ScalePodOptions {
   readonly subscription: string;
   readonly concurrency: number;
   readonly maxOutstandingMessages: number;
-  /** What a message takes. */
+  /** How long the work on a message takes. */
   readonly workMs: number;
 }
 

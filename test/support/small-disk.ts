@@ -1,5 +1,5 @@
-// A file system of a few MiB of its own, to be filled. Mounting one needs the right to (root on Linux, as in CI); without
-// it the caller gets undefined and simulates.
+// A file system of a few MiB of its own, to be filled. Mounting one needs the right to (root on Linux, as in
+// CI); without it the caller gets undefined.
 import { spawnSync } from 'node:child_process';
 import { statfsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -10,7 +10,7 @@ export interface SmallDisk {
   readonly dir: string;
   /** Writes a file that leaves only so many bytes free, or none if somebody else takes them meanwhile. */
   fill(leaveBytes: number): Promise<void>;
-  /** Removes that file. */
+  /** Removes the file that fill() wrote. */
   free(): Promise<void>;
   unmount(): Promise<void>;
 }

@@ -1,16 +1,17 @@
-// The process that store-crash.test.ts kills: opens the embedded store in the folder given, prints "ready", and appends
-// and commits cursors without pause, printing each as it is acknowledged:
+// A process for crash tests: opens the embedded store in the folder given, prints "ready", and appends and
+// commits cursors without pause, printing each as it is acknowledged:
 //
-//   append <partition> <firstOffset> <count>       cursor <partition> <number>       trim <partition> <headOffset>
+//   append <partition> <firstOffset> <count>       cursor <partition> <number>       trim <partition>
+//                                                  <headOffset>
 //
-// What is written follows from the place it has, so the test knows every byte without being told.
+// What is written follows from its place, so the test knows every byte without being told.
 import { writeSync } from 'node:fs';
 import { openEmbeddedStore } from '../../services/broker/adapters/embedded/store.ts';
 import type { Chunk } from '../../services/broker/ports/log-store.ts';
 
 export const CRASH_PARTITIONS = 4;
 
-/** Sizes from some bytes to some hundred KiB, so that every way a commit can take is taken. */
+/** Sizes range from some bytes to some hundred KiB, so that every way a commit can take is taken. */
 export function crashFrames(partition: number, firstOffset: number): Buffer {
   const size = firstOffset % 40 === 39 ? 200_000 + partition * 40_000 : 50 + ((firstOffset * 37) % 4_000);
   return Buffer.alloc(size, `${partition}:${firstOffset}/`);
@@ -19,9 +20,9 @@ export function crashFrames(partition: number, firstOffset: number): Buffer {
 if (import.meta.main) await run(process.argv[2] ?? '');
 
 async function run(dir: string): Promise<void> {
-  // Small and often: a kill hits every phase of journal and merge.
+  // Journal and merges are small and frequent, so that a kill hits every phase.
   const store = await openEmbeddedStore({ dir, journalBytes: 512 << 10, mergeIntervalMs: 3 });
-  // Synchronously: what is printed has happened, and what has been printed is out when the kill comes.
+  // Written synchronously: what is printed has happened, and is out when the kill comes.
   const say = (line: string): void => void writeSync(1, `${line}\n`);
   say('ready');
   await Promise.all(Array.from({ length: CRASH_PARTITIONS }, (_, partition) => work(partition)));

@@ -1,9 +1,9 @@
-// A process that opens the embedded store in the folder given and keeps it: prints "open" or "refused <message>".
-// store-folder.test.ts starts several at once and kills them.
+// A process that opens the embedded store in the folder given and keeps it: prints "open" or "refused
+// <message>".
 import { writeSync } from 'node:fs';
 import { openEmbeddedStore } from '../../services/broker/adapters/embedded/store.ts';
 
-// Alive until it is killed: the store itself keeps no process running.
+// Keeps the process alive until it is killed: the store itself keeps none running.
 setInterval(() => {}, 1 << 30);
 try {
   await openEmbeddedStore({ dir: process.argv[2] ?? '', journalBytes: 1 << 16 });

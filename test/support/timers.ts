@@ -1,13 +1,16 @@
-// Which timers are left, of those that the code under test has set.
+// The timers that the code under test has set and that are left.
 
 export interface WatchedTimers extends Disposable {
-  /** How many were set since. */
+  /** How many timers were set since. */
   readonly set: number;
-  /** Neither over nor cleared, with where each was set. */
+  /** Timers that are neither over nor cleared, with where each was set. */
   readonly running: ReadonlyMap<unknown, string>;
 }
 
-/** Of timers that code in a folder sets itself, until it is disposed of: watchTimers('/services/client/'). */
+/**
+ * Watches, until it is disposed of, the timers that code in a folder sets itself:
+ * watchTimers('/services/client/').
+ */
 export function watchTimers(folder: string): WatchedTimers {
   const { setTimeout, setInterval, clearTimeout, clearInterval } = globalThis;
   const running = new Map<unknown, string>();

@@ -1,5 +1,6 @@
-// What tests need and take minutes to make, kept between runs in ${XDG_CACHE_HOME:-~/.cache}/fanfare-test-tools. A file or folder
-// there has its name only when it is complete, and one process makes it while others that want it wait.
+// What tests need and take minutes to make, kept between runs in
+// ${XDG_CACHE_HOME:-~/.cache}/fanfare-test-tools. A file or folder there has its name only when it is
+// complete, and one process makes it while others that want it wait.
 import { access, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -12,7 +13,7 @@ export const toolCacheDir = join(
 
 const LOCK_POLL_MS = 1_000;
 
-/** The path in the cache. `make` is called if it is not there, with a path to leave it at. */
+/** The path in the cache. If nothing is there, `make` is called with a path to make it at. */
 export async function cached(name: string, make: (partial: string) => Promise<void>): Promise<string> {
   const path = join(toolCacheDir, name);
   if (await exists(path)) return path;
@@ -30,7 +31,7 @@ export async function cached(name: string, make: (partial: string) => Promise<vo
   }
 }
 
-/** A file with the pid of its holder; that of a process which is gone is taken over. */
+/** Takes a lock file, which has its holder's pid; that of a process that is gone is taken over. */
 async function lock(path: string): Promise<() => Promise<void>> {
   for (let waited = false; ; waited = true) {
     try {
@@ -44,7 +45,7 @@ async function lock(path: string): Promise<() => Promise<void>> {
       await rm(path, { force: true });
       continue;
     }
-    // Past the test runner's capture, which shows output only in the end.
+    // Goes past the test runner's capture, which shows output only in the end.
     if (!waited)
       process.stderr.write(`waiting for process ${holder}, which is making ${basename(path, '.lock')}\n`);
     await delay(LOCK_POLL_MS);
@@ -54,11 +55,11 @@ async function lock(path: string): Promise<() => Promise<void>> {
 async function holderOf(path: string): Promise<number | undefined> {
   try {
     const pid = Number(await readFile(path, 'utf8'));
-    // Empty for the moment between its creation and its content.
+    // The file is empty for the moment between its creation and its content.
     if (pid > 0) process.kill(pid, 0);
     return pid;
   } catch {
-    // No such file, or no such process: nobody holds it.
+    // There is no such file, or no such process: nobody holds it.
     return undefined;
   }
 }
@@ -68,7 +69,7 @@ async function exists(path: string): Promise<boolean> {
     await access(path);
     return true;
   } catch {
-    // Not there: the answer is no.
+    // It is not there: the answer is no.
     return false;
   }
 }

@@ -1,6 +1,7 @@
-// The Clock port on virtual time, for tests and simulations: nothing happens until the test moves the time, and then
-// everything happens in one order. Timers fire by due time, those due together in the order they were set. Deferred
-// calls run in the instant they were deferred in, before time moves on. Between any two of them all promise reactions run.
+// The Clock port on virtual time, for tests and simulations: nothing happens until the test moves the time,
+// and then everything happens in one order. Timers fire by due time, those due together in the order they
+// were set. Deferred calls run in the instant they were deferred in, before time moves on. Between any two of
+// them all promise reactions run.
 import type { Clock } from '../../services/broker/ports/clock.ts';
 
 interface Timer {
@@ -9,13 +10,16 @@ interface Timer {
   readonly fn: () => void;
 }
 
-/** An arbitrary moment after 1970: a test that mixes up nowMs and monotonicMs shows it. */
+/** An arbitrary moment after 1970, so that a test shows it when nowMs and monotonicMs are mixed up. */
 const EPOCH_MS = 1_700_000_000_000;
 
 export class VirtualClock implements Clock {
   #elapsedMs = 0;
   #order = 0;
-  /** A binary heap by (dueMs, order) would be quicker; tests have few timers. Kept sorted, soonest last. */
+  /**
+   * Kept sorted, the soonest last. A binary heap by (dueMs, order) would be quicker, but tests have few
+   * timers.
+   */
   readonly #timers: Timer[] = [];
   #deferred: (() => void)[] = [];
   #skewMs = EPOCH_MS;
@@ -46,7 +50,7 @@ export class VirtualClock implements Clock {
     this.#skewMs += byMs;
   }
 
-  /** Timers set and not fired or cancelled: a test's check that nothing was left behind. */
+  /** How many timers are set and neither fired nor cancelled: a test's check that nothing was left behind. */
   get timerCount(): number {
     return this.#timers.length;
   }
@@ -65,8 +69,8 @@ export class VirtualClock implements Clock {
   }
 
   /**
-   * Moves time on, event by event, until the condition holds after one. Throws if it does not within `limitMs`, or if
-   * nothing is left that could happen.
+   * Moves time on, event by event, until the condition holds after one. Throws if it does not within
+   * `limitMs`, or if nothing is left that could happen.
    */
   async runUntil(condition: () => boolean, limitMs = 3_600_000): Promise<void> {
     const untilMs = this.#elapsedMs + limitMs;
@@ -90,7 +94,7 @@ export class VirtualClock implements Clock {
     return ended;
   }
 
-  /** The next deferred call or due timer. False if there is none up to untilMs. */
+  /** Runs the next deferred call or due timer. False if there is none up to untilMs. */
   #step(untilMs: number): boolean {
     const deferred = this.#deferred.shift();
     if (deferred) {
@@ -119,7 +123,10 @@ export class VirtualClock implements Clock {
   }
 }
 
-/** Lets every promise reaction run, however long the chain: the microtask queue empties before an immediate runs. */
+/**
+ * Lets every promise reaction run, however long the chain: the microtask queue empties before an immediate
+ * runs.
+ */
 function reactions(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

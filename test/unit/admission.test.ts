@@ -1,4 +1,5 @@
-// What publishers have sent and the broker still holds is bounded as it is held, and a batch is refused as a whole.
+// What publishers have sent and the broker still holds is bounded as it is held, and a batch is refused as a
+// whole.
 import { BinaryWriter } from '@bufbuild/protobuf/wire';
 import { expect, test } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
@@ -28,7 +29,7 @@ test('a request counts with all its bytes, whatever becomes of them', async () =
   const gate = Promise.withResolvers<void>();
   const { broker, clock } = await startEngine({ between: held(gate.promise) });
   const small = requestBytes(TOPIC, [{ data: Buffer.from('x'), attributes: {}, orderingKey: '' }]);
-  // Field 99 is unknown here and to be skipped.
+  // Field 99 is unknown and has to be skipped.
   const unknown = new BinaryWriter().tag(99, 2).bytes(Buffer.alloc(2_900_000)).finish();
   const request = Buffer.concat([small, unknown]);
   const outcomes: Outcome[] = [];
@@ -45,7 +46,7 @@ test('a request counts with all its bytes, whatever becomes of them', async () =
   expect(broker.stats.uncommittedBytes).toBe(0);
 });
 
-/** Messages of many keys: they go to all partitions. */
+/** A batch with messages of many keys, which go to all partitions. */
 function batchOf(nth: number): PublishBatch {
   const bodies = Array.from({ length: 32 }, (_, i) => ({
     data: Buffer.from(`${nth}/${i}|${'.'.repeat(500)}`),

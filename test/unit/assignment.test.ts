@@ -1,5 +1,5 @@
-// The quality of an assignment, as properties: balance within the factor, few moves and none without a reason, the same
-// result whoever computes it. The last test prints how partitions are spread.
+// The quality of an assignment, as properties: balance within the factor, few moves and none without a
+// reason, the same result whoever computes it. The last test prints how partitions are spread.
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
@@ -33,7 +33,10 @@ const next = (
 const countOf = (topics: readonly TopicPartitions[]): number =>
   topics.reduce((sum, { partitions }) => sum + partitions, 0);
 
-/** Everything is placed, on members only, within the factor, and the versions tell what moved. */
+/**
+ * Checks that everything is placed, on members only, within the factor, and that the versions tell what
+ * moved.
+ */
 function check(
   before: Assignment,
   after: Assignment,
@@ -101,7 +104,7 @@ describe('properties', { timeout: TIMEOUT_MS }, () => {
         const moves = [...movesBetween(before, after)];
         const elsewhere = moves.filter(({ to }) => to !== joins);
         expect(moves.length - elsewhere.length).toBeLessThanOrEqual(most);
-        // Those between others had to leave a member above the new bound: each such member is exactly at it now, or filled up.
+        // Moves between others had to leave a member that was above the new bound.
         for (const { from } of elsewhere) {
           expect(from).toBeDefined();
           expect(loadsOf(before).get(from!)).toBeGreaterThan(most);

@@ -1,4 +1,5 @@
-// What holds of decide() whatever happens. A life is any sequence of loads, outages, restarts, and pods that are slow to come.
+// What holds of decide() whatever happens. A life is any sequence of loads, outages, restarts, and pods that
+// are slow to come.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { decide, STALE_MS } from '../../operator/core/autoscale.ts';
@@ -255,7 +256,7 @@ describe('at a steady load', () => {
         fc.integer({ min: 50, max: 100 }),
         (rate, first, targetUtilizationPercent) => {
           const story = new Story({ ...KNOWN, targetUtilizationPercent, maxReplicas: 64 }, first);
-          // What 100/s and replica can't serve waits; in the end all is served.
+          // What is above 100/s a replica waits; in the end all is served.
           let waiting = 0;
           const step = () => {
             const able = story.replicas * 100;

@@ -1,3 +1,4 @@
+// operator/core/rates.ts: rates from a broker's counters, and what is unknown.
 import { describe, expect, test } from 'vitest';
 import { type BacklogSample, foldBacklog, type RateState } from '../../operator/core/rates.ts';
 
@@ -13,7 +14,7 @@ const sample = (second: number, more: Partial<BacklogSample> = {}): BacklogSampl
   ...more,
 });
 
-/** One a second, so many appended and settled each. */
+/** Folds in one sample a second, with so many messages appended and acked in each. */
 function steady(seconds: number, appended: number, acked: number, from?: RateState): RateState {
   let state = from;
   for (let i = 0; i < seconds; i += 1) {

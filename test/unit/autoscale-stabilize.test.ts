@@ -1,3 +1,4 @@
+// operator/core/stabilize.ts: step limits and stabilization windows.
 import { describe, expect, test } from 'vitest';
 import type { ScaleRules } from '../../operator/core/autoscale-spec.ts';
 import {

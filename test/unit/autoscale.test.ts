@@ -1,3 +1,4 @@
+// decide() in stories: what the load asks for, what keeps it from that, and what it says.
 import { describe, expect, test } from 'vitest';
 import type { Consumers } from '../../operator/api/v1alpha1/consumers.ts';
 import { initialState } from '../../operator/core/autoscale.ts';
@@ -16,7 +17,7 @@ describe('what the load asks for', () => {
 
   test('more of them to drain a backlog in half the drain time', () => {
     const story = new Story({ ...KNOWN, drainTimeSeconds: 60 }, 4);
-    // 100/s, and 12,000 waiting for 30 s, less what is under way anyway.
+    // 100/s arrive, and 12,000 are to be drained in 30 s: all but what is under way anyway.
     story.during(10, { arriving: 100, messages: 12_500, outstanding: 40 });
     expect(story.last!.need).toBe(5);
   });
@@ -214,7 +215,7 @@ describe('guards', () => {
 
   test('messages that wait while replicas have time are blocked, and do not count', () => {
     const story = new Story(KNOWN, 4);
-    // Busy once, so that it is known what a consumer holds.
+    // The replicas are busy once, so that it is known what a consumer holds.
     story.during(60, { arriving: 400, acked: 400, messages: 500, outstanding: 80, ready: 4 });
     const before = story.replicas;
     for (let stuck = 0; stuck < 40_000; stuck += 500) {

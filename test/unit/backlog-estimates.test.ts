@@ -1,5 +1,6 @@
-// What a Backlog tells the autoscaler beside counts: consumers that could not be given more, messages that more consumers would
-// not speed up, ordering keys with work. Of core/delivery, of one broker, and put together from several.
+// What a Backlog tells the autoscaler beside counts: consumers that could not be given more, messages that
+// more consumers would not speed up, ordering keys with work. First from core/delivery.ts, then from one
+// broker, and put together from several.
 import { expect, test } from 'vitest';
 import type { BacklogReport } from '../../services/broker/core/backlog-report.ts';
 import { Delivery, type DeliveryOptions } from '../../services/broker/core/delivery.ts';
@@ -29,7 +30,7 @@ class Lane {
     this.delivery.step({ kind: 'join', consumer: 1, hash: 1 }, 0);
   }
 
-  /** Leases what there is, at most so many, of chunks of 4. */
+  /** Leases what there is, at most so many messages, in chunks of 4. */
   lease(messages = 1_000): void {
     for (let left = messages; left > 0; ) {
       const offset = this.delivery.peek(1);
@@ -47,7 +48,7 @@ class Lane {
     }
   }
 
-  /** Given back, and durable. */
+  /** The messages are given back, and their attempt counts are durable. */
   fail(first: number, last: number): void {
     this.delivery.step({ kind: 'nack', consumer: 1, first, last }, 0);
     this.delivery.snapshot();
@@ -89,7 +90,7 @@ test('what waits behind a poison message in its key is blocked with it, others a
   }
   expect(lane.delivery.blockedMessages).toBe(6);
   lane.lease();
-  // With a consumer again, it is what it was.
+  // A further lease changes nothing.
   expect(lane.delivery.blockedMessages).toBe(6);
   lane.ack(0, 0);
   expect(lane.delivery.blockedMessages).toBe(0);

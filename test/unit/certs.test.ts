@@ -1,3 +1,4 @@
+// Certificates: development certificates are made, kept and renewed; what is inspected and what is refused.
 import { X509Certificate } from 'node:crypto';
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -86,7 +87,7 @@ test('inspection notices a foreign CA, a foreign key and an ended certificate', 
   expect(inspectCertificate(pair.cert, { ca: other.cert }).chainOk).toBe(false);
   expect(inspectCertificate(pair.cert, { key: other.key }).keyOk).toBe(false);
   expect(inspectCertificate(pair.cert, { nowMs: Date.now() + 2 * 86_400_000 }).inForce).toBe(false);
-  // A leaf signs nobody.
+  // A leaf certificate signs nobody.
   expect(inspectCertificate(pair.cert, { ca: pair.cert }).chainOk).toBe(false);
   expect(() => inspectCertificate('no')).toThrow(/not a certificate in PEM form/);
 });

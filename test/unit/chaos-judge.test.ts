@@ -1,4 +1,5 @@
-// The judge of `npm run chaos` can find each kind of fault: small journals, each with one thing wrong, and the same without it.
+// The judge of `npm run chaos` can find each kind of fault: small journals, each with one thing wrong, and
+// the same without it.
 import { expect, test } from 'vitest';
 import type { JournalEvent } from '../chaos/events.ts';
 import { GRACE_MS, Judge } from '../chaos/judge.ts';
@@ -6,7 +7,7 @@ import { describe as inWords, reasonsOf, type Verdict } from '../chaos/verdict.t
 
 type Event = { readonly ev: string; readonly t?: number; readonly [field: string]: unknown };
 
-/** Lines without a time come a millisecond after the one before. */
+/** Events without a time come a millisecond after the one before. */
 function judge(events: readonly Event[]): Verdict {
   const judge = new Judge();
   let t = 0;
@@ -34,7 +35,7 @@ const handled = (number: number, id = `1.0-${number}`, attempt = 1, s = 'audit',
 });
 const confirmed = (...ids: string[]): Event => ({ ev: 'confirmed', s: 'audit', c: 'c1', ids });
 
-/** Two requests under one key, delivered and acknowledged. */
+/** A good journal: two requests under one key, delivered and acknowledged. */
 const GOOD: readonly Event[] = [
   topic(),
   subscription(),
@@ -53,7 +54,7 @@ const without = (wrong: (event: Event) => boolean) => GOOD.filter((event) => !wr
 const isHandled = (event: Event, number: number) =>
   event.ev === 'handled' && (event as { m?: unknown[][] }).m?.[0]?.[1] === number;
 
-/** The fields that are not zero, of those that make a verdict bad. */
+/** The findings that make a verdict bad, without those that are zero. */
 function faults(verdict: Verdict): Record<string, number> {
   const { lost, misordered, strangers, doubleIds, late, undefined: gone, unexplained, wrong } = verdict;
   const all = { lost, misordered, strangers, doubleIds, late, gone, unexplained, wrong };

@@ -1,4 +1,5 @@
-// core/chunk.ts: the frames that the broker cuts by hand are what protobuf-es reads, as either response, field by field.
+// core/chunk.ts: the frames that the broker cuts by hand are what protobuf-es reads, as either response,
+// field by field.
 import { fromBinary } from '@bufbuild/protobuf';
 import { timestampMs } from '@bufbuild/protobuf/wkt';
 import fc from 'fast-check';
@@ -33,7 +34,7 @@ interface Cut {
   readonly allocations: readonly number[];
 }
 
-/** Memory is full of rubbish, as Buffer.allocUnsafe gives it. */
+/** Cuts into memory full of rubbish, as Buffer.allocUnsafe gives it. */
 function cut(slices: readonly Slice[], id: PartitionId, firstOffset: number, timeMs: number): Cut {
   const allocations: number[] = [];
   const chunk = cutChunk(slices, id, firstOffset, timeMs, (bytes) => {
@@ -92,7 +93,7 @@ const ids: fc.Arbitrary<PartitionId> = fc.record({
   logEpoch: fc.oneof(fc.nat(20), fc.maxSafeNat()),
   partition: fc.oneof(fc.nat(20), fc.nat(4_294_967_295)),
 });
-/** Every number of digits, and often a power of ten within the chunk. */
+/** Offsets with every number of digits, often with a power of ten within the chunk. */
 const offsets = fc
   .tuple(fc.nat(15), fc.integer({ min: -4, max: 4 }), fc.boolean(), fc.nat())
   .map(([digits, near, edge, n]) => (edge ? Math.max(0, 10 ** digits + near) : n % 10 ** digits));
@@ -151,7 +152,7 @@ test('a slice is split into parts within the limit that are together the slice',
         const next = parts[i + 1];
         if (next === undefined) continue;
         const [first] = next.indexes ?? [0];
-        // As few parts as the order allows.
+        // There are as few parts as the order allows.
         expect(sliceBytes(part) + messageBytes(list[first!]!).length).toBeGreaterThan(maxBytes);
       }
     }),

@@ -1,3 +1,4 @@
+// `fanfare cluster` and `dev-cluster` on a fake broker: what they show, ask and refuse.
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { create } from '@bufbuild/protobuf';
@@ -9,7 +10,7 @@ import { GetClusterResponseSchema } from '../../services/gen/fanfare/v1/cluster_
 import { runCli, startCli } from '../support/cli.ts';
 import { FakeBroker } from '../support/fake-broker.ts';
 
-// Several commands each, on a machine that may be busy.
+// A test runs several commands, on a machine that may be busy.
 vi.setConfig({ testTimeout: 30_000 });
 
 let broker: FakeBroker;
@@ -21,7 +22,7 @@ beforeAll(async () => {
   cwd = join(broker.directory, 'work');
   await mkdir(cwd);
   await writeContext(contextPath(join(cwd, '.fanfare')), {
-    // The second one is not there.
+    // The second broker is not there.
     address: `${broker.address},127.0.0.1:1`,
     project: 'default',
     tls: { ca, cert: clientCert, key: clientKey },
@@ -126,7 +127,7 @@ test('a topic with replicas', async () => {
 });
 
 test('dev-cluster without Redis says what to install', async () => {
-  // No PATH: nothing is found.
+  // With this PATH nothing is found.
   const { code, stderr } = await runCli(['dev-cluster'], { cwd, env: { PATH: '/nowhere' } });
   expect({ code, stderr }).toMatchObject({
     code: 1,

@@ -1,11 +1,12 @@
-// `fanfare explain scale` with a kubectl that says what it is told: how it is asked, and what its failures become.
+// `fanfare explain scale` with a kubectl that says what it is told: how it is asked, and what its failures
+// become.
 import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { type CliResult, runCli } from '../support/cli.ts';
 
-// Several commands each, on a machine that may be busy.
+// A test runs several commands, on a machine that may be busy.
 vi.setConfig({ testTimeout: 30_000 });
 
 let dir: string;
@@ -22,7 +23,7 @@ interface Answer {
   readonly code?: number;
 }
 
-/** Runs the command with a kubectl that answers so, and returns what kubectl was asked, too. */
+/** Runs the command with a kubectl that answers so, and also returns what kubectl was asked. */
 async function explain(args: string, answer: Answer | undefined): Promise<CliResult & { asked: string }> {
   if (answer !== undefined) {
     const path = join(dir, 'kubectl');
@@ -33,7 +34,7 @@ async function explain(args: string, answer: Answer | undefined): Promise<CliRes
     await writeFile(path, script);
     await chmod(path, 0o755);
   }
-  // Nothing but what the script needs: the machine's own kubectl must not be found.
+  // PATH has nothing but what the script needs: the machine's own kubectl must not be found.
   const bin = answer === undefined ? dir : `${dir}:/bin`;
   const result = await runCli(['explain', 'scale', ...args.split(' ')], { cwd: dir, env: { PATH: bin } });
   const asked = answer === undefined ? '' : await readFile(join(dir, 'asked'), 'utf8');

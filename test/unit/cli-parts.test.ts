@@ -1,3 +1,4 @@
+// Small parts of the command line: keys of records, numbers as people read them, tables, rates.
 import { expect, test } from 'vitest';
 import { rowsOf } from '../../services/cli/commands/top.ts';
 import { keyExtractor } from '../../services/cli/ordering-key.ts';

@@ -1,5 +1,5 @@
-// When a message that was written to a pipe counts as read, and how much a pipe is given at a time: by a clock and a pipe of our
-// own, with readers that read slowly, or go away.
+// When a message that was written to a pipe counts as read, and how much a pipe is given at a time: with a
+// clock and a pipe of our own, and readers that read slowly, or go away.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { PipeLag } from '../../services/cli/pipe-lag.ts';
@@ -9,7 +9,7 @@ import { cases } from '../support/property.ts';
 const REST_MS = 1_000;
 const options = { capacityBytes: 1_000, leastBytes: 100, restMs: REST_MS };
 
-/** One item of this size, which the pipe takes at once. */
+/** Writes one item of this size, which the pipe takes at once. */
 function write(lag: PipeLag<string>, item: string, bytes: number, nowMs: number): void {
   lag.writes(bytes, true, nowMs);
   lag.wrote([[item, bytes]], nowMs);
@@ -60,7 +60,7 @@ test('a pipe that is full shows how much it holds, but for what others have writ
   lag.wrote([['b', 100]], 10);
   expect(lag.read(10)).toEqual([]);
   write(lag, 'c', 200, 10);
-  // 300 bytes lie behind it, and it was full at 300.
+  // 300 bytes lie behind it, and the pipe was full at 300.
   expect(lag.read(10)).toEqual(['a']);
 
   const shared = new PipeLag<string>(options);
@@ -84,7 +84,7 @@ test('a slow reader is given the time for the rest that it took for the last pip
   expect(lag.read(nowMs + 20_000).length).toBeLessThanOrEqual(5);
   lag.read(nowMs + 50_000);
   expect(lag.size).toBe(0);
-  // Later ones are a reader's that has caught up.
+  // A later item meets a reader that has caught up.
   write(lag, 'z', 1, nowMs + 60_000);
   expect(lag.read(nowMs + 61_000)).toEqual(['z']);
 });

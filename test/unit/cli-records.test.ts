@@ -1,4 +1,5 @@
-// Lines and NUL-separated records of any input, however it is cut; and how lines that were not published are named.
+// Lines and NUL-separated records of any input, however it is cut; and how lines that were not published are
+// named.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { LineFailures } from '../../services/cli/line-failures.ts';
@@ -15,7 +16,7 @@ async function* chunksOf(bytes: Uint8Array, cuts: readonly number[]): AsyncGener
   for (let n = 1; n < at.length; n++) yield Buffer.from(bytes.subarray(at[n - 1]!, at[n]!));
 }
 
-/** As latin1 texts; a number is the length of one that is too long. */
+/** The records as latin1 texts; a number is the length of one that is too long. */
 async function recordsOf(
   input: AsyncIterable<Buffer> | string,
   options: RecordOptions,
@@ -79,7 +80,7 @@ test.each<[what: string, input: string, options: RecordOptions, records: string[
 test('of a line that is too long its length is known, and those around it come', async () => {
   async function* chunks(): AsyncGenerator<Buffer> {
     yield Buffer.from('before\nx');
-    // Nothing of these is kept: they are all the same memory, and come to more than there may be.
+    // Nothing of these chunks is kept: they are all the same memory, and come to more than there may be.
     const mebibyte = Buffer.alloc(MIB, 'x');
     for (let n = 0; n < 4_096; n++) yield mebibyte;
     yield Buffer.from('\nafter\n');

@@ -99,7 +99,7 @@ test('pairs: the first = divides, and no key is given twice', () => {
   expect(() => parsePair('a=2', { a: '1' })).toThrow('a is given twice.');
 });
 
-/** Every option that takes a value that could be a number, of every command. */
+/** Every option of every command that takes a value that could be a number. */
 function numericOptions() {
   const found: [command: string, flags: string, parse: (text: string, before: unknown) => unknown][] = [];
   const visit = (command: ReturnType<typeof createProgram>, path: string): void => {

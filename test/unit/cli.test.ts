@@ -1,3 +1,4 @@
+// The commands of `fanfare` on a fake broker: what they print, and with which exit codes they end.
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
@@ -6,7 +7,7 @@ import { contextPath, writeContext } from '../../services/certs/context-file.ts'
 import { runCli, startCli } from '../support/cli.ts';
 import { FakeBroker } from '../support/fake-broker.ts';
 
-// Several commands each, on a machine that may be busy.
+// A test runs several commands, on a machine that may be busy.
 vi.setConfig({ testTimeout: 30_000 });
 
 let broker: FakeBroker;
@@ -15,7 +16,7 @@ let cwd: string;
 beforeAll(async () => {
   broker = await FakeBroker.start();
   const { ca, clientCert, clientKey } = broker.certificates;
-  // Found from a folder below the one that has it.
+  // The context is found from a folder below the one that has it.
   cwd = join(broker.directory, 'deep', 'er');
   await mkdir(cwd, { recursive: true });
   await writeContext(contextPath(join(broker.directory, '.fanfare')), {
@@ -136,7 +137,7 @@ test('a topic that goes ends pub with 3, and says which lines were not published
   const { child, finished } = startCli(['pub', 'orders'], { cwd });
   child.stdin.write('1\n2\n');
   await vi.waitUntil(() => broker.stored('orders').length === 2, { timeout: 10_000 });
-  // And no more: it does not wait for its input to go on, or to end.
+  // It stops there: it does not wait for its input to go on, or to end.
   child.stdin.write('3\n');
   const pub = await finished;
   expect(pub.code).toBe(3);

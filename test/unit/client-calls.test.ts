@@ -110,7 +110,7 @@ test('the pages of a list have one time together', async () => {
     unary: async (_path: string, _request: Buffer, { timeoutMs = Number.NaN }: CallSettings) => {
       given.push(timeoutMs);
       await new Promise((resolve) => setTimeout(resolve, 20));
-      // ListTopicsResponse: next_page_token = 2, as CreateTopic's name would be 1.
+      // The page is a ListTopicsResponse: next_page_token = 2, as CreateTopic's name would be 1.
       if (given.length === 5) return Buffer.alloc(0);
       const page = encodeName('more');
       page[0] = 0x12;
@@ -125,7 +125,7 @@ test('the pages of a list have one time together', async () => {
 
 const CLIENT = fileURLToPath(new URL('../../services/client/client.ts', import.meta.url));
 
-/** Runs a program with a client, and resolves to what it printed when it ends by itself. */
+/** Runs a program with a client, and resolves with what it printed when it ends by itself. */
 async function run(address: string, body: string): Promise<string> {
   const { tls } = broker.connectOptions;
   const program = `

@@ -1,4 +1,5 @@
-// The client among several brokers: going on with another, following the routing table, telling twice what may not have arrived.
+// The client among several brokers: going on with another, following the routing table, telling twice what
+// may not have arrived.
 import { status } from '@grpc/grpc-js';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { type Client, connect } from '../../services/client/client.ts';
@@ -8,7 +9,7 @@ import { FakeBroker } from '../support/fake-broker.ts';
 
 const backoff = { initialMs: 1, maxMs: 20 };
 const PARTITIONS = 4;
-/** One for each partition, by partition. */
+/** One key for each partition, by partition. */
 const KEYS = Array.from({ length: PARTITIONS }, (_, partition) => {
   for (let n = 0; ; n++) if (partitionOfKey(`k${n}`, PARTITIONS) === partition) return `k${n}`;
 });
@@ -101,7 +102,7 @@ test('acknowledgements of the last seconds are told again, before anything can b
   const subscription = client.subscribe('audit', { backoff, onRetry: () => resolve() });
   for (let n = 0; n < 8; n++) ((await subscription.next()).value as ReceivedMessage).ack();
   await vi.waitUntil(() => brokers[0]!.acked('audit').length === 8);
-  // The broker has died with them.
+  // The broker that had the acknowledgements has died with them.
   const audit = brokers[0]!.subscriptions.get('projects/default/subscriptions/audit')!;
   audit.acked.clear();
   inUse(client).kill();
@@ -182,7 +183,7 @@ test('direct: messages go to the owner of their partition, and follow it in orde
   a.setRoutes('orders', [a, b, c, b]);
   const client = connectTo([a], true);
   const publisher = client.publisher('orders', { backoff });
-  // The first may go before the table is here.
+  // The first message may go before the routing table is here.
   await vi.waitUntil(async () => {
     await publisher.publish({ data: 'probe', orderingKey: KEYS[2]! });
     return c.publishRequests.length > 0;
@@ -199,7 +200,7 @@ test('direct: messages go to the owner of their partition, and follow it in orde
   ).toBe(true);
   expect(texts(b).every((text) => /^[13]:/.test(text))).toBe(true);
   expect(texts(c).every((text) => text === 'probe' || text.startsWith('2:'))).toBe(true);
-  // While they go on, partitions move, one broker dies, and one partition is nobody's.
+  // While they go on, partitions move, one broker dies, and one partition is nobody's for a while.
   for (let n = 10; n < 200; n++) {
     results.push(...publish(n));
     if (n === 50) a.setRoutes('orders', [b, b, c, a]);
@@ -221,7 +222,7 @@ test('direct: more partitions than before, and keys keep their order', async () 
   a.setRoutes('orders', [a, b, a, b]);
   const client = connectTo([a], true);
   const publisher = client.publisher('orders', { batch: { maxMessages: 2 }, backoff });
-  // So that the table is there before it changes.
+  // The routing table is here before it changes.
   while (b.publishRequests.length === 0) await publisher.publish({ data: 'probe', orderingKey: KEYS[1]! });
   const results: Promise<unknown>[] = [];
   for (let n = 0; n < 300; n++) {

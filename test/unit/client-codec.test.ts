@@ -1,3 +1,4 @@
+// The client's bytes: what it writes is what protobuf-es reads, and what it reads is what protobuf-es wrote.
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import fc from 'fast-check';
@@ -313,7 +314,7 @@ test('settlements come out as the ranges of exactly what went in', () => {
         });
         const into = offsets.map((offset) => [where[offset % 60]!, offset]);
         expect(out.map(String).sort()).toEqual(into.map(String).sort());
-        // Merged: no two ranges of a partition touch.
+        // The ranges are merged: no two of a partition touch.
         for (const a of ranges) {
           for (const b of ranges) {
             if (a !== b && a.partition === b.partition) expect(a.lastOffset + 1).not.toBe(b.firstOffset);

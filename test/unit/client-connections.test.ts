@@ -1,4 +1,4 @@
-// How many connections a client has to a broker, and what is beyond the most.
+// How many connections a client has to a broker, and what happens beyond the most.
 import type { StatusObject } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
 import { afterEach, beforeEach, expect, test } from 'vitest';

@@ -1,5 +1,5 @@
-// The client against a real broker in this process: leases that run out, subscriptions that change, are deleted or created anew,
-// and ways to end.
+// The client against a real broker in this process: leases that run out, subscriptions that change, are
+// deleted or created anew, and ways to end.
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import type { SubscriptionSettings } from '../../services/client/admin-types.ts';
 import { type Client, connect } from '../../services/client/client.ts';
@@ -16,7 +16,7 @@ const texts = (count: number) => Array.from({ length: count }, (_, n) => String(
 let broker: LiveBroker;
 let proxy: FaultProxy;
 let admin: Client;
-/** Behind the proxy. */
+/** A client behind the proxy. */
 let client: Client;
 
 beforeAll(async () => {
@@ -57,7 +57,7 @@ async function backlog(): Promise<number> {
   return report!.messages;
 }
 
-/** When the lease of the first message that has one ends, from now. */
+/** Milliseconds from now until the lease of the first message that has one ends. */
 function leaseMs(): number {
   const { delivery } = broker.broker.runtimeOf(SUBSCRIPTION).dispatchers.get(0)!;
   return delivery.formerLeases()[0]!.deadlineMs - broker.broker.context.clock.monotonicMs();
@@ -87,7 +87,7 @@ test.each([false, true])(
     const subscription = own.subscribe('audit', { backoff, onRetry: () => void retries++ });
     for (let n = 0; n < 10; n++) (await subscription.next()).value.ack();
     await vi.waitUntil(async () => (await backlog()) === 0);
-    // Outstanding there, so that an acknowledgement would count.
+    // The messages are outstanding in the new subscription, so that an acknowledgement would count.
     let other: Subscription;
     await cutOff(async () => {
       await recreate();
@@ -96,7 +96,7 @@ test.each([false, true])(
     const connected = () => broker.broker.runtimeOf(SUBSCRIPTION).consumers >= 2;
     await vi.waitUntil(connected);
     expect(await backlog()).toBe(10);
-    // It has heard of the new one, and remembers nothing of the old one.
+    // The client has heard of the new subscription, and remembers nothing of the old one.
     const before = retries;
     proxy.cut();
     await vi.waitUntil(() => retries > before && connected());
@@ -207,7 +207,7 @@ test.each(['succeeds', 'fails'])(
   'a message whose lease runs out while it is handled waits for the end of that: it %s',
   async (outcome) => {
     await create({ ackDeadlineSeconds: 600 });
-    // Without a key: with one it waits anyway.
+    // The message has no key: with one it would wait anyway.
     await using publisher = admin.publisher('orders');
     await publisher.publish({ data: 'slow' });
     const { promise: end, resolve } = Promise.withResolvers<void>();
@@ -222,7 +222,7 @@ test.each(['succeeds', 'fails'])(
     const before = broker.broker.stats.redeliveredMessages;
     broker.moveOn(600_001);
     await vi.waitUntil(() => broker.broker.stats.redeliveredMessages > before);
-    // What was written is here after a few turns of the event loop.
+    // What the broker has written is here after a few turns of the event loop.
     for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate);
     expect(attempts).toEqual([1]);
     resolve();
@@ -234,7 +234,7 @@ test.each(['succeeds', 'fails'])(
 
 test('what has lost its lease before it is handed out is not handed out, but for the eight that a quick reader has without a look at the clock', async () => {
   await create({ ackDeadlineSeconds: 5 });
-  // As one request they are one chunk, and one response: with the first one the others are here, too.
+  // In one request they are one chunk, and one response: with the first one the others are here, too.
   await using publisher = admin.publisher('orders', { batch: { lingerMs: 20 } });
   await Promise.all(texts(20).map((data) => publisher.publish({ data })));
   await using subscription = client.subscribe('audit', { maxExtensionMs: 0 });
@@ -315,7 +315,7 @@ test('stop() waits for handlers no longer than it is told to; what they had is d
   const stopped = stuckToo.stop({ signal: aborter.signal });
   aborter.abort();
   await stopped;
-  // A client, too.
+  // close() of a client waits no longer than it is told to, either.
   const third = connect(broker.connectOptions);
   third.subscriber('audit', () => never);
   await third.close({ timeoutMs: 20 });
@@ -332,7 +332,7 @@ test('close() ends within a bound when the broker says nothing any more', async 
   const next = subscription.next();
   const startedMs = performance.now();
   const closed = subscription.close();
-  // At once, however long the broker takes to hear of it.
+  // The loop ends at once, however long the broker takes to hear of it.
   expect((await next).done).toBe(true);
   expect((await waiting).done).toBe(false);
   await closed;
@@ -350,7 +350,7 @@ test('an abort ends whoever waits', async () => {
   aborter.abort();
   expect(await waiting).toEqual({ value: undefined, done: true });
   await Promise.all([subscription.closed, handlers.closed, raw.closed]);
-  // Aborted before it begins.
+  // A signal aborted before a consumer begins ends it, too.
   expect((await client.subscribe('audit', { signal }).next()).done).toBe(true);
   await client.subscriber('audit', () => {}, { signal }).closed;
 });

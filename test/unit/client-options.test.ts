@@ -1,6 +1,6 @@
-// Every option of every function of the client: the values at its limits that are taken, those beyond that are refused, and
-// what is said. Each call goes through the public function. The tables do not compile while an option is missing from them, and
-// the last test fails while a method is.
+// Every option of every function of the client: the values at its limits that are taken, those beyond that
+// are refused, and what is said. Each call goes through the public function. The tables do not compile while
+// an option is missing from them, and the last test fails while a method is.
 import { createServer } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
@@ -67,13 +67,15 @@ import {
   whole,
 } from '../support/option-cases.ts';
 
-/** A function, called with options of which some are wrong. Fails, at once or by its promise, or not at all. */
+/**
+ * Calls a function with options of which some are wrong. It fails, at once or by its promise, or not at all.
+ */
 type Call = (client: Client, options: Record<string, unknown>) => unknown;
 
 interface Row {
-  /** How error messages call it. */
+  /** How error messages call the function. */
   readonly of: string;
-  /** What stands before the names of its options. */
+  /** What error messages put before the names of its options. */
   readonly prefix?: string;
   readonly call: Call;
   readonly cases: Readonly<Record<string, Case>>;
@@ -285,7 +287,7 @@ const ROWS: readonly Row[] = [
   },
   {
     of: 'watchBacklog()',
-    // Aborted: where nobody listens it would go on trying.
+    // The signal is aborted: where nobody listens the watch would go on trying.
     call: (client, options) => client.admin.watchBacklog({ signal: AbortSignal.abort(), ...options }).next(),
     cases: watchBacklog,
   },
@@ -303,7 +305,7 @@ const ROWS: readonly Row[] = [
   ...callsWithSettings().map((each) => ({ of: 'a call', call: each, cases: call })),
 ];
 
-/** All that take nothing but settings of a call behind their other arguments. */
+/** All functions that take nothing but settings of a call behind their other arguments. */
 function callsWithSettings(): Call[] {
   return [
     (client, settings) => client.admin.createTopic('orders', {}, settings),
@@ -336,9 +338,11 @@ function publisherCases(): Cases<PublisherOptions> {
   };
 }
 
-/** Has the certificates. */
+/** A broker, for its certificates. */
 let broker: FakeBroker;
-/** Where nobody listens: what is not refused for its options fails as UNAVAILABLE at once. */
+/**
+ * An address where nobody listens: a call that is not refused for its options fails as UNAVAILABLE at once.
+ */
 let nobody: string;
 let client: Client;
 
@@ -356,7 +360,7 @@ afterAll(async () => {
   await broker.stop();
 });
 
-/** What it fails with. */
+/** The error with which the call fails; undefined if it does not. */
 async function failureOf(call: () => unknown): Promise<{ code?: string; message?: string } | undefined> {
   try {
     await call();
@@ -371,7 +375,7 @@ describe.each(ROWS.map((row, at) => [`${row.of} (${at})`, row] as const))('%s', 
     for (const value of taken) {
       const failure = await failureOf(() => row.call(client, { [option]: value }));
       expect(failure?.code, failure?.message).not.toBe('INVALID_ARGUMENT');
-      // Neither a TypeError of ours, nor anything unforeseen.
+      // It is neither a TypeError of ours, nor anything unforeseen.
       expect([undefined, 'UNAVAILABLE', 'CANCELLED', 'DEADLINE_EXCEEDED']).toContain(failure?.code);
     }
     for (const [value, says] of refused) {
@@ -576,7 +580,10 @@ test('messages of limitMessages(): checked, also when it is closed', async () =>
   expect(() => messages.limitMessages(0)).toThrow('maxOutstandingMessages is 0: give 1 to 1,000,000');
 });
 
-/** Which of each class' methods take nothing that could be wrong, or what is checked elsewhere (a message by its encoder). */
+/**
+ * Each class's methods that take nothing that could be wrong, or what is checked elsewhere (a message by its
+ * encoder).
+ */
 const WITHOUT_OPTIONS: readonly (readonly [
   of: { readonly prototype: object },
   methods: readonly string[],
@@ -591,7 +598,7 @@ const WITHOUT_OPTIONS: readonly (readonly [
   [ReceivedMessage, ['ack', 'nack', 'discard', 'isStaleAt']],
 ];
 
-/** Those of which there are rows or tests above. */
+/** Methods for which there are rows or tests above. */
 const CHECKED = new Set([
   ...['publisher', 'subscribe', 'subscriber', 'subscribeRaw', 'reach', 'extend', 'limitMessages'],
   ...['stop', 'close'],

@@ -1,5 +1,5 @@
-// The client against a real broker in this process: whatever fails, however often and fast, whatever becomes of streams and
-// leases, the messages of a key are handled in order, and each with success once.
+// The client against a real broker in this process: whatever fails, however often and fast, whatever becomes
+// of streams and leases, the messages of a key are handled in order, and each with success once.
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { type Client, connect } from '../../services/client/client.ts';
@@ -15,7 +15,7 @@ let broker: LiveBroker;
 let proxy: FaultProxy;
 let admin: Client;
 let number = 0;
-/** Of the monotonic clock that broker and client share. */
+/** How far the monotonic clock is ahead that broker and client share. */
 let aheadMs = 0;
 const now = performance.now.bind(performance);
 
@@ -50,7 +50,7 @@ interface PlannedEvent {
     | 'end, leases kept'
     | 'leases run out'
     | 'leases run out, as the client knows';
-  /** When so many handlings have begun. */
+  /** The event comes when so many handlings have begun. */
   readonly after: number;
 }
 
@@ -123,7 +123,7 @@ class Handlings {
     this.#left = given.messages.length;
   }
 
-  /** Handles a message as planned; `consumer` is whoever it is. */
+  /** Handles a message as planned; `consumer` tells consumers apart. */
   async handle(message: ReceivedMessage, consumer: object): Promise<void> {
     const index = Number(message.text);
     const { key, pause } = this.#plan.messages[index]!;
@@ -168,7 +168,7 @@ class Handlings {
     }
   }
 
-  /** For errors. */
+  /** The handlings and problems as text, for errors. */
   get text(): string {
     return `${this.#subscription}: ${this.log.join(' ')}\n${this.problems.join('\n')}`;
   }
@@ -186,7 +186,7 @@ async function run(given: Plan): Promise<Handlings> {
   given.messages.forEach(({ key }, index) => {
     void publisher.publish({ data: String(index), ...(key !== '' && { orderingKey: key }) });
   });
-  // Some are here before the consumers are, some come later.
+  // Some messages are here before the consumers are, some come later.
   if (given.messages.length % 2 === 0) await publisher.flush();
   const handlings = new Handlings(given, id);
   const client = connect({ address: proxy.address, insecure: true, direct: given.direct });
@@ -246,7 +246,8 @@ test(
           if (handlings.begun !== failures + given.messages.length)
             handlings.problems.push(`${handlings.begun} handlings of ${given.messages.length} messages`);
         }
-        // Each failure, and each event, takes what is behind it along once; what is refused meanwhile once more.
+        // Each failure, and each event, takes what is behind it along once; what is refused meanwhile once
+        // more.
         const most = 2 + 2 * (failures + given.events.length);
         if (handlings.maxAttempt > most)
           handlings.problems.push(`attempt ${handlings.maxAttempt} of ${most}`);

@@ -1,3 +1,4 @@
+// The client's partition of a key is the broker's, and never changes.
 import { expect, test } from 'vitest';
 import { partitionOfKey as brokersPartition } from '../../services/broker/core/partition.ts';
 import { hashOfKey } from '../../services/broker/core/publish-batch.ts';

@@ -1,4 +1,4 @@
-// Who is reached through the proxy that the environment names, and who directly.
+// Which brokers are reached through the proxy that the environment names, and which directly.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { parseAddress } from '../../services/client/address.ts';

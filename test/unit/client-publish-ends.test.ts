@@ -31,7 +31,7 @@ const failureOf = (promise: Promise<unknown>): Promise<FanfareError> =>
     () => expect.fail('it succeeded'),
     (error) => error,
   );
-/** What a batch waits for that is not full. */
+/** A batch that is not full waits for so long. */
 const lingering = { batch: { lingerMs: 60_000 } };
 
 describe('what lingers is sent at once', () => {
@@ -83,11 +83,11 @@ describe('close()', () => {
       backoff: quick,
       retryDeadlineMs: 300,
     });
-    // Many more than are in flight at once.
+    // Many more messages than may be in flight at once.
     const failures = range(100).map((n) => failureOf(publisher.publish({ data: `${n}` })));
     const startMs = performance.now();
     await publisher.close();
-    // Loosely: those that wait were once given 300 ms each time that others were given up.
+    // The bound is loose: those that waited were once given 300 ms each time that others were given up.
     expect(performance.now() - startMs).toBeLessThan(2_500);
     for (const failure of await Promise.all(failures)) expect(failure.code).toBe('UNAVAILABLE');
     expect(publisher.outstanding).toEqual({ messages: 0, bytes: 0 });
@@ -160,7 +160,7 @@ test('deadlines go by a clock that nobody sets', async () => {
     return { refuse: status.RESOURCE_EXHAUSTED, message: 'full' };
   };
   await publisher.publish({ data: 'x', orderingKey: 'k' });
-  // And backwards.
+  // The clock goes backwards, too.
   refusals = 0;
   broker.onPublish = () => {
     vi.setSystemTime(0);

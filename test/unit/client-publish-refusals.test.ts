@@ -31,7 +31,7 @@ afterEach(() => client.close());
 const textsOf = (request: PublishStreamRequest): string[] =>
   request.messages.map(({ data }) => Buffer.from(data).toString());
 
-/** Refuses a request with messages that begin with "bad"; `names` says whether it says which. */
+/** Refuses a request with a message that begins with "bad"; `names`: whether it says which one. */
 function refuseBad(request: PublishStreamRequest, names: boolean): PublishVerdict {
   const messageIndex = textsOf(request).findIndex((text) => text.startsWith('bad'));
   if (messageIndex === -1) return undefined;
@@ -41,7 +41,7 @@ function refuseBad(request: PublishStreamRequest, names: boolean): PublishVerdic
 
 type Outcome = 'stored' | { readonly code: string; readonly cause: unknown };
 
-/** Publishes everything in one turn, and tells what became of each. */
+/** Publishes everything in one turn, and resolves with what became of each. */
 async function publishAll(
   messages: readonly OutgoingMessage[],
   options: Parameters<Client['publisher']>[1] = {},
@@ -118,7 +118,7 @@ test.each([true, false])('the first message of a publisher (broker keeps its top
   await expect(publisher.publish({ data: 'bad again' })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
   await publisher.publish({ data: 'four' });
   expect(broker.stored('orders')).toEqual(['one', 'two', 'three', 'four']);
-  // Each request names it until one was stored.
+  // Each request names the topic until one was stored.
   expect(broker.publishRequests.map(({ topic }) => topic)).toEqual([TOPIC, TOPIC, TOPIC, '', '', '']);
 });
 
@@ -230,7 +230,7 @@ test(
           if (now === 'full') return { refuse: status.RESOURCE_EXHAUSTED, message: 'full' };
           return refuseBad(each, names) ?? now;
         };
-        // One that has to look for them finds a few.
+        // A client that has to look for bad messages finds a few.
         let badLeft = names ? badOnes : Math.min(badOnes, 4);
         const given = messages.map(({ key, bad }, n) => {
           const isBad = bad && badLeft-- > 0;
@@ -246,7 +246,7 @@ test(
         });
         expect(codesOf(outcomes)).toEqual(wanted);
         const wantedLog = given.filter((_, n) => wanted[n] === 'stored').map(({ data }) => data);
-        // An answer that was lost makes a second copy; the first ones are in order.
+        // A lost answer makes a second copy; the first ones are in order.
         const log = [...new Set(broker.stored('orders'))];
         expect([...log].sort()).toEqual([...wantedLog].sort());
         for (const key of ['a', 'b', 'c']) {

@@ -1,3 +1,4 @@
+// The publisher on a fake broker: batches, order of keys, lost connections, refusals, bounds.
 import { status } from '@grpc/grpc-js';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Client, connect } from '../../services/client/client.ts';
@@ -105,7 +106,7 @@ test('batches that share a key are never in flight together, others are', async 
   );
   for (const result of results) result.catch(() => {});
   await both;
-  // A publisher of its own goes through the same broker after what the first has sent.
+  // The message of another publisher goes through the same broker after what the first one has sent.
   await client.publisher('orders').publish({ data: 'other' });
   expect(arrived).toEqual(['a0', 'b1', 'other']);
   aborter.abort();

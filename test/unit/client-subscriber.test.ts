@@ -1,3 +1,4 @@
+// Consumers on a fake broker: loops, handlers, raw chunks, credit, leases, streams that break.
 import { status } from '@grpc/grpc-js';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { type Client, connect } from '../../services/client/client.ts';
@@ -36,7 +37,7 @@ test('messages come in order and acks arrive as few ranges', async () => {
     if (texts.length === 500) break;
   }
   expect(texts).toEqual(range(500));
-  // Leaving the loop has sent the acks.
+  // The acks were sent when the loop was left.
   expect(broker.acked('audit')).toHaveLength(500);
   const ranges = broker.subscribeRequests.flatMap((request) => request.ackRanges);
   // Five at most on a machine that does nothing else.
@@ -240,7 +241,7 @@ test('a message that was under way when an earlier one of its key failed waits f
       handled.push(message.text);
       if (handled.length === 2) resolve();
     },
-    // Written to the stream before the broker can have heard of the failure.
+    // It is written to the stream before the broker can have heard of the failure.
     { onHandlerError: () => broker.store('orders', 'second', 'k') },
   );
   await both;

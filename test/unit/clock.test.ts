@@ -1,3 +1,4 @@
+// The clock of Node: timers are never early, and may be longer than Node allows.
 import { afterEach, expect, test, vi } from 'vitest';
 import { nodeClock } from '../../services/broker/adapters/node/clock.ts';
 

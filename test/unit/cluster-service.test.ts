@@ -1,4 +1,5 @@
-// fanfare.v1.Cluster and fanfare.v1.Routing over the keepers of a cluster on virtual time, called without a transport.
+// fanfare.v1.Cluster and fanfare.v1.Routing over the keepers of a cluster on virtual time, called without a
+// transport.
 import { EventEmitter } from 'node:events';
 import {
   create,
@@ -122,7 +123,7 @@ test('drains and revokes, and refuses what would leave nobody', async () => {
   await expect(drain('a')).rejects.toEqual(failing(9, 'the last broker that is not drained'));
   rig.crash(b!);
   await rig.converge();
-  // Gone, but its name is still drained.
+  // The broker is gone, but its name is still drained.
   await drain('b', true);
   await rig.clock.advance(1_000);
   await expect(drain('b', true)).rejects.toEqual(failing(5, 'no living broker'));

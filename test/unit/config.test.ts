@@ -1,3 +1,4 @@
+// The broker's configuration: flags, environment, file and defaults, and all problems reported together.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

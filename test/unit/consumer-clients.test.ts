@@ -1,5 +1,5 @@
-// Who a consumer is over all its streams: the newest stream of a client id is the client, consumers without one are different ones,
-// and thousands come and go at little cost. On engines in memory and virtual time.
+// Who a consumer is over all its streams: the newest stream of a client id is the client, consumers without
+// one are different ones, and thousands come and go at little cost. On engines in memory and virtual time.
 import { expect, test } from 'vitest';
 import { consumerClient } from '../../services/broker/core/consumer-client.ts';
 import { Delivery } from '../../services/broker/core/delivery.ts';
@@ -64,7 +64,7 @@ for (const ordering of ORDERED_AND_NOT) {
     test(`a client that comes back before its dead stream is noticed goes on at once: ${where}, ${how}`, async () => {
       await brokers(2, () => 0, ordering);
       const other = nodes[0]!.subscribe('audit', { clientId: 'other', maxMessages: 5, manual: true });
-      // Half-open: it takes everything, and nobody is there.
+      // The stream is half-open: it takes everything, and nobody is there.
       const dead = nodes[first]!.subscribe('audit', { clientId: 'client', manual: true });
       await publish(20, 5);
       await clock.runUntil(() => dead.messages.length >= 20);
@@ -87,7 +87,8 @@ for (const ordering of ORDERED_AND_NOT) {
       const before = nodes[first]!.subscribe('audit', { clientId: 'client', manual: true });
       await publish(20, 5);
       await clock.runUntil(() => before.messages.length === 100);
-      // Its broker ends it in good order; what owners are told of that may come later than the next stream.
+      // The broker ends the stream in good order; what owners are told of that may come later than the next
+      // stream.
       await run(before.consumer.quiesce());
       before.consumer.leave('wait');
       const after = nodes[second]!.subscribe('audit', { clientId: 'client', resumes: true });
@@ -158,7 +159,7 @@ test('a thousand consumers of an ordered subscription come and go', { timeout: 6
       for (const delivery of partitions) delivery.step({ kind: 'leave', consumer, leases: 'end' }, 0);
     });
   }
-  // Scores of all members for all slots at each of them took 15 s for a tenth of the partitions of this.
+  // Scoring all members for all slots at each join or leave took 15 s for a tenth of these partitions.
   expect(performance.now() - fromMs).toBeLessThan(10_000);
   expect(longestMs).toBeLessThan(1_000);
 });

@@ -1,4 +1,4 @@
-// Sums of parts that are put together are the sum of the whole.
+// The sum of a whole, put together from the sums of its parts.
 import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';

@@ -1,3 +1,4 @@
+// operator/core/conditions.ts: conditions of a status, whose times move only with their status.
 import { expect, test } from 'vitest';
 import type { Condition } from '../../operator/api/v1alpha1/conditions.ts';
 import {

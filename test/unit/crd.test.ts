@@ -1,3 +1,5 @@
+// The CRDs and the types behind them: generated files are current, limits are the broker's, everything is
+// described and bounded.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -77,7 +79,7 @@ test('limits and defaults of topics and subscriptions are the broker’s', () =>
   expect(JSON.stringify(topic.retentionBytesPerPartition)).toContain(`>= ${limits.minRetentionBytes}"`);
   expect(topic.durability?.enum?.map((level) => level.toLowerCase())).toEqual(DURABILITY_LEVELS);
   expect(topic.labels).toMatchObject({
-    // Two are the operator's.
+    // Two of the labels are the operator's.
     maxProperties: limits.maxLabels - OWNER_LABELS,
     additionalProperties: { maxLength: limits.maxLabelValueBytes },
   });

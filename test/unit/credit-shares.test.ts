@@ -1,5 +1,5 @@
-// core/credit-shares.ts: owners together never have more of a consumer's credit than it gave, whatever they say and however
-// late; every owner that wants some gets some.
+// core/credit-shares.ts: owners together never have more of a consumer's credit than it gave, whatever they
+// say and however late; every owner that wants some gets some.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { CreditShares, type ShareOrder } from '../../services/broker/core/credit-shares.ts';
@@ -224,7 +224,7 @@ test('an idle owner lends what it does not need, and keeps enough for its next m
   world.owners.get(1)!.deliver();
   world.calm();
   expect(world.limits()).toEqual([41, 918, 41]);
-  // Nobody wants any more: nothing moves back without need.
+  // Nobody wants any more, so nothing moves back without need.
   world.owners.get(1)!.backlog = 0;
   world.owners.get(1)!.settle(1_000);
   world.calm();

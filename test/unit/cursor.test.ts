@@ -1,4 +1,5 @@
-// core/cursor.ts: what is written can be read back, and what was not written by it is refused, never believed.
+// core/cursor.ts: what is written can be read back, and what was not written by it is refused, never
+// believed.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import {
@@ -111,7 +112,7 @@ test('damaged bytes give a refusal or a cursor of sane numbers, nothing else', (
 });
 
 test('a number beyond 2^53 is refused', () => {
-  // 200 continuation bytes: summed up carelessly that is NaN.
+  // 200 continuation bytes: summed up carelessly they are NaN.
   const endless = Uint8Array.of(1, ...new Uint8Array(200).fill(0x80), 0, 0, 0);
   expect(refusal(endless)?.code).toBe('FAILED_PRECONDITION');
   const huge = Uint8Array.of(1, ...new Uint8Array(8).fill(0xff), 0x01, 0, 0);

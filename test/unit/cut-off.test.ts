@@ -1,3 +1,4 @@
+// engine/membership/cut-off.ts: when a broker without a lease sends its clients away.
 import { expect, test } from 'vitest';
 import { CutOffWatch } from '../../services/broker/engine/membership/cut-off.ts';
 import type { MembershipListener } from '../../services/broker/engine/membership/membership-keeper.ts';

@@ -1,4 +1,5 @@
-// engine/definitions.ts with its catalog, over the memory store with faults that strike when the test says so.
+// engine/definitions/definitions.ts with its catalog, over the memory store with faults that strike when the
+// test says so.
 import { describe, expect, test } from 'vitest';
 import type { SubscriptionDefinition, TopicDefinition } from '../../services/broker/core/definitions.ts';
 import { AssertionError, BrokerError } from '../../services/broker/core/errors.ts';
@@ -328,14 +329,15 @@ describe('a store that went back', () => {
     const two = await one.open();
     await one.definitions.refresh();
     const failOver = one.memory.checkpoint();
-    // Nothing is looked at between what is written and the failover: the version is the one that was seen last.
+    // Nothing looks between the write and the failover: the version is the one that was seen last.
     await one.definitions.createTopic('me', { name: `${ORDERS}-2` });
     failOver();
     await one.definitions.refresh();
     expect(await one.inner.list()).toHaveLength(3);
     await two.definitions.refresh();
 
-    // Nor while another one lists: what it learns came after the version that it had asked for.
+    // Nor is it missed if another one lists meanwhile: what that learns came after the version that it had
+    // asked for.
     await one.inner.put('topic', `${ORDERS}-4`, (await one.inner.get('topic', ORDERS))!.body, 0);
     const again = one.memory.checkpoint();
     const { list } = one.store;
@@ -367,7 +369,7 @@ describe('a store that went back', () => {
     const failOver = memory.checkpoint();
     const { logEpoch } = await definitions.createTopic('me', { name: `${ORDERS}-2` });
     failOver();
-    // As one that does not leave out enough.
+    // This store does not leave out enough numbers.
     inner.nextIncarnation = async (above = 0) => above + 1;
     await definitions.refresh();
     expect((await definitions.createTopic('me', { name: `${ORDERS}-3` })).logEpoch).toBeGreaterThan(logEpoch);
@@ -408,7 +410,7 @@ describe('a store that went back', () => {
     await one.definitions.deleteTopic('me', ORDERS, { force: true });
     const { logEpoch } = await one.definitions.createTopic('me', { name: ORDERS });
     failOver();
-    // One broker hears of it before the other has put it right, one after.
+    // One broker hears of it before the other has put it right, one after that.
     await two.definitions.refresh();
     expect(two.definitions.topic(ORDERS)).toMatchObject({ logEpoch: one.topic.logEpoch });
     one.changes.length = 0;
@@ -467,7 +469,7 @@ describe('a store that went back', () => {
     await two.definitions.refresh();
     expect(two.changes).toEqual(['forgotten audit', 'forgotten orders']);
     expect(await one.inner.list()).toEqual([]);
-    // From now on it has seen everything again.
+    // From now on the broker has seen everything again.
     await two.definitions.createTopic('me', { name: ORDERS });
     await one.definitions.refresh();
     const failOver = one.memory.checkpoint();

@@ -1,5 +1,6 @@
-// Definitions of several brokers over one store that forgets its last writes at any moment: whatever happens they come to agree,
-// nothing is dropped that nobody has deleted, and what was acknowledged is there as long as a broker remembers it.
+// Definitions of several brokers over one store that forgets its last writes at any moment: whatever happens
+// they come to agree, nothing is dropped that nobody has deleted, and what was acknowledged is there as long
+// as a broker remembers it.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { decodeTopic } from '../../services/broker/core/definition-codec.ts';
@@ -106,7 +107,7 @@ describe('what a broker knows and what the store has', () => {
     ] as const) {
       const step = merge(known, found, past);
       expect(step).toMatchObject({ kind: 'write', state: { entry: { definition: all } } });
-      // What is written is what it says.
+      // The written body says the same as the definition.
       const { state } = step as { state: DefinitionState };
       expect(decodeTopic(TOPIC.name, 0, state.body).definition).toMatchObject(all);
     }
@@ -148,14 +149,14 @@ function act(...what: readonly Act['do'][]): fc.Arbitrary<Act> {
 class Scene {
   readonly memory: SharedMemory = createSharedMemory();
   readonly brokers: Definitions[] = [];
-  /** Incarnations that somebody has asked to delete, or whose topic. */
+  /** Incarnations that somebody has asked to delete, themselves or their topic. */
   readonly #mayGo = new Set<number>();
-  /** Subscriptions that were dropped, and nobody has asked for it. */
+  /** Subscriptions that were dropped although nobody has asked for it. */
   readonly #subscriptions: { readonly what: string; readonly topic: string; readonly topicEpoch: number }[] =
     [];
-  /** And topics. */
+  /** Topics that were dropped although nobody has asked for it. */
   readonly #topics: string[] = [];
-  /** The greatest of each name, ever. */
+  /** The greatest logEpoch that a topic name ever had. */
   readonly #epochs = new Map<string, number>();
   failOvers = 0;
   #failOver: (() => void) | undefined;
@@ -178,7 +179,7 @@ class Scene {
     }
   }
 
-  /** Until nothing changes any more. */
+  /** Lets all brokers refresh until nothing changes any more. */
   async settle(): Promise<void> {
     const { definitions } = this.memory.open('x');
     for (let round = 0; round < 20; round += 1) {
@@ -220,8 +221,8 @@ class Scene {
   }
 
   /**
-   * Dropped, and nobody has asked for it. Several failovers can each lose the creation of one topic by another broker: the later one
-   * is it, and subscriptions to the other go with it.
+   * What was dropped although nobody has asked for it. Several failovers can each lose the creation of one
+   * topic by another broker: then the later one is the topic, and subscriptions to the other go with that.
    */
   get dropped(): string[] {
     const left = this.#subscriptions.filter(

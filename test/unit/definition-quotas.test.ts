@@ -1,5 +1,5 @@
-// How many topics, partitions and subscriptions there can be: each limit of limits.ts is reached, and what would pass it is
-// refused with what, how many, the limit and what to do. Over the memory store.
+// How many topics, partitions and subscriptions there can be: each limit of limits.ts is reached, and what
+// would pass it is refused with what, how many, the limit and what to do. Over the memory store.
 import { beforeEach, expect, test } from 'vitest';
 import { Definitions } from '../../services/broker/engine/definitions/definitions.ts';
 import {
@@ -90,7 +90,7 @@ test('partitions that all subscriptions deliver, of whatever project', async () 
       'subscription.topic: all subscriptions have 99999 partitions to deliver, each those of its topic; 1000 more would pass ' +
       'the limit of 100000: delete subscriptions, or take topics with fewer partitions',
   });
-  // That one more is not there half.
+  // The refused subscription has left nothing behind.
   await subscription('the-last', 'small');
   await expect(subscription('one-more', 'small')).rejects.toMatchObject({ code: 'RESOURCE_EXHAUSTED' });
   await expect(grow('small', 2)).rejects.toMatchObject({
@@ -125,7 +125,7 @@ test('changes under way at the same time do not pass a limit together', async ()
 test('a broker that finds more than the limit takes it all up, and lets go of it', async () => {
   await topic('wide', 1_000);
   await times(100, (at) => subscription(`sub-${at}`, 'wide'));
-  // As a broker without the limit has left it.
+  // The store is as a broker without the limit has left it.
   const store = memory.open('other').definitions;
   const wide = (await store.list()).find(({ kind }) => kind === 'topic')!;
   const body = wide.body.replace('"partitions":1000', '"partitions":1024');

@@ -1,4 +1,5 @@
-// The watcher takes up what other brokers write: by signal at once, by poll within a second, and in spite of a failing store.
+// The watcher takes up what other brokers write: by signal at once, by poll within a second, and in spite of
+// a failing store.
 import { expect, test } from 'vitest';
 import { AssertionError, BrokerError } from '../../services/broker/core/errors.ts';
 import { DefinitionWatcher } from '../../services/broker/engine/definitions/definition-watcher.ts';
@@ -104,7 +105,7 @@ test('what must not happen ends the process', async () => {
       state.version = 2;
       state.refreshFails = new AssertionError('impossible');
       await clock.advance(500);
-      // Node reports it when the turn is over.
+      // Node reports the rejection when the turn is over.
       await new Promise(setImmediate);
     },
   );

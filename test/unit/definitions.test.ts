@@ -1,3 +1,4 @@
+// core/definitions.ts and core/definition-codec.ts: defaults, limits, updates by mask, and the stored text.
 import { describe, expect, test } from 'vitest';
 import {
   decodeSubscription,

@@ -1,5 +1,6 @@
-// The bounds on what a subscription has under way in one partition, each reached at the size that limits.ts gives it: delivery waits
-// for acknowledgements there, goes on with them, and what it keeps stays small however they come.
+// The bounds on what a subscription has under way in one partition, each reached at the size that limits.ts
+// gives it: delivery waits for acknowledgements there, goes on with them, and what it keeps stays small
+// however they come.
 import { expect, test } from 'vitest';
 import { decodeCursor } from '../../services/broker/core/cursor.ts';
 import { Delivery } from '../../services/broker/core/delivery.ts';
@@ -14,7 +15,7 @@ import {
 
 const END = MAX_OUTSTANDING_MESSAGES;
 const CHUNK = 8_192;
-/** Gap and length of a hole in the cursor's record. */
+/** Bytes of a hole in the cursor's record: its gap and its length. */
 const HOLE_BYTES = 2;
 
 function started(ordering: boolean): Delivery {
@@ -86,7 +87,7 @@ test('messages that are not settled, and with them those that were given back in
 test('gaps', () => {
   const delivery = started(false);
   leaseAll(delivery);
-  // So many gaps, with all else settled.
+  // All gaps that there may be, with everything else settled.
   const gaps = MAX_HOLES_PER_CURSOR;
   for (let gap = 0; gap < gaps; gap += 1) settle(delivery, 'ack', 4 * gap + 1, 4 * gap + 3);
   settle(delivery, 'ack', 4 * gaps, MAX_UNSETTLED_PER_PARTITION);
@@ -98,7 +99,7 @@ test('gaps', () => {
 
 test('messages that wait behind their ordering key, and how many of one key are outstanding', () => {
   const delivery = started(true);
-  // All are of one key, then all of others.
+  // The first messages are all of one key, the rest of others.
   const ofOne = MAX_QUEUED_PER_PARTITION + MAX_RUN_PER_KEY;
   const keyOf = (offset: number): number => (offset < ofOne ? 1 : 2 + (offset % 1_000_000));
   expect(leaseAll(delivery, keyOf)).toBe(MAX_RUN_PER_KEY);

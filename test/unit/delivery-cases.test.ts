@@ -105,7 +105,7 @@ test('after a broken run has ended, the next run of the key grows again', () => 
 test('what retention deleted does not fill the look-ahead of a consumer without credit', () => {
   const delivery = started({ ...ORDERED, maxQueued: 4 }, 8, 2);
   const hashes = Array.from({ length: 200 }, (_, i) => i + 1);
-  // Which keys belong to consumer 2, found by asking.
+  // The keys of consumer 2 are found by asking.
   const probe = started(ORDERED, hashes.length, 2);
   const ofTwo = given(
     lease(
@@ -181,7 +181,7 @@ test('an acknowledgement settles what was delivered, and nothing else', () => {
   expect([delivery.floor, delivery.ackedTotal, delivery.backlogMessages]).toEqual([0, 0, 100]);
   expect(given(lease(delivery, chunk, { messages: 10 })).length).toBe(10);
   delivery.step({ kind: 'nack', consumer: 1, first: 4, last: 5 }, 0);
-  // Two of them are held until their attempt counts are durable: a late word of them counts.
+  // Two of them are held until their attempt counts are durable: a late ack of them counts.
   delivery.step({ kind: 'ack', consumer: 0, first: 2, last: Number.MAX_SAFE_INTEGER }, 0);
   expect([delivery.floor, delivery.ackedTotal, delivery.outstandingMessages]).toEqual([0, 8, 2]);
   delivery.step({ kind: 'ack', consumer: 1, first: 0, last: 50 }, 0);
@@ -271,7 +271,7 @@ test('a new subscription begins where it is told to', () => {
 describe('many outstanding messages of many keys', () => {
   const COUNT = 30_000;
   const sizes = new Array<number>(COUNT).fill(1);
-  // Every key twice, far apart: 30,000 leases of one message.
+  // Every key comes twice, far apart: 30,000 leases of one message.
   const keys = Array.from({ length: COUNT }, (_, i) => 1 + (i % (COUNT / 2)));
   const full = (): Delivery => {
     const delivery = started({ ...ORDERED, maxQueued: COUNT }, COUNT);

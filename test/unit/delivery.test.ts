@@ -1,6 +1,6 @@
 // core/delivery.ts under random events, held against a model that keeps every message by itself
-// (support/delivery-model.ts has the rules). At the end the consumers acknowledge everything they are given, and
-// everything must have come to an end.
+// (support/delivery-model.ts has the rules). At the end the consumers acknowledge everything they are given,
+// and everything must have come to an end.
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
 import type { DeliveryOptions } from '../../services/broker/core/delivery.ts';
@@ -8,11 +8,11 @@ import { SLOTS } from '../../services/broker/core/key-slots.ts';
 import { DeliveryRig } from '../support/delivery-rig.ts';
 import { cases, TIMEOUT_MS } from '../support/property.ts';
 
-/** Some share a slot, one is busy; 0 is no key. */
+/** Some keys share a slot, one is busy; 0 is no key. */
 const key = fc.constantFrom(0, 1, 1, 1, 1 + SLOTS, 1 + 2 * SLOTS, 2, 77, 77 + SLOTS);
 const clientHash = fc.constantFrom(11, 222, 3_333, 44_444, 555_555);
 
-/** One random thing that happens; reads as a sentence in a counterexample. */
+/** One random thing that happens; it reads as a sentence in a counterexample. */
 interface Step {
   readonly run: (rig: DeliveryRig) => void;
 }

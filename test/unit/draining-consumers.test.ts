@@ -1,5 +1,5 @@
-// engine/draining-consumers in a cluster of three on virtual time: consumers that will be stopped get nothing new wherever their
-// streams end, and what they hold is known to the message.
+// engine/delivery/draining-consumers.ts in a cluster of three on virtual time: consumers that will be stopped
+// get nothing new wherever their streams end, and what they hold is known to the message.
 import { beforeEach, expect, test } from 'vitest';
 import type { DrainReport } from '../../services/broker/core/draining.ts';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
@@ -24,7 +24,7 @@ let routes: TestRoutes;
 let nodes: RelayNode[];
 let partitions: PartitionId[];
 
-/** Nodes x, y, z; `owner` says whose a partition is. */
+/** Starts nodes x, y, z with a topic; `owner` says which of them owns a partition. */
 async function cluster(count: number, owner: (partition: number) => number, ordering = false): Promise<void> {
   const memory = createSharedMemory({ clock });
   nodes = ['x', 'y', 'z'].map((id) => {
@@ -147,7 +147,7 @@ test('it holds for streams and pulls that come later, by client id or by address
     streams: 2,
     outstandingMessages: 0,
   });
-  // Somebody without a name is nobody's namesake.
+  // A consumer without a name is nobody's namesake.
   const other = nodes[1]!.subscribe('audit');
   await clock.runUntil(() => other.messages.length === 12);
 });
@@ -163,7 +163,7 @@ test('its ordering keys go to others once it has settled what it has of them, in
   const staying = nodes[2]!.subscribe('audit', { clientId: 'staying' });
   await round('2');
   await clock.advance(2_000);
-  // Their first messages are still with the other.
+  // The first messages of these keys are still with the other consumer.
   expect(staying.messages).toEqual([]);
   leaving.ack(leaving.messages.filter(({ key }) => key !== 'key-3'));
   await clock.advance(2_000);
@@ -175,7 +175,7 @@ test('its ordering keys go to others once it has settled what it has of them, in
   expect(leaving.messages.length).toBe(20);
   noRedelivery([leaving, staying]);
 
-  // Everybody drains: nobody gets anything, and nothing is lost by it.
+  // If everybody drains nobody gets anything, and nothing is lost by it.
   await drain(1, ['leaving', 'staying']);
   await round('3');
   await clock.advance(2_000);
@@ -190,7 +190,8 @@ test('through moves of partitions it stays so, and what it holds stays known', a
   await publish(40);
   await clock.runUntil(() => leaving.messages.length === 40);
   await drain(1, ['leaving']);
-  // Asked in the middle: the partition is nobody's, and what is outstanding of it in nobody's answer.
+  // The question comes in the middle: the partition is nobody's, and what is outstanding of it in nobody's
+  // answer.
   let asked: Promise<DrainReport> | undefined;
   const between = async () => {
     asked = nodes[1]!.draining.drain({

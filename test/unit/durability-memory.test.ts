@@ -53,7 +53,7 @@ test('after an append that failed the next one is answered when it is stored, th
   await clock.advance(10);
   refuse = false;
   await clock.advance(100);
-  // While the first is being stored at last.
+  // One more comes while the first is being stored at last.
   void early();
   await clock.advance(5_000);
   void early();

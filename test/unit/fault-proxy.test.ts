@@ -1,3 +1,4 @@
+// The fault proxy does what it says: holds, cuts, delays and throttles, and loses no byte out of the middle.
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
@@ -6,7 +7,7 @@ import { type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
 let server: Server;
 let proxy: FaultProxy;
 let client: Socket;
-/** The server's end of the client's connection, and what it has received. */
+/** The server's end of the client's connection; below, what it has received. */
 let accepted: Socket;
 let received = '';
 
@@ -33,7 +34,7 @@ afterEach(async () => {
   server.close();
 });
 
-// Not events.once: a reset is an error first, and that would reject.
+// events.once() won't do: a reset is an error first, and that would reject.
 const closed = (socket: Socket) => new Promise((resolve) => socket.once('close', resolve));
 const answer = async () => String((await once(client, 'data'))[0]);
 

@@ -1,3 +1,4 @@
+// The commands that test/first-contact/texts.ts takes out of the README and of greetings.
 import { expect, test } from 'vitest';
 import { commandsOfGreeting, commandsOfReadme } from '../first-contact/texts.ts';
 

@@ -1,4 +1,5 @@
-// How publishes go on while a topic grows: the router's side (engine/topic-runtime) and the owner's (engine/partition-growth).
+// How publishes go on while a topic grows: the router's side (engine/topic-runtime.ts) and the owner's
+// (engine/log/partition-growth.ts).
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { TopicDefinition } from '../../services/broker/core/definitions.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
@@ -16,7 +17,7 @@ import { LIMITS, requestBytes } from '../support/publish-requests.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 
 const MOVED = keyThatMoves(0, 2, 1, 4);
-/** To a partition that is new, and has nothing to write down itself. */
+/** A key that goes to a new partition, which has nothing to write down itself. */
 const TO_NEW = keyThatMoves(1, 2, 2, 4);
 const STAYS = keyThatMoves(0, 2, 0, 4);
 const SILENT = { info: () => {}, warn: () => {}, error: () => {} };
@@ -109,7 +110,7 @@ describe('an owner', () => {
     await definitions.updateTopic('tester', { name: TOPIC, partitions: count }, ['partitions']);
   }
 
-  /** The store takes the beginnings of eras in these partitions only when they are let. */
+  /** Starts an engine whose store takes the beginnings of eras in these partitions only when it is freed. */
   async function startHeld(...held: number[]): Promise<EngineRig & { readonly free: () => void }> {
     const kept = new Set(held);
     const between = (stores: Stores): Stores => ({

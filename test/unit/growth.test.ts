@@ -1,3 +1,4 @@
+// core/growth.ts: which partitions keys came from when a topic grew, and the stored eras.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { beginOf, decodeEras, encodeEras, firstEra, sourcesOf } from '../../services/broker/core/growth.ts';

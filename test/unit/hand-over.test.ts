@@ -10,7 +10,7 @@ const OPTIONS = { ordering: false, maxHoles: 100, maxQueued: 100, maxUnsettled: 
 const ORDERED = { ...OPTIONS, ordering: true };
 const HASH = 77;
 
-/** Ten messages; with keys: even offsets have key 1, odd ones key 2. */
+/** Ten messages of 10 bytes; even offsets have key 1, odd ones key 2. */
 const chunk = {
   firstOffset: 0,
   count: 10,
@@ -36,7 +36,7 @@ function delivered(effects: readonly DeliveryEffect[]): number[] {
   );
 }
 
-/** The former owner has given 0 to 3 to the consumer with HASH and was told of 1. */
+/** What a former owner leaves that has given 0 to 3 to the consumer with HASH and has heard an ack of 1. */
 function handedOver(options: typeof OPTIONS): { record: Uint8Array; former: FormerLease[] } {
   const before = new Delivery(options, { startOffset: 0 }, 4);
   before.step({ kind: 'join', consumer: 5, hash: HASH }, 0);
@@ -120,7 +120,7 @@ for (const options of [OPTIONS, ORDERED]) {
     const effects = after.step({ kind: 'join', consumer: 1, hash: HASH }, 0);
     // It is the same consumer: what it holds counts against its credit.
     expect(effects).toEqual([{ kind: 'credit', consumer: 1, messages: -3, bytes: -30 }]);
-    // Of a key nothing goes out before what it holds is settled: it may never have arrived.
+    // Nothing of a key goes out before what the consumer holds of it is settled: that may never have arrived.
     expect(delivered(lease(after, 1))).toEqual(options.ordering ? [] : [4, 5, 6, 7, 8, 9]);
     after.step({ kind: 'ack', consumer: 1, first: 0, last: 3 }, 0);
     expect(delivered(lease(after, 1))).toEqual(options.ordering ? [4, 5, 6, 7, 8, 9] : []);
@@ -180,7 +180,7 @@ test('a key waits for what of it is outstanding at the former owner', () => {
   const after = new Delivery(ORDERED, { record }, 10, former);
   after.step({ kind: 'join', consumer: 1, hash: HASH + 1 }, 0);
   expect(delivered(lease(after, 1))).toEqual([]);
-  // Of the odd ones only 3 is outstanding. A call without a stream may settle it.
+  // Only 3 is outstanding of the odd ones. A call without a stream may settle it.
   after.step({ kind: 'ack', consumer: 0, first: 3, last: 3 }, 0);
   expect(delivered(lease(after, 1))).toEqual([5, 7, 9]);
   after.step({ kind: 'ack', consumer: 0, first: 0, last: 2 }, 0);

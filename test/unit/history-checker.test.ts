@@ -1,5 +1,6 @@
-// The history checker of test/integration/debian-fan-out.test.ts fails on what a broker must not do, and accepts what it may
-// do after a kill, a freeze or an expired lease. Each case is a small history, right except for one thing.
+// The history checker of test/integration/debian-fan-out.test.ts fails on what a broker must not do, and
+// accepts what it may do after a kill, a freeze or an expired lease. Each case is a small history, right
+// except for one thing.
 import { describe, expect, it } from 'vitest';
 import {
   checkHistory,
@@ -46,7 +47,7 @@ const acked = (atMs: number, index: number, consumer = 'a'): SubscriberEvent => 
   messageId: idOf(index),
 });
 
-/** Message i is handed out at 100 * i and acknowledged 10 ms later, but for those left out. */
+/** Message i is handed out at 100 * i and acknowledged 10 ms later, except for those left out. */
 function undisturbed({ without = [] as number[], onlyHanded = [] as number[] } = {}): SubscriberEvent[] {
   return PUBLISHED.flatMap((_, index) => {
     if (without.includes(index)) return [];
@@ -202,7 +203,7 @@ describe('a broken history is found', () => {
     });
     const { problems } = verdict(events);
     expect(problems).toContainEqual(expect.stringMatching(/^log: message 8 is stored 2 times/));
-    // And the other subscription should have had it, too.
+    // The other subscription should have had it, too.
     expect(problems).toContainEqual(expect.stringMatching(/^good: 7\.0-5 .*never handed out/));
   });
 });

@@ -1,3 +1,4 @@
+// Principals of client certificates, and the statuses that clients see.
 import { expect, test } from 'vitest';
 import { Identity, principalOfCertificate } from '../../services/broker/adapters/grpc/identity.ts';
 import { statusOf } from '../../services/broker/adapters/grpc/status.ts';
@@ -62,7 +63,7 @@ test('the text of a status can always be sent', () => {
   const { details } = statusOf(new BrokerError('INTERNAL', `${'😀'.repeat(5_000)}\ud800`));
   expect(details.length).toBeLessThan(2_100);
   expect(() => encodeURI(details)).not.toThrow();
-  // Cut in the middle of a pair.
+  // The text is cut in the middle of a surrogate pair.
   expect(() =>
     encodeURI(statusOf(new BrokerError('INTERNAL', `x${'😀'.repeat(5_000)}`)).details),
   ).not.toThrow();

@@ -65,7 +65,7 @@ test('an interval map behaves like a map of offsets, and shares values in propor
   fc.assert(
     fc.property(operations, (steps) => {
       const map = new IntervalMap<number>((value, part, whole) => (value * part) / whole);
-      // Which insertion an offset came with and its part of that value: pieces of two insertions never merge.
+      // Each offset's insertion and its part of that value: pieces of two insertions never merge.
       const model = new Map<number, { id: number; share: number }>();
       const check = (piece: Interval & { value: number }): void => {
         let sum = 0;
@@ -138,7 +138,7 @@ test('a map of very many pieces, put in and taken out anywhere, is the same as a
           map.insert(offset, offset, value);
           model.set(offset, value);
         };
-        // Every other offset, in an order that jumps about.
+        // Every other offset is put in, in an order that jumps about.
         for (let i = 0; i < COUNT; i += 1) put(2 * ((i * stride) % COUNT), i);
         for (const { first, length, refill } of changes) {
           const last = first + length;

@@ -17,7 +17,7 @@ function gate(...thrownAway: string[]): KeyGate {
   return made;
 }
 
-/** Deliveries in the order in which they come: the ones that are let through. What is not is thrown away. */
+/** The deliveries that are let through, of those that come in this order. The others are thrown away. */
 function letThrough(by: KeyGate, ...deliveries: string[]): string[] {
   return deliveries.filter((text) => {
     const admitted = by.admits(delivery(text));
@@ -53,7 +53,7 @@ test('a message that another consumer has settled is not waited for: what was re
 });
 
 test('what was given back behind another failure still holds back what was under way then', () => {
-  // 4's lease had run out before it failed: it comes again though 7, live, is given back behind it.
+  // 4's lease had run out before it failed: it comes again although 7, still live, is given back behind it.
   expect(letThrough(gate('4', '7'), '4#2', '8', '7#2', '8#2')).toEqual(['4#2', '7#2', '8#2']);
 });
 

@@ -48,14 +48,14 @@ test('a draining consumer has no slots while another stays; who all drain keep t
   const reported = slots.setDraining(1, true);
   expect(reported).toEqual(before.flatMap((owner, slot) => (owner === 1 ? [slot] : [])));
   expect(owners(slots)).not.toContain(1);
-  // The one with an outstanding message waits for it.
+  // The slot with an outstanding message waits for that.
   expect(slots.consumerOf(before.indexOf(1))).toBe(NOBODY);
   expect(slots.ended(before.indexOf(1), 1)).toBe(true);
   expect(owners(slots)).not.toContain(NOBODY);
   expect(slots.setDraining(1, true)).toEqual([]);
 
   slots.setDraining(2, true);
-  // One that lets leases expire is still better than one that will be stopped.
+  // A consumer that lets leases expire is still better than one that will be stopped.
   slots.setStalled(3, true);
   expect(new Set(owners(slots))).toEqual(new Set([3]));
   slots.setDraining(3, true);
@@ -77,7 +77,7 @@ test('slots are shared out evenly enough', () => {
       const shares = new Array<number>(count + 1).fill(0);
       for (const owner of owners(slots)) shares[owner]! += 1;
       expect(shares[NOBODY]).toBe(0);
-      // A binomial share: five deviations is once in a million.
+      // The share is binomial: five deviations are once in a million.
       const mean = SLOTS / count;
       const deviation = Math.sqrt(mean * (1 - 1 / count));
       for (const share of shares.slice(1)) expect(Math.abs(share - mean)).toBeLessThan(5 * deviation);
@@ -115,7 +115,7 @@ test('a partition holds no slots when nothing of any key waits or is outstanding
   for (let offset = 0; offset < 500; offset += 1) queues.push(offset, 1 + offset);
   const taken = queues.take(1, chunk, new LeaseBudget(500, 1, true));
   expect(taken).toHaveLength(500);
-  // Of slots that are held, a second consumer would get its share.
+  // A second consumer would get its share of slots that are held.
   const share = queues.slots.join(2, clientHash('client-2')).length;
   expect(share).toBeGreaterThan(50);
   queues.slots.leave(2);

@@ -1,4 +1,4 @@
-// Events that don't storm, counters, and the small change of objects.
+// Events that don't storm, counters, and small helpers for objects.
 import { expect, test } from 'vitest';
 import { createEventRecorder } from '../../operator/kube/events.ts';
 import { createKubeHttp } from '../../operator/kube/http.ts';

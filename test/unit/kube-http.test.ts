@@ -45,7 +45,7 @@ const FAULTS: Record<string, Fault> = {
   '409': { kind: 'status', status: 409 },
 };
 
-/** Tries of a request that meets the fault once, by kind of request. */
+/** How often a request is tried that meets the fault once, by kind of request. */
 test.each([
   ['cut', 2, 1, 2],
   ['silence', 2, 1, 2],

@@ -17,7 +17,7 @@ const LEASE = `${LEASES}/operator`;
 class Candidate {
   readonly stop = new AbortController();
   readonly elector: LeaderElector;
-  /** While it leads. */
+  /** Set while it leads. */
   reign: Leadership | undefined;
   ending: string | undefined;
   fault: () => Fault | undefined = () => undefined;
@@ -29,7 +29,7 @@ class Candidate {
   constructor(server: FakeKubeServer, clock: VirtualClock, identity: string, seed = 1) {
     const random = seededRandom(seed);
     const metrics = new Metrics();
-    // A network of its own, so that one can be cut off alone.
+    // Each candidate has a network of its own, so that one can be cut off alone.
     const transport = {
       ...server.transport,
       send: (request: Parameters<typeof server.transport.send>[0]) => {

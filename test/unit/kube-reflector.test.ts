@@ -37,7 +37,7 @@ function rig(options: { namespaces?: string[]; seed?: number } = {}) {
   });
   const stop = new AbortController();
   const changes: string[] = [];
-  /** What somebody knows who was only told of changes. */
+  /** The objects as somebody knows them who was only told of changes. */
   const told = new Map<string, Thing>();
   informer.onChange(({ key, type, object }) => {
     changes.push(`${type} ${key}`);

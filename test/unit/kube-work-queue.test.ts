@@ -135,7 +135,7 @@ test('property: no key runs twice at once and no dirty key is lost', { timeout: 
           }
           await clock.settle();
         }
-        // Whoever is asked to finish from now on does so at once.
+        // From now on every run finishes at once.
         for (let round = 0; round < 300 && (dirty.size > 0 || running.size > 0); round += 1) {
           for (const finish of running.values()) finish();
           await clock.advance(1_000);

@@ -1,4 +1,5 @@
-// services/node and the `fanfare` command, each on a small tree of its own with nodes that only say who they are.
+// services/node and the `fanfare` command, each on a small tree of its own with nodes that only say who they
+// are.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
@@ -114,7 +115,7 @@ exit 7
   chmodSync(path, 0o755);
 }
 
-/** A folder for PATH. */
+/** A folder for PATH, with a node in it. */
 function inPath(version: string, name: string): string {
   const bin = join(clone, name);
   fakeNode(join(bin, 'node'), version, name);
@@ -126,7 +127,7 @@ function copy(file: string, to: string): void {
   copyFileSync(join(repository, file), join(to, file));
 }
 
-/** In a process group of its own: what goes round in circles is ended as a whole. */
+/** Runs in a process group of its own: what goes round in circles is ended as a whole. */
 async function run(command: string, args: readonly string[], path: string) {
   const child = spawn(command, args, { cwd: folder, env: { PATH: path }, detached: true });
   const timer = setTimeout(() => process.kill(-child.pid!, 'SIGKILL'), TIMEOUT_MS);

@@ -1,4 +1,5 @@
-// Stored messages that are damaged: their delivery stops there and says so, all else goes on, and what was given up is passed.
+// Stored messages that are damaged: their delivery stops there and says so, all else goes on, and what was
+// given up is passed.
 import { expect, test } from 'vitest';
 import { checkLog } from '../../services/broker/engine/log/log-check.ts';
 import { type EngineRig, startEngine } from '../support/engine-rig.ts';
@@ -7,7 +8,7 @@ const DAMAGED =
   'error: stored messages are damaged: their delivery stops there, all else goes on; "fanfare doctor" says what to do';
 const P = { logEpoch: 1, partition: 0 };
 
-/** Messages a, b, … in chunks of their own, none of which stays in memory but the last. */
+/** Messages a, b, … in chunks of their own, of which only the last stays in memory. */
 async function withMessages(
   letters: string,
   how: Parameters<typeof startEngine>[0] = {},

@@ -28,7 +28,7 @@ beforeEach(() => {
   clock = new VirtualClock();
 });
 
-/** One message of 10 bytes, told apart by its letter. */
+/** A chunk of one message of 10 bytes, told apart by its letter. */
 function chunk(offset: number, letter: string): CachedChunk {
   return new CachedChunk({
     firstOffset: offset,
@@ -44,7 +44,7 @@ async function writer(options: { recentBytes?: number; checkStore?: () => Promis
   return claimed(recent, options);
 }
 
-/** With the memory of a broker that may have had the partition before. */
+/** A writer with the memory of a broker that may have had the partition before. */
 async function claimed(recent: RecentRing, options: { checkStore?: () => Promise<void> } = {}) {
   const { ownerEpoch } = await mine.ownership.acquire(P);
   const stats = createStats();
@@ -277,7 +277,7 @@ test('a stale claim is lost at once, and nothing was written', async () => {
 });
 
 describe('an append whose outcome is not what it seems', () => {
-  /** The store's answer to each append in turn; `append` writes. */
+  /** A writer on a store that answers each append in turn as told; `append` writes. */
   async function between(answer: (append: () => Promise<void>, nth: number) => Promise<void>) {
     const { log } = mine;
     let nth = 0;
@@ -308,7 +308,7 @@ describe('an append whose outcome is not what it seems', () => {
       const confirmed: number[] = [];
       const { append } = await between(async (write, nth) => {
         await write();
-        // As adapters are to say it: of what they have written nothing but that.
+        // An adapter may say nothing but this of what it has written.
         if (nth === 1) throw new BrokerError(code === 'RESOURCE_EXHAUSTED' ? 'UNAVAILABLE' : code, 'odd');
       });
       const confirm = mine.log.confirm.bind(mine.log);

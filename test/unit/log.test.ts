@@ -1,3 +1,4 @@
+// The broker's log: JSON and pretty lines, trace ids, errors.
 import { expect, test } from 'vitest';
 import { createLog, type LogFormat } from '../../services/broker/log.ts';
 

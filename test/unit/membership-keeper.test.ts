@@ -1,4 +1,5 @@
-// The lease as a member sees it, what it does when the store fails it, and the coordinator's duty, on virtual time.
+// The lease as a member sees it, what it does when the store fails it, and the coordinator's duty, on virtual
+// time.
 import { describe, expect, test } from 'vitest';
 import { decodeAssignment, loadsOf } from '../../services/broker/core/assignment.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
@@ -61,7 +62,7 @@ describe('the lease', () => {
     const ended: string[] = [];
     const lease = new MemberLease(clock, LEASE_MS, (reason) => ended.push(reason));
     expect(lease.renewed(clock.monotonicMs(), false)).toBe(true);
-    // Set, or suspended: by the monotonic clock no time has passed.
+    // The clock was set, or the machine suspended: by the monotonic clock no time has passed.
     clock.jumpWallClock(3_600_000);
     expect(lease.holds).toBe(false);
     expect(lease.renewed(clock.monotonicMs(), false)).toBe(false);
@@ -179,7 +180,7 @@ describe('joining', () => {
 
 test('the store comes back empty: nothing is served, the log says what to do, and it is noticed when all is well', async () => {
   const { rig, a } = await openRig('a');
-  // The object that all members share, behind their connections.
+  // The store itself, which all members share behind their connections.
   const store = rig.cluster.memory.open('x').membership;
   const { heartbeat } = store;
   store.heartbeat = async (identity) => {
@@ -284,7 +285,7 @@ describe('the coordinator', () => {
       rig.topics.change([{ logEpoch: 1, partitions }]);
       await rig.converge();
     }
-    // Who drains does not coordinate.
+    // A draining member does not coordinate.
     await rig.resolved(b.membership.drain());
     rig.crash(a);
     failOver();
@@ -328,7 +329,7 @@ test('routes lead to where partitions should be, and are one object until someth
   await rig.clock.advance(5_000);
   expect(changes).toBe(0);
   rig.crash(b);
-  // Gone, and not moved yet: no route.
+  // There is no route while b is gone and its partitions have not moved yet.
   await rig.clock.runUntil(() => changes > 0, 3_000);
   await rig.converge();
   const route = a.routes.ownerOf(ofB[0]!)!;

@@ -1,4 +1,5 @@
-// One idea of size: the client takes exactly the messages that the broker takes, and its requests are never too large.
+// One idea of size: the client takes exactly the messages that the broker takes, and its requests are never
+// too large.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
@@ -31,7 +32,7 @@ function textOf(bytes: number, character: string): string {
 }
 
 const character = fc.constantFrom('a', 'ü', '世', '🗝');
-/** At, above and below a limit. */
+/** A number at, above or below a limit. */
 const around = (limit: number) =>
   fc.oneof(fc.integer({ min: limit - 2, max: limit + 2 }), fc.integer({ min: 1, max: limit }));
 const near = (limit: number) =>
@@ -52,7 +53,7 @@ const attributes = fc
     ),
   );
 
-/** Around the limit: data fills up what the attributes leave, and a few bytes more or less. */
+/** Messages around the limit: data fills up what the attributes leave, with a few bytes more or less. */
 const messages: fc.Arbitrary<OutgoingMessage> = fc
   .record({
     attributes,
@@ -66,7 +67,7 @@ const messages: fc.Arbitrary<OutgoingMessage> = fc
     return { data, attributes: given, orderingKey };
   });
 
-/** The size of a message, as message.proto has it. */
+/** The size of a message, as message.proto defines it. */
 function contentOf({ data = '', attributes: given = {} }: OutgoingMessage): number {
   return Object.entries(given).reduce(
     (sum, [key, value]) => sum + bytesOf(key) + bytesOf(value),
@@ -87,7 +88,7 @@ function isAllowed(message: OutgoingMessage): boolean {
   );
 }
 
-/** Undefined if it takes the message. */
+/** The client's refusal of the message; undefined if it takes it. */
 function refusalOfClient(message: OutgoingMessage): FanfareError | undefined {
   try {
     measure(message);
@@ -138,7 +139,7 @@ function requestsOf(given: readonly OutgoingMessage[], topic: string, maxBytes: 
   return requests;
 }
 
-/** The same as protobuf-es writes it. */
+/** The same message as protobuf-es writes it. */
 function encoded({ data = '', attributes: given = {}, orderingKey = '' }: OutgoingMessage): Uint8Array {
   return requestBytes(TOPIC, [{ data: Buffer.from(data), attributes: { ...given }, orderingKey }]);
 }
@@ -201,7 +202,8 @@ test(
           expect(request.length).toBeLessThanOrEqual(MAX_PUBLISH_BYTES);
           const { count } = parsePublish(request, PUBLISH_LIMITS);
           from += count;
-          // Of the next one not even the data would have fitted, but for what is reserved for the largest request id.
+          // Not even the data of the next one would have fitted, except into what is reserved for the largest
+          // request id.
           if (from < list.length) {
             expect(request.length + list[from]!.data.length).toBeGreaterThan(MAX_PUBLISH_BYTES - 32);
           }

@@ -1,5 +1,5 @@
-// How the broker finds publishers' trace contexts on the wire, what spans it makes of them, and which telemetry the
-// environment asks for.
+// How the broker finds publishers' trace contexts on the wire, what spans it makes of them, and which
+// telemetry the environment asks for.
 import { type Span, SpanKind, SpanStatusCode, type Tracer } from '@opentelemetry/api';
 import { expect, test, vi } from 'vitest';
 import { contextsOfBatch, contextsOfFrames } from '../../services/broker/adapters/otel/message-contexts.ts';
@@ -13,7 +13,7 @@ import { LIMITS, requestBytes } from '../support/publish-requests.ts';
 const PARTITION = { logEpoch: 7, partition: 2 };
 const SPAN = 'b7ad6b7169203331';
 
-/** Of the n-th publisher; sampled. */
+/** The context of the n-th publisher; sampled by default. */
 function traceparent(n: number, flags = '01'): string {
   return `00-${String(n).padStart(32, '0')}-${SPAN}-${flags}`;
 }

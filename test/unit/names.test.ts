@@ -1,3 +1,4 @@
+// core/names.ts: which names are allowed, and what is said of others.
 import { describe, expect, test } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import {

@@ -1,5 +1,5 @@
-// What stands between the controllers and brokers: a broker that is away is asked seldom, one listing serves many, backlogs are
-// watched by who wants them.
+// What stands between the controllers and brokers: a broker that is away is asked seldom, one listing serves
+// many, backlogs are watched for those who want them.
 import { expect, test } from 'vitest';
 import {
   type BacklogReport,
@@ -250,7 +250,7 @@ test('backlogs: scaled ones by name and often, the others in one slow stream; a 
 
   fake.watched[2]!.end(new BrokerCallError('UNAVAILABLE', 'gone'));
   await clock.advance(30_000);
-  // It comes back by itself, and what was heard is kept with its age.
+  // The stream comes back by itself, and what was heard is kept with its age.
   expect(fake.watched.at(-1)!.names).toHaveLength(3);
   expect(watch.get('b')?.rates.load.receivedAtMs).toBeLessThan(2_000);
   watch.want('b', undefined);

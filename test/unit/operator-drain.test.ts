@@ -1,4 +1,5 @@
-// Scale-down without redelivery, narrated: who is chosen, when replicas may fall. And what a status is written for.
+// Scale-down without redelivery, narrated: who is chosen, when replicas may fall. And what a status is
+// written for.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {

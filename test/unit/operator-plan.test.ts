@@ -1,4 +1,5 @@
-// The plans of Topic and Subscription as tables: what was observed, what is done next, what is said. And whose an object is.
+// The plans of Topic and Subscription as tables: what was observed, what is done next, what is said. And
+// which resource an object belongs to.
 import { expect, test } from 'vitest';
 import type { Metadata } from '../../operator/api/v1alpha1/group.ts';
 import type { Subscription, SubscriptionSpec } from '../../operator/api/v1alpha1/subscription.ts';
@@ -65,7 +66,9 @@ const spec = (
   managementPolicy,
 });
 
-/** "create", "update DriftRepaired", or what is said: "Ready False/NameConflict Synced False/NameConflict". */
+/**
+ * "create", "update DriftRepaired", or what is said: "Ready False/NameConflict Synced False/NameConflict".
+ */
 function outcome(changes: Partial<Observed>): string {
   const { action, conditions } = planDefinition(observed(changes));
   if (action?.kind === 'update') return `update ${action.why}`;
@@ -232,7 +235,7 @@ test('whatever is observed, nothing is deleted but for what is being deleted and
       if (one.claim?.kind === 'free') expect(one.applied?.incarnation, what).toBe(one.found?.incarnation);
       if (one.spec?.deletionPolicy === 'DeleteIfEmpty') expect(one.backlog, what).toBe(0);
     }
-    // What nobody has asked for is not taken for gone.
+    // An object that nobody has asked the broker for is not taken for gone.
     if (action?.kind === 'removeFinalizer' && action.left === undefined && !one.asked) {
       const isLetGo = one.spec?.deletionPolicy === 'Retain' || one.spec?.managementPolicy === 'ObserveOnly';
       expect(isLetGo || one.finalizers === false, what).toBe(true);
@@ -351,7 +354,7 @@ const FOUND: FoundTopic = {
 
 test('a topic as it should be is compared by what the spec says, and no more', () => {
   expect(compareTopic(TOPIC_SPEC, OWNER, FOUND)).toEqual({ fixed: [], change: undefined });
-  // The broker's default durability is no drift, labels of others neither.
+  // Neither the broker's default durability nor labels of others are drift.
   expect(
     compareTopic(TOPIC_SPEC, OWNER, { ...FOUND, labels: { ...FOUND.labels, by: 'hand' } }).change,
   ).toBeUndefined();
@@ -391,7 +394,7 @@ test('the hash is that of the settings, whatever their order', () => {
   expect(desiredTopic(TOPIC_SPEC, OWNER).hash).not.toBe(
     desiredTopic({ ...TOPIC_SPEC, labels: {} }, OWNER).hash,
   );
-  // Whose it is is no setting.
+  // The owner is no setting.
   expect(desiredTopic(TOPIC_SPEC, OWNER).hash).toBe(desiredTopic(TOPIC_SPEC, { ...OWNER, uid: 'x' }).hash);
 });
 

@@ -1,7 +1,8 @@
-// Clusters that live through whatever chance brings: crashes, pauses, cuts, lost answers and signals, slow hosts, drifting
-// clocks, drains, topics that come and go. Invariants: every claim fences the former one (the ledger of keeper-rig.ts), and once
-// the weather is fine again every partition has exactly its owner. Two serve under leases that both hold only when a slow request
-// to acquire arrives after the partition was moved to someone quicker, which has to be rare: it costs redeliveries.
+// Clusters that live through whatever chance brings: crashes, pauses, cuts, lost answers and signals, slow
+// hosts, drifting clocks, drains, topics that come and go. Invariants: every claim fences the former one (the
+// ledger of keeper-rig.ts), and once the weather is fine again every partition has exactly its owner. Two
+// serve under leases that both hold only when a slow request to acquire arrives after the partition was moved
+// to someone quicker, which has to be rare: it costs redeliveries.
 //
 //   KEEPER_SEED=123   replays one run
 import { expect, test } from 'vitest';
@@ -132,7 +133,7 @@ class Weather {
       host.beforeHandOver = async () => {};
     }
     for (const name of NAMES) void rig.cluster.memory.open('operator').membership.setDrained(name, false);
-    // Those that are stopping, or can't start, go.
+    // Members that are stopping, or can't start, go meanwhile.
     await rig.clock.advance(10_000);
     if (rig.members.size === 0) this.#join('a');
   }
@@ -176,6 +177,6 @@ test('whatever happens', { timeout: TIMEOUT_MS }, async () => {
   }
   console.log(`${SEEDS.length} runs of ${STEPS} steps:`, JSON.stringify(sums));
   expect(sums.overlaps).toBeLessThanOrEqual(sums.acquisitions / 500);
-  // That it was bad weather.
+  // The weather was bad enough.
   if (SEEDS.length > 1) expect(Math.min(sums.handOvers, sums.abandons, sums.fenced)).toBeGreaterThan(100);
 });

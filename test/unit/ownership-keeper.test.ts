@@ -1,5 +1,6 @@
-// Ownership follows the assignment: joins, leaves, crashes, pauses, lost signals and lost answers, on virtual time. The ledger
-// of keeper-rig.ts sees to it that two members never serve a partition under leases that both hold.
+// Ownership follows the assignment: joins, leaves, crashes, pauses, lost signals and lost answers, on virtual
+// time. The ledger of keeper-rig.ts sees to it that two members never serve a partition under leases that
+// both hold.
 import { afterEach, describe, expect, test } from 'vitest';
 import { loadsOf } from '../../services/broker/core/assignment.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
@@ -127,7 +128,7 @@ test('partitions of a topic that has gone are nobody’s, without a word; if it 
   for (const lines of logged) lines.length = 0;
   rig.topics.change([{ logEpoch: 1, partitions: 16 }]);
   await rig.clock.advance(1_000);
-  // Assigned for a while yet: the coordinator does not forget a topic at once.
+  // The topic stays assigned for a while: the coordinator does not forget one at once.
   expect(rig.assignment.topics.has(2)).toBe(true);
   expect(a!.ownership.owned + b!.ownership.owned).toBe(16);
   rig.topics.change(TOPICS);
@@ -175,7 +176,7 @@ describe('out of order', () => {
     for (let atMs = 0; atMs < 2_200; atMs += 110) {
       const [a, b] = await openRig('a', 'b', 'c');
       await rig.clock.advance(atMs);
-      // Every other time it is the coordinator.
+      // Every other time the coordinator is killed.
       rig.crash(atMs % 220 === 0 ? a! : b!);
       const tookMs = await rig.converge();
       expect(tookMs).toBeGreaterThan(1_000);
@@ -198,7 +199,7 @@ describe('out of order', () => {
     const had = a!.ownership.owned;
     a!.connection.clock.pause();
     await rig.clock.runUntil(() => b!.ownership.owned === 24, 3_000);
-    // What it sent right before it was stopped, and arrives only now.
+    // These writes were sent right before it was stopped, and arrive only now.
     expect(a!.host.owned.size).toBe(had);
     const late = a!.host.writeAll();
     a!.connection.clock.resume();
@@ -237,7 +238,7 @@ describe('out of order', () => {
     const { acquisitions } = a!.ownership.counts;
     a!.connection.faults.cut = false;
     await rig.clock.runUntil(() => a!.membership.holds, 2_000);
-    // By the assignment that it knows this one is its own, and nobody holds it.
+    // By the assignment that it knows, the partition is its own, and nobody holds it.
     const { epoch } = b!.host.owned.get(`${id!.logEpoch}.${id!.partition}`)!;
     await rig.resolved(rig.cluster.memory.open(b!.id).ownership.release(id!, epoch, Buffer.alloc(0)));
     await rig.clock.advance(1_000);

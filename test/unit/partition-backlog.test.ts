@@ -1,5 +1,6 @@
-// GetPartitionBacklog's numbers: what of a partition lies before an offset and is not settled, and what of that the asking consumer
-// will not be given. Of core/delivery, against what it is then really given; and put together from several brokers.
+// GetPartitionBacklog's numbers: what of a partition lies before an offset and is not settled, and what of
+// that the asking consumer will not be given. First core/delivery.ts, against what the consumer is then
+// really given; then put together from several brokers.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { DeliveryOptions } from '../../services/broker/core/delivery.ts';
@@ -42,7 +43,10 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
   named('committed', fc.constant(0), (rig) => rig.committed()),
 );
 
-/** The consumer takes and acknowledges all that it can get while nobody else does anything. Returns what it had before the offset. */
+/**
+ * The consumer takes and acknowledges all that it can get while nobody else does anything. Returns what it
+ * had before the offset.
+ */
 function takeAll(rig: DeliveryRig, consumer: number, before: number): number[] {
   const had: number[] = [];
   for (let idle = 0; idle < 3; idle += 1) {
@@ -71,7 +75,7 @@ test.each([{ ordering: false }, { ordering: true }])(
         rig.join(OURS);
         const [ours] = rig.consumers;
         for (const step of run) step(rig);
-        // One that let a lease end has its keys back once it is heard of.
+        // A consumer that let a lease end has its keys back once it is heard of.
         rig.ack(ours!, 1_000, 1_000);
         const { messages, elsewhereMessages } = rig.delivery.backlogBefore(before, OURS);
         expect(messages).toBe(
@@ -106,7 +110,7 @@ test('from whose side it is looked at, and before which offset', () => {
   expect(rig.delivery.backlogBefore(6, OURS)).toEqual({ messages: 6, elsewhereMessages: 2 });
   expect(rig.delivery.backlogBefore(6, 222)).toEqual({ messages: 6, elsewhereMessages: 2 });
   expect(rig.delivery.backlogBefore(3, OURS)).toEqual({ messages: 3, elsewhereMessages: 1 });
-  // Of one that is not here: what is outstanding.
+  // For a consumer that is not here, only what is outstanding is elsewhere.
   expect(rig.delivery.backlogBefore(6, 9)).toEqual({ messages: 6, elsewhereMessages: 4 });
   rig.ack(2, 3, 3);
   expect(rig.delivery.backlogBefore(6, OURS)).toEqual({ messages: 5, elsewhereMessages: 1 });

@@ -1,5 +1,6 @@
-// Partitions of one subscription take turns: a backlog in one keeps nobody waiting in another. On engines in memory and on virtual
-// time: at the owner itself, behind a relay, and both; with ordering and without; by stream and by Pull.
+// Partitions of one subscription take turns: a backlog in one keeps nobody waiting in another. On engines in
+// memory and on virtual time: at the owner itself, behind a relay, and both; with ordering and without; by
+// stream and by Pull.
 import { expect, test } from 'vitest';
 import { partitionOfKey } from '../../services/broker/core/partition.ts';
 import { hashOfKey } from '../../services/broker/core/publish-batch.ts';
@@ -14,16 +15,19 @@ import {
 import { VirtualClock } from '../support/virtual-clock.ts';
 
 const PARTITIONS = 4;
-/** Waiting in the hot partition. */
+/** Messages that wait in the hot partition. */
 const BACKLOG = 20_000;
 const CREDIT = 100;
-/** Of the hot partition, between the publish of a message in a quiet one and its delivery. */
+/**
+ * Most messages of the hot partition that are delivered between the publish of a message in a quiet one and
+ * its delivery.
+ */
 const MOST_BEFORE = 12 * CREDIT;
 
 let clock: VirtualClock;
 let nodes: RelayNode[];
 
-/** The first broker has the consumer; partitions belong to the one that `owner` says. */
+/** Two brokers, of which the first has the consumer; partitions belong to the one that `owner` says. */
 async function brokers(owner: (partition: number) => number, ordering: boolean): Promise<void> {
   clock = new VirtualClock();
   const peers = new MemoryPeers({ clock });
@@ -66,7 +70,7 @@ function keysOf(partition: number, count: number): string[] {
   return keys;
 }
 
-/** `keys`: how many the hot partition has; a single one is the worst that can be. */
+/** `keys` is how many keys the hot partition has; a single one is the worst that can be. */
 async function backlogIn(partition: number, keys: number): Promise<void> {
   const names = keysOf(partition, keys);
   for (let from = 0; from < BACKLOG; from += 500) {

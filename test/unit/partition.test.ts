@@ -1,4 +1,5 @@
-// Which partition a key goes to. Both steps can never change: the messages of a key in a store lie where they sent them.
+// Which partition a key goes to. Both steps can never change: the messages of a key in a store lie where they
+// sent them.
 import { expect, test } from 'vitest';
 import { formatPartitionId, partitionOfKey } from '../../services/broker/core/partition.ts';
 import { hashOfKey } from '../../services/broker/core/publish-batch.ts';
@@ -63,7 +64,7 @@ test.each(Object.keys(KEYS))('%s are spread evenly', (name) => {
     for (const key of keys) counts[partitionOfKey(hash(key), partitions)]! += 1;
     const mean = keys.length / partitions;
     const chiSquare = counts.reduce((sum, count) => sum + (count - mean) ** 2 / mean, 0);
-    // Of a fair throw the statistic has this mean and deviation: five of them are once in a million.
+    // For a fair throw the statistic has this mean and deviation: five deviations are once in a million.
     const freedom = partitions - 1;
     expect(chiSquare, `${partitions} partitions`).toBeLessThan(freedom + 5 * Math.sqrt(2 * freedom));
   }

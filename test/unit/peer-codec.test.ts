@@ -1,4 +1,5 @@
-// adapters/grpc/peer-requests and peer-answers: what a link carries arrives as it was sent, and what is no message of a peer is refused.
+// adapters/grpc/peer-requests.ts and peer-answers.ts: what a link carries arrives as it was sent, and what is
+// no message of a peer is refused.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import {
@@ -162,7 +163,7 @@ const answer: fc.Arbitrary<PeerAnswer> = fc.oneof(
     startByte: whole,
     bytes,
   }),
-  // Few values, so that neighbours are often alike but for their consumer.
+  // Values are few, so that neighbours are often alike except for their consumer.
   fc.record({
     kind: kind('deliver'),
     consumer: whole,

@@ -1,4 +1,4 @@
-// engine/peer-server by itself: what a link answers to each request, played by hand.
+// engine/links/owner/owner-links.ts by itself: what a link answers to each request, played by hand.
 import { beforeEach, expect, test } from 'vitest';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
 import { BEAT_MS, SILENT_BEATS } from '../../services/broker/engine/links/heartbeat.ts';
@@ -107,7 +107,7 @@ test('what is behind a publish that belongs elsewhere goes back with it', async 
       1,
       requestOf(keys.map((orderingKey) => messageBytes({ data: Buffer.of(call), orderingKey }))),
     );
-  // By a relay that takes the topic for smaller. They wait until the partition is open.
+  // The relay takes the topic for smaller. The publishes wait until the partition is open.
   link.say(keyed(1, here), keyed(2, here, elsewhere), keyed(3, here));
   await run(node.own(id));
   await clock.advance(100);
@@ -122,7 +122,7 @@ test('a publish that was refused is not overtaken by one behind it, whatever hap
   const link = new Link('x');
   routes.set(id, 'other');
   link.say(publish(1, 1));
-  // It becomes the owner before the next one, sent before the refusal was heard, arrives.
+  // This broker becomes the owner before the next one, sent before the refusal was heard, arrives.
   routes.set(id, 'me');
   await run(node.own(id));
   link.say(publish(2, 1));
@@ -181,7 +181,7 @@ test('credit is confirmed, and what is outstanding above a lower limit is told a
     link.say({ kind: 'settle', consumer: 1, operations: [operation] });
     await clock.advance(10);
   }
-  // At the limit, nothing more is said of it.
+  // Once the limit is reached, nothing more is said of it.
   expect(link.of('credited').slice(1)).toMatchObject([
     { sequence: 2, outstandingMessages: 3 },
     { sequence: 2, outstandingMessages: 2 },
@@ -221,7 +221,7 @@ test('a link that takes nothing more gets nothing until it does; its consumers l
   link.handler.drained();
   expect(link.of('deliver')).toHaveLength(2);
   expect(node.broker.stats.consumers).toBe(1);
-  // A relay has one link: the newest.
+  // A relay has only one link: the newest.
   const next = new Link('x');
   expect(link.closed).toBe(true);
   expect(node.broker.stats.consumers).toBe(0);

@@ -1,5 +1,5 @@
-// core/publish-batch.ts: what protobuf-es writes is understood, every limit has its message, and no bytes whatever do
-// anything but be taken or refused.
+// core/publish-batch.ts: what protobuf-es writes is understood, every limit has its message, and any bytes
+// whatever are either taken or refused.
 import { fromBinary } from '@bufbuild/protobuf';
 import { BinaryWriter } from '@bufbuild/protobuf/wire';
 import fc from 'fast-check';
@@ -101,7 +101,7 @@ describe('fields that a publisher may not give', () => {
       new BinaryWriter().tag(17, 0).int64(-5n).finish(),
       new BinaryWriter().tag(1_000, 1).fixed64(7).finish(),
       new BinaryWriter().tag(18, 5).fixed32(7).finish(),
-      // Known numbers with a type they never have.
+      // Known field numbers with a type they never have.
       new BinaryWriter().tag(3, 0).uint32(300).finish(),
     ];
     for (const [i, place] of places.entries())
@@ -283,7 +283,7 @@ describe('a request that was refused', () => {
       }),
       cases(100),
     );
-    // Also where its bytes are no message.
+    // So it does if its bytes are no message.
     expect(attempt(requestOf([messageBytes(hello), Uint8Array.of(0x0a, 9)]))).toMatchObject({ index: 1 });
     expect(attempt(requestBytes('t', new Array(1_001).fill(hello)))).not.toBeInstanceOf(BadMessage);
   });
@@ -295,7 +295,7 @@ describe('a request that was refused', () => {
     });
     expect(requestHead(requestBytes('', [bad]))).toEqual({ topic: '', requestId: 0 });
     expect(requestHead(requestBytes('t', [bad], 2n ** 53n))).toBeUndefined();
-    // Not the topic before it, and nothing long to hold on to.
+    // It is not the topic before it, and nothing long to hold on to.
     const noName = { topic: '(no name)', requestId: 0 };
     expect(requestHead(requestBytes('t'.repeat(MAX_NAME_LENGTH + 1), [bad]))).toEqual(noName);
     expect(requestHead(Uint8Array.of(0x0a, 1, 0xff))).toEqual(noName);
@@ -304,12 +304,12 @@ describe('a request that was refused', () => {
 });
 
 describe('hostile bytes', () => {
-  /** What a batch promises, whatever it was made of. */
+  /** Checks what a batch promises, whatever it was made of. */
   function checkBatch(batch: PublishBatch): void {
     expect(batch.count).toBeGreaterThan(0);
     for (let i = 0; i < batch.count; i += 1) {
       expect(batch.starts[i]! <= batch.ends[i]! && batch.ends[i]! <= batch.bytes.length).toBe(true);
-      // Goes into every subscriber's stream: must be a message to everybody else's parser, too.
+      // It goes into every subscriber's stream, so it must be a message to everybody else's parser, too.
       const received = fromBinary(MessageSchema, bodyOf(batch, i));
       expect(received.messageId).toBe('');
       expect(batch.keyHashes[i]).toBe(keyHash(received.orderingKey));
@@ -324,7 +324,7 @@ describe('hostile bytes', () => {
     fc.assert(
       fc.property(requests, (bytes) => {
         for (let end = 0; end < bytes.length; end += 1 + (end >> 5)) {
-          // Whoever reads past the end would find the rest of the request there.
+          // A parser that reads past the end would find the rest of the request there.
           const outcome = attempt(bytes.subarray(0, end));
           if (!(outcome instanceof BrokerError)) checkBatch(outcome);
         }

@@ -1,4 +1,5 @@
-// What an append to Redis may end with: once its script has said OK, never with anything that means "not written".
+// What an append to Redis may end with: once its script has said OK, never with anything that means "not
+// written".
 import { expect, test } from 'vitest';
 import type { Confirmer } from '../../services/broker/adapters/redis/confirmer.ts';
 import type { RedisConnection, Reply } from '../../services/broker/adapters/redis/connection.ts';

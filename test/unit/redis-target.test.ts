@@ -72,7 +72,7 @@ describe('the URL of a Redis store', () => {
 });
 
 test('slots are those of the Cluster specification', () => {
-  // CLUSTER KEYSLOT of a Redis 7.0.
+  // These are the answers of CLUSTER KEYSLOT of a Redis 7.0.
   expect(slotOf('123456789')).toBe(12_739);
   expect(slotOf('foo')).toBe(12_182);
   expect(slotOf('fanfare:{foo}:meta')).toBe(12_182);

@@ -1,5 +1,5 @@
-// Seeded runs of three linked engines: partitions move, links break, brokers publish and consume, all at random. What counts
-// in the end is what a client sees.
+// Seeded runs of three linked engines: partitions move, links break, brokers publish and consume, all at
+// random. What counts in the end is what a client sees.
 //
 //   RELAY_SEED=7 vitest run test/unit/relay-random.test.ts    one run again
 import { expect, test } from 'vitest';
@@ -92,7 +92,7 @@ class RandomRun {
     this.consumers.push({ at, ordered, settled: 0, open: true });
   }
 
-  /** As a client does it: one batch of a key at a time, again until it is stored. */
+  /** Publishes as a client does: one batch of a key at a time, again until it is stored. */
   publish(): void {
     const key = Math.floor(this.random() * KEYS);
     if (this.#busy.has(key)) return;
@@ -164,7 +164,7 @@ class RandomRun {
     await this.clock.advance(Math.floor(this.random() * 15));
   }
 
-  /** All is published, delivered and settled. */
+  /** Runs until all is published, delivered and settled. */
   async drain(): Promise<void> {
     await this.clock.runUntil(() => this.#busy.size === 0 && this.#moving === 0, 60_000);
     for (let turn = 0; turn < 2_000; turn += 1) {
@@ -188,14 +188,14 @@ class RandomRun {
       const seen = new Set(delivered.map(({ data }) => data));
       for (const data of this.acknowledged) if (!seen.has(data)) throw new Error(`${data} is lost`);
       if (cuts) continue;
-      // Nothing but planned moves: nothing comes twice.
+      // With nothing but planned moves nothing comes twice.
       if (delivered.length !== this.acknowledged.length) throw new Error('something was delivered twice');
       if (delivered.some(({ attempt }) => attempt > 1)) throw new Error('something was delivered again');
     }
     this.#checkOrder();
   }
 
-  /** By first appearance in the log: what was published later is stored later. */
+  /** By first appearance in the log, what was published later is stored later. */
   #checkOrder(): void {
     const offsets = new Map<string, { partition: number; offset: number }>();
     for (const { data, partition, offset } of this.delivered(false)) {

@@ -1,5 +1,5 @@
-// What a relay keeps of a consumer's words until a partition has an owner again: the last word of each message, and of which
-// delivery it was.
+// What a relay keeps of a consumer's settles until a partition has an owner again: the last settle of each
+// message, and of which delivery it was.
 import { expect, test } from 'vitest';
 import { KeptSettles, MAX_KEPT_SETTLES } from '../../services/broker/engine/links/relay/kept-settles.ts';
 

@@ -1,6 +1,6 @@
-// What consumers settle that is nowhere in the cluster: a partition that the topic has not got, a subscription that is gone. It
-// is ignored at once, as by a broker that is alone, and neither holds up the call nor keeps the stream from coming to rest. On
-// virtual time.
+// What consumers settle that is nowhere in the cluster: a partition that the topic has not got, a
+// subscription that is gone. It is ignored at once, as by a broker that is alone, and neither holds up the
+// call nor keeps the stream from coming to rest. On virtual time.
 import { beforeEach, expect, test } from 'vitest';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
 import type { SettleOperation } from '../../services/broker/core/settle-request.ts';
@@ -19,14 +19,14 @@ const AUDIT = `${PROJECT}/subscriptions/audit`;
 
 let clock: VirtualClock;
 let routes: TestRoutes;
-/** Of clients, and the owner. */
+/** The broker of the clients; below, the owner. */
 let near: RelayNode;
 let owner: RelayNode;
 let id: PartitionId;
 
 const run = <T>(work: Promise<T>): Promise<T> => clock.finish(work);
 
-/** How long it took. */
+/** Resolves with the milliseconds that the work took. */
 async function timed(work: Promise<unknown>): Promise<number> {
   const before = clock.monotonicMs();
   await run(work);

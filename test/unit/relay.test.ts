@@ -1,5 +1,5 @@
-// engine/relay and engine/peer-server over links in memory, on virtual time: consumers, settles and backlog behind a broker
-// that owns some of the partitions, or none.
+// engine/links/relay and engine/links/owner over links in memory, on virtual time: consumers, settles and
+// backlog behind a broker that owns some of the partitions, or none.
 import { fromBinary } from '@bufbuild/protobuf';
 import { beforeEach, expect, test } from 'vitest';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
@@ -24,7 +24,7 @@ let peers: MemoryPeers;
 let routes: TestRoutes;
 let nodes: RelayNode[];
 
-/** X has the clients, Y and Z own. */
+/** Starts the brokers x, y and z with a topic; `owner` says which of them owns a partition. */
 async function cluster(partitions: number, owner: (partition: number) => number): Promise<PartitionId[]> {
   const memory = createSharedMemory({ clock });
   nodes = ['x', 'y', 'z'].map((id) => {
@@ -301,7 +301,7 @@ test('a planned move delivers nothing twice and loses no ack', async () => {
       const from = nodes.find(({ broker }) => broker.owner(id) !== undefined)!;
       const to = nodes[(nodes.indexOf(from) + 1 + (turn % 2)) % 3]!;
       const moved = move(routes, id, from, to, async () => {
-        // Publishes and acks come while nobody owns it.
+        // Publishes and acks come while nobody owns the partition.
         publish();
         ack();
         await new Promise<void>((resolve) => clock.setTimer(30, resolve));
@@ -376,7 +376,7 @@ test('a subscription deleted through another broker ends the stream with NOT_FOU
   await run(nodes[1]!.definitions.deleteSubscription('test', `${PROJECT}/subscriptions/audit`));
   await clock.advance(50);
   expect(consumer.ended).toMatchObject({ code: 'NOT_FOUND' });
-  // And where the broker with the client hears of it first.
+  // The other way round, the broker with the client hears of the deletion first.
   await everywhere();
   await subscriptions('other');
   const second = nodes[0]!.subscribe('other');
@@ -436,7 +436,7 @@ test('a backlog that is not known is none at all, and a first message is heard o
   await run(nodes[2]!.publish(numbers(1)));
   await clock.advance(50);
   expect(heard).toEqual([`${PROJECT}/subscriptions/audit`]);
-  // It moves: the new owner answers when it has it.
+  // A partition moves: the new owner answers when it has it.
   routes.set(second!, 'y');
   const asked = nodes[0]!.backlog.report(PROJECT, []);
   await clock.advance(500);
@@ -461,14 +461,14 @@ test('a hand-over that is late costs no lease, and what was settled before the c
   const extend = consumer.messages.map((message) => operationOf('extend', message, 300));
   consumer.consumer.settle({ operations: extend });
   await clock.advance(50);
-  // It is to go to Z, and for longer than the consumer stays at Y nothing comes of it.
+  // The partition is to go to Z, and for longer than the consumer stays at Y nothing comes of it.
   routes.set(id!, 'z');
   await clock.advance(3 * LEG_LINGER_MS);
   const [report] = await run(nodes[1]!.broker.backlog.report(PROJECT, [name]).then((reports) => reports));
   expect(report).toMatchObject({ messages: 10, outstandingMessages: 10 });
   const { ownerEpoch, note } = await run(nodes[1]!.broker.partitions.handOver(id!));
   await run(nodes[1]!.stores.ownership.release(id!, ownerEpoch, note));
-  // Nobody owns it, so nobody can be told yet.
+  // Nobody owns the partition, so nobody can be told yet.
   consumer.ack(consumer.messages);
   consumer.consumer.leave();
   const other = nodes[0]!.subscribe('audit');

@@ -1,4 +1,5 @@
-// What a broker remembers of cursors is bounded, and is believed only as far as the log is the one of which it is remembered.
+// What a broker remembers of cursors is bounded, and is believed only as far as the log is the one that it
+// was remembered of.
 import { expect, test } from 'vitest';
 import { encodeCursor } from '../../services/broker/core/cursor.ts';
 import type { PartitionOwner } from '../../services/broker/engine/log/partition-owner.ts';

@@ -1,4 +1,5 @@
-// engine/remote-partition.ts: whatever links and owners do, what is stored is in the order in which it was published.
+// engine/links/relay/relayed-publishes.ts: whatever links and owners do, what is stored is in the order in
+// which it was published.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
@@ -104,7 +105,7 @@ class World {
     this.partition.publish(publishOf(first, count, this.outcomes));
   }
 
-  /** The next thing on the way to a member arrives. */
+  /** The next request on the way to a member arrives. */
   arrive(member: MemberName): void {
     const link = this.#links.get(member)!;
     const sent = link.requests.shift();
@@ -140,7 +141,7 @@ class World {
   }
 
   async calm(): Promise<void> {
-    // The member that is to own it does, in the end.
+    // In the end the member that is to own the partition does.
     this.own(this.#target);
     for (let turn = 0; turn < 20; turn += 1) {
       await this.clock.advance(300);
@@ -177,7 +178,7 @@ class World {
 function publishOf(first: number, count: number, outcomes: World['outcomes']): PendingPublish {
   const record = Buffer.alloc(count * 8);
   for (let i = 0; i < count; i += 1) {
-    // messages { data: 4 bytes }
+    // The record is messages { data: 4 bytes }.
     record.set([0x12, 6, 0x0a, 4], i * 8);
     record.writeUInt32BE(first + i, i * 8 + 4);
   }

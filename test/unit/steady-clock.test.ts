@@ -99,7 +99,7 @@ describe('guarantee 1: retention by time', () => {
       rig.clock.jumpWallClock(byMs);
       await rig.clock.advance(20_000);
       await run(rig, rig.publish('b'));
-      // For good: the dates follow.
+      // The step is for good: the dates follow.
       await rig.clock.advance(100_000);
       await run(rig, rig.publish('c'));
       await rig.clock.advance(HOUR_MS);

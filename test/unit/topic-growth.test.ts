@@ -1,4 +1,4 @@
-// Guarantee 2 over a growth of the topic, on one broker. Several brokers: test/sim/cluster.
+// Guarantee 2 over a growth of the topic, on one broker. test/sim/cluster has several brokers.
 import { describe, expect, test } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { decodeEras, encodeEras } from '../../services/broker/core/growth.ts';
@@ -6,7 +6,7 @@ import { type EngineRig, startEngine, TOPIC } from '../support/engine-rig.ts';
 import { keyThatMoves } from '../support/keys.ts';
 import type { Stores } from '../support/memory-store.ts';
 
-/** From partition 0 of 2 to 1 of 4. */
+/** A key that moves from partition 0 of 2 to 1 of 4. */
 const MOVED = keyThatMoves(0, 2, 1, 4);
 const GONE = keyThatMoves(1, 2, 2, 4);
 
@@ -14,7 +14,7 @@ async function grow({ definitions }: EngineRig, partitions: number): Promise<voi
   await definitions.updateTopic('tester', { name: TOPIC, partitions }, ['partitions']);
 }
 
-/** What was published at once is stored, or not: the clock goes on until that is known. */
+/** Publishes in one turn, and lets the clock go on until it is known whether that is stored. */
 async function published(rig: EngineRig, ...texts: string[]): Promise<unknown> {
   const outcome = rig.publish(...texts);
   await rig.clock.advance(100);
@@ -47,7 +47,7 @@ describe('a subscription with ordering', () => {
     expect(kept).toEqual(['before']);
     const [report] = await rig.broker.backlog.report('projects/p', []);
     expect(report).toMatchObject({ messages: 2, blockedMessages: 1 });
-    // Its lease is up, it comes again, and is acknowledged by the other one.
+    // The lease of "before" ends, it comes again, and the other consumer acknowledges it.
     const received = rig.consume();
     await rig.clock.advance(40_000);
     expect(received.slice(-2)).toEqual(['before', 'after']);

@@ -1,3 +1,4 @@
+// adapters/grpc/watch.ts: places of watchers, and waiting for the next change.
 import { expect, test } from 'vitest';
 import { ChangeFlag, WatchSlots } from '../../services/broker/adapters/grpc/watch.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';

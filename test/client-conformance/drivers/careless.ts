@@ -1,5 +1,5 @@
 // The TypeScript client with a fault planted into it, named by the argument: the suite has to notice each.
-// planted-faults.test.ts says which scenarios are to notice which.
+// planted-faults.test.ts says which scenarios notice which fault.
 import { connect as openSocket } from 'node:net';
 import { setTimeout as after } from 'node:timers/promises';
 import { Client } from '../../../services/client/client.ts';
@@ -61,7 +61,7 @@ const FAULTS: Readonly<Record<string, () => void>> = {
           if (turn.length === 0) setImmediate(() => (turn = []));
           const together = turn;
           const published = publish.call(this, message);
-          // Whoever shares the turn hears of it below.
+          // The rejection reaches everything that shares the turn, through `together` below.
           published.catch(() => {});
           together.push(published);
           await new Promise(setImmediate);
@@ -342,7 +342,7 @@ type Method<Instance, Name extends keyof Instance> = Instance[Name] extends (
   ? (this: Instance, ...given: Given) => Result
   : never;
 
-/** Puts another method in the place of one of a class. */
+/** Replaces a method of a class. */
 function patch<Instance, Name extends keyof Instance>(
   of: { readonly prototype: Instance },
   name: Name,
@@ -371,7 +371,7 @@ function onPublishFailure(
   );
 }
 
-/** Of publishers and consumers. */
+/** Changes the options of publishers and consumers. */
 function changeOptions(
   change: (options: Options, of: 'publisher' | 'subscribe' | 'subscriber') => object,
 ): void {
@@ -401,7 +401,7 @@ function changeOptions(
   );
 }
 
-/** Before a loop or a handler sees a message. */
+/** Changes a message before a loop or a handler sees it. */
 function onHandedOut(change: (message: ReceivedMessage) => void): void {
   patch(
     Subscription,

@@ -1,4 +1,5 @@
-// A consumer of the TypeScript driver: does with each message what the suite's rules say, in a handler or in a loop.
+// A consumer of the TypeScript driver: does with each message what the suite's rules say, in a handler or in
+// a loop.
 import { setTimeout as after } from 'node:timers/promises';
 import type { Client } from '../../../services/client/client.ts';
 import { toFanfareError } from '../../../services/client/errors.ts';
@@ -15,7 +16,7 @@ interface Held {
 }
 
 interface Treatment {
-  /** Known already, where nothing has to be waited for. */
+  /** A value rather than a promise if nothing has to be waited for. */
   readonly how: How | Promise<How>;
   readonly isHeld: boolean;
 }
@@ -121,7 +122,7 @@ function failIf(how: How): void {
   if (how === 'fail') throw new Error('as the rule says');
 }
 
-/** Which rule is for the next message with that text. */
+/** A function that takes the rule for the next message with that text. */
 function rulesOf(rules: readonly Rule[]): (text: string) => Rule {
   const left = rules.map((rule) => ({ rule, times: rule.times ?? Number.POSITIVE_INFINITY }));
   return (text) => {
@@ -144,7 +145,7 @@ function show(consumer: string, message: ReceivedMessage): number {
   return deliveries;
 }
 
-/** Nothing else of this thread goes on meanwhile. */
+/** Blocks the thread for so long. */
 function compute(forMs: number): void {
   const untilMs = performance.now() + forMs;
   while (performance.now() < untilMs);

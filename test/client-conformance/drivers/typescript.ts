@@ -1,4 +1,4 @@
-// The driver of the TypeScript client (services/client).
+// The driver of the TypeScript client (services/client): carries out the protocol's operations with it.
 import { type Client, connect } from '../../../services/client/client.ts';
 import { toFanfareError } from '../../../services/client/errors.ts';
 import type { Publisher } from '../../../services/client/publisher.ts';

@@ -1,10 +1,10 @@
-// The driver's end of the protocol for drivers that run on Node: requests from standard input, answers and events to standard
-// output. The process ends when its standard input does.
+// The driver's end of the protocol for drivers that run on Node: requests from standard input, answers and
+// events to standard output. The process ends when its standard input does.
 import { createInterface } from 'node:readline';
 import { toFanfareError } from '../../../services/client/errors.ts';
 import type { DriverEvent, Operation, Operations, Request } from '../protocol.ts';
 
-/** What each answers, or a promise of it; undefined where nothing is to be said. */
+/** The answer to each operation, or a promise of it; undefined is answered as {}. */
 export type Handlers = { readonly [Op in Operation]: (request: Operations[Op]['request']) => unknown };
 
 export function serve(handlers: Handlers): void {

@@ -11,7 +11,7 @@ import { assertFails, assertOnce, messages, texts } from '../checks.ts';
 import type { Scenario } from '../scenario.ts';
 import type { ConnectOptions, Scene } from '../scene.ts';
 
-/** Of one side: paths of PEM files in a folder of their own. */
+/** One side's certificates: paths of PEM files in a folder of their own. */
 interface CertificateFiles {
   readonly ca: string;
   readonly cert: string;
@@ -48,7 +48,7 @@ function serverArgs({ ca, cert, key }: CertificateFiles): string[] {
   return ['--tls-ca', ca, '--tls-cert', cert, '--tls-key', key];
 }
 
-/** A listener that does with connections what it likes. */
+/** A listener on a free port, which accepts connections and closes them at once. */
 async function listener(
   scene: Scene,
 ): Promise<{ address: string; accepted: () => number; close(): Promise<void> }> {
@@ -78,7 +78,8 @@ export const connecting: readonly Scenario[] = [
         issueServer(ca),
         issueExpired(ca),
       ]);
-      // Where its certificate has no name for; the proxy is where it has one.
+      // The broker listens at an address that its certificate does not name; the certificate does name the
+      // proxy's.
       const args = serverArgs(await certificateFiles(scene, ca, server));
       await scene.ownBroker({ listen: '127.0.0.2:0', args });
       const { address } = await scene.proxy();
@@ -161,7 +162,7 @@ export const connecting: readonly Scenario[] = [
       const consumer = await scene.consume();
       await scene.publish(messages(1, 'before'));
       await consumer.hasAcked(['before0']);
-      // The old CA is worth nothing any more, on either side.
+      // From here on the old CA is worth nothing on either side.
       await first.stop();
       await replaceFiles(server, newCa, await issueServer(newCa));
       await replaceFiles(files, newCa, await issueClient(newCa, { principal: 'tester' }));
@@ -179,14 +180,15 @@ export const connecting: readonly Scenario[] = [
       await scene.createTopic();
       await scene.createSubscription();
       const proxies = [await scene.proxy(), await scene.proxy()];
-      // One of them answers nothing: connections to it are made, and stay silent.
+      // One of the proxies answers nothing: connections to it are made, and stay silent.
       proxies[0]!.set('both', { holds: true });
       await scene.connect({ address: proxies.map(({ address }) => address).join(','), keepaliveMs: 500 });
       await scene.publisher();
       const consumer = await scene.consume();
       await scene.publish(messages(1, 'first'));
       await consumer.hasAcked(['first0']);
-      // Now the other one. That the broker learns of it ends what the old stream was given.
+      // Now the other proxy goes silent. The leases of the old stream end only once the broker learns that it
+      // is gone.
       const retries = consumer.retries;
       proxies[0]!.heal();
       proxies[1]!.set('both', { holds: true });

@@ -121,7 +121,7 @@ export const delivery: readonly Scenario[] = [
       await scene.publish([{ bytes: 50_000 }]);
       while (consumer.acked.length < 11) {
         await consumer.received(consumer.acked.length + 1);
-        // The broker's count is that of what it has sent, whether it has arrived or not.
+        // The broker counts what it has sent, whether it has arrived or not.
         const before = consumer.messages.length;
         await scene.untilBacklog(
           'the same number at the broker',

@@ -6,7 +6,7 @@ import type { Scene } from '../scene.ts';
 
 type Mode = 'handler' | 'loop';
 
-/** Well above what is promised, well below the test's own bound. */
+/** Well above what is promised, well below the test's own timeout. */
 const BOUND_MS = 15_000;
 
 /** Closes a consumer in the middle of its work; what it has not acked, and no more, goes to the next one. */
@@ -23,7 +23,7 @@ async function closedInTheMiddle(scene: Scene, mode: Mode): Promise<void> {
   await consumer.ended();
   assert.ok(before < 200, 'it was to be closed in the middle');
   const acked = consumer.acked;
-  // A loop may have gone on with the one that it was working on, and acked it too late.
+  // A loop may have gone on with its last message, and acked it too late.
   const doubtful = mode === 'loop' ? consumer.texts.slice(-1) : [];
   const next = await scene.consume();
   const left = texts(200).filter((text) => !acked.includes(text));
@@ -45,7 +45,7 @@ async function aborted(scene: Scene, mode: Mode): Promise<void> {
   const [first] = await consumer.received(3);
   await consumer.settle(first!, 'ack');
   await consumer.abort();
-  // A handler that works is waited for.
+  // The end waits for handlers that work.
   if (mode === 'handler') {
     for (const message of consumer.outstanding) await consumer.settle(message, 'fail');
   }
@@ -163,7 +163,8 @@ export const ending: readonly Scenario[] = [
       await scene.publish(messages(10));
       const old = new Map((await consumer.received(10)).map((message) => [message.data, message]));
       await scene.untilBacklog('all acked but what is held', (counts) => counts.messages === 2);
-      // It is cut off while the subscription becomes another one, and repeats its acknowledgements when it is back.
+      // The consumer is cut off while the subscription is recreated, and repeats its acknowledgements when it
+      // is back.
       proxy.refuse(true);
       proxy.cut();
       await consumer.retried();
@@ -176,7 +177,7 @@ export const ending: readonly Scenario[] = [
       await scene.publish([{ data: 'later' }]);
       await consumer.hasAcked(['later']);
       assertOnce(consumer, [...texts(10), ...texts(10), 'later']);
-      // What is not settled of the new one is what it holds of the new one.
+      // m5 and m6 of the new subscription are still held: the acks were for those of the old one.
       await consumer.close();
       const next = await scene.consume({ client: 'other' });
       await next.hasAcked(['m5', 'm6']);

@@ -5,7 +5,10 @@ import type { Rule } from '../protocol.ts';
 import type { Scenario } from '../scenario.ts';
 import type { Scene } from '../scene.ts';
 
-/** All are published before, so that the client has them all when the work begins. Leases end after a second. */
+/**
+ * Everything is published before, so that the client has it all when the work begins. Leases end after a
+ * second.
+ */
 async function works(
   scene: Scene,
   mode: 'handler' | 'loop',
@@ -23,7 +26,7 @@ async function works(
   assertOnce(consumer, texts(count));
 }
 
-/** No lease has run out: a client may hide that what comes again is none of its own doing. */
+/** No lease has run out. The broker's count is asked, since a client may hide what comes a second time. */
 async function assertNothingCameAgain(scene: Scene): Promise<void> {
   const [backlog] = await scene.admin.getBacklog(['audit']);
   assert.equal(backlog?.redeliveredTotal, 0, 'leases have run out');
@@ -99,12 +102,13 @@ export const leases: readonly Scenario[] = [
       await scene.admin.updateSubscription('audit', { ackDeadlineSeconds: 1 });
       await scene.publish([{ data: 'second' }]);
       await consumer.received(2);
-      // Two lengths of the new lease go by, in another consumer's work: the first one extends its own meanwhile.
+      // Two lengths of the new lease go by, in another consumer's work: the first one extends its own
+      // meanwhile.
       const next = await scene.consume({ rules: [{ data: 'third', action: 'ack', waitMs: 2_000 }] });
       await scene.publish([{ data: 'third' }]);
       await next.hasAcked(['third']);
       assertOnce(next, ['third']);
-      // Now it can't any more, and they end by the new deadline.
+      // Now the first consumer can't extend them any more, and they end by the new deadline.
       frozen.signal('SIGSTOP');
       await next.hasAcked(['first', 'second']);
     },

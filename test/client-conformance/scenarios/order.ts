@@ -9,7 +9,7 @@ type Mode = 'handler' | 'loop';
 
 const KEYS = ['a', 'b', 'c', 'd'];
 
-/** Message 3 of key a fails often, with and without a pause before. */
+/** Message 3 of key a fails 12 times, with or without a pause before. */
 async function failsOften(scene: Scene, mode: Mode, waitMs: number): Promise<void> {
   await scene.createTopic();
   await scene.createSubscription('audit', { ordering: true });
@@ -27,7 +27,7 @@ async function failsOften(scene: Scene, mode: Mode, waitMs: number): Promise<voi
   assert.equal(consumer.texts.filter((text) => text === 'a3').length, 13);
 }
 
-/** Every message fails now and then, works for a while, and the connection is cut again and again. */
+/** Messages fail now and then, work takes a while, and the connection is cut again and again. */
 async function chaos(scene: Scene, mode: Mode): Promise<void> {
   await scene.createTopic();
   await scene.createSubscription('audit', { ordering: true });
@@ -130,7 +130,7 @@ export const order: readonly Scenario[] = [
       const others = ['b', 'c', 'd'].flatMap((key) => texts(15, key));
       await consumer.hasAcked(others);
       await scene.untilBacklog('all of a delivered', (counts) => counts.outstandingMessages === 15);
-      // Comes behind them on the stream.
+      // e0 comes behind them on the stream.
       await scene.publish([{ key: 'e', data: 'e0' }]);
       await consumer.hasAcked(['e0']);
       assert.deepEqual(

@@ -6,10 +6,12 @@ import type { Scenario } from '../scenario.ts';
 
 const MIB = 1024 * 1024;
 const MAX_BYTES = 2 * MIB;
-/** Whatever is to be done at once is done well before that, and before a linger or a deadline would do it. */
+/**
+ * What is to be done at once is done well within this time, and before a linger or a deadline would do it.
+ */
 const AT_ONCE_MS = 10_000;
 
-/** Each is refused, for a reason of its own. */
+/** Messages that are refused, each for a reason of its own. */
 const BAD: Readonly<Record<string, OutgoingMessage>> = {
   'too large': { bytes: MAX_BYTES + 1 },
   empty: { data: '' },
@@ -89,7 +91,7 @@ export const publishing: readonly Scenario[] = [
       const good: string[] = [];
       for (const [what, bad] of Object.entries(BAD)) {
         for (const place of [0, 2, 4]) {
-          // A publisher's first message is one like any other.
+          // Each publisher is new, so that the bad message at place 0 is also the first of a publisher.
           const publisher = `${what} at ${place}`;
           await scene.publisher({ publisher });
           const batch = texts(4, `${publisher}: `).map((data, nth): { data: string; key?: string } => ({
@@ -140,7 +142,7 @@ export const publishing: readonly Scenario[] = [
       assert.deepEqual(codes(outcomes), ['INVALID_ARGUMENT', 'INVALID_ARGUMENT', 'INVALID_ARGUMENT']);
       for (const [nth, bytes] of [MAX_BYTES + 1, MAX_BYTES + 1, 5 * MIB].entries()) {
         const { message } = outcomes[nth] as { message: string };
-        // Of the message, or of the request that would have carried it.
+        // The sizes are the message's own, or those of the request that would have carried it.
         const [size = 0, limit = 0] =
           message
             .replaceAll(',', '')
@@ -242,7 +244,7 @@ export const publishing: readonly Scenario[] = [
       await scene.connect({ address: proxy.address });
       await scene.publisher({ maxOutstandingMessages: 10 });
       const all = scene.outcomes(messages(1_000));
-      // Until the publisher has been given all of them, which the driver does before it reads on.
+      // The answer comes after the publisher has been given all messages: only then does the driver read on.
       await scene.driver.ask('hello', {});
       proxy.heal();
       const outcomes = codes(await all);

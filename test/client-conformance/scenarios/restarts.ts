@@ -9,7 +9,10 @@ const KEYS = ['a', 'b', 'c', 'd'];
 const ROUNDS = 2;
 const OF_EACH_KEY = 30;
 
-/** Publishes in rounds, to a handler and a loop; between the rounds, with messages under way, the broker goes and comes. */
+/**
+ * Publishes in rounds, to a handler and a loop; between the rounds, with messages under way, the broker goes
+ * and comes.
+ */
 async function underLoad(scene: Scene, goAndCome: () => Promise<unknown>): Promise<readonly Consumer[]> {
   await scene.createTopic();
   await scene.createSubscription('handled', { ordering: true });
@@ -83,7 +86,7 @@ export const restarts: readonly Scenario[] = [
       const consumer = await scene.consume({ rules }, first);
       await scene.publish(messages(5));
       await consumer.received(5);
-      // Longer than it takes the broker to write down what it has delivered.
+      // The work takes longer than the broker needs to write down what it has delivered.
       await scene.publish([{ data: 'work' }]);
       await consumer.hasAcked(['work']);
       await scene.untilBacklog('the ack of it', (counts) => counts.messages === 5);

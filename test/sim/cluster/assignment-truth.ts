@@ -1,4 +1,4 @@
-// What the coordinators have assigned, one assignment after the other. One part of cluster-checker.ts.
+// What the coordinators have assigned, one assignment after the other.
 //
 //   stable     with the same members and topics nothing moves
 //   bounded    whatever joins or leaves, only what has to move does
@@ -12,9 +12,9 @@ import {
 import { Violation } from '../violation.ts';
 
 export class AssignmentTruth {
-  /** From then on nothing may move. */
+  /** While true, nothing may be assigned or acquired. */
   still = false;
-  /** Of partitions that had an owner before. */
+  /** How many partitions that had an owner before have moved. */
   moves = 0;
   #present = decodeAssignment('');
 
@@ -50,12 +50,12 @@ function totalOf({ topics }: Assignment): number {
   return [...topics.values()].reduce((sum, { members }) => sum + members.length, 0);
 }
 
-/** What one member may have. */
+/** The most partitions that one member may have. */
 function mostOf(assignment: Assignment): number {
   return Math.ceil((LOAD_FACTOR * totalOf(assignment)) / Math.max(1, assignment.members.length));
 }
 
-/** Partitions that had to move to even loads out, without any that came or left. */
+/** Partitions that had to move only to even loads out, apart from topics and members that came or left. */
 function unevenness(before: Assignment, after: Assignment): number {
   const most = mostOf(after);
   const least = Math.floor(totalOf(after) / Math.max(1, after.members.length) / LOAD_FACTOR);

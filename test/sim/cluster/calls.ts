@@ -1,5 +1,5 @@
-// What brokers have been asked and have not answered yet: nothing may stay so for long, and nothing at the end. Made by world.ts,
-// used by everybody who calls a member.
+// What brokers have been asked and have not answered yet: nothing may stay so for long, and nothing at the
+// end.
 import { BrokerError } from '../../../services/broker/core/errors.ts';
 import type { Clock } from '../../../services/broker/ports/clock.ts';
 import type { Member } from './member.ts';
@@ -10,7 +10,7 @@ interface Call {
   readonly sinceMs: number;
 }
 
-/** No call to a broker that runs takes longer. */
+/** The longest a call to a running broker may take. */
 export const LONGEST_CALL_MS = 60_000;
 
 export class Calls {
@@ -21,7 +21,7 @@ export class Calls {
     this.#clock = clock;
   }
 
-  /** The first that is unanswered for longer than that; undefined: none is. */
+  /** The first call that has been unanswered for so long; undefined: none has. */
   unanswered(forMs: number): string | undefined {
     const nowMs = this.#clock.monotonicMs();
     for (const { member, what, sinceMs } of this.#calls)
@@ -29,7 +29,9 @@ export class Calls {
     return undefined;
   }
 
-  /** Something that a broker has to come to an end with while it runs. Returns what to call then. */
+  /**
+   * Registers something that a broker has to finish while it runs. Returns what to call when it is finished.
+   */
   began(member: Member, what: string): () => void {
     const call = { member, what, sinceMs: this.#clock.monotonicMs() };
     this.#calls.add(call);
@@ -57,7 +59,7 @@ export class Calls {
     });
   }
 
-  /** As ask, for what the process does by itself. */
+  /** Runs a call that the process itself makes; rejects with UNAVAILABLE when its life ends first. */
   call<T>(member: Member, call: () => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       const forget = member.onEnd(() => reject(new BrokerError('UNAVAILABLE', 'the process is gone')));

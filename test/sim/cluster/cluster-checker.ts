@@ -1,11 +1,14 @@
-// Judges a cluster while it runs: told what the store really has, what owners give out, what clients say and hear, it throws a
-// Violation at the first broken promise. Made by world.ts. The promises are listed in partition-truth.ts (logs, claims,
-// publishers), delivery-truth.ts (subscriptions), assignment-truth.ts and definition-truth.ts, and here:
+// Judges a cluster while it runs: told what the store really has, what owners give out, what clients say and
+// hear, it throws a Violation at the first broken promise. The promises are listed in partition-truth.ts
+// (logs, claims, publishers), delivery-truth.ts (subscriptions), assignment-truth.ts and definition-truth.ts,
+// and here:
 //
 //   fenced       nobody gives anything out while its lease in the store has ended
-//   grown        in a subscription with ordering nothing goes out before what its publisher was told of before it was stored, under
-//                the same key and in another partition, is acknowledged
-//   one owner    only the newest claim gives anything out; who was robbed of a partition by force may be late to learn it
+//   grown        in a subscription with ordering a message goes out only once every earlier message of its
+//                publisher and key in another partition, of which the publisher was told before the message
+//                was stored, is acknowledged
+//   one owner    only the newest claim gives anything out; a member robbed of a partition by force may be
+//                late to learn it
 import type { SubscriptionDefinition } from '../../../services/broker/core/definitions.ts';
 import { formatPartitionId, type PartitionId } from '../../../services/broker/core/partition.ts';
 import type { SettleOperation } from '../../../services/broker/core/settle-request.ts';
@@ -31,25 +34,28 @@ interface Place {
 
 export class ClusterChecker {
   readonly sent = new SentIndex();
-  /** After everything was settled: where logs ended then. What is below and is delivered now is delivered for nothing. */
+  /** Where logs ended when everything was settled: a delivery from below that end is one too many. */
   #quietEnds: ReadonlyMap<PartitionTruth, number> = new Map();
   readonly assignments = new AssignmentTruth();
   readonly definitions = new DefinitionTruth();
-  /** For tests. */
+  /** Counts for tests. */
   readonly counts = { deliveries: 0, redeliveries: 0, acquisitions: 0 };
   readonly #clock: Clock;
   readonly #partitions = new Map<string, PartitionTruth>();
-  /** By incarnation and partition. */
+  /** Deliveries by incarnation and partition. */
   readonly #deliveries = new Map<string, DeliveryTruth>();
-  /** Cursors of subscriptions that nobody has heard of yet. */
+  /** Cursors, by incarnation and partition: a subscription's first event may come after them. */
   readonly #records = new Map<string, Uint8Array>();
-  /** Of each subscription, by incarnation: what publishers had been told of when it was created, by partition. */
+  /** What publishers had been told of when a subscription was created, by incarnation and partition. */
   readonly #toldAtCreation = new Map<number, ReadonlyMap<number, number>>();
-  /** Incarnations of subscriptions that were deleted: who has not heard of that may find no cursor, and begin anew. */
+  /**
+   * Incarnations of deleted subscriptions: a broker that has not heard of the deletion may find no cursor,
+   * and begin anew.
+   */
   readonly #forgotten = new Set<number>();
   /** Where publishers were told that their messages are, by topic, publisher and key. */
   readonly #places = new Map<string, Place[]>();
-  /** By the store's clock. */
+  /** When each member's lease ends, by the checker's clock. */
   readonly #leases = new Map<string, number>();
 
   constructor(clock: Clock) {
@@ -74,7 +80,10 @@ export class ClusterChecker {
     return (this.#leases.get(memberId) ?? 0) > this.#clock.monotonicMs();
   }
 
-  /** Everything is settled. What a broker still remembers, of what a failover has lost, it may bring back and deliver. */
+  /**
+   * Begins the quiet time: everything is settled. What a failover has lost and a broker still remembers, the
+   * broker may bring back and deliver.
+   */
   beginQuiet(): void {
     this.#quietEnds = new Map([...this.#partitions.values()].map((truth) => [truth, truth.endOffset]));
   }
@@ -105,7 +114,7 @@ export class ClusterChecker {
         this.#deliveries.get(name)?.committed(memberId, record, truth.ownerId === memberId);
       },
       created: ({ incarnation, topicEpoch }) => {
-        // Written again by somebody: the store had lost it.
+        // A definition that is there again: the store had lost it, and somebody has written it once more.
         if (this.#toldAtCreation.has(incarnation)) return;
         const ends = this.partitionsOf(topicEpoch).map(
           (truth) => [truth.id.partition, truth.toldEnd] as const,
@@ -134,7 +143,7 @@ export class ClusterChecker {
     };
   }
 
-  /** Returns what brings the checker back to this moment, with the slots of the store that fail. */
+  /** Returns a function that takes the checker back to this moment, for the slots of the store that fail. */
   checkpoint(fails: (slot: Slot) => boolean): (isAlive: (memberId: string) => boolean) => void {
     const points = new Map([...this.#partitions.values()].map((truth) => [truth, truth.checkpoint()]));
     const records = new Map(this.#records);
@@ -155,7 +164,10 @@ export class ClusterChecker {
     };
   }
 
-  /** The member has died, or lost its lease: what it held in memory is not owed any more. Of one partition, or of all. */
+  /**
+   * The member has died, or lost its lease, or given up one partition: what it held in memory of it is no
+   * longer owed.
+   */
   gaveUp(memberId: string, id?: PartitionId): void {
     const partitions = id === undefined ? this.#partitions.values() : [this.partition(id)];
     for (const truth of partitions) truth.gaveUp(memberId);
@@ -163,7 +175,7 @@ export class ClusterChecker {
 
   // --- what owners give out ---
 
-  /** At the owner's doorstep. */
+  /** A delivery as the owner makes it, before any network. */
   delivered(
     memberId: string,
     definition: SubscriptionDefinition,
@@ -231,7 +243,7 @@ export class ClusterChecker {
     }
   }
 
-  /** The client sends this; on a stream: `holder`. */
+  /** A client sends these operations; `holder` is the client if it sends them on a stream. */
   settling(
     definition: SubscriptionDefinition,
     operations: readonly SettleOperation[],
@@ -247,7 +259,9 @@ export class ClusterChecker {
     }
   }
 
-  /** Returns what to call when the broker has answered an Acknowledge: then the store has to have it. */
+  /**
+   * Returns a function to call when the broker has answered an Acknowledge: then the store has to have it.
+   */
   acknowledging(definition: SubscriptionDefinition, operations: readonly SettleOperation[]): () => void {
     this.settling(definition, operations);
     const acks = operations.filter(
@@ -273,7 +287,7 @@ export class ClusterChecker {
     return undefined;
   }
 
-  /** An acknowledged message that its living owner has not brought back. */
+  /** An acknowledged message that the store lacks and its living owner has not brought back. */
   get missing(): string | undefined {
     for (const truth of this.#partitions.values())
       if (truth.firstMissing !== undefined) return truth.firstMissing;

@@ -1,5 +1,6 @@
-// A consumer with a stream at some broker: slow, blocked, forgetful, acknowledging in odd ways; lost in one way or another it
-// comes back, often elsewhere. Made by world.ts; behaves well once it is told to. One stream of it is stream.ts'.
+// A consumer with a stream at some broker: slow, blocked, forgetful, acknowledging in odd ways; lost in one
+// way or another it comes back, often elsewhere. It behaves well once it is told to. stream.ts is one stream
+// of it.
 import { consumerClient } from '../../../services/broker/core/consumer-client.ts';
 import type { Chance } from '../prng.ts';
 import type { Place } from '../settlements.ts';
@@ -12,7 +13,9 @@ export class ClusterConsumer {
   readonly chance: Chance;
   readonly world: ClusterWorld;
   readonly subscription: string;
-  /** Acks that were ready when a stream was lost, and for which incarnation: said on the next one. */
+  /**
+   * Acks that were ready when a stream was lost, and the incarnation they are for: sent on the next stream.
+   */
   late: { readonly incarnation: number; readonly places: readonly Place[] } | undefined;
   good = false;
   #stream: ConsumerStream | undefined;
@@ -30,14 +33,17 @@ export class ClusterConsumer {
     return this.plan.anonymous ? '' : this.plan.name;
   }
 
-  /** As brokers have it, of one stream; `drawn`: what the broker draws for a client without an id. */
+  /** The client's hash as brokers compute it; `drawn` is what the broker draws for a client without an id. */
   hash(drawn: number): number {
     const { hash } = consumerClient('stream', this.clientId, () => drawn);
     this.world.members.holders.knows(hash, this.plan.ackDeadlineMs);
     return hash;
   }
 
-  /** One that has no id is another client on each stream. */
+  /**
+   * Whether the client has a newer stream at the same broker. One without an id is another client on each
+   * stream.
+   */
   hasNewer(stream: ConsumerStream): boolean {
     return !this.plan.anonymous && this.#stream !== stream && this.#stream?.isAt(stream) === true;
   }

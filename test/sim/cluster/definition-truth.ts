@@ -1,32 +1,34 @@
-// What operators were told of topics and subscriptions, and what has to be true in the end. One part of cluster-checker.ts.
+// What operators were told of topics and subscriptions, and what has to be true in the end.
 //
-//   defined      what was created is there, with as many partitions as were given it, until somebody deletes it
+//   defined      what was created is there, with as many partitions as it was given, until somebody deletes
+//                it
 //   deleted      what was deleted does not come back, whatever has been created under its name since
 //
-// Of a change that a failover has lost only the broker that made it need know: it is owed while that one lives. Of a name that
-// somebody has tried to change, and was not told what became of that, nothing is known before the next change.
+// Only the broker that made a change needs to know it once a failover has lost it: the change is owed while
+// that broker lives. When an attempt to change a name has no known outcome, nothing is known of the name
+// until the next change.
 import type { SubscriptionDefinition, TopicDefinition } from '../../../services/broker/core/definitions.ts';
 import type { Definitions } from '../../../services/broker/engine/definitions/definitions.ts';
 import { Violation } from '../violation.ts';
 
 interface Change {
-  /** 0: it was deleted. */
+  /** The incarnation that the change made; 0: it deleted. */
   readonly incarnation: number;
   readonly partitions: number;
   readonly by: string;
-  /** Of a subscription: it goes with that one. */
+  /** A subscription's topic: the subscription goes with it. */
   readonly topic: { readonly name: string; readonly logEpoch: number } | undefined;
-  /** A failover has lost it, perhaps: it may be that only its broker knows. */
+  /** A failover may have lost the change, so that perhaps only its broker knows it. */
   lost: boolean;
 }
 
 export class DefinitionTruth {
-  /** By name. */
+  /** The last known change of each name. */
   readonly #changes = new Map<string, Change>();
-  /** Incarnations, and which broker has deleted them. */
+  /** Deletions by the incarnation that they deleted. */
   readonly #deletions = new Map<number, Change>();
 
-  /** Nothing is known of the name from now on. */
+  /** Somebody tries to change the name: nothing is known of it until the outcome is. */
   trying(name: string): void {
     this.#changes.delete(name);
   }
@@ -46,7 +48,7 @@ export class DefinitionTruth {
     if (incarnation !== undefined) this.#deletions.set(incarnation, change);
   }
 
-  /** Returns what is to be called when the store forgets what was changed from now on. */
+  /** Returns a function to call when the store forgets the changes made from now on. */
   checkpoint(): () => void {
     const before = new Set([...this.#changes.values(), ...this.#deletions.values()]);
     return () => {
@@ -55,7 +57,7 @@ export class DefinitionTruth {
     };
   }
 
-  /** In the end, as any broker knows it. Throws a Violation. */
+  /** Checks what a broker knows in the end. Throws a Violation. */
   check(known: Definitions, isAlive: (memberId: string) => boolean): void {
     const isOwed = ({ lost, by }: Change): boolean => !lost || isAlive(by);
     for (const [name, change] of this.#changes) {

@@ -1,15 +1,17 @@
-// What one subscription was given of one partition, as its owners gave it out, and what it said. One part of
-// cluster-checker.ts.
+// What one subscription was given of one partition, as its owners gave it out, and what its clients said.
 //
 //   settled      what a cursor in the store has as settled is not delivered
-//   attempts     the attempt is the count in the cursor, and one more: so it rises, and is durable before the redelivery
-//   justified    nothing is delivered again unless its lease can have ended: nack, deadline, a consumer or a link that has
-//                gone, an owner that left no note. A planned hand-over alone ends no lease
-//   ordered      of a key, everything before has been settled, or was delivered under the same chain of claims; and while a
-//                message of the key is out for sure, no other consumer gets one
-//   heard        what a client has acknowledged on a stream that lasted is not delivered again, but for an ack that was late
-//   remembered   what an owner has committed as settled it does not deliver again, whatever the store has lost since: not before
-//                its process ends, or the log has lost what it had then
+//   attempts     the attempt is the count in the cursor plus one: so it rises, and is durable before the
+//                redelivery
+//   justified    nothing is delivered again unless its lease can have ended: by a nack, its deadline, a
+//                consumer or a link that has gone, an owner that left no note. A planned hand-over alone ends
+//                no lease
+//   ordered      everything before a message of its key has been settled, or was delivered under the same
+//                chain of claims; and while a message of the key is out for sure, no other consumer gets one
+//   heard        what a client has acknowledged on a stream that lasted is not delivered again, unless the
+//                ack was late
+//   remembered   what an owner has committed as settled it does not deliver again, whatever the store has
+//                lost since: not before its process ends, or the log has lost what it had then
 //   acked        a cursor settles only what somebody has acknowledged, or retention deleted
 import { type Cursor, decodeCursor } from '../../../services/broker/core/cursor.ts';
 import type { SentMessage } from '../log-history.ts';
@@ -21,9 +23,9 @@ import type { Logged, PartitionTruth } from './partition-truth.ts';
 export interface Holder {
   readonly hash: number;
   readonly relay: string;
-  /** Streams of the client at this broker that have ended. */
+  /** Rises with each end of a stream of the client at this broker, when either side learns of it. */
   departures: number;
-  /** Of the broker: its links that broke, its pauses and its death. */
+  /** The broker's losses: its links that broke, its pauses and its death. */
   readonly losses: { count: number };
   readonly ackDeadlineMs: number | undefined;
 }
@@ -40,13 +42,13 @@ interface Delivered {
   readonly losses: number;
   deadlineMs: number;
   nacked: boolean;
-  /** Said by its holder, while everything between the two was whole. */
+  /** When its holder acknowledged it, while everything between the two was whole; Infinity: it has not. */
   ackedMs: number;
 }
 
-/** Clocks of brokers run fast by so much at the most. */
+/** The most by which clocks of brokers run fast. */
 const FASTEST = 1.11;
-/** Brokers keep what they are told for so long when the partition has no owner. */
+/** The longest that brokers keep what they are told while the partition has no owner. */
 const LONGEST_WAY_MS = 12_000;
 const NO_CURSOR: Cursor = { floor: 0, settled: [], attempts: [] };
 
@@ -57,9 +59,9 @@ export class DeliveryTruth {
   readonly #toldAtCreation: number;
   readonly #log: PartitionTruth;
   readonly #delivered = new Map<number, Delivered>();
-  /** And how often the store had gone back when it was said first. */
+  /** Acknowledged offsets, with how often the store had gone back when they were first acknowledged. */
   readonly #acked = new Map<number, number>();
-  /** A nack may arrive when its message has been given out once more. */
+  /** Until when a nack may arrive: by then its message may have been given out once more. */
   readonly #nackedUntilMs = new Map<number, number>();
   /** What each member has committed last, and the log's newest message at that time. */
   readonly #known = new Map<
@@ -67,9 +69,11 @@ export class DeliveryTruth {
     { readonly cursor: Cursor; readonly end: number; readonly newest: Logged | undefined }
   >();
   #cursor: Cursor | undefined;
-  /** Of the log, when the cursor was written: of what came later it says nothing. */
+  /** Where the log ended when the cursor was written: the cursor says nothing of what came later. */
   #cursorEnd = 0;
-  /** Of the partition, when the cursor was written. */
+  /**
+   * How often the partition had gone back when the cursor was written; -1: it may not be what the owner has.
+   */
   #returns = 0;
   #count = 0;
 
@@ -92,7 +96,8 @@ export class DeliveryTruth {
     const { chain, returns } = this.#log;
     if (!this.#log.held(offset, message))
       this.#fail(offset, `is delivered as ${identity}, which it never was`);
-    // Its owner may not have known yet that the store had what nobody had been told of.
+    // What it may get below its start offset is what nobody had been told of when it was created: its owner
+    // may not have known yet that the store had that.
     if (offset < Math.min(this.#startOffset, this.#toldAtCreation))
       this.#fail(offset, `is delivered; the subscription begins at ${this.#startOffset}`);
     if (this.#isSettled(offset))
@@ -128,7 +133,7 @@ export class DeliveryTruth {
     });
   }
 
-  /** A client is about to say so; on a stream: `holder`. */
+  /** A client is about to acknowledge these; `holder` is the client if it does so on a stream. */
   acked(first: number, last: number, nowMs: number, holder: Holder | undefined): void {
     for (let offset = first; offset <= Math.min(last, this.#log.furthestEnd - 1); offset += 1) {
       if (!this.#acked.has(offset)) this.#acked.set(offset, this.#log.returns);
@@ -154,7 +159,10 @@ export class DeliveryTruth {
     }
   }
 
-  /** The store has this cursor now. A store that went back may take one of a former owner, of which the present one can't know. */
+  /**
+   * The store has this cursor now. A store that went back may take one of a former owner, of which the
+   * present one can't know.
+   */
   committed(memberId: string, record: Uint8Array, isOwners: boolean): void {
     const cursor = decodeCursor(record);
     const { endOffset: end, log } = this.#log;
@@ -175,7 +183,9 @@ export class DeliveryTruth {
     this.#cursorEnd = Math.min(this.#cursorEnd, this.#log.endOffset);
   }
 
-  /** The broker has said that the acks are durable. `returns`: of the partition when they were sent. */
+  /**
+   * The broker has said that the acks are durable. `returns` is the partition's count when they were sent.
+   */
   confirmed(first: number, last: number, returns: number): void {
     if (returns !== this.#log.returns || this.#log.deleted) return;
     for (let offset = first; offset <= Math.min(last, this.#log.endOffset - 1); offset += 1)
@@ -183,7 +193,10 @@ export class DeliveryTruth {
         this.#fail(offset, 'was confirmed as acknowledged; the cursor in the store has it not');
   }
 
-  /** Whether the owner must know that somebody was given it: an owner that took the partition by force has the cursor alone. */
+  /**
+   * Whether the owner must know that somebody was given it: an owner that took the partition by force has
+   * only the cursor.
+   */
   #isKnownDelivered(offset: number): boolean {
     return this.#delivered.get(offset)?.chain === this.#log.chain || this.#attemptsOf(offset) > 0;
   }
@@ -195,7 +208,7 @@ export class DeliveryTruth {
     return undefined;
   }
 
-  /** The message is there, and the subscription's, and nobody has acknowledged it. */
+  /** Whether the message is there, and the subscription's, and nobody has acknowledged it. */
   owes(offset: number, sent: SentMessage): boolean {
     if (this.#log.log[offset]?.sent !== sent) return false;
     if (offset < this.#startOffset || offset < this.#log.furthestHead) return false;
@@ -223,14 +236,14 @@ export class DeliveryTruth {
     }
   }
 
-  /** Whether the lease of that delivery can be over: by all that is known out here. */
+  /** Whether the lease of that delivery can be over, by all that is known out here. */
   #mayHaveEnded(delivered: Delivered, nowMs: number): boolean {
     if (this.#hasEnded(delivered, nowMs)) return true;
-    // The store lacks what the owner has: nobody can say out here what is behind what.
+    // The store lacks what the owner has, so nobody can say out here what is behind what.
     if (this.#log.endOffset < this.#log.furthestEnd) return true;
     const { key } = this.#log.log[delivered.offset]?.sent ?? { key: '' };
     if (!this.#ordering || key === '') return false;
-    // What is behind a message that is given back goes with it.
+    // A message that is given back takes those of its key behind it along.
     for (const offset of this.#log.byKey.get(key) ?? []) {
       if (offset >= delivered.offset) return false;
       const earlier = this.#delivered.get(offset);
@@ -246,7 +259,7 @@ export class DeliveryTruth {
     return nacked || nowMs >= deadlineMs || !this.#lasted(delivered);
   }
 
-  /** Neither the holder's stream nor the owner's memory has ended since. */
+  /** Whether neither the holder's stream nor the owner's memory has ended since. */
   #lasted({ holder, departures, losses, chain, returns }: Delivered): boolean {
     if (holder.departures !== departures || holder.losses.count !== losses) return false;
     return chain === this.#log.chain && returns === this.#log.returns;

@@ -1,8 +1,8 @@
-// A member's view of the store, on which every call is counted and every answer looked at. Made by member.ts.
+// A member's view of the store, on which every call is counted and every answer looked at.
 import { BrokerError } from '../../../services/broker/core/errors.ts';
 import type { ClusterStores } from '../../support/memory-store.ts';
 
-/** `called` before every call; `onBug` with what a store may never answer with. */
+/** `called` runs before every call; `onBug` gets what a store may never answer with. */
 export function guardedStores(
   stores: ClusterStores,
   called: () => void,

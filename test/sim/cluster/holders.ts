@@ -1,5 +1,5 @@
-// Who holds what: the clients at each broker, as owners give them messages, directly and over links. Made by members.ts; tells
-// the checker of every delivery at the owner's doorstep.
+// Who holds what: the clients at each broker, as owners give them messages, directly and over links. The
+// checker is told of every delivery as the owner makes it, before any network.
 import type { PeerLinkServer } from '../../../services/broker/ports/peer.ts';
 import type { DeliveryWrite } from '../../../services/broker/ports/telemetry.ts';
 import type { AcceptLink } from '../../support/memory-peers.ts';
@@ -7,7 +7,7 @@ import type { Holder } from './delivery-truth.ts';
 import type { Member } from './member.ts';
 import type { ClusterWorld } from './world.ts';
 
-/** Of everybody who pulls. */
+/** The hash of everybody who pulls at the owner itself. */
 const PULL_HASH = 0;
 
 export class Holders {
@@ -29,18 +29,18 @@ export class Holders {
     return holder;
   }
 
-  /** A client's stream takes the place of those it has elsewhere, if nobody has noticed their end yet. */
+  /** A client's new stream takes the place of those it has elsewhere, if nobody has noticed their end yet. */
   supersede(newest: Holder): void {
     for (const holder of this.#holders.values())
       if (holder.hash === newest.hash && holder !== newest) holder.departures += 1;
   }
 
-  /** A client of that hash asks for that deadline. */
+  /** A client of that hash asks for that ack deadline; undefined: the subscription's. */
   knows(hash: number, ackDeadlineMs: number | undefined): void {
     this.#ackDeadlines.set(hash, ackDeadlineMs);
   }
 
-  /** The owner's end of links to the member: what goes over them is looked at. */
+  /** The owner's end of links to the member, with a look at everything that goes over them. */
   watch(member: Member, accept: AcceptLink): AcceptLink {
     const { sabotage, trace } = this.#world;
     return (link, relay) => {
@@ -76,10 +76,11 @@ export class Holders {
             if (request.client.kind === 'stream')
               this.supersede(this.holder(relay, losses, request.client.hash));
           }
-          // It has nothing of what its like had there, it says: what has come there by a note since it said so is given back, too.
+          // A fresh consumer says that it has nothing of what its client held at that broker: all of that is
+          // given back, even what a hand-over note has brought since.
           if (request.kind === 'attach' && request.fresh)
             this.holder(relay, losses, request.client.hash).departures += 1;
-          // What was given out meanwhile was given to nobody.
+          // What was given to the consumer meanwhile has reached nobody.
           if (request.kind === 'detach' && request.leases === 'end')
             this.holder(relay, losses, hashes.get(request.consumer)!).departures += 1;
           if (trace.on && request.kind !== 'backlog')
@@ -99,7 +100,7 @@ export class Holders {
     };
   }
 
-  /** At the owner's doorstep. */
+  /** A delivery as the owner makes it. */
   delivered(member: Member, { subscription, partition, frames }: DeliveryWrite): void {
     const world = this.#world;
     const { lastSink } = member;

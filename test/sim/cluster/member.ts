@@ -1,8 +1,8 @@
-// One broker of a simulated cluster, from its start to its stop or death: the real engine and all that makes it a
-// member (engine/cluster-member.ts), on a clock and a connection of its own.
+// One broker of a simulated cluster, from its start to its stop or death: the real engine and all that makes
+// it a member (engine/cluster-member.ts), on a clock and a connection of its own.
 //
-// kill(): nothing of it runs any more; what it had asked of the store may still arrive there. pause(): nothing runs until
-// resume(), and then everything that is due, late.
+// kill(): nothing of it runs any more; what it had asked of the store may still arrive there. pause():
+// nothing runs until resume(), and then everything that is due, late.
 import { BrokerError } from '../../../services/broker/core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../../services/broker/core/partition.ts';
 import { Broker } from '../../../services/broker/engine/broker.ts';
@@ -39,14 +39,14 @@ export interface MemberOptions {
   readonly listen: (address: string, clock: Clock, accept: AcceptLink) => void;
   readonly trace: Trace;
   readonly sabotage: Sabotage;
-  /** At the doorstep, after the sink has taken it. */
+  /** A sink has taken a delivery. */
   readonly onDelivered: (member: Member, write: DeliveryWrite) => void;
-  /** Its lease was lost. */
+  /** The member has lost its lease. */
   readonly onFenced: (member: Member) => void;
-  /** It sends its clients to others, or takes clients again. */
+  /** The member sends its clients to others, or takes clients again. */
   readonly onCutOff: (isCutOff: boolean) => void;
   readonly onAbandoned: (member: Member, id: PartitionId) => void;
-  /** Something that nobody may ever see. */
+  /** An error that nobody may ever see. */
   readonly onBug: (error: unknown) => void;
 }
 
@@ -63,18 +63,18 @@ export class Member {
   readonly backlog: BacklogReporter;
   readonly membership: MembershipKeeper;
   readonly connection: MemberConnection;
-  /** Its links that broke, its pauses and its death. */
+  /** The member's losses: its links that broke, its pauses and its death. */
   readonly losses = { count: 0 };
   /** The consumer that was given something last, as far as this process has seen it. */
   lastSink: LastSink | undefined;
-  /** What its broker draws next; undefined: whatever comes. */
+  /** What its broker draws next; undefined: what the random numbers give. */
   draws: number | undefined;
   skewMs: number;
   state: 'starting' | 'ready' | 'stopping' | 'over' = 'starting';
   paused = false;
-  /** It sends clients to other members. */
+  /** The member sends its clients to other members. */
   isCutOff = false;
-  /** Of a partition, the last time. */
+  /** When the member last abandoned a partition. */
   abandonedMs = Number.NEGATIVE_INFINITY;
   readonly #options: MemberOptions;
   readonly #cluster: ClusterMember;
@@ -163,7 +163,9 @@ export class Member {
     return this.state !== 'over';
   }
 
-  /** Rejects with a BrokerError if the store doesn't let it; never settles if it is killed meanwhile. */
+  /**
+   * Rejects with a BrokerError if the store doesn't let it; stays pending if the member is killed meanwhile.
+   */
   async start(): Promise<void> {
     await this.definitions.load();
     this.#options.listen(this.address, this.clock, (link, relay) => this.#cluster.accept(link, relay));
@@ -171,7 +173,7 @@ export class Member {
     this.state = 'ready';
   }
 
-  /** In order; never settles if it is killed meanwhile. */
+  /** Stops it in order; stays pending if the member is killed meanwhile. */
   async stop(handOverMs: number): Promise<void> {
     this.state = 'stopping';
     await this.#cluster.handOver(handOverMs);
@@ -179,7 +181,9 @@ export class Member {
     await this.#cluster.stop();
   }
 
-  /** Runs it as something that arrives at this process from outside. Not at all if that has ended. */
+  /**
+   * Runs `fn` as something that arrives at this process from outside; not at all if the process has ended.
+   */
   enter(fn: () => void): void {
     this.clock.setTimer(0, fn);
   }
@@ -195,7 +199,7 @@ export class Member {
     this.connection.clock.resume();
   }
 
-  /** Its process is gone. Idempotent. */
+  /** Ends its process at once. Idempotent. */
   kill(): void {
     if (!this.alive) return;
     this.state = 'over';
@@ -205,7 +209,7 @@ export class Member {
     this.#endListeners.clear();
   }
 
-  /** Returns a function that ends it. */
+  /** Calls the listener when the process ends. Returns a function that removes it. */
   onEnd(listener: () => void): () => void {
     this.#endListeners.add(listener);
     return () => this.#endListeners.delete(listener);

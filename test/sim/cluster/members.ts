@@ -1,5 +1,5 @@
-// The brokers of a simulated cluster by name: starts them, stops and kills them, and starts them again, as a supervisor does
-// processes; knows the network between them. Made by world.ts; the weatherman gives the orders.
+// The brokers of a simulated cluster by name: starts them, stops and kills them, and starts them again, as a
+// supervisor does with processes; knows the network between them.
 
 import { partitionsOf } from '../../../services/broker/core/assignment.ts';
 import { BrokerError } from '../../../services/broker/core/errors.ts';
@@ -11,7 +11,7 @@ import { Member } from './member.ts';
 import type { ClusterWorld } from './world.ts';
 
 const STOP_MS = 20_000;
-/** To the store, with what follows an unknown outcome. */
+/** The longest a call to the store takes, together with what follows an unknown outcome. */
 const LONGEST_CALL_MS = 5_000;
 
 export class Members {
@@ -48,7 +48,7 @@ export class Members {
     return [...this.#byName.values()].filter(({ alive }) => alive);
   }
 
-  /** One that clients can reach, whether it answers or not. */
+  /** A member that clients can reach, whether it answers or not. */
   reachable(chance: Chance): Member | undefined {
     const { ready } = this;
     return ready.length === 0 ? undefined : chance.pick(ready);
@@ -58,7 +58,7 @@ export class Members {
     return this.#byName.get(name);
   }
 
-  /** From now on there is a process of that name whenever it is not stopped or killed for a while. */
+  /** From now on there is a process of that name, except while it is stopped or killed. */
   begin(name: string): void {
     this.names.add(name);
     this.#world.spawn(this.#keepAlive(name));
@@ -120,7 +120,8 @@ export class Members {
       if (assignment.topics.size !== topics.length)
         return `${id} has ${assignment.topics.size} topics assigned`;
       for (const { logEpoch, partitions } of topics) {
-        // More where a store that went back, and all who knew, have forgotten that the topic has grown.
+        // There may be more if a store that went back, and all who knew, have forgotten that the topic has
+        // grown.
         if ((assignment.topics.get(logEpoch)?.members.length ?? 0) < partitions)
           return `the topic ${logEpoch} is not wholly assigned at ${id}`;
       }
@@ -202,7 +203,7 @@ export class Members {
     return member;
   }
 
-  /** For those that begin now. */
+  /** The faults of a connection that begins now. */
   #faults(): { loseSignals: number; loseRequests: number; loseAnswers: number } {
     const { loseSignals, loseRequests, loseAnswers } = this.#world.scenario.weather;
     return this.#world.phase === 'chaos'

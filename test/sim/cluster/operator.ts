@@ -1,8 +1,8 @@
-// Whoever administers the cluster: adds partitions, deletes and creates topics and subscriptions under load, each change
-// through another broker. Made by world.ts.
+// An operator of the cluster: adds partitions, deletes and creates topics and subscriptions under load, each
+// change through another broker.
 //
-//   latest       a new subscription begins at an end of the log that lies between what was acknowledged before and what
-//                was there afterwards
+//   latest       a new subscription begins at an end of the log that lies between what was acknowledged
+//                before and what was there afterwards
 import { BrokerError } from '../../../services/broker/core/errors.ts';
 import type { Chance } from '../prng.ts';
 import { Violation } from '../violation.ts';
@@ -86,7 +86,7 @@ export class ClusterOperator {
     const logEpoch = member.definitions.topic(topic.name)?.logEpoch;
     await this.#call(member, () => member.definitions.deleteTopic(ROOT, topic.name, { force: true }));
     this.#truth.deleted(topic.name, logEpoch, member.id);
-    // At once, and through another broker.
+    // The topic may be created again at once, through another broker.
     const other = this.#world.members.reachable(this.#chance);
     if (this.#chance.bool(0.5) && other !== undefined) await this.#createTopic(other, topic);
   }

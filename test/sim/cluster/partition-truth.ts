@@ -1,11 +1,13 @@
-// What one partition's log and claims really are, and what publishers were told of it. One part of cluster-checker.ts; told in
-// the instant in which the store changes, behind all networks.
+// What one partition's log and claims really are, and what publishers were told of it. It learns of changes
+// in the instant in which the store changes, behind all networks.
 //
 //   contiguous   offsets follow each other, publish times don't go back
 //   intact       every frame holds exactly what some publisher has sent
 //   one writer   only the newest claim writes, and no two members write under one ownerEpoch
-//   ordered      of a publisher and key, messages come to the log in the order of publishing; again only if they were sent again
-//   kept         what a publisher was told is in the log. A store that went back may lose what its owner did not outlive
+//   ordered      the messages of a publisher and key come to the log in the order of publishing; again only
+//                if they were sent again
+//   kept         what a publisher was told is in the log. A store that went back may lose what its owner did
+//                not outlive
 import type { PartitionId } from '../../../services/broker/core/partition.ts';
 import type { Chunk } from '../../../services/broker/ports/log-store.ts';
 import { publisherOf, type SentMessage } from '../log-history.ts';
@@ -21,16 +23,16 @@ export interface Claim {
 export interface Logged {
   readonly sent: SentMessage;
   readonly publishTimeMs: number;
-  /** By the checker's clock; if the store had lost it and has it again, the first time. */
+  /** By the checker's clock; the first time, if the store had lost the message and has it again. */
   readonly firstAppendedMs: number;
   told: boolean;
 }
 
-/** Gone with a store that went back: to be appended again by the owner that still has it. */
+/** A message that a store that went back has lost: the owner that still has it must append it again. */
 interface Lost {
   readonly offset: number;
   readonly logged: Logged;
-  /** Who had the partition, and has it in memory. */
+  /** The member that had the partition, and has the message in memory. */
   readonly owner: string;
 }
 
@@ -40,12 +42,18 @@ export interface PartitionCheckpoint {
   readonly claim: Claim | undefined;
 }
 
-/** An owner that hangs in a hand-over, cut off from the store: for its lease, and then some. */
+/**
+ * How long a robbed owner may not know it: one that hangs in a hand-over, cut off from the store, for its
+ * lease and then some.
+ */
 const NEWS_MS = 10_000;
-/** Between an owner's last look at its log and its release: if the store goes back just then, the owner can't know. */
+/**
+ * The time between an owner's last look at its log and its release: if the store goes back just then, the
+ * owner can't know.
+ */
 const RELEASE_MS = 500;
 
-/** By less a partition's dates never go back. */
+/** Publish times may go back only by more than this, as when a clock was ahead. */
 const MAX_BACK_MS = 5_000;
 
 export class PartitionTruth {
@@ -53,35 +61,40 @@ export class PartitionTruth {
   readonly log: Logged[] = [];
   readonly byKey = new Map<string, number[]>();
   headOffset = 0;
-  /** What is below was deleted: a store that goes back brings it back, but not to the mind of its owner. */
+  /** What is below was deleted: a store that goes back has it again, but its owner does not. */
   furthestHead = 0;
   /** The furthest that the log has ever come: its owner may know of more than the store does. */
   furthestEnd = 0;
-  /** Publishers were told of something below it. */
+  /** Publishers were told of something just below it, and of nothing beyond. */
   toldEnd = 0;
-  /** Its topic is being deleted: nothing is promised any more. */
+  /** The topic is being deleted: nothing is promised any more. */
   deleted = false;
   dropped = false;
   claim: Claim | undefined;
-  /** Of the newest claim, also when the store has forgotten it; empty: nobody. */
+  /** The owner by the newest claim, even if the store has forgotten that; empty: nobody. */
   ownerId = '';
-  /** Another one whenever the partition changes hands without a note of what is outstanding. */
+  /** A number that changes whenever the partition changes hands without a note of what is outstanding. */
   chain = 0;
-  /** Members that may not know yet that the partition was taken from them while they lived, and since when. */
+  /**
+   * Members that may not know yet that the partition was taken from them while they lived, and since when.
+   */
   readonly #robbed = new Map<string, number>();
-  /** How often the store went back. */
+  /** How often the store has gone back. */
   returns = 0;
   #wentBackMs = Number.NEGATIVE_INFINITY;
   #tenure = 0;
-  /** In which its owner has appended: then it has opened the log, and has in memory what came lately, whoever has appended that. */
+  /**
+   * The last tenure whose owner has appended: it has opened the log, and has in memory what came lately,
+   * whoever appended that.
+   */
   #openedTenure = -1;
-  /** A note that the store has may be of a time that it has forgotten. */
+  /** Whether the store's note may be of a time that it has since forgotten. */
   #isNoteOld = false;
-  /** The greatest chain, and the last one of each member. */
+  /** The greatest chain so far; below, the last one of each member. */
   #newest = 0;
   readonly #chains = new Map<string, number>();
   #lost: Lost[] = [];
-  /** What was ever at an offset and is not any more. */
+  /** What was once at an offset and is not any more. */
   readonly #former = new Map<number, Set<string>>();
   readonly #writers = new Map<number, string>();
 
@@ -102,7 +115,7 @@ export class PartitionTruth {
     return nowMs - (this.#robbed.get(memberId) ?? Number.NEGATIVE_INFINITY) < NEWS_MS;
   }
 
-  /** Whether a message was ever at the offset. */
+  /** Whether the message was ever at the offset. */
   held(offset: number, { identity, content }: { identity: string; content: string }): boolean {
     const logged = this.log[offset]?.sent;
     if (logged?.identity === identity && logged.content === content) return true;
@@ -120,7 +133,7 @@ export class PartitionTruth {
     const before = this.claim;
     if (before !== undefined && claim.ownerEpoch <= before.ownerEpoch)
       throw new Violation(`${this.name}: epoch ${claim.ownerEpoch} was given after ${before.ownerEpoch}`);
-    // With `above` it goes on with what it has in memory: the store had forgotten its claim.
+    // With `above` the owner goes on with what it has in memory: the store had forgotten its claim.
     if (above !== undefined) this.chain = this.#chains.get(claim.memberId) ?? this.chain;
     else {
       this.#tenure += 1;
@@ -168,7 +181,7 @@ export class PartitionTruth {
         throw new Violation(
           `${this.name}: a chunk at ${chunk.firstOffset} was appended at ${this.endOffset}`,
         );
-      // Further back only when a clock was ahead: of this member's, or of the owner's before it.
+      // They may go further back: a clock was ahead, this member's or that of the owner before it.
       const backMs = (this.log.at(-1)?.publishTimeMs ?? 0) - chunk.publishTimeMs;
       if (backMs > 0 && backMs <= MAX_BACK_MS)
         throw new Violation(`${this.name}: the publish time goes back at ${chunk.firstOffset}`);
@@ -230,7 +243,7 @@ export class PartitionTruth {
     return { endOffset, headOffset, claim };
   }
 
-  /** The store has forgotten what came after. */
+  /** The store has forgotten what came after the checkpoint. */
   wentBack(to: PartitionCheckpoint, nowMs: number, isAlive: (memberId: string) => boolean): void {
     this.returns += 1;
     this.#wentBackMs = nowMs;
@@ -256,12 +269,15 @@ export class PartitionTruth {
     this.#writers.clear();
   }
 
-  /** The member has stopped being an owner in a way that is not in order: what only it had is gone. */
+  /** The member has stopped being an owner in another way than by a release: what only it had is gone. */
   gaveUp(memberId: string): void {
     this.#lost = this.#lost.filter(({ owner }) => owner !== memberId);
   }
 
-  /** To be called in the end: the first message that a publisher was told of and that its living owner has not brought back. */
+  /**
+   * In the end: the first message that a publisher was told of and that its living owner has not brought
+   * back.
+   */
   get firstMissing(): string | undefined {
     const missing = this.deleted ? undefined : this.#lost.find(({ logged }) => logged.told);
     return missing && `${missing.logged.sent.identity} at ${this.name}-${missing.offset}`;

@@ -1,5 +1,5 @@
-// A publisher as services/client has it, at one broker or another: several batches under way, but never two that share a key;
-// what was not answered is sent again, perhaps elsewhere, in order, before anything new. Made by world.ts.
+// A publisher as services/client has it, at one broker or another: several batches under way, but never two
+// that share a key; what was not answered is sent again, perhaps elsewhere, in order, before anything new.
 import { BrokerError } from '../../../services/broker/core/errors.ts';
 import { type PublishBatch, parsePublish } from '../../../services/broker/core/publish-batch.ts';
 import { LIMITS, requestBytes } from '../../support/publish-requests.ts';
@@ -18,7 +18,7 @@ interface Batch {
   readonly keys: ReadonlySet<string>;
 }
 
-/** Of a client for an answer: the broker waits 10 s for an owner. */
+/** The longest a client waits for an answer: the broker waits 10 s for an owner. */
 const LONGEST_PATIENCE_MS = 15_000;
 
 export class ClusterPublisher {
@@ -30,10 +30,10 @@ export class ClusterPublisher {
   #made = 0;
   #messages = 0;
   readonly #ofKey = new Map<string, number>();
-  /** Made, and held back because one of their keys is under way. */
+  /** A batch that is made, and held back because one of its keys is under way. */
   #waiting: Batch | undefined;
   #again: Batch[] = [];
-  /** Under way on the current stream. */
+  /** Batches under way on the current stream. */
   readonly #sent = new Map<number, Batch>();
   #stream = 0;
   #member: Member | undefined;
@@ -199,7 +199,7 @@ export class ClusterPublisher {
       this.#later([batch]);
       if (error.code === 'UNAVAILABLE' && this.#chance.bool(0.5)) this.#breakOff('tries another broker');
     }
-    // Its topic was deleted: it is given up, as a client would.
+    // The topic was deleted: the batch is given up, as a client would.
     else if (error.code === 'NOT_FOUND') {
       this.#world.checker.sent.givesUp(batch.messages);
       this.#pump();

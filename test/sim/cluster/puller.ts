@@ -1,4 +1,5 @@
-// A client without a stream: Pull at one broker, work, Acknowledge or ModifyAckDeadline at any, over and over. Made by world.ts.
+// A client without a stream: Pull at one broker, work, Acknowledge or ModifyAckDeadline at any, over and
+// over.
 import type { SubscriptionDefinition } from '../../../services/broker/core/definitions.ts';
 import { BrokerError } from '../../../services/broker/core/errors.ts';
 import type { SettleOperation } from '../../../services/broker/core/settle-request.ts';
@@ -78,7 +79,7 @@ export class ClusterPuller {
     return messages;
   }
 
-  /** Returns when some broker has answered. */
+  /** Resolves when some broker has answered. */
   async #settle(definition: SubscriptionDefinition, operations: readonly SettleOperation[]): Promise<void> {
     const world = this.#world;
     const member = world.members.reachable(this.#chance);

@@ -1,4 +1,4 @@
-// Runs one seed of the cluster simulation from beginning to end and says what became of it. Called by the tests.
+// Runs one seed of the cluster simulation from beginning to end and says what became of it.
 import { withRejections } from '../rejections.ts';
 import { type ClusterScenario, drawClusterScenario } from './scenario.ts';
 import { ClusterWorld, type ClusterWorldOptions } from './world.ts';
@@ -8,12 +8,12 @@ export interface ClusterOutcome {
   /** Undefined: every promise was kept. */
   readonly failure: unknown;
   readonly trace: readonly string[];
-  /** Of the trace; 0 without one. */
+  /** The trace's hash, to compare runs. */
   readonly hash: number;
   readonly processes: number;
   readonly virtualMs: number;
   readonly counts: ClusterWorld['checker']['counts'];
-  /** Of partitions, as assigned. */
+  /** Moves of partitions, as assigned. */
   readonly moves: number;
 }
 

@@ -1,5 +1,5 @@
-// Bugs to be planted between the parts of a cluster, to see that the simulation finds them. None of them by default; planted by
-// cluster-sabotage.test.ts, asked by world.ts, members.ts and member.ts.
+// Bugs that can be planted between the parts of a cluster, to see that the simulation finds them. By default
+// there are none.
 import type { Broker } from '../../../services/broker/engine/broker.ts';
 import type { MembershipKeeper } from '../../../services/broker/engine/membership/membership-keeper.ts';
 import type { Claim } from '../../../services/broker/ports/ownership-store.ts';
@@ -7,19 +7,19 @@ import type { PeerAnswer, PeerRequest } from '../../../services/broker/ports/pee
 import type { ClusterStores, SharedMemory } from '../../support/memory-store.ts';
 
 export interface Sabotage {
-  /** The store itself, below the checker's eyes. */
+  /** Changes the store itself, below the checker's eyes. */
   readonly memory?: (memory: SharedMemory) => SharedMemory;
-  /** As a member sees it. */
+  /** Changes the store as a member sees it. */
   readonly stores?: (memberId: string, stores: ClusterStores) => ClusterStores;
-  /** Before it starts. */
+  /** Changes a member's keeper before it starts. */
   readonly membership?: (keeper: MembershipKeeper) => void;
-  /** Before it starts. */
+  /** Changes a member's broker before it starts. */
   readonly broker?: (broker: Broker) => void;
-  /** With which a partition is opened. */
+  /** Changes the claim with which a partition is opened. */
   readonly claim?: (claim: Claim) => Claim;
   readonly handOverBegins?: (memberId: string) => void;
   readonly handOverEnds?: (memberId: string) => void;
-  /** On a link; undefined: it never was. */
+  /** Changes a request on a link, and below an answer; undefined: it is lost. */
   readonly request?: (request: PeerRequest) => PeerRequest | undefined;
   readonly answer?: (answer: PeerAnswer) => PeerAnswer | undefined;
 }

@@ -1,12 +1,12 @@
-// What a seed stands for in a simulated cluster: how many brokers on what clocks, which topics, subscriptions and clients, how
-// tight the limits, how bad the weather. Drawn once, before anything runs; world.ts builds it.
+// What a seed stands for in a simulated cluster: how many brokers on what clocks, which topics, subscriptions
+// and clients, how tight the limits, how bad the weather. All of it is drawn once, before anything runs.
 import type { EngineLimits } from '../../../services/broker/engine/context.ts';
 import { Chance } from '../prng.ts';
 import { PROJECT } from '../scenario.ts';
 
 export interface ConsumerPlan {
   readonly name: string;
-  /** It has no client id; else that is its name. */
+  /** It has no client id; otherwise its name is the id. */
   readonly anonymous: boolean;
   readonly maxOutstandingMessages: number;
   readonly maxOutstandingBytes: number;
@@ -15,15 +15,15 @@ export interface ConsumerPlan {
   readonly ackDeadlineMs: number | undefined;
   readonly networkMs: number;
   readonly workMs: readonly [number, number];
-  /** Per message. */
+  /** Probabilities, per message. */
   readonly nack: number;
   readonly forget: number;
   readonly extend: number;
-  /** Per second: changes to another broker, stops reading for a while, changes its credit. */
+  /** How often per second it changes to another broker, stops reading for a while, changes its credit. */
   readonly leaves: number;
   readonly blocks: number;
   readonly changesCredit: number;
-  /** For so long at most the broker takes a stream that is lost for a good one. */
+  /** The longest time for which the broker takes a lost stream for a good one. */
   readonly halfOpenMs: number;
 }
 
@@ -41,13 +41,13 @@ export interface PublisherPlan {
   readonly maxBatch: number;
   readonly keys: number;
   readonly keyless: number;
-  /** How many of the messages have one and the same key. */
+  /** The share of the messages that have one and the same key. */
   readonly hot: number;
   readonly maxDataBytes: number;
   readonly networkMs: number;
   readonly pauseMs: number;
   readonly inFlight: number;
-  /** Per batch: it goes to another broker and sends there what was not answered. */
+  /** The probability, per batch, that it goes to another broker and sends there what was not answered. */
   readonly leaves: number;
 }
 
@@ -61,11 +61,11 @@ export interface TopicPlan {
   readonly publishers: readonly PublisherPlan[];
 }
 
-/** How often per virtual second; probabilities of requests where it says so. */
+/** How often each kind happens per virtual second, unless it says otherwise. */
 export interface ClusterWeather {
   readonly kills: number;
   readonly pauses: number;
-  /** The part of them in which the whole machine is suspended. */
+  /** The share of the pauses in which the whole machine is suspended. */
   readonly suspended: number;
   readonly restarts: number;
   readonly joins: number;
@@ -79,16 +79,16 @@ export interface ClusterWeather {
   readonly wallJumps: number;
   readonly storeClockJumps: number;
   readonly adminChanges: number;
-  /** A topic gets more partitions. */
+  /** How often a topic gets more partitions. */
   readonly growths: number;
-  /** Probabilities. */
+  /** Probabilities, per signal, request and answer. */
   readonly loseSignals: number;
   readonly loseRequests: number;
   readonly loseAnswers: number;
-  /** One way, in milliseconds, at most: to the store and between brokers. */
+  /** The longest way, in milliseconds, one way: to the store, and between brokers. */
   readonly storeMs: number;
   readonly linkMs: number;
-  /** From an append to its confirmation, at most; 0: at once. And how often that fails. */
+  /** The longest time from an append to its confirmation (0: none), and the probability that it fails. */
   readonly confirmMs: number;
   readonly failConfirms: number;
 }
@@ -96,7 +96,7 @@ export interface ClusterWeather {
 export interface ClusterScenario {
   readonly seed: number;
   readonly brokers: number;
-  /** How far clocks may drift. */
+  /** The most by which a clock's rate may differ from 1. */
   readonly drift: number;
   readonly chaosMs: number;
   readonly handOverMs: number;
@@ -110,7 +110,10 @@ export interface ClusterScenario {
 /** Longer than any simulation. */
 export const DAY_MS = 86_400_000;
 
-/** `planned`: brokers join, leave and drain, and nothing fails. `rough`: everything, a few kinds at a time. */
+/**
+ * A planned scenario: brokers join, leave and drain, and nothing fails. A rough one: everything, a few kinds
+ * at a time.
+ */
 export function drawClusterScenario(seed: number): ClusterScenario {
   const chance = new Chance(seed ^ 0xc105);
   const planned = chance.bool(0.25);

@@ -1,9 +1,9 @@
-// Everything that publishers of a cluster have sent, and what they were told of it. Filled by publisher.ts, read by the checker.
+// Everything that publishers of a cluster have sent, and how often.
 import type { PublishedRun } from '../../../services/broker/engine/routed-batch.ts';
 import type { SentMessage } from '../log-history.ts';
 import { Violation } from '../violation.ts';
 
-/** Runs of a batch as its publisher was told them, with the messages of each. */
+/** The runs of a batch as its publisher was told them, with the messages of each. */
 export function* byRun(
   messages: readonly SentMessage[],
   runs: readonly PublishedRun[],
@@ -17,12 +17,11 @@ export function* byRun(
     throw new Violation(`a publisher was told of ${from} messages instead of ${messages.length}`);
 }
 
-/** Everything that publishers have sent. */
 export class SentIndex {
   readonly #messages = new Map<string, SentMessage>();
   readonly #times = new Map<SentMessage, number>();
   readonly #givenUp = new Set<SentMessage>();
-  /** In the logs of which partitions they have come to be. */
+  /** The partitions whose logs have had the message. */
   readonly #partitions = new Map<SentMessage, Set<string>>();
 
   get(identity: string): SentMessage | undefined {
@@ -38,13 +37,16 @@ export class SentIndex {
     this.#partitions.set(message, partitions.add(partition));
   }
 
-  /** It was there before, by the partitions that the topic had then: what comes is a copy. */
+  /**
+   * Whether the message is already in another partition, by the number of partitions that the topic had then:
+   * what comes is a copy.
+   */
   wasElsewhere(message: SentMessage, partition: string): boolean {
     for (const other of this.#partitions.get(message) ?? []) if (other !== partition) return true;
     return false;
   }
 
-  /** What was sent of them may still arrive, after what is sent from now on. */
+  /** The publisher gives up: what it has sent of these may still arrive, after what it sends from now on. */
   givesUp(messages: readonly SentMessage[]): void {
     for (const message of messages) this.#givenUp.add(message);
   }
@@ -53,7 +55,7 @@ export class SentIndex {
     return this.#givenUp.has(message);
   }
 
-  /** The publisher has heard that nothing of it was stored. */
+  /** The publisher has heard that nothing of these was stored. */
   refused(messages: readonly SentMessage[]): void {
     for (const message of messages) this.#times.set(message, this.timesSent(message) - 1);
   }

@@ -1,7 +1,8 @@
-// One stream of a consumer at one broker, from both ends. Made by consumer.ts.
+// One stream of a consumer at one broker, from both ends.
 //
-// The near end is the ConsumerSink, in the broker's process: what the broker may see at once (writable, taken frames), as the
-// gRPC adapter would. The far end is the client, a network away: a paused broker does not keep it from giving up.
+// The near end is the ConsumerSink, in the broker's process: what the broker may see at once (writable, taken
+// frames), as the gRPC adapter would. The far end is the client, a network away: a paused broker does not
+// keep it from giving up.
 import type { SubscriptionDefinition } from '../../../services/broker/core/definitions.ts';
 import { BrokerError } from '../../../services/broker/core/errors.ts';
 import type { SettleOperation } from '../../../services/broker/core/settle-request.ts';
@@ -21,24 +22,24 @@ const LOOK_MS = 250;
 
 export class ConsumerStream implements ConsumerSink {
   readonly name: string;
-  /** Resolves when it is lost. */
+  /** Resolves when the stream is lost. */
   readonly over: Promise<void>;
   readonly #owner: ClusterConsumer;
   readonly #member: Member;
-  /** What the broker draws for it, if it needs to. */
+  /** What the broker draws for its client, if that has no id. */
   readonly #drawn: number;
   readonly #holder: Holder;
   readonly #resolveOver: () => void;
   readonly #forgetMember: () => void;
   #consumer: Consumer | undefined;
   #definition: SubscriptionDefinition | undefined;
-  /** The client's end, and the broker's. */
+  /** Whether the client's end is open; below, whether the broker's is. */
   #open = true;
   #joined = false;
   #blocked = false;
   #outbox: Buffer[] = [];
   #outboxBytes = 0;
-  /** To be acknowledged with the next request. */
+  /** What the next request acknowledges. */
   #ready: Place[] = [];
   #flushing = false;
 
@@ -172,7 +173,7 @@ export class ConsumerStream implements ConsumerSink {
     });
   }
 
-  /** A network away from the broker; one of a lost stream never gets there. */
+  /** A request reaches the broker a network later; one of a lost stream never gets there. */
   #request(operations: readonly SettleOperation[]): void {
     const { world, plan } = this.#owner;
     if (!this.#open || operations.length === 0 || this.#definition === undefined) return;
@@ -193,14 +194,14 @@ export class ConsumerStream implements ConsumerSink {
     this.#request(operationsFor(chance, 'ack', late?.places ?? []));
   }
 
-  /** Its moods, until it is over. */
+  /** The client's moods, until the stream is over. */
   async #live(): Promise<void> {
     const { world, plan, chance } = this.#owner;
     const patienceMs = chance.scale(500, 6_000);
     let silentMs = 0;
     while (this.#open && !world.over) {
       await world.sleep(LOOK_MS);
-      // Its keepalive.
+      // The client's keepalive.
       silentMs = this.#member.paused ? silentMs + LOOK_MS : 0;
       if (silentMs > patienceMs) this.#hangUp('hears nothing');
       if (this.#member.isCutOff && !this.#member.paused) this.#hangUp('is sent away');

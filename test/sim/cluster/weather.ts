@@ -1,5 +1,5 @@
-// Makes the weather of a cluster: deaths, pauses, restarts, joins, drains, cuts between brokers and to the store, failovers
-// that lose the last writes. Started by world.ts; when the chaos is over it puts everything right again.
+// The weather of a cluster: deaths, pauses, restarts, joins, drains, cuts between brokers and to the store,
+// failovers that lose the last writes. When the chaos is over it puts everything right again.
 import { CLUSTER_SLOT, type Slot } from '../../support/memory-store.ts';
 import type { Chance } from '../prng.ts';
 import type { Member } from './member.ts';
@@ -11,23 +11,29 @@ interface Kind {
   readonly happen: () => Promise<void> | void;
 }
 
-/** Names that may join beyond those at the beginning. */
+/** The most names there may be, with those at the beginning. */
 const MAX_BROKERS = 6;
-/** A failover loses what was written in so long at the most. */
+/** The longest time whose writes a failover loses. */
 const MAX_LOST_MS = 1_500;
 
-/** Owners look each second whether the store has what they wrote, and once more at cursors that rest. */
+/**
+ * How long owners may take to notice that the store went back: they look each second whether it has what they
+ * wrote, and once more at cursors that rest.
+ */
 const NOTICED_MS = 12_500;
 
 export class ClusterWeatherman {
   readonly #world: ClusterWorld;
   readonly #chance: Chance;
   readonly #drained = new Set<string>();
-  /** Clocks that were set back: such a machine would not notice at once that it was suspended, too (MemberLease). */
+  /**
+   * Members whose clock was set back: such a machine would not notice at once that it was suspended
+   * (MemberLease), so it is only paused.
+   */
   readonly #setBack = new WeakSet<Member>();
   #pending = 0;
   #returnedMs = Number.NEGATIVE_INFINITY;
-  /** Stopped for a longer time. */
+  /** Names that are stopped for a longer time. */
   readonly #absent = new Set<string>();
 
   constructor(world: ClusterWorld) {
@@ -62,7 +68,7 @@ export class ClusterWeatherman {
     return isLate ? undefined : 'the store went back a moment ago';
   }
 
-  /** No more faults. */
+  /** Ends all faults. */
   async calm(): Promise<void> {
     const { members, state, confirmation } = this.#world;
     state.full = false;
@@ -111,7 +117,7 @@ export class ClusterWeatherman {
     this.#world.members.resume(member);
   }
 
-  /** In order; back at once, or after a while. */
+  /** Stops the member in order; it is back at once, or after a while. */
   async #restart(member: Member): Promise<void> {
     const { members } = this.#world;
     const { name } = member;
@@ -174,7 +180,7 @@ export class ClusterWeatherman {
 
   async #failOver(): Promise<void> {
     const { cluster, checker, members } = this.#world;
-    // Of a whole server, or of one of those that share the slots of a Redis Cluster.
+    // What fails is a whole server, or one of those that share the slots of a Redis Cluster.
     const fails = this.#chance.pick<(slot: Slot) => boolean>([
       () => true,
       (slot) => slot === CLUSTER_SLOT,
@@ -219,7 +225,7 @@ export class ClusterWeatherman {
     peers.heal();
   }
 
-  /** Of one machine, or of all: a bad time server. */
+  /** Sets the wall clock of one machine, or of all: a bad time server. */
   #jump(): void {
     const { alive } = this.#world.members;
     const byMs = this.#jumpMs();

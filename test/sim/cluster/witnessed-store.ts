@@ -1,5 +1,5 @@
-// Says what really came to be in the shared store, by whom: the checker's truth. Wraps one member's view of the shared memory,
-// below everything that is slow, lossy or cut. Made by world.ts.
+// What really came to be in the shared store, and by whom: the checker's truth. It wraps one member's view of
+// the shared memory, below everything that is slow, lossy or cut.
 import { decodeSubscription, decodeTopic } from '../../../services/broker/core/definition-codec.ts';
 import type { SubscriptionDefinition } from '../../../services/broker/core/definitions.ts';
 import { BrokerError } from '../../../services/broker/core/errors.ts';
@@ -13,11 +13,11 @@ import type { ClusterStores } from '../../support/memory-store.ts';
 export interface StoreWitness {
   appended(id: PartitionId, ownerEpoch: number, chunks: readonly Chunk[]): void;
   trimmed(id: PartitionId, ownerEpoch: number, bounds: LogBounds): void;
-  /** Its topic is being deleted. */
+  /** The topic is being deleted. */
   deleted(logEpoch: number): void;
   dropped(logEpoch: number): void;
   committed(commit: CursorCommit): void;
-  /** It is being deleted. */
+  /** The subscription is being deleted. */
   forgotten(subscription: number): void;
   created(subscription: SubscriptionDefinition): void;
   /** Whether the store takes writes of this claim. */
@@ -86,7 +86,7 @@ export function witnessed(
           });
           return stale;
         } catch (error) {
-          // Of some the store had forgotten the claim; the others were written.
+          // The store had forgotten some of the claims; the commits of the others were written.
           for (const commit of commits)
             if (witness.owns(commit.partition, commit.ownerEpoch)) see(() => witness.committed(commit));
           throw error;
@@ -124,7 +124,8 @@ export function witnessed(
       describe: (ids) => ownership.describe(ids),
       async acquire(id, how) {
         const claim = await ownership.acquire(id, how);
-        // The keeper of a partition expects an epoch; its owner, of whom the store has forgotten, none.
+        // The keeper of a partition expects an epoch; an owner whose claim the store has forgotten expects
+        // none.
         see(() => witness.acquired(id, how?.ifEpoch === undefined ? how?.above : undefined, claim));
         return claim;
       },

@@ -1,5 +1,6 @@
-// One simulated cluster: a shared store, a network, brokers that come and go, everybody who talks to them, and the checker
-// that watches. Made by run.ts from a scenario; one thread, virtual time, all chance from the scenario's seed.
+// One simulated cluster: a shared store, a network, brokers that come and go, everybody who talks to them,
+// and the checker that watches. It runs in one thread, on virtual time, with all chance from the scenario's
+// seed.
 //
 //   begin   the cluster is initialized, the scenario's definitions are put into the store, the brokers start
 //   chaos   actors at work, the weather as planned
@@ -31,12 +32,12 @@ import { ClusterWeatherman } from './weather.ts';
 import { type StoreState, witnessed } from './witnessed-store.ts';
 
 const SLICE_MS = 50;
-/** After the last fault: everything is settled in this time, however often it is redelivered first. */
+/** The time after the last fault in which everything is settled, however often it is redelivered first. */
 const DRAIN_MS = 120_000;
 const STILL_MS = 1_200;
 const QUIET_MS = 30_000;
 const STOP_MS = 30_000;
-/** The longest timer that anybody sets: links that nobody uses, 30 s. */
+/** Longer than any timer that anybody sets; the longest closes unused links after 30 s. */
 const LAST_TIMER_MS = 40_000;
 const CACHE_SLACK_BYTES = 16_000;
 
@@ -67,7 +68,7 @@ export class ClusterWorld {
   readonly state: StoreState = { full: false };
   readonly cluster: MemoryCluster;
   readonly members: Members;
-  /** Of somebody who has no faults. */
+  /** The operator's view of the store, without faults. */
   readonly operatorStores: ClusterStores;
   readonly confirmation: Confirmation;
   phase: Phase = 'chaos';
@@ -90,7 +91,7 @@ export class ClusterWorld {
     const confirmChance = new Chance(scenario.seed ^ 0xc0f1);
     const { confirmMs, failConfirms } = scenario.weather;
     this.confirmation = {
-      // Slower than publishers wait is bad weather.
+      // Slow confirmations are bad weather: after the chaos they are quick.
       delayMs: () => {
         const mostMs = this.phase === 'chaos' ? confirmMs : Math.min(confirmMs, QUICK_CONFIRM_MS);
         return mostMs === 0 ? 0 : confirmChance.int(1, mostMs);
@@ -141,7 +142,7 @@ export class ClusterWorld {
     this.#failure = error ?? new Error('failed');
   }
 
-  /** Something that goes on beside everything else, and ends when the world is over. */
+  /** Runs something beside everything else that ends when the world is over. */
   spawn(activity: Promise<void>): void {
     this.#running += 1;
     activity.then(
@@ -242,7 +243,10 @@ export class ClusterWorld {
     );
   }
 
-  /** Any broker must come to the same result. */
+  /**
+   * What a broker's backlog report still has; undefined if nothing. Any broker must come to the same result
+   * as the checker.
+   */
   async #backlog(): Promise<string | undefined> {
     const member = this.members.reachable(this.chance)!;
     let backlog: string | undefined = 'the backlog report is not there';
