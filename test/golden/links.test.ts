@@ -1,5 +1,5 @@
-// What a relay (x) and owners (y, z) say to each other, as dialogues. `vitest -u` rewrites them: commit only a difference that you
-// can explain.
+// What a relay (x) and owners (y, z) say to each other, as dialogues. `vitest -u` rewrites them: commit only
+// a difference that you can explain.
 import { expect, test } from 'vitest';
 import type { PartitionId } from '../../services/broker/core/partition.ts';
 import { LinkDialogue } from '../support/link-dialogue.ts';

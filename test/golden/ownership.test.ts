@@ -1,4 +1,5 @@
-// What a broker does about one partition, as dialogues. `vitest -u` rewrites them: commit only a difference that you can explain.
+// What a broker does about one partition, as dialogues. `vitest -u` rewrites them: commit only a difference
+// that you can explain.
 import { expect, test } from 'vitest';
 import type { ErrorCode } from '../../services/broker/core/errors.ts';
 import { OwnershipDialogue } from '../support/ownership-dialogue.ts';

@@ -68,7 +68,9 @@ test('it is ready in under 2 s, also with a folder to begin, and Ctrl-C ends it 
   expect(await retried.promise).toMatchObject({ code: 'UNAVAILABLE' });
 }, 30_000);
 
-/** The first of a few that is ready in time: neighbours may have kept the machine busy while others started. */
+/**
+ * The first of a few that is ready in time: neighbours may have kept the machine busy while others started.
+ */
 async function readyWithin(limitMs: number): Promise<BrokerProcess> {
   const tookMs: number[] = [];
   while (tookMs.length < 4) {

@@ -1,5 +1,5 @@
-// Writes down what brokers say to each other over links, in the order in which it is said, so that a changed protocol reads as
-// a changed dialogue. Heartbeats are left out; bytes are told by their text.
+// Writes down what brokers say to each other over links, in the order in which it is said, so that a changed
+// protocol reads as a changed dialogue. Heartbeats are left out; bytes are told by their text.
 import { formatPartitionId } from '../../services/broker/core/partition.ts';
 import type { PeerAnswer, PeerConnector, PeerRequest } from '../../services/broker/ports/peer.ts';
 import type { AcceptLink } from './memory-peers.ts';

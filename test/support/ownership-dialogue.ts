@@ -1,5 +1,5 @@
-// Runs core/ownership.ts for one partition and writes down what is said: > is an event, < an effect, = the state when it has
-// changed. A changed behaviour reads as a changed dialogue.
+// Runs core/ownership.ts for one partition and writes down what is said: > is an event, < an effect, = the
+// state when it has changed. A changed behaviour reads as a changed dialogue.
 import {
   newOwnership,
   type Ownership,

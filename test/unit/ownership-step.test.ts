@@ -1,5 +1,5 @@
-// core/ownership.ts whatever happens in whatever order: what is opened is closed before anything else, and the store is told
-// of no claim that was not let go. The usual courses are in test/golden/ownership.
+// core/ownership.ts whatever happens in whatever order: what is opened is closed before anything else, and
+// the store is told of no claim that was not let go. The usual courses are in test/golden/ownership.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import {

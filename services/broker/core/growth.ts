@@ -65,8 +65,8 @@ export function beginOf(eras: readonly Era[], partitions: number): number | unde
 }
 
 /**
- * The eras of a log that ends there. A store that went back may have forgotten messages behind which an era had
- * begun: it begins at the log's end then, or what is waited for would never come.
+ * The eras of a log that ends there. A store that went back may have forgotten messages behind which an era
+ * had begun: it begins at the log's end then, or what is waited for would never come.
  */
 export function erasWithin(eras: readonly Era[], endOffset: number): Era[] {
   return eras.map((era) => ({ ...era, fromOffset: Math.min(era.fromOffset, endOffset) }));

@@ -1,5 +1,6 @@
-// What a broker does about one partition that is assigned to it, or that it still has: take it, open it, hand it over, tell
-// the store. Pure: step() takes an event and says what to do now; one piece of work at a time is under way for a partition.
+// What a broker does about one partition that is assigned to it, or that it still has: take it, open it, hand
+// it over, tell the store. Pure: stepOwnership() takes an event and says what to do now; one piece of work at a time
+// is under way for a partition.
 //
 //            nobody alive holds it        acquire            open
 //   seeking ───────────────────────▶ free ──────▶ claimed ──────▶ owned
@@ -8,21 +9,28 @@
 //    │ (none) ◀── seeking ◀────────── release ──── letGo ◀──────── hand over
 //    └── from every state: the lease was lost, or the claim is stale
 //
-// What is under way when the lease is lost or the claim becomes stale is void: its result changes nothing, and the next
-// piece of work waits until it has come. A partition that was opened under a void claim is abandoned at once.
+// What is under way when the lease is lost or the claim becomes stale is void: its result changes nothing,
+// and the next piece of work waits until it has come. A partition that was opened under a void claim is
+// abandoned at once.
 import { assertNever, type ErrorCode } from './errors.ts';
 
 export type OwnershipState =
   /** Assigned here; somebody may hold it. */
   | { readonly kind: 'seeking'; readonly sinceMs: number }
-  /** Nobody is in the way as of the claim `ownerEpoch`. `forced`: a living member has not handed it over in time. */
+  /**
+   * Nobody is in the way as of the claim `ownerEpoch`. `forced`: a living member has not handed it over in
+   * time.
+   */
   | { readonly kind: 'free'; readonly ownerEpoch: number; readonly forced: boolean }
   | { readonly kind: 'claimed'; readonly ownerEpoch: number }
   | { readonly kind: 'owned' }
   /** Nothing is written here any more; the store has not been told yet. */
   | { readonly kind: 'letGo'; readonly ownerEpoch: number; readonly note: Note; readonly sinceMs: number };
 
-/** What the next owner is left: nothing, what the former owner had left (never opened here), or what was outstanding here. */
+/**
+ * What the next owner is left: nothing, what the former owner had left (never opened here), or what was
+ * outstanding here.
+ */
 export type Note = 'none' | 'former' | 'own';
 
 /** Whether a piece of work is under way, may count no more, or waits to be tried again. */
@@ -75,13 +83,17 @@ export type OwnershipEvent =
   | WorkResult
   /** The assignment or the lease has changed. */
   | { readonly kind: 'look' }
-  /** The store says who holds it. `by`: another member, which lives; undefined: nobody who could hand it over. */
+  /**
+   * The store says who holds it. `by`: another member, which lives; undefined: nobody who could hand it over.
+   */
   | { readonly kind: 'held'; readonly ownerEpoch: number; readonly by: string | undefined }
   /** The pause after a failure is over. */
   | { readonly kind: 'rested' }
   /** The lease is lost, or the broker stops: nothing may be written any more. */
   | { readonly kind: 'fenced'; readonly reason: string }
-  /** The partition was closed already: its topic has gone, or a write was refused because the claim is stale. */
+  /**
+   * The partition was closed already: its topic has gone, or a write was refused because the claim is stale.
+   */
   | { readonly kind: 'closed' };
 
 export type OwnershipWork =
@@ -186,14 +198,16 @@ class Step {
         this.#count('acquisitions');
         if (this.#state.kind === 'free' && this.#state.forced) this.#count('forcedAcquisitions');
         this.#state = { kind: 'claimed', ownerEpoch: event.ownerEpoch };
-        // At once, even while the assignment is being read anew: whoever it names then finds it handed over in order.
+        // At once, even while the assignment is being read anew: whoever it names then finds it handed over
+        // in order.
         if (this.#facts.mine) this.#begin({ kind: 'open', again: this.#failures > 0 });
         else this.#ended();
         return;
       }
       case 'acquire failed': {
         const { code } = event.failure;
-        // ABORTED: somebody was quicker. FAILED_PRECONDITION: the topic was dropped; the assignment will say so, too.
+        // ABORTED: somebody was quicker. FAILED_PRECONDITION: the topic was dropped; the assignment will say
+        // so, too.
         if (code === 'ABORTED' || code === 'FAILED_PRECONDITION') this.#seek();
         if (code === 'ABORTED') this.#ended();
         else this.#failed(event.failure, 'acquired');
@@ -218,7 +232,8 @@ class Step {
         this.#ended();
         return;
       case 'hand-over failed':
-        // What can't be handed over in order is abandoned. Released without a note it need not be taken by force.
+        // What can't be handed over in order is abandoned. Released without a note it need not be taken by
+        // force.
         this.#warn('a partition was not handed over in order', event.failure.reason);
         this.#count('abandons');
         this.#abandon('it could not be handed over in order');
@@ -294,7 +309,8 @@ class Step {
         }
         break;
       case 'owned':
-        // Not assigned to anybody: the coordinator has not heard of the topic, or the store has forgotten what it assigned.
+        // Not assigned to anybody: the coordinator has not heard of the topic, or the store has forgotten
+        // what it assigned.
         if (go) this.#begin({ kind: 'hand over' });
         break;
       case 'letGo':
@@ -331,7 +347,8 @@ class Step {
     const isInTime = this.#state.kind === 'letGo' && nowMs - this.#state.sinceMs < handOverMs;
     if (isInTime && (code === 'UNAVAILABLE' || code === 'RESOURCE_EXHAUSTED'))
       this.#failed(failure, 'released');
-    // ABORTED: an earlier try has succeeded, or somebody has taken it. Otherwise it is taken by force before long.
+    // ABORTED: an earlier try has succeeded, or somebody has taken it. Otherwise it is taken by force before
+    // long.
     else this.#released();
   }
 

@@ -3,7 +3,7 @@
 //   membership ─assignment─▶ ownership ─own, hand over─▶ host: the broker's partitions
 //        ├──────▶ cut-off
 //        └──────▶ routes ─▶ relay ─links─▶ owners at other brokers;  owner links: the relays of the others
-//   definition watcher ─refresh─▶ definitions        cursor teller: what former owners know, by way of the relay
+//        └──────▶ routes ─▶ relay ─links─▶ owners at other brokers; owner links: relays of the others
 //
 // Invariant: nothing is served before membership has started, and membership is the last to stop.
 import type { Clock } from '../ports/clock.ts';
@@ -52,7 +52,10 @@ export interface ClusterMemberOptions {
   readonly onCutOff: (isCutOff: boolean) => void;
 }
 
-/** What is on its way on a link when a partition moves arrives within this, on any network that brokers should share. */
+/**
+ * What is on its way on a link when a partition moves arrives within this, on any network that brokers should
+ * share.
+ */
 const LINGER_MS = 200;
 
 export class ClusterMember {
@@ -130,7 +133,10 @@ export class ClusterMember {
     return this.#ownerLinks.accept(link, relayId);
   }
 
-  /** Joins, takes up the definitions and begins to take partitions. Others must be able to reach this broker already. */
+  /**
+   * Joins, takes up the definitions and begins to take partitions. Others must be able to reach this broker
+   * already.
+   */
   async start(): Promise<void> {
     await this.membership.start();
     await this.#broker.start(this.#relay);
@@ -140,8 +146,9 @@ export class ClusterMember {
   }
 
   /**
-   * Gives all partitions away, at the latest after timeoutMs, and then ends the links of other brokers, once what they sent to
-   * former partitions of this one has been sent back. Streams of clients go on meanwhile, by way of the new owners.
+   * Gives all partitions away, at the latest after timeoutMs, and then ends the links of other brokers, once
+   * what they sent to former partitions of this one has been sent back. Streams of clients go on meanwhile,
+   * by way of the new owners.
    */
   async handOver(timeoutMs: number): Promise<void> {
     await this.ownership.handOverAll(timeoutMs);

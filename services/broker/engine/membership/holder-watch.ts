@@ -1,5 +1,5 @@
-// Finds out who holds the partitions that are sought: when asked to, and again and again while some are sought, in
-// case the signal that one was released got lost. Many partitions are one question to the store.
+// Finds out who holds the partitions that are sought: when asked to, and again and again while some are
+// sought, in case the signal that one was released got lost. Many partitions are one question to the store.
 import { BrokerError } from '../../core/errors.ts';
 import type { Ownership } from '../../core/ownership.ts';
 import type { PartitionId } from '../../core/partition.ts';

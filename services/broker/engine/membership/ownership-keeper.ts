@@ -1,12 +1,13 @@
-// Drives what this broker owns towards what the assignment says: takes partitions from members that have gone or have let go,
-// hands over those that are another's now. core/ownership.ts decides what is to be done about each; the host does the work on
-// a partition, and closes by itself those of topics that have gone.
+// Drives what this broker owns towards what the assignment says: takes partitions from members that have gone
+// or have let go, hands over those that are another's now. core/ownership.ts decides what is to be done about
+// each; the host does the work on a partition, and closes by itself those of topics that have gone.
 //
 //   membership (assignment, lease) ────────┐                       ┌─▶ ownership-work ─▶ store, host ─┐
 //   signal `released`, host: stale, topics ┼▶ core/ownership.step ─┴─▶ holder-watch ───▶ store ───────┤
 //                                          └◀──────────────── how it ended, who holds it ◀────────────┘
 //
-// Level-triggered: after every event the difference is looked at anew. Invariant: only #step changes what is known of a partition.
+// Level-triggered: after every event the difference is looked at anew. Invariant: only #step changes what is
+// known of a partition.
 import { partitionsOf, targetOf } from '../../core/assignment.ts';
 import {
   newOwnership,
@@ -50,7 +51,10 @@ export interface OwnershipCounts extends Record<OwnershipCount, number> {
   /** The acquisitions from a member that is alive and did not hand over in time. */
   forcedAcquisitions: number;
   handOvers: number;
-  /** Owned partitions that were dropped at once: the lease was lost, or they could not be handed over in order. */
+  /**
+   * Owned partitions that were dropped at once: the lease was lost, or they could not be handed over in
+   * order.
+   */
   abandons: number;
   /** Writes that were refused because somebody else had taken the partition. */
   staleClaims: number;
@@ -131,9 +135,9 @@ export class OwnershipKeeper {
   }
 
   /**
-   * Gives everything away in order: asks membership to drain, waits for others to be assigned the partitions while there are
-   * any, then lets go of the rest with a note for whoever comes. Resolves after timeoutMs at the latest; stop() abandons what is
-   * left then.
+   * Gives everything away in order: asks membership to drain, waits for others to be assigned the partitions
+   * while there are any, then lets go of the rest with a note for whoever comes. Resolves after timeoutMs at
+   * the latest; stop() abandons what is left then.
    */
   async handOverAll(timeoutMs: number): Promise<void> {
     const { clock, membership, logger } = this.#options;
@@ -192,7 +196,9 @@ export class OwnershipKeeper {
     return targetOf(membership.known.assignment, id)?.name === membership.self.name;
   }
 
-  /** Whether what is owned is to be handed over: to another member that lives, or to nobody when all leave. */
+  /**
+   * Whether what is owned is to be handed over: to another member that lives, or to nobody when all leave.
+   */
   #shouldGo(id: PartitionId): boolean {
     const { known, view, self } = this.#options.membership;
     const target = targetOf(known.assignment, id);

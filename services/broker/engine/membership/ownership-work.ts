@@ -1,7 +1,9 @@
-// Performs what core/ownership.ts says is to be done about partitions: asks the store and the host, and says how it ended.
+// Performs what core/ownership.ts says is to be done about partitions: asks the store and the host, and says
+// how it ended.
 //
-// Invariant: for a partition one piece of work is under way at a time, and a few for all: a broker that starts must not flood
-// the store. What follows from a piece of work for the same partition comes before what others wait for.
+// Invariant: for a partition one piece of work is under way at a time, and a few for all: a broker that
+// starts must not flood the store. What follows from a piece of work for the same partition comes before what
+// others wait for.
 import { BrokerError } from '../../core/errors.ts';
 import type { Failure, OwnershipWork, WorkResult } from '../../core/ownership.ts';
 import type { PartitionId } from '../../core/partition.ts';
@@ -32,7 +34,10 @@ export interface WorkersOptions<T extends Worked> {
 
 export class OwnershipWorkers<T extends Worked> {
   readonly #options: WorkersOptions<T>;
-  /** The newest claim that this broker has had of a partition, by name: a store that went back is not to give it again. */
+  /**
+   * The newest claim that this broker has had of a partition, by name: a store that went back is not to give
+   * it again.
+   */
   readonly #newest = new Map<string, { readonly id: PartitionId; readonly ownerEpoch: number }>();
   #waiting: { readonly partition: T; readonly work: OwnershipWork }[] = [];
   readonly #underWay = new Set<Promise<void>>();
