@@ -3,7 +3,7 @@
 //   membership ─assignment─▶ ownership ─own, hand over─▶ host: the broker's partitions
 //        ├──────▶ cut-off
 //        └──────▶ routes ─▶ relay ─links─▶ owners at other brokers;  owner links: the relays of the others
-//        └──────▶ routes ─▶ relay ─links─▶ owners at other brokers; owner links: relays of the others
+//        └──────▶ routes ─▶ relay ─links─▶ owners elsewhere; owner links: relays elsewhere
 //
 // Invariant: nothing is served before membership has started, and membership is the last to stop.
 import type { Clock } from '../ports/clock.ts';
