@@ -37,6 +37,8 @@ const MIB = 1024 * KIB;
 const ON_THE_WAY_BYTES = 256 * KIB;
 /** So many answered pings, and nothing happened: nothing is going to. */
 const PATIENCE_PINGS = 50;
+/** services/DESIGN.md, "Memory". */
+const OUTBOX_WRITES = 64;
 
 let authority: Authority;
 beforeAll(async () => {
@@ -166,6 +168,21 @@ test('a consumer that reads nothing is given as much as its outbox holds, and is
     details: 'SLOW_CONSUMER: nothing was read for 60 s while messages were waiting',
   });
   expect(broker.stats.deliveredMessages).toBe(inOutbox);
+});
+
+test('a consumer that reads nothing has so many small writes under way', async () => {
+  await using rig = await startLimitsRig(authority);
+  const { broker, clock, publish } = rig.engine;
+  await using connection = await PlainConnection.open(authority, rig.grpc.address, 0);
+  const stream = connection.start(Subscriber.method.subscribe);
+  stream.write(frameOf(Subscriber.method.subscribe, { subscription: SUBSCRIPTION }));
+  await vi.waitFor(() => expect(broker.stats.consumers).toBe(1));
+  for (let nth = 0; nth < 100; nth += 1) {
+    void publish('x');
+    await clock.settle();
+  }
+  // The first write is what the subscription is like.
+  expect(broker.stats.deliveredMessages).toBe(OUTBOX_WRITES - 1);
 });
 
 test('certificates are looked at so often', async () => {

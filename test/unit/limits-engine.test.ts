@@ -2,6 +2,7 @@
 // the real engine on virtual time, with the limits that a broker has. limits.test.ts has the list of all bounds.
 import { expect, test } from 'vitest';
 import { sliceBytes } from '../../services/broker/core/chunk.ts';
+import { MAX_LISTED, mergeDrainReports } from '../../services/broker/core/draining.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { type PublishBatch, parsePublish } from '../../services/broker/core/publish-batch.ts';
 import { CachedChunk } from '../../services/broker/engine/log/chunk-cache.ts';
@@ -152,6 +153,20 @@ test('what is kept for a store that may go back', () => {
   add(most);
   expect(recent.from(0)).toBeUndefined();
   expect(recent.from(1)).toHaveLength(most);
+});
+
+test('consumers listed in the report of a drain', () => {
+  const reportOf = (nth: number) => ({
+    consumers: [{ clientId: `${nth}`, peerAddress: '', streams: 1, outstandingMessages: nth }],
+    streams: 1,
+    outstandingMessages: nth,
+  });
+  const reports = Array.from({ length: MAX_LISTED + 1 }, (_, nth) => reportOf(nth));
+  const merged = mergeDrainReports(reports);
+  expect(merged.consumers).toHaveLength(1_000);
+  // The one with the least is left out, not uncounted.
+  expect(merged.consumers.some(({ clientId }) => clientId === '0')).toBe(false);
+  expect(merged.streams).toBe(1_001);
 });
 
 test('an ack is in its cursor after so long', async () => {
