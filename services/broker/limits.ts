@@ -38,8 +38,6 @@ export const GRPC_DEFAULT_RECEIVE_BYTES = 4 * MIB;
 export const MAX_ATTRIBUTES = 100;
 export const MAX_ATTRIBUTE_KEY_BYTES = 256;
 export const MAX_ATTRIBUTE_VALUE_BYTES = 1_024;
-/** Attribute keys that begin with this belong to Google's services. */
-export const RESERVED_ATTRIBUTE_PREFIX = 'goog';
 export const MAX_ORDERING_KEY_BYTES = 1_024;
 /** What the broker adds to a message when it cuts the frame: tags, lengths, ids, time, attempt. */
 export const MAX_FRAME_OVERHEAD_BYTES = 512;
@@ -105,7 +103,10 @@ export const DEFAULT_CACHE_BYTES = 256 * MIB;
 export const MIN_CACHE_BYTES = 8 * MIB;
 /** Written to one consumer's stream and not yet taken by the transport. Full: nothing is leased to it. */
 export const MAX_OUTBOX_BYTES = MIB;
-/** Requests received on one publish stream and not yet answered. Full: the stream is not read. */
+/**
+ * Received on one publish stream and not yet answered. Full, by the last request that began within it: no
+ * more than one is read ahead.
+ */
 export const MAX_PUBLISH_STREAM_BYTES = 8 * MIB;
 
 // --- Topics and subscriptions ---
@@ -167,7 +168,11 @@ export const MAX_DRAIN_TTL_MS = 10 * MINUTE_MS;
 
 // --- Connections ---
 
-/** Open RPCs on one connection. */
+/**
+ * Open RPCs of one connection. Full: clients wait. Node counts a call that was cancelled for a moment longer,
+ * so a client that opens the next one at once, in its place, may get ENHANCE_YOUR_CALM: clients do better to
+ * stay below it.
+ */
 export const MAX_STREAMS_PER_CONNECTION = 1_000;
 /** Bytes sent to the broker on one stream and not read yet, beside MAX_PUBLISH_STREAM_BYTES. */
 export const STREAM_WINDOW_BYTES = MIB;
@@ -189,8 +194,11 @@ export const MIN_KEEPALIVE_MS = SECOND_MS;
 /** How long a peer may take to answer a keepalive ping. */
 export const KEEPALIVE_TIMEOUT_MS = 20 * SECOND_MS;
 export const DEFAULT_DRAIN_TIMEOUT_MS = 10 * SECOND_MS;
-/** The text of an error that goes to a client: it travels in a header. */
-export const MAX_STATUS_DETAILS_CHARS = 2_000;
+/**
+ * Of the text of an error as it travels, percent-encoded in a header: some clients take no more than 8 KiB of
+ * headers in all.
+ */
+export const MAX_STATUS_DETAILS_BYTES = 4 * KIB;
 
 // --- What the parts are given ---
 

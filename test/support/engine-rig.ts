@@ -8,7 +8,11 @@ import type { EngineLimits } from '../../services/broker/engine/context.ts';
 import { Definitions } from '../../services/broker/engine/definitions/definitions.ts';
 import type { Consumer, ConsumerSink } from '../../services/broker/engine/delivery/consumer.ts';
 import type { PublishedRun } from '../../services/broker/engine/routed-batch.ts';
-import { engineLimits, MAX_CONSUMERS_PER_SUBSCRIPTION } from '../../services/broker/limits.ts';
+import {
+  engineLimits,
+  MAX_CONSUMERS_PER_SUBSCRIPTION,
+  MAX_RESPONSE_BYTES,
+} from '../../services/broker/limits.ts';
 import { decodeFrames } from '../sim/received.ts';
 import { type FaultyStores, withFaults } from './faulty-store.ts';
 import { createSharedMemory, type SharedMemory, type Stores } from './memory-store.ts';
@@ -73,7 +77,7 @@ export async function startEngine(options: EngineOptions = {}): Promise<EngineRi
     random: Math.random,
     limits: { ...engineLimits(1 << 20), ...options.limits },
     logger: { info: say('info'), warn: say('warn'), error: say('error') },
-    maxPullBytes: 1 << 20,
+    maxPullBytes: MAX_RESPONSE_BYTES,
     maxConsumersPerSubscription: MAX_CONSUMERS_PER_SUBSCRIPTION,
   });
   await definitions.load();

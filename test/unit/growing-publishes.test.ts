@@ -161,6 +161,26 @@ describe('an owner', () => {
     expect(stored).toMatchObject([{ partition: 0, firstOffset: 0 }]);
   });
 
+  test('keeps publishes waiting for 10 s at most, and stores nothing of those that it tells to try again', async () => {
+    const rig = await startHeld(1);
+    await grow(rig, 4);
+    let outcome: unknown;
+    void rig.publish(`${TO_NEW}:late`).then((told) => {
+      outcome = told;
+    });
+    await rig.clock.advance(9_999);
+    expect(outcome).toBeUndefined();
+    await rig.clock.advance(1);
+    expect(outcome).toMatchObject({
+      code: 'UNAVAILABLE',
+      message:
+        'the topic is growing, and not all brokers have followed for 10 s: nothing was stored, try again',
+    });
+    rig.free();
+    await rig.clock.advance(1_000);
+    expect(await rig.clock.finish(rig.publish(`${TO_NEW}:after`))).toMatchObject([{ firstOffset: 0 }]);
+  });
+
   test('takes nothing by an older count any more', async () => {
     const rig = await startEngine({ partitions: 2, ordering: true });
     await grow(rig, 4);

@@ -62,3 +62,13 @@ test('the oldest are forgotten beyond the bound, and all after five minutes', as
   expect([...cursors.all(300_001)]).toHaveLength(1);
   expect(cursors.bytes).toBeLessThan(400);
 });
+
+test('16 MiB are remembered', async () => {
+  const cursors = new RememberedCursors(await logOf(FIRST, SECOND));
+  const record = new Uint8Array(100_000);
+  for (let incarnation = 1; incarnation <= 200; incarnation += 1)
+    cursors.keep({ ...remembered(incarnation), record }, 0);
+  expect(cursors.bytes).toBeLessThanOrEqual(16 * 1024 * 1024);
+  expect(cursors.bytes).toBeGreaterThan(16 * 1024 * 1024 - 101_000);
+  expect([...cursors.all(0)].at(-1)?.subscription.incarnation).toBe(200);
+});

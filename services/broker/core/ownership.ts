@@ -1,6 +1,6 @@
 // What a broker does about one partition that is assigned to it, or that it still has: take it, open it, hand
-// it over, tell the store. Pure: stepOwnership() takes an event and says what to do now; one piece of work at a time
-// is under way for a partition.
+// it over, tell the store. Pure: stepOwnership() takes an event and says what to do now; one piece of work at
+// a time is under way for a partition.
 //
 //            nobody alive holds it        acquire            open
 //   seeking ───────────────────────▶ free ──────▶ claimed ──────▶ owned

@@ -289,8 +289,7 @@ function byDelivery(a: Range, b: Range): number {
 }
 
 function addTo(ranges: Range[], range: Range, field: string, limits: SettleLimits): void {
-  if (ranges.length === limits.maxIds)
-    throw invalid(`${field} has more than ${limits.maxIds} entries: send several requests`);
+  if (ranges.length === limits.maxIds) throw tooMany(field, limits);
   ranges.push(range);
 }
 
@@ -387,13 +386,17 @@ function readInts(reader: WireReader, into: number[], field: string, limits: Set
     while (inner.at < end && into.length <= limits.maxIds) into.push(inner.int());
     reader.at = end;
   }
-  if (into.length > limits.maxIds) throw invalid(`${field} has more than ${limits.maxIds} entries`);
+  if (into.length > limits.maxIds) throw tooMany(field, limits);
 }
 
 function seconds(value: number, field: string, least: number, limits: SettleLimits): number {
   if (value < least || value > limits.maxDeadlineSeconds)
     throw invalid(`${field} must be from ${least} to ${limits.maxDeadlineSeconds} seconds`);
   return value;
+}
+
+function tooMany(field: string, { maxIds }: SettleLimits): BrokerError {
+  return invalid(`${field} has more than ${maxIds} entries: send several requests`);
 }
 
 function notAnAckId(field: string): BrokerError {

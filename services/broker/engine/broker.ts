@@ -319,7 +319,7 @@ export class Broker {
     if (runtime.consumers >= most)
       throw new BrokerError(
         'RESOURCE_EXHAUSTED',
-        `${subscription} has ${most} consumers already, which is the limit`,
+        `${subscription} has ${most} consumers already, which is the limit: end some`,
       );
     const total = { ...limits, ackDeadlineMs: limits.ackDeadlineMs ?? runtime.definition.ackDeadlineMs };
     const draining = this.draining.isDraining(runtime.definition.name, origin);

@@ -81,18 +81,32 @@ export function grpcService<S extends DescService>(
   handlers: { readonly [Name in keyof S['method']]: RawHandler },
 ): GrpcService {
   const definition: Record<string, grpc.MethodDefinition<Buffer, Buffer>> = {};
-  for (const method of descriptor.methods) {
-    definition[method.localName] = {
-      path: `/${descriptor.typeName}/${method.name}`,
-      requestStream: method.methodKind === 'client_streaming' || method.methodKind === 'bidi_streaming',
-      responseStream: method.methodKind === 'server_streaming' || method.methodKind === 'bidi_streaming',
+  const bounded: Record<string, RawHandler> = { ...handlers };
+  for (const { localName, name, methodKind } of descriptor.methods) {
+    definition[localName] = {
+      path: `/${descriptor.typeName}/${name}`,
+      requestStream: methodKind === 'client_streaming' || methodKind === 'bidi_streaming',
+      responseStream: methodKind === 'server_streaming' || methodKind === 'bidi_streaming',
       requestSerialize: raw,
       requestDeserialize: raw,
       responseSerialize: raw,
       responseDeserialize: raw,
     };
+    if (methodKind === 'bidi_streaming')
+      bounded[localName] = readingOneAhead(bounded[localName] as RawBidiStream);
   }
-  return { descriptor, definition, handlers: handlers as grpc.UntypedServiceImplementation };
+  return { descriptor, definition, handlers: bounded as grpc.UntypedServiceImplementation };
+}
+
+/**
+ * A stream that its handler does not read holds one request more. Node's default is 16 objects, of whatever
+ * size: of MAX_RECEIVE_BYTES they are 128 MiB a stream. grpc-js gives no say in it.
+ */
+function readingOneAhead(handler: RawBidiStream): RawBidiStream {
+  return (call) => {
+    (call as unknown as { _readableState: { highWaterMark: number } })._readableState.highWaterMark = 1;
+    handler(call);
+  };
 }
 
 /** Ends a stream whose time has come, with this status. */

@@ -1,7 +1,7 @@
 // The sole converter between our errors and gRPC statuses.
 import { status } from '@grpc/grpc-js';
 import { BrokerError, type ErrorCode } from '../../core/errors.ts';
-import { MAX_STATUS_DETAILS_CHARS } from '../../limits.ts';
+import { MAX_STATUS_DETAILS_BYTES } from '../../limits.ts';
 
 export interface GrpcStatus {
   readonly code: number;
@@ -24,10 +24,17 @@ export function statusCodeOf(code: ErrorCode): number {
   return status[code];
 }
 
-// The text travels URI-encoded in a header: encodeURI throws on half a surrogate pair, and clients bound
-// their headers.
+/**
+ * Cut where it would be too long for a header, in which grpc-js URI-encodes it: encodeURI throws on half a
+ * surrogate pair.
+ */
 function fitForHeader(text: string): string {
-  const fitting =
-    text.length > MAX_STATUS_DETAILS_CHARS ? `${text.slice(0, MAX_STATUS_DETAILS_CHARS)}…` : text;
-  return fitting.toWellFormed();
+  let fitting = '';
+  let bytes = 0;
+  for (const character of text.toWellFormed()) {
+    bytes += encodeURI(character).length;
+    if (bytes > MAX_STATUS_DETAILS_BYTES) return `${fitting}…`;
+    fitting += character;
+  }
+  return fitting;
 }

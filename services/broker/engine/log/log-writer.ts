@@ -225,7 +225,9 @@ export class LogWriter {
         waiting.giveUp();
       }
       if (waiting.closed) return { kind: 'lost', perhaps };
-      await new Promise<void>((resolve) => clock.setTimer(delayMs, resolve));
+      // Publishers hear when their time is up, not when the pause is over in which it ends.
+      const pauseMs = gaveUp ? delayMs : Math.min(delayMs, giveUpMs - clock.monotonicMs());
+      await new Promise<void>((resolve) => clock.setTimer(pauseMs, resolve));
     }
   }
 

@@ -260,7 +260,10 @@ export class OwnerLink implements PeerLinkHandler {
     }
     const most = this.#options.maxConsumersPerSubscription;
     if (runtime.consumers >= most) {
-      refuse('RESOURCE_EXHAUSTED', `${subscription} has ${most} consumers already, which is the limit`);
+      refuse(
+        'RESOURCE_EXHAUSTED',
+        `${subscription} has ${most} consumers already, which is the limit: end some`,
+      );
       return;
     }
     const sink = new PeerSink(consumer, this, this.#window, () => this.#consumers.delete(consumer));
