@@ -114,7 +114,11 @@ export class EraGates {
     if (startOffset >= begin) return true;
     try {
       const record = await this.#cursors.load(host.incarnation, { logEpoch, partition });
-      return record !== undefined && decodeCursor(record).floor >= begin;
+      if (record === undefined) return false;
+      const { floor } = decodeCursor(record);
+      if (floor >= begin) return true;
+      const begunAnew = await this.#index.beginOf(logEpoch, source, 'again');
+      return begunAnew !== undefined && floor >= begunAnew;
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error;
       const { name } = host.definition;

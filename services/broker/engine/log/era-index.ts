@@ -1,5 +1,6 @@
 // Where the eras of partitions begin (core/growth.ts), whoever owns them: of those that are owned here from their owners, of the
-// others from the store. What was found once is kept, as it never changes.
+// others from the store. What was found once is kept: it changes only if a store that went back has forgotten it, and its owner has
+// died, so that the next one begins the era anew.
 
 import { BrokerError } from '../../core/errors.ts';
 import { beginOf, decodeEras, type Source } from '../../core/growth.ts';
@@ -30,10 +31,17 @@ export class EraIndex {
     this.#options = options;
   }
 
-  /** Where the partition's era begins; undefined: it has not begun for sure, or the store does not say. Never rejects. */
-  async beginOf(logEpoch: number, { partition, partitions }: Source): Promise<number | undefined> {
+  /**
+   * Where the partition's era begins; undefined: it has not begun for sure, or the store does not say. `again`: whatever was found
+   * before. Never rejects.
+   */
+  async beginOf(
+    logEpoch: number,
+    { partition, partitions }: Source,
+    how?: 'again',
+  ): Promise<number | undefined> {
     const key = `${partition} ${partitions}`;
-    const found = this.#found.get(logEpoch)?.get(key);
+    const found = how === 'again' ? undefined : this.#found.get(logEpoch)?.get(key);
     if (found !== undefined) return found;
     const { topics, cursors, logger } = this.#options;
     const topic = topics.get(logEpoch);
