@@ -17,6 +17,7 @@ import { CachedChunk, type ChunkCache, PartitionChunks } from './chunk-cache.ts'
 import { LogDamage } from './log-damage.ts';
 import type { AppendOutcome, LogWriter } from './log-writer.ts';
 import type { PartitionGrowth } from './partition-growth.ts';
+import { KEEP_MS } from './recent-chunks.ts';
 
 /** Exactly one of its functions is called, once. */
 export interface PendingPublish {
@@ -60,8 +61,8 @@ export interface PartitionOwnerOptions {
   readonly onLost: (owner: PartitionOwner) => void;
   /** A publish that was accepted here and certainly not stored, because the partition has moved. In their order. */
   readonly onMoved: (publish: PendingPublish) => void;
-  /** Messages that were answered before they were stored, and whose keys may belong to other partitions by now. */
-  readonly onMisrouted: (slice: Slice, ends: Pick<PendingPublish, 'failed'> & { done(): void }) => void;
+  /** Messages that were answered before they were stored, and that the next owner is to store; by how many partitions they came here. */
+  readonly onPassedOn: (slice: Slice, partitions: number | undefined) => void;
 }
 
 /** With this reason a partition is closed whose publishes are to go on elsewhere. */
@@ -111,6 +112,8 @@ export class PartitionOwner {
   #pending: Waiting[] = [];
   #working = false;
   #verify = false;
+  /** When retention has deleted something last. */
+  #trimmedMs = Number.NEGATIVE_INFINITY;
   #closed: BrokerError | undefined;
   #idle: (() => void)[] = [];
   /** The last append did not succeed at once: publishers hear afterwards, whatever the durability. */
@@ -232,10 +235,18 @@ export class PartitionOwner {
   /** Deletes chunks below the offset; at most maxChunks. Returns whether there may be more. */
   async trim(beforeOffset: number, maxChunks: number): Promise<boolean> {
     const before = this.#bounds.headOffset;
+    this.#trimmedMs = this.#context.clock.monotonicMs();
     const bounds = await this.#log.trim(this.id, this.ownerEpoch, beforeOffset, maxChunks);
     if (bounds.headOffset === before) return false;
     this.#trimmed(bounds);
     return bounds.headOffset < beforeOffset;
+  }
+
+  /** What was deleted lately a store that went back may have again: deletes that. At most maxChunks. */
+  async trimAgain(maxChunks: number): Promise<void> {
+    const { clock, limits } = this.#context;
+    if (limits.recentBytes === 0 || clock.monotonicMs() - this.#trimmedMs > KEEP_MS) return;
+    await this.#log.trim(this.id, this.ownerEpoch, this.#bounds.headOffset, maxChunks);
   }
 
   /** Asks the store where the log begins: a trim of unknown outcome may have happened. Returns whether one has. */
@@ -484,37 +495,15 @@ export class PartitionOwner {
    */
   #move(group: readonly Waiting[], perhapsStored: boolean): void {
     for (const waiting of group) {
-      if (waiting.toldEarly) this.#bringAfter(waiting.publish);
+      if (waiting.toldEarly) this.#passOn(waiting.publish);
       else if (!perhapsStored && this.#settle(waiting)) this.#options.onMoved(waiting.publish);
     }
   }
 
   /** It gets another offset than its publisher was told, at the end of what the new owner has by then. */
-  #bringAfter({ slice, partitions }: PendingPublish): void {
+  #passOn({ slice, partitions }: PendingPublish): void {
     if (this.#closed?.code === 'NOT_FOUND') return;
-    const { logger, stats } = this.#context;
-    const bytes = sliceBytes(slice);
-    stats.uncommittedBytes += bytes;
-    const ends = {
-      done: (): void => {
-        stats.uncommittedBytes -= bytes;
-      },
-      failed: ({ message }: BrokerError): void => {
-        stats.uncommittedBytes -= bytes;
-        const fields = {
-          partition: formatPartitionId(this.id),
-          messages: sliceLength(slice),
-          reason: message,
-        };
-        logger.error(fields, 'messages of the durability memory are lost with their owner');
-      },
-    };
-    this.#options.onMoved({
-      slice,
-      partitions: partitions ?? this.growth?.eras.at(-1)?.partitions,
-      ...ends,
-      misrouted: () => this.#options.onMisrouted(slice, ends),
-    });
+    this.#options.onPassedOn(slice, partitions ?? this.growth?.eras.at(-1)?.partitions);
   }
 
   #settle(waiting: Waiting): boolean {
