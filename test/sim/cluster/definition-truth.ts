@@ -1,9 +1,12 @@
-// What operators were told of topics and subscriptions, and what has to be true in the end. One part of cluster-checker.ts.
+// What operators were told of topics and subscriptions, and what has to be true of it. One part of cluster-checker.ts.
 //
-//   defined      what was created is there, with as many partitions as were given it, until somebody deletes it
-//   deleted      what was deleted does not come back, whatever has been created under its name since
+//   defined      what was created is there in the end, with as many partitions as were given it, until somebody deletes it
+//   changed      with the settings that it was given last
+//   deleted      what was deleted does not come back, whatever has been created under its name since; the broker that has deleted
+//                it does not have it again for a moment
 //
-// Of a change that a failover has lost only the broker that made it need know: it is owed while that one lives. Of a name that
+// Of a change that a failover has lost only the broker that made it need know: it is owed while that one lives. Who changes
+// something without knowing of such a change may lose against it, and then has a revision that is not greater. Of a name that
 // somebody has tried to change, and was not told what became of that, nothing is known before the next change.
 import type { SubscriptionDefinition, TopicDefinition } from '../../../services/broker/core/definitions.ts';
 import type { Definitions } from '../../../services/broker/engine/definitions/definitions.ts';
@@ -13,6 +16,8 @@ interface Change {
   /** 0: it was deleted. */
   readonly incarnation: number;
   readonly partitions: number;
+  readonly settings: string;
+  readonly revision: number;
   readonly by: string;
   /** Of a subscription: it goes with that one. */
   readonly topic: { readonly name: string; readonly logEpoch: number } | undefined;
@@ -20,30 +25,83 @@ interface Change {
   lost: boolean;
 }
 
+/** An attempt to change something. */
+export interface Trial {
+  /** Nobody else has tried to change the same meanwhile: what its caller hears is what has become of it. */
+  readonly isAlone: boolean;
+  over(): void;
+}
+
 export class DefinitionTruth {
   /** By name. */
   readonly #changes = new Map<string, Change>();
   /** Incarnations, and which broker has deleted them. */
   readonly #deletions = new Map<number, Change>();
+  /** By name. */
+  readonly #underWay = new Map<string, Set<{ isAlone: boolean }>>();
+  /** What was ever written of each incarnation because somebody has asked for it. */
+  readonly #written = new Map<number, { readonly revision: number; readonly settings: string }[]>();
 
-  /** Nothing is known of the name from now on. */
-  trying(name: string): void {
-    this.#changes.delete(name);
+  /** Nothing is known of the names from now on. */
+  trying(names: readonly string[]): Trial {
+    const trial = {
+      isAlone: true,
+      over: () => {
+        for (const name of names) this.#underWay.get(name)?.delete(trial);
+      },
+    };
+    for (const name of names) {
+      this.#changes.delete(name);
+      const others = this.#underWay.get(name) ?? new Set();
+      this.#underWay.set(name, others);
+      for (const other of others) trial.isAlone = other.isAlone = false;
+      others.add(trial);
+    }
+    return trial;
   }
 
-  topic({ name, logEpoch: incarnation, partitions }: TopicDefinition, by: string): void {
-    this.#changes.set(name, { incarnation, partitions, topic: undefined, by, lost: false });
+  topic(topic: TopicDefinition, by: string): void {
+    const { name, logEpoch: incarnation, partitions, revision } = topic;
+    const settings = settingsOf(topic);
+    this.#changes.set(name, {
+      ...{ incarnation, partitions, settings, revision, by },
+      topic: undefined,
+      lost: false,
+    });
   }
 
-  subscription({ name, incarnation, topic, topicEpoch }: SubscriptionDefinition, by: string): void {
-    const of = { name: topic, logEpoch: topicEpoch };
-    this.#changes.set(name, { incarnation, partitions: 0, topic: of, by, lost: false });
+  subscription(subscription: SubscriptionDefinition, by: string): void {
+    const { name, incarnation, topic, topicEpoch, revision } = subscription;
+    const settings = settingsOf(subscription);
+    this.#changes.set(name, {
+      ...{ incarnation, partitions: 0, settings, revision, by },
+      topic: { name: topic, logEpoch: topicEpoch },
+      lost: false,
+    });
   }
 
   deleted(name: string, incarnation: number | undefined, by: string): void {
-    const change = { incarnation: 0, partitions: 0, topic: undefined, by, lost: false };
+    const nothing = { incarnation: 0, partitions: 0, settings: '', revision: 0 };
+    const change = { ...nothing, topic: undefined, by, lost: false };
     this.#changes.set(name, change);
     if (incarnation !== undefined) this.#deletions.set(incarnation, change);
+  }
+
+  /** Somebody's change has come to the store; whether it was asked for by an operator who hears of it or not. */
+  written(definition: TopicDefinition | SubscriptionDefinition): void {
+    const incarnation = incarnationOf(definition);
+    const written = this.#written.get(incarnation) ?? [];
+    this.#written.set(incarnation, written);
+    written.push({ revision: definition.revision, settings: settingsOf(definition) });
+  }
+
+  /** At any time, of a broker. */
+  checkNothingCameBack(known: Definitions, memberId: string): void {
+    if (this.#deletions.size === 0) return;
+    const isItsOwn = ({ by }: Change): boolean => by === memberId;
+    for (const { name, logEpoch } of known.topics()) this.#checkDeleted(name, logEpoch, isItsOwn);
+    for (const { name, incarnation } of known.subscriptions())
+      this.#checkDeleted(name, incarnation, isItsOwn);
   }
 
   /** Returns what is to be called when the store forgets what was changed from now on. */
@@ -63,7 +121,8 @@ export class DefinitionTruth {
       if (change.topic !== undefined && known.topic(change.topic.name)?.logEpoch !== change.topic.logEpoch)
         continue;
       const topic = known.topic(name);
-      const incarnation = topic?.logEpoch ?? known.subscription(name)?.incarnation ?? 0;
+      const definition = topic ?? known.subscription(name);
+      const incarnation = definition === undefined ? 0 : incarnationOf(definition);
       if (incarnation !== change.incarnation)
         throw new Violation(
           `${name} is ${incarnation || 'not there'}; ${change.by} has said that it is ${change.incarnation || 'deleted'}`,
@@ -72,9 +131,17 @@ export class DefinitionTruth {
         throw new Violation(
           `${name} has ${topic.partitions} partitions; ${change.by} has given it ${change.partitions}`,
         );
+      if (definition !== undefined) this.#checkSettings(name, change, settingsOf(definition));
     }
     for (const { name, logEpoch } of known.topics()) this.#checkDeleted(name, logEpoch, isOwed);
     for (const { name, incarnation } of known.subscriptions()) this.#checkDeleted(name, incarnation, isOwed);
+  }
+
+  #checkSettings(name: string, { incarnation, settings, revision, by }: Change, found: string): void {
+    if (found === settings) return;
+    const others = this.#written.get(incarnation) ?? [];
+    if (others.some((other) => other.settings === found && other.revision >= revision)) return;
+    throw new Violation(`${name} has ${found}; ${by} has said that it has ${settings}`);
   }
 
   #checkDeleted(name: string, incarnation: number, isOwed: (change: Change) => boolean): void {
@@ -82,4 +149,17 @@ export class DefinitionTruth {
     if (deletion !== undefined && isOwed(deletion))
       throw new Violation(`${name} (${incarnation}) has come back; ${deletion.by} has deleted it`);
   }
+}
+
+function incarnationOf(definition: TopicDefinition | SubscriptionDefinition): number {
+  return 'logEpoch' in definition ? definition.logEpoch : definition.incarnation;
+}
+
+/** All that an update may change, but partitions. */
+function settingsOf(definition: TopicDefinition | SubscriptionDefinition): string {
+  const { labels } = definition;
+  if ('ackDeadlineMs' in definition)
+    return JSON.stringify({ ackDeadlineMs: definition.ackDeadlineMs, labels });
+  const { retentionMs, retentionBytesPerPartition } = definition;
+  return JSON.stringify({ retentionMs, retentionBytesPerPartition, labels });
 }

@@ -8,6 +8,7 @@ import {
   changedSubscription,
   changedTopic,
   type DefinitionDefaults,
+  type DefinitionLimits,
   type DurabilityLevel,
   newSubscription,
   newTopic,
@@ -44,6 +45,8 @@ export interface AuditRecord {
 export interface DefinitionsOptions {
   readonly store: DefinitionStore;
   readonly clock: Clock;
+  /** Of what users may ask for; absent: DEFINITION_LIMITS. */
+  readonly limits?: DefinitionLimits;
   /** The levels that the store can give, and the one of a topic that doesn't ask for any. */
   readonly durability: {
     readonly supported: readonly DurabilityLevel[];
@@ -64,6 +67,7 @@ export interface DefinitionsOptions {
 export class Definitions {
   readonly #options: DefinitionsOptions;
   readonly #defaults: DefinitionDefaults;
+  readonly #limits: DefinitionLimits;
   readonly #catalog: DefinitionCatalog;
   /** Of changes under way, so that several at the same time can't pass a quota together. */
   readonly #reserved = {
@@ -75,6 +79,7 @@ export class Definitions {
 
   constructor(options: DefinitionsOptions) {
     this.#options = options;
+    this.#limits = options.limits ?? DEFINITION_LIMITS;
     this.#defaults = { ...DEFINITION_DEFAULTS, durability: options.durability.default };
     const { store, onWarning, onWritten, checkStore } = options;
     this.#catalog = new DefinitionCatalog(store, onWarning, onWritten, checkStore);
@@ -174,7 +179,7 @@ export class Definitions {
   /** INVALID_ARGUMENT, ALREADY_EXISTS, FAILED_PRECONDITION (durability), RESOURCE_EXHAUSTED (quota, store), UNAVAILABLE. */
   createTopic(principal: string, input: TopicInput): Promise<TopicDefinition> {
     return this.#audited(principal, 'create', input.name, async () => {
-      const spec = newTopic(input, DEFINITION_LIMITS, this.#defaults);
+      const spec = newTopic(input, this.#limits, this.#defaults);
       await this.#checkDurability(spec.durability, spec.minReplicas);
       return this.#catalog.exclusively('topic', spec.name, async () => {
         if (this.topic(spec.name))
@@ -194,7 +199,7 @@ export class Definitions {
       parseTopicName(input.name, 'topic.name');
       return this.#catalog.exclusively('topic', input.name, async () => {
         const before = this.getTopic(input.name);
-        const definition = changedTopic(before, input, paths, DEFINITION_LIMITS, this.#defaults);
+        const definition = changedTopic(before, input, paths, this.#limits, this.#defaults);
         const added = definition.partitions - before.partitions;
         using _partitions = this.#reservePartitions(added);
         // Its turn is its subscriptions' as well, so their number stays what it is.
@@ -227,7 +232,7 @@ export class Definitions {
   /** INVALID_ARGUMENT, NOT_FOUND (the topic), ALREADY_EXISTS, RESOURCE_EXHAUSTED (quota, store), UNAVAILABLE. */
   createSubscription(principal: string, input: SubscriptionInput): Promise<SubscriptionDefinition> {
     return this.#audited(principal, 'create', input.name, async () => {
-      const spec = newSubscription(input, DEFINITION_LIMITS, this.#defaults);
+      const spec = newSubscription(input, this.#limits, this.#defaults);
       return this.#catalog.exclusively('topic', spec.topic, () =>
         this.#catalog.exclusively('subscription', spec.name, async () => {
           const topic = this.getTopic(spec.topic);
@@ -264,7 +269,7 @@ export class Definitions {
       parseSubscriptionName(input.name, 'subscription.name');
       return this.#catalog.exclusively('subscription', input.name, async () => {
         const before = this.getSubscription(input.name);
-        const definition = changedSubscription(before, input, paths, DEFINITION_LIMITS);
+        const definition = changedSubscription(before, input, paths, this.#limits);
         return this.#catalog.write({ kind: 'subscription', definition });
       });
     });
