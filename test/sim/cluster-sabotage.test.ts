@@ -1,13 +1,34 @@
 // The simulation of clusters can fail: with a bug planted between the parts the checker finds out within a
-// few seeds. Each bug stands for a line that somebody could forget.
-import { expect, test } from 'vitest';
+// few seeds. Each stands for a line that somebody could forget.
+import { afterEach, expect, test, vi } from 'vitest';
+import type { merge, Past } from '../../services/broker/core/definition-merge.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { decodeEras, encodeEras } from '../../services/broker/core/growth.ts';
+import { PartitionOwner } from '../../services/broker/engine/log/partition-owner.ts';
 import type { MembershipKeeper } from '../../services/broker/engine/membership/membership-keeper.ts';
+import { TopicRuntime } from '../../services/broker/engine/topic-runtime.ts';
 import type { DefinitionStore } from '../../services/broker/ports/definition-store.ts';
 import type { ClusterStores, SharedMemory } from '../support/memory-store.ts';
 import { type ClusterRunOptions, runClusterSeed } from './cluster/run.ts';
 import type { ClusterScenario } from './cluster/scenario.ts';
+
+/** In place of core/definition-merge's, while it is there. */
+const planted = vi.hoisted(() => ({
+  merge: undefined as ((real: typeof merge) => typeof merge) | undefined,
+}));
+
+vi.mock('../../services/broker/core/definition-merge.ts', async (original) => {
+  const real = await original<{ merge: typeof merge }>();
+  return {
+    ...real,
+    merge: (...args: Parameters<typeof merge>) => (planted.merge?.(real.merge) ?? real.merge)(...args),
+  };
+});
+
+afterEach(() => {
+  planted.merge = undefined;
+  vi.restoreAllMocks();
+});
 
 const MOST_SEEDS = 60;
 const CONTROL_SEEDS = 25;
@@ -42,8 +63,24 @@ const GROWTHS = stormy({ growths: 1.5 });
 const FAILOVERS = stormy({ failovers: 0.4 });
 /** Failovers with many changes that they can lose. */
 const LOST_CHANGES = stormy({ failovers: 1, adminChanges: 3 });
-/** Failovers so long that leases end. */
+const LOST_UPDATES = stormy({ failovers: 1, updates: 3, adminChanges: 1 });
+const UPDATES = stormy({ updates: 3 });
+/** In which leases end. */
 const LONG_FAILOVERS = stormy({ failovers: 0.8, outages: 0.4 });
+
+/** All topics answer publishers before anything is stored. */
+function early(change: (scenario: ClusterScenario) => ClusterScenario): typeof change {
+  return (scenario) => {
+    const changed = change(scenario);
+    return { ...changed, topics: changed.topics.map((topic) => ({ ...topic, durability: 'memory' })) };
+  };
+}
+
+const EARLY_DRAINS = early(DRAINS);
+const EARLY_STORE_CUTS = early(stormy({ storeCuts: 1.5, fullStores: 0.5 }));
+const EARLY_FAILOVERS = early(FAILOVERS);
+/** Owners are lost while their topic grows. */
+const EARLY_GROWTHS = early(stormy({ growths: 1.5, kills: 0.5, storeCuts: 0.5 }));
 
 /** Whatever a stale owner writes goes through under the newest claim. */
 function withoutEpochCheck(memory: SharedMemory): SharedMemory {
@@ -88,6 +125,12 @@ test('without a bug nothing is noticed in the same weather', { timeout: MINUTES_
     LOST_CHANGES,
     LATE_CONFIRMATIONS,
     GROWTHS,
+    UPDATES,
+    LOST_UPDATES,
+    EARLY_DRAINS,
+    EARLY_STORE_CUTS,
+    EARLY_FAILOVERS,
+    EARLY_GROWTHS,
   ])
     expect(await firstFailure(() => ({ change }), CONTROL_SEEDS)).toBe(NOTHING);
 });
@@ -268,4 +311,87 @@ test('a subscription that does not wait for what was before its topic grew', {
     sabotage: { stores: (_id, stores) => erasFromZero(stores) },
   }));
   expect(failure).toMatch(/the topic has grown/);
+});
+
+test('a deletion that the store has forgotten, and that is not done again', {
+  timeout: MINUTES_MS,
+}, async () => {
+  planted.merge = (real) => (known, found, past) => {
+    const believes: Past = {
+      isComplete: past.isComplete,
+      wasRemoved: (entry) => entry !== found?.entry && past.wasRemoved(entry),
+    };
+    return real(known, found, believes);
+  };
+  const failure = await firstFailure(() => ({ change: LOST_CHANGES }));
+  expect(failure).toMatch(/has come back; \S+ has deleted it/);
+});
+
+test('an update that the store has forgotten, and that is not written again', {
+  timeout: MINUTES_MS,
+}, async () => {
+  planted.merge = (real) => (known, found, past) => {
+    const step = real(known, found, past);
+    const isBehind = step.kind === 'write' && !step.state.deleted && found !== undefined && !found.deleted;
+    return isBehind ? { kind: 'take' } : step;
+  };
+  const failure = await firstFailure(() => ({ change: LOST_UPDATES }));
+  expect(failure).toMatch(/has \{.*\}; \S+ has said that it has \{/);
+});
+
+test('retention that goes by what was in force when the topic was opened', {
+  timeout: MINUTES_MS,
+}, async () => {
+  const { grow } = TopicRuntime.prototype;
+  vi.spyOn(TopicRuntime.prototype, 'grow').mockImplementation(function (this: TopicRuntime, definition) {
+    const { retentionMs, retentionBytesPerPartition } = this.definition;
+    grow.call(this, { ...definition, retentionMs, retentionBytesPerPartition });
+  });
+  const failure = await firstFailure(() => ({ change: UPDATES }));
+  expect(failure).toMatch(/retention has not deleted|retention \(.*\) deletes/);
+});
+
+/** Retention deletes a few messages more than it has said. */
+function trimsMore(stores: ClusterStores): ClusterStores {
+  const { log } = stores;
+  const trim: typeof log.trim = (id, ownerEpoch, beforeOffset, maxChunks) =>
+    log.trim(id, ownerEpoch, beforeOffset + 8, maxChunks);
+  return {
+    ...stores,
+    log: new Proxy(log, { get: (_, key) => (key === 'trim' ? trim : Reflect.get(log, key)) }),
+  };
+}
+
+test('retention that deletes more than the settings say', { timeout: MINUTES_MS }, async () => {
+  const failure = await firstFailure(() => ({
+    change: UPDATES,
+    sabotage: { stores: (_id, stores) => trimsMore(stores) },
+  }));
+  expect(failure).toMatch(/retention \(.*\) deletes/);
+});
+
+test('what retention had deleted and a failover has brought back stays', {
+  timeout: MINUTES_MS,
+}, async () => {
+  vi.spyOn(PartitionOwner.prototype, 'trimAgain').mockResolvedValue();
+  const failure = await firstFailure(() => ({ change: LOST_UPDATES }));
+  expect(failure).toMatch(/retention has not deleted/);
+});
+
+test('a hand-over that does not wait until what was answered early is stored', {
+  timeout: MINUTES_MS,
+}, async () => {
+  vi.spyOn(PartitionOwner.prototype, 'flushed').mockResolvedValue();
+  const failure = await firstFailure(() => ({ change: EARLY_DRAINS }));
+  expect(failure).toMatch(/has let go without storing/);
+});
+
+test('an owner that forgets what it has answered early when it loses a partition', {
+  timeout: MINUTES_MS,
+}, async () => {
+  const failure = await firstFailure(() => ({
+    change: EARLY_STORE_CUTS,
+    sabotage: { broker: ({ partitions }) => void Object.assign(partitions.passedOn, { take: () => {} }) },
+  }));
+  expect(failure).toMatch(/was acknowledged, is not in the store/);
 });

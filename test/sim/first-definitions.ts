@@ -3,13 +3,14 @@
 // They go past the admin API, whose limits are made for people: a simulation wants retention of a few chunks
 // and leases of milliseconds.
 import { encodeDefinition } from '../../services/broker/core/definition-codec.ts';
+import type { DurabilityLevel } from '../../services/broker/core/definitions.ts';
 import type { DefinitionStore } from '../../services/broker/ports/definition-store.ts';
 import type { SubscriptionPlan, TopicPlan } from './scenario.ts';
 
 type FirstSubscription = Pick<SubscriptionPlan, 'name' | 'ordering' | 'ackDeadlineMs'>;
 
 interface FirstTopic extends Pick<TopicPlan, 'name' | 'partitions' | 'retentionMs' | 'retentionBytes'> {
-  readonly durability?: TopicPlan['durability'];
+  readonly durability: DurabilityLevel;
   readonly subscriptions: readonly FirstSubscription[];
 }
 
@@ -31,7 +32,7 @@ function topicBody(topic: FirstTopic, logEpoch: number): string {
     partitions: topic.partitions,
     retentionMs: topic.retentionMs,
     retentionBytesPerPartition: topic.retentionBytes,
-    durability: topic.durability ?? 'fsync',
+    durability: topic.durability,
     minReplicas: 0,
     labels: {},
     logEpoch,

@@ -44,7 +44,7 @@ export function decodeFrames(frames: Uint8Array): Received[] {
 }
 
 /** The payload's beginning, up to the bar. */
-function identityOf(data: Uint8Array): string {
+export function identityOf(data: Uint8Array): string {
   return Buffer.from(data.subarray(0, Math.max(0, data.indexOf(0x7c)))).toString('latin1');
 }
 

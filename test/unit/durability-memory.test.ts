@@ -1,7 +1,10 @@
 // The durability `memory`: answered before the store has it, and all the same lost by nothing but a crash.
 import { expect, test } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
-import { type Outcome, startEngine } from '../support/engine-rig.ts';
+import { parsePublish } from '../../services/broker/core/publish-batch.ts';
+import { PassedOn } from '../../services/broker/engine/log/passed-on.ts';
+import { type Outcome, startEngine, TOPIC } from '../support/engine-rig.ts';
+import { LIMITS, requestBytes } from '../support/publish-requests.ts';
 
 test('what was answered is stored once the disk has room, and nobody is answered early meanwhile', async () => {
   const { stores, clock, publish, consume, broker } = await startEngine({ durability: 'memory' });
@@ -88,4 +91,63 @@ test('one that does not wait so long says what is lost', async () => {
   void broker.stop(1_000);
   await clock.advance(10_000);
   expect(said).toContain('error: messages of the durability memory are lost with their owner');
+});
+
+const AWAY = new BrokerError('UNAVAILABLE', 'nobody owns it');
+
+/** What an owner has answered and lost: its next owners take it from the n-th try on. */
+async function passOn(fromTry: number) {
+  const { broker, clock, said } = await startEngine();
+  const passedOn = new PassedOn(broker.context);
+  const batch = parsePublish(
+    requestBytes(TOPIC, [{ data: Buffer.from('a|'), attributes: {}, orderingKey: '' }]),
+    LIMITS,
+  );
+  const seen = { tries: 0, isWanted: true };
+  passedOn.take({
+    partition: { logEpoch: 1, partition: 0 },
+    slice: { batch, indexes: undefined },
+    isWanted: () => seen.isWanted,
+    bring: (done, failed) => {
+      seen.tries += 1;
+      if (seen.tries < fromTry) failed(AWAY);
+      else done();
+    },
+  });
+  const errors = (): string[] => said.filter((line) => line.startsWith('error'));
+  return { passedOn, clock, seen, errors, stats: broker.stats };
+}
+
+test('what an owner has answered and lost is brought to the next ones until one takes it', async () => {
+  const { passedOn, clock, seen, errors, stats } = await passOn(4);
+  let settled = false;
+  void passedOn.settled().then(() => {
+    settled = true;
+  });
+  expect(stats.uncommittedBytes).toBeGreaterThan(0);
+  await clock.advance(100);
+  expect(settled).toBe(false);
+  await clock.advance(1_000);
+  expect([settled, seen.tries, stats.uncommittedBytes, errors()]).toEqual([true, 4, 0, []]);
+});
+
+test('it is given up when the broker stops, or after five minutes, and that is said', async () => {
+  for (const stops of [true, false]) {
+    const { passedOn, clock, errors, stats } = await passOn(Number.POSITIVE_INFINITY);
+    await clock.advance(200_000);
+    expect(errors()).toEqual([]);
+    if (stops) passedOn.stop();
+    else await clock.advance(110_000);
+    expect(errors()).toEqual(['error: messages of the durability memory are lost with their owner']);
+    expect(stats.uncommittedBytes).toBe(0);
+  }
+});
+
+test('of a topic that was deleted nothing is brought any more', async () => {
+  const { clock, seen, errors, stats } = await passOn(Number.POSITIVE_INFINITY);
+  await clock.advance(1_000);
+  seen.isWanted = false;
+  const { tries } = seen;
+  await clock.advance(10_000);
+  expect([seen.tries, errors(), stats.uncommittedBytes]).toEqual([tries, [], 0]);
 });

@@ -61,14 +61,14 @@ describe('the lease', () => {
     const clock = new VirtualClock();
     const ended: string[] = [];
     const lease = new MemberLease(clock, LEASE_MS, (reason) => ended.push(reason));
-    expect(lease.renewed(clock.monotonicMs(), false)).toBe(true);
-    // The clock was set, or the machine suspended: by the monotonic clock no time has passed.
+    expect(lease.renewed(clock.monotonicMs(), clock.nowMs(), false)).toBe(true);
+    // Set, or suspended: by the monotonic clock no time has passed.
     clock.jumpWallClock(3_600_000);
     expect(lease.holds).toBe(false);
-    expect(lease.renewed(clock.monotonicMs(), false)).toBe(false);
+    expect(lease.renewed(clock.monotonicMs(), clock.nowMs(), false)).toBe(false);
     expect([lease.holds, ended]).toEqual([true, []]);
     clock.jumpWallClock(3_600_000);
-    expect(lease.renewed(clock.monotonicMs(), true)).toBe(true);
+    expect(lease.renewed(clock.monotonicMs(), clock.nowMs(), true)).toBe(true);
     expect(ended).toEqual(['the lease had ended in the store: was this machine suspended?']);
     expect(lease.holds).toBe(true);
     clock.jumpWallClock(-7_200_000);
@@ -78,17 +78,29 @@ describe('the lease', () => {
     expect(ended.at(-1)).toContain('did not answer in time');
   });
 
+  test('a machine that was suspended between a heartbeat and its answer relies on the next one', () => {
+    const clock = new VirtualClock();
+    const lease = new MemberLease(clock, LEASE_MS, () => {});
+    const sent = [clock.monotonicMs(), clock.nowMs()] as const;
+    clock.jumpWallClock(LEASE_MS);
+    expect(lease.renewed(...sent, false)).toBe(true);
+    expect(lease.holds).toBe(false);
+    lease.renewed(clock.monotonicMs(), clock.nowMs(), true);
+    expect(lease.holds).toBe(true);
+    lease.stop();
+  });
+
   test('one that was renewed too late was lost in between, also if no timer has said so', () => {
     const time = { ms: 0 };
     const clock = { nowMs: () => 0, monotonicMs: () => time.ms, setTimer: () => () => {}, defer: () => {} };
     const ended: string[] = [];
     const lease = new MemberLease(clock, LEASE_MS, (reason) => ended.push(reason));
-    expect(lease.renewed(0, false)).toBe(true);
+    expect(lease.renewed(0, 0, false)).toBe(true);
     time.ms = 1_000;
-    expect(lease.renewed(900, false)).toBe(false);
+    expect(lease.renewed(900, 0, false)).toBe(false);
     time.ms = 5_000;
     expect(lease.holds).toBe(false);
-    expect(lease.renewed(4_900, false)).toBe(true);
+    expect(lease.renewed(4_900, 0, false)).toBe(true);
     expect(ended).toEqual(['the lease ran out before it was renewed']);
     expect(lease.holds).toBe(true);
   });

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { decodeEras, encodeEras } from '../../services/broker/core/growth.ts';
+import { Definitions } from '../../services/broker/engine/definitions/definitions.ts';
 import { type EngineRig, startEngine, TOPIC } from '../support/engine-rig.ts';
 import { keyThatMoves } from '../support/keys.ts';
 import type { Stores } from '../support/memory-store.ts';
@@ -190,3 +191,38 @@ describe('publishes', () => {
 function order(identity: string): number {
   return (identity.startsWith('a') ? 0 : 100) + Number(identity.slice(1));
 }
+
+describe('a broker that has not heard that its topic has grown', () => {
+  const ADDED = { logEpoch: 1, partition: 2 };
+
+  /** Another broker, of which this one hears nothing by itself. */
+  async function growElsewhere(rig: EngineRig): Promise<void> {
+    const other = new Definitions({
+      store: rig.stores.definitions,
+      clock: rig.clock,
+      durability: { supported: ['fsync'], default: 'fsync' },
+      currentEnds: async () => [],
+      audit: () => {},
+      onWarning: () => {},
+    });
+    await other.load();
+    await other.updateTopic('tester', { name: TOPIC, partitions: 4 }, ['partitions']);
+  }
+
+  test('does not open a partition that came with that: it would not wait for where its keys come from', async () => {
+    const rig = await startEngine(ORDERED);
+    const claim = await rig.stores.ownership.acquire(ADDED);
+    await growElsewhere(rig);
+    await expect(rig.broker.partitions.own(ADDED, claim)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    expect(rig.broker.owner(ADDED)).toBeUndefined();
+    await rig.definitions.refresh();
+    await rig.broker.partitions.own(ADDED, claim);
+    expect(rig.broker.owner(ADDED)).toBeDefined();
+  });
+
+  test('opens one of which the store has forgotten that the topic had it', async () => {
+    const rig = await startEngine(ORDERED);
+    await rig.broker.partitions.own(ADDED, await rig.stores.ownership.acquire(ADDED));
+    expect(rig.broker.owner(ADDED)).toBeDefined();
+  });
+});

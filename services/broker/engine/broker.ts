@@ -130,6 +130,7 @@ export class Broker {
       committer: this.#committer,
       leases: this.#leases,
       topics: this.#topicsByEpoch,
+      partitionsOf: (topic, logEpoch, least) => options.definitions.partitionsOf(topic, logEpoch, least),
       checkStore: options.checkStore ?? (async () => undefined),
       opened: (topic, owner) => this.#remote?.opened(topic, owner) ?? Promise.resolve(),
       moved: (topic, id, publish) => {
@@ -170,6 +171,8 @@ export class Broker {
   async start(remote?: Remote): Promise<void> {
     const { definitions } = this.#options;
     this.#remote = remote;
+    // There is nobody who could take anything over.
+    if (remote === undefined) this.partitions.passedOn.stop();
     definitions.onChange((change) => this.#onChange(change));
     for (const topic of definitions.topics()) await this.#openTopic(topic);
     for (const subscription of definitions.subscriptions()) await this.#openSubscription(subscription);
@@ -192,6 +195,8 @@ export class Broker {
     this.#stopping = true;
     const patience = new Patience(this.context.clock, patienceMs);
     this.draining.close();
+    await patience.lasts(this.partitions.passedOn.settled());
+    this.partitions.passedOn.stop();
     for (const topic of this.#topics.values()) topic.close(STOPPING);
     for (const subscription of this.#subscriptions.values()) subscription.close(STOPPING);
     this.partitions.stop();

@@ -30,6 +30,7 @@ import { EraIndex } from './log/era-index.ts';
 import { LogWriter } from './log/log-writer.ts';
 import { PartitionGrowth } from './log/partition-growth.ts';
 import { MOVED, PartitionOwner, type PendingPublish } from './log/partition-owner.ts';
+import { PassedOn } from './log/passed-on.ts';
 import { RecentRing } from './log/recent-chunks.ts';
 import { RememberedCursors } from './log/remembered-cursors.ts';
 import type { HandedOver as PartitionHandedOver, PartitionHost } from './partition-host.ts';
@@ -45,6 +46,11 @@ export interface PartitionsOptions {
   readonly leases: LeaseSweeper;
   /** By the topic's incarnation. */
   readonly topics: ReadonlyMap<number, TopicRuntime>;
+  /**
+   * How many partitions the topic of that incarnation has, by the store's word where fewer than `least` are
+   * known here. UNAVAILABLE.
+   */
+  readonly partitionsOf: (topic: string, logEpoch: number, least: number) => Promise<number>;
   /** See LogWriterOptions. */
   readonly checkStore: () => Promise<void>;
   /**
@@ -64,6 +70,7 @@ export class Partitions implements PartitionHost {
   readonly #options: PartitionsOptions;
   readonly #recent: RecentRing;
   readonly remembered: RememberedCursors;
+  readonly passedOn: PassedOn;
   readonly #eras: EraIndex;
   readonly #gates: EraGates;
   /** Partitions that are being opened; an abandon meanwhile is noted here. */
@@ -83,6 +90,7 @@ export class Partitions implements PartitionHost {
     this.#options = options;
     this.#recent = new RecentRing(options.context.limits.recentBytes);
     this.remembered = new RememberedCursors(options.log);
+    this.passedOn = new PassedOn(options.context);
     const { cursors, topics, context } = options;
     this.#eras = new EraIndex({ cursors, topics, logger: context.logger });
     this.#gates = new EraGates(cursors, this.#eras, context);
@@ -124,6 +132,7 @@ export class Partitions implements PartitionHost {
     const prepared = new Map<SubscriptionRuntime, Dispatcher | undefined>();
     let owner: PartitionOwner | undefined;
     try {
+      await this.#checkKnown(topic.definition, id);
       owner = await this.#makeOwner(topic, id, claim);
       const former = this.#formerLeases(claim, key);
       this.#former.set(owner, former);
@@ -149,6 +158,18 @@ export class Partitions implements PartitionHost {
     void this.#options.opened(topic.definition, owner).then(() => {
       if (topic.owners.get(id.partition) === owner) topic.opening.delete(id.partition);
     });
+  }
+
+  /**
+   * An owner that has not heard that the topic has grown would take messages before the partitions from which
+   * their keys come have followed. One that is not in the store either was forgotten there: nobody waits for
+   * it.
+   */
+  async #checkKnown({ name, logEpoch, partitions }: TopicDefinition, id: PartitionId): Promise<void> {
+    if (id.partition < partitions) return;
+    const stored = await this.#options.partitionsOf(name, logEpoch, id.partition + 1);
+    if (id.partition < stored)
+      throw new BrokerError('NOT_FOUND', `partition ${formatPartitionId(id)} is not known here yet`);
   }
 
   async handOver(id: PartitionId): Promise<PartitionHandedOver> {
@@ -326,7 +347,18 @@ export class Partitions implements PartitionHost {
         for (const listener of this.#staleListeners) listener(id);
       },
       onMoved: (publish) => this.#options.moved(topic.definition, id, publish),
-      onMisrouted: (slice, ends) => topic.publishAgain(slice, ends),
+      onPassedOn: (slice, partitions) =>
+        this.passedOn.take({
+          partition: id,
+          slice,
+          isWanted: () => this.#options.topics.get(id.logEpoch) === topic,
+          bring: (done, failed) =>
+            this.#options.moved(topic.definition, id, {
+              ...{ slice, partitions, done, failed },
+              // Its keys may belong to other partitions by now.
+              misrouted: () => topic.publishAgain(slice, { done, failed }),
+            }),
+        }),
     });
     const counts = partitionCounts(topic.definition);
     const eras = record === undefined ? [firstEra(counts, id.partition)] : decodeEras(record);

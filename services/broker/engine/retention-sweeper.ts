@@ -78,7 +78,10 @@ export class RetentionSweeper {
   /** Returns whether there may be more to delete. */
   async #step(topic: TopicRuntime, owner: PartitionOwner): Promise<boolean> {
     const { headOffset, endOffset, endByte } = owner.bounds;
-    if (headOffset === endOffset) return false;
+    if (headOffset === endOffset) {
+      await owner.trimAgain(STEP_CHUNKS);
+      return false;
+    }
     const { retentionMs, retentionBytesPerPartition } = topic.definition;
     const doubtedMs = Math.min(MAX_DOUBTED_MS, retentionMs * DOUBTED_PART);
     const infos = await this.#log.describe(owner.id, headOffset, STEP_CHUNKS);
@@ -96,7 +99,10 @@ export class RetentionSweeper {
       before = info.firstOffset + info.count;
       due += 1;
     }
-    if (due === 0) return false;
+    if (due === 0) {
+      await owner.trimAgain(STEP_CHUNKS);
+      return false;
+    }
     const more = await owner.trim(before, STEP_CHUNKS);
     this.#context.stats.trimmedChunks += due;
     return more || infos.length === STEP_CHUNKS;

@@ -1,7 +1,7 @@
 // Judges a cluster while it runs: told what the store really has, what owners give out, what clients say and
-// hear, it throws a Violation at the first broken promise. The promises are listed in partition-truth.ts
-// (logs, claims, publishers), delivery-truth.ts (subscriptions), assignment-truth.ts and definition-truth.ts,
-// and here:
+// hear, it throws a Violation at the first broken promise. The promises are listed in
+// partition-truth.ts (logs, claims, publishers), early-answers.ts (durability `memory`), retention-truth.ts,
+// delivery-truth.ts (subscriptions), assignment-truth.ts and definition-truth.ts, and here:
 //
 //   fenced       nobody gives anything out while its lease in the store has ended
 //   grown        in a subscription with ordering a message goes out only once every earlier message of its
@@ -9,7 +9,7 @@
 //                was stored, is acknowledged
 //   one owner    only the newest claim gives anything out; a member robbed of a partition by force may be
 //                late to learn it
-import type { SubscriptionDefinition } from '../../../services/broker/core/definitions.ts';
+import type { SubscriptionDefinition, TopicDefinition } from '../../../services/broker/core/definitions.ts';
 import { formatPartitionId, type PartitionId } from '../../../services/broker/core/partition.ts';
 import type { SettleOperation } from '../../../services/broker/core/settle-request.ts';
 import type { PublishedRun } from '../../../services/broker/engine/routed-batch.ts';
@@ -21,7 +21,10 @@ import { Violation } from '../violation.ts';
 import { AssignmentTruth } from './assignment-truth.ts';
 import { DefinitionTruth } from './definition-truth.ts';
 import { DeliveryTruth, type Holder } from './delivery-truth.ts';
+import { EarlyAnswers } from './early-answers.ts';
+import { InForce } from './in-force.ts';
 import { type PartitionCheckpoint, PartitionTruth } from './partition-truth.ts';
+import { RetentionTruth } from './retention-truth.ts';
 import { byRun, SentIndex } from './sent-index.ts';
 import type { StoreWitness } from './witnessed-store.ts';
 
@@ -32,9 +35,21 @@ interface Place {
   readonly toldMs: number;
 }
 
+export interface ClusterCheckerOptions {
+  readonly clock: Clock;
+  /** See RetentionTruth. */
+  readonly clocksStep: boolean;
+}
+
 export class ClusterChecker {
   readonly sent = new SentIndex();
-  /** Where logs ended when everything was settled: a delivery from below that end is one too many. */
+  readonly #early = new EarlyAnswers(this.sent, (memberId) => this.holdsLease(memberId));
+  readonly #retention: RetentionTruth;
+  readonly #ackDeadlines = new InForce<number>();
+  /**
+   * After everything was settled: where logs ended then. What is below and is delivered now is delivered for
+   * nothing.
+   */
   #quietEnds: ReadonlyMap<PartitionTruth, number> = new Map();
   readonly assignments = new AssignmentTruth();
   readonly definitions = new DefinitionTruth();
@@ -58,8 +73,9 @@ export class ClusterChecker {
   /** When each member's lease ends, by the checker's clock. */
   readonly #leases = new Map<string, number>();
 
-  constructor(clock: Clock) {
+  constructor({ clock, clocksStep }: ClusterCheckerOptions) {
     this.#clock = clock;
+    this.#retention = new RetentionTruth(clocksStep);
   }
 
   partition(id: PartitionId): PartitionTruth {
@@ -93,10 +109,18 @@ export class ClusterChecker {
   witness(memberId: string): StoreWitness {
     return {
       appended: (id, ownerEpoch, chunks) =>
-        this.partition(id).appended(memberId, ownerEpoch, chunks, this.sent, this.#clock.monotonicMs()),
+        this.partition(id).appended(
+          { memberId, ownerEpoch },
+          chunks,
+          this.sent,
+          this.#early,
+          this.#clock.monotonicMs(),
+        ),
       trimmed: (id, ownerEpoch, { headOffset }) => {
         const truth = this.partition(id);
         truth.wrote(memberId, ownerEpoch, 'trimmed');
+        // What a store that went back has again may go again.
+        if (headOffset > truth.furthestHead && !truth.deleted) this.#checkTrimmed(truth, headOffset);
         truth.headOffset = Math.max(truth.headOffset, headOffset);
         truth.furthestHead = Math.max(truth.furthestHead, headOffset);
       },
@@ -112,6 +136,12 @@ export class ClusterChecker {
         const name = `${subscription} ${formatPartitionId(partition)}`;
         this.#records.set(name, record);
         this.#deliveries.get(name)?.committed(memberId, record, truth.ownerId === memberId);
+      },
+      defined: (definition, isNew) => {
+        const nowMs = this.#clock.monotonicMs();
+        if ('logEpoch' in definition) this.#retention.defined(definition, nowMs);
+        else this.#ackDeadlines.set(definition.incarnation, definition.ackDeadlineMs, nowMs);
+        if (isNew) this.definitions.written(definition);
       },
       created: ({ incarnation, topicEpoch }) => {
         // A definition that is there again: the store had lost it, and somebody has written it once more.
@@ -133,10 +163,18 @@ export class ClusterChecker {
         if (this.assignments.still)
           throw new Violation(`${memberId} has acquired ${truth.name} although nothing has changed`);
         const lives = claim !== undefined && claim.memberId !== '' && this.holdsLease(claim.memberId);
+        // It has lost it, or will hear so.
+        if (above === undefined && claim !== undefined && claim.memberId !== '')
+          this.#early.lost(claim.memberId, truth);
         const hasNote = handOver !== undefined && handOver.length > 0;
         truth.acquired({ memberId, ownerEpoch }, above, hasNote, lives, this.#clock.monotonicMs());
       },
-      released: (id) => this.partition(id).released(memberId, this.#clock.monotonicMs()),
+      released: (id) => {
+        const truth = this.partition(id);
+        if (truth.wentBackLately(this.#clock.monotonicMs())) this.#early.lost(memberId, truth);
+        this.#early.released(memberId, truth);
+        truth.released(memberId, this.#clock.monotonicMs());
+      },
       renewed: (leaseMs) => void this.#leases.set(memberId, this.#clock.monotonicMs() + leaseMs),
       left: () => void this.#leases.delete(memberId),
       assigned: (body) => this.assignments.assigned(body),
@@ -148,10 +186,14 @@ export class ClusterChecker {
     const points = new Map([...this.#partitions.values()].map((truth) => [truth, truth.checkpoint()]));
     const records = new Map(this.#records);
     const definitions = this.definitions.checkpoint();
+    const settings = [this.#retention.checkpoint(), this.#ackDeadlines.checkpoint()];
     const nothing: PartitionCheckpoint = { endOffset: 0, headOffset: 0, claim: undefined };
     return (isAlive) => {
       const nowMs = this.#clock.monotonicMs();
-      if (fails(CLUSTER_SLOT)) definitions();
+      if (fails(CLUSTER_SLOT)) {
+        definitions();
+        for (const goBack of settings) goBack(nowMs);
+      }
       for (const truth of this.#partitions.values())
         if (fails(truth.name)) truth.wentBack(points.get(truth) ?? nothing, nowMs, isAlive);
       for (const name of new Set([...records.keys(), ...this.#records.keys(), ...this.#deliveries.keys()])) {
@@ -164,11 +206,17 @@ export class ClusterChecker {
     };
   }
 
+  /** Its process has ended. */
+  died(memberId: string): void {
+    this.#early.died(memberId);
+    this.gaveUp(memberId);
+  }
+
   /**
-   * The member has died, or lost its lease, or given up one partition: what it held in memory of it is no
-   * longer owed.
+   * The member has lost its lease: what the store has lost is not owed any more. Of one partition, or of all.
    */
   gaveUp(memberId: string, id?: PartitionId): void {
+    this.#early.lost(memberId, id && this.partition(id));
     const partitions = id === undefined ? this.#partitions.values() : [this.partition(id)];
     for (const truth of partitions) truth.gaveUp(memberId);
   }
@@ -198,13 +246,15 @@ export class ClusterChecker {
     }
     if (this.#forgotten.has(definition.incarnation)) return messages;
     const history = this.#of(definition, partition);
+    const deadlines = this.#ackDeadlines.lately(definition.incarnation, nowMs);
+    const ackDeadlineMs = holder.ackDeadlineMs ?? Math.min(...deadlines);
     for (const message of messages) {
       if (message.logEpoch !== partition.logEpoch || message.partition !== partition.partition)
         throw new Violation(`${what}: the frame says ${message.logEpoch}.${message.partition}`);
       this.counts.deliveries += 1;
       if (message.attempt > 1) this.counts.redeliveries += 1;
       if (definition.ordering) this.#checkGrown(definition, partition, message);
-      history.delivered(memberId, message, holder, holder.ackDeadlineMs ?? definition.ackDeadlineMs, nowMs);
+      history.delivered(memberId, message, holder, ackDeadlineMs, nowMs);
     }
     return messages;
   }
@@ -230,9 +280,23 @@ export class ClusterChecker {
 
   // --- clients ---
 
-  told(logEpoch: number, messages: readonly SentMessage[], runs: readonly PublishedRun[]): void {
+  /** An owner answers a relay. */
+  answered(memberId: string, id: PartitionId, firstOffset: number, identities: readonly string[]): void {
+    this.#early.answered(memberId, this.partition(id), firstOffset, identities);
+  }
+
+  /** A publisher hears so from that broker. `early`: it need not be stored yet. */
+  told(
+    { logEpoch, early }: { readonly logEpoch: number; readonly early: boolean },
+    broker: string,
+    messages: readonly SentMessage[],
+    runs: readonly PublishedRun[],
+  ): void {
     for (const { partition, firstOffset, messages: told } of byRun(messages, runs)) {
-      this.partition({ logEpoch, partition }).told(told, firstOffset);
+      const truth = this.partition({ logEpoch, partition });
+      const hears = (sent: SentMessage, offset: number): void =>
+        this.#early.told(truth, sent, offset, broker, runs.length === 1);
+      truth.told(told, firstOffset, early ? hears : undefined);
       for (const [index, sent] of told.entries()) {
         if (sent.key === '') continue;
         const name = placesName(logEpoch, sent);
@@ -289,9 +353,28 @@ export class ClusterChecker {
 
   /** An acknowledged message that the store lacks and its living owner has not brought back. */
   get missing(): string | undefined {
+    const { firstMissing } = this.#early;
+    if (firstMissing !== undefined) return firstMissing;
     for (const truth of this.#partitions.values())
       if (truth.firstMissing !== undefined) return truth.firstMissing;
     return undefined;
+  }
+
+  /** Something that retention should have deleted. */
+  overdue({ logEpoch, partitions }: TopicDefinition): string | undefined {
+    for (let partition = 0; partition < partitions; partition += 1) {
+      const truth = this.partition({ logEpoch, partition });
+      const overdue = this.#retention.overdue(truth, this.#clock.monotonicMs());
+      if (overdue !== undefined) return overdue;
+    }
+    return undefined;
+  }
+
+  #checkTrimmed(truth: PartitionTruth, headOffset: number): void {
+    const last = truth.log[headOffset - 1];
+    if (last === undefined) throw new Violation(`${truth.name} has lost what was before ${headOffset}`);
+    const nowMs = this.#clock.monotonicMs();
+    this.#retention.checkTrimmed(truth, last, this.sent.firstSentMs(last.sent), nowMs);
   }
 
   #of(definition: SubscriptionDefinition, id: PartitionId): DeliveryTruth {

@@ -4,6 +4,7 @@ import type { PeerLinkServer } from '../../../services/broker/ports/peer.ts';
 import type { DeliveryWrite } from '../../../services/broker/ports/telemetry.ts';
 import type { AcceptLink } from '../../support/memory-peers.ts';
 import type { Holder } from './delivery-truth.ts';
+import { EarlyPublishes } from './early-publishes.ts';
 import type { Member } from './member.ts';
 import type { ClusterWorld } from './world.ts';
 
@@ -46,6 +47,7 @@ export class Holders {
     return (link, relay) => {
       const losses = this.#world.members.all.find(({ id }) => id === relay)!.losses;
       const hashes = new Map<number, number>();
+      const publishes = new EarlyPublishes(this.#world.checker, member);
       let open = true;
       const lost = (): void => {
         if (open) losses.count += 1;
@@ -61,7 +63,9 @@ export class Holders {
           if (trace.on && answer.kind !== 'chunk' && answer.kind !== 'deliver' && answer.kind !== 'backlogs')
             trace.say(member.id, `answers ${relay}: ${JSON.stringify(answer)}`);
           const told = sabotage.answer === undefined ? answer : sabotage.answer(answer);
-          return told === undefined || link.send(told);
+          if (told === undefined) return true;
+          if (told.kind === 'published') this.#judge(() => publishes.answered(told));
+          return link.send(told);
         },
         close: () => {
           lost();
@@ -89,6 +93,7 @@ export class Holders {
               `hears from ${relay}: ${JSON.stringify({ ...request, messages: undefined })}`,
             );
           const heard = sabotage.request === undefined ? request : sabotage.request(request);
+          if (heard?.kind === 'publish') publishes.asked(heard);
           if (heard !== undefined) handler.request(heard);
         },
         drained: () => handler.drained(),
@@ -107,7 +112,7 @@ export class Holders {
     member.lastSink = undefined;
     const known = lastSink?.kind === 'link' || lastSink?.frames === frames;
     const holder = known ? lastSink.holder : this.holder(member.id, member.losses, PULL_HASH);
-    try {
+    this.#judge(() => {
       const { definition } = member.broker.runtimeOf(subscription);
       const messages = world.checker.delivered(member.id, definition, partition, frames, holder);
       if (!world.trace.on) return;
@@ -119,8 +124,14 @@ export class Holders {
         member.id,
         `gives ${subscription.split('/').at(-1)} of ${partition.logEpoch}.${partition.partition}: ${places.join(' ')} to ${to}`,
       );
+    });
+  }
+
+  #judge(judge: () => void): void {
+    try {
+      judge();
     } catch (error) {
-      world.fail(error);
+      this.#world.fail(error);
     }
   }
 }

@@ -11,6 +11,7 @@ import { Definitions } from '../../../services/broker/engine/definitions/definit
 import type { BacklogReporter } from '../../../services/broker/engine/delivery/backlog-types.ts';
 import type { MembershipKeeper } from '../../../services/broker/engine/membership/membership-keeper.ts';
 import type { PartitionHost } from '../../../services/broker/engine/partition-host.ts';
+import { DEFINITION_LIMITS } from '../../../services/broker/limits.ts';
 import type { Clock } from '../../../services/broker/ports/clock.ts';
 import type { PeerConnector } from '../../../services/broker/ports/peer.ts';
 import type { DeliveryWrite } from '../../../services/broker/ports/telemetry.ts';
@@ -51,6 +52,8 @@ export interface MemberOptions {
 }
 
 const LEASE_MS = 2_000;
+/** Retention that a simulation sees the end of. */
+const SMALL = { ...DEFINITION_LIMITS, minRetentionMs: 1_000, minRetentionBytes: 1_000 };
 const CIRCLE = 20_000;
 
 export class Member {
@@ -106,7 +109,8 @@ export class Member {
     this.definitions = new Definitions({
       store: stores.definitions,
       clock,
-      durability: { supported: ['stored'], default: 'stored' },
+      durability: { supported: ['stored', 'memory'], default: 'stored' },
+      limits: SMALL,
       currentEnds: (topic) => this.broker.currentEnds(topic),
       audit: ({ verb, resource, result }) => say({ verb, resource, result }, 'audit'),
       onWarning: (message, fields) => {

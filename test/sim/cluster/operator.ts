@@ -1,23 +1,26 @@
-// An operator of the cluster: adds partitions, deletes and creates topics and subscriptions under load, each
-// change through another broker.
+// Whoever administers the cluster: adds partitions, changes settings, deletes and creates topics and
+// subscriptions under load, each change through another broker.
 //
 //   latest       a new subscription begins at an end of the log that lies between what was acknowledged
 //                before and what was there afterwards
+import type { TopicInput } from '../../../services/broker/core/definitions.ts';
 import { BrokerError } from '../../../services/broker/core/errors.ts';
 import type { Chance } from '../prng.ts';
 import { Violation } from '../violation.ts';
 import type { DefinitionTruth } from './definition-truth.ts';
 import type { Member } from './member.ts';
-import type { SubscriptionPlan, TopicPlan } from './scenario.ts';
+import { DAY_MS, type SubscriptionPlan, type TopicPlan } from './scenario.ts';
 import type { ClusterWorld } from './world.ts';
 
 const ROOT = 'operator';
 const MAX_PARTITIONS = 12;
+const SECOND_MS = 1_000;
 
 export class ClusterOperator {
   readonly #world: ClusterWorld;
   readonly #chance: Chance;
   #underWay = 0;
+  #updates = 0;
 
   constructor(world: ClusterWorld) {
     this.#world = world;
@@ -29,13 +32,15 @@ export class ClusterOperator {
   }
 
   start(): void {
-    const { adminChanges, growths } = this.#world.scenario.weather;
+    const { adminChanges, growths, updates } = this.#world.scenario.weather;
     const { topics } = this.#world.scenario;
     if (adminChanges > 0) this.#world.spawn(this.#run(adminChanges, (member) => this.#change(member)));
     if (growths > 0)
       this.#world.spawn(
         this.#run(growths, (member) => this.#addPartitions(member, this.#chance.pick(topics).name)),
       );
+    if (updates > 0)
+      this.#world.spawn(this.#run(updates, (member) => this.#update(member, this.#chance.pick(topics))));
   }
 
   async #run(rate: number, change: (member: Member) => Promise<void>): Promise<void> {
@@ -73,20 +78,30 @@ export class ClusterOperator {
     }
   }
 
-  async #createTopic(member: Member, { name, partitions }: TopicPlan): Promise<void> {
+  #createTopic(member: Member, { name, partitions, durability }: TopicPlan): Promise<void> {
     this.#say(member, `creates ${name}`);
-    this.#truth.trying(name);
-    const topic = await this.#call(member, () => member.definitions.createTopic(ROOT, { name, partitions }));
-    this.#truth.topic(topic, member.id);
+    return this.#try(
+      member,
+      [name],
+      () => member.definitions.createTopic(ROOT, { name, partitions, durability }),
+      (topic) => this.#truth.topic(topic, member.id),
+    );
   }
 
   async #deleteTopic(member: Member, topic: TopicPlan): Promise<void> {
     this.#say(member, `deletes ${topic.name}`);
-    for (const { name } of [topic, ...topic.subscriptions]) this.#truth.trying(name);
     const logEpoch = member.definitions.topic(topic.name)?.logEpoch;
-    await this.#call(member, () => member.definitions.deleteTopic(ROOT, topic.name, { force: true }));
-    this.#truth.deleted(topic.name, logEpoch, member.id);
-    // The topic may be created again at once, through another broker.
+    const subscriptions = member.definitions.subscriptionsOf(topic.name);
+    await this.#try(
+      member,
+      [topic.name, ...topic.subscriptions.map(({ name }) => name)],
+      () => member.definitions.deleteTopic(ROOT, topic.name, { force: true }),
+      () => {
+        this.#truth.deleted(topic.name, logEpoch, member.id);
+        for (const { name, incarnation } of subscriptions) this.#truth.deleted(name, incarnation, member.id);
+      },
+    );
+    // At once, and through another broker.
     const other = this.#world.members.reachable(this.#chance);
     if (this.#chance.bool(0.5) && other !== undefined) await this.#createTopic(other, topic);
   }
@@ -96,11 +111,57 @@ export class ClusterOperator {
     const partitions = this.#chance.bool(0.5) ? before + 1 : before * 2;
     if (before === 0 || partitions > MAX_PARTITIONS) return;
     this.#say(member, `gives ${name} ${partitions} partitions`);
-    this.#truth.trying(name);
-    const topic = await this.#call(member, () =>
-      member.definitions.updateTopic(ROOT, { name, partitions }, ['partitions']),
+    await this.#updateTopic(member, { name, partitions }, ['partitions']);
+  }
+
+  /** Of a topic or one of its subscriptions: one setting, or several. */
+  async #update(member: Member, topic: TopicPlan): Promise<void> {
+    const chance = this.#chance;
+    this.#updates += 1;
+    const labels = { update: `${this.#updates}` };
+    const { name } = chance.pick(topic.subscriptions);
+    const paths = chance.bool(0.5) ? ['labels'] : [];
+    if (chance.bool(0.3)) {
+      if (member.definitions.subscription(name) === undefined) return;
+      if (paths.length === 0 || chance.bool(0.5)) paths.push('ack_deadline_seconds');
+      const ackDeadlineMs = SECOND_MS * chance.int(1, 10);
+      this.#say(member, `changes ${paths.join(', ')} of ${name}: ${this.#updates}, ${ackDeadlineMs} ms`);
+      await this.#try(
+        member,
+        [name],
+        () =>
+          member.definitions.updateSubscription(
+            ROOT,
+            { name, topic: topic.name, ackDeadlineMs, labels },
+            paths,
+          ),
+        (subscription) => this.#truth.subscription(subscription, member.id),
+      );
+      return;
+    }
+    if (member.definitions.topic(topic.name) === undefined) return;
+    const retentionMs = chance.bool(0.5) ? DAY_MS : chance.scale(1_500, 20_000);
+    const retentionBytesPerPartition = chance.bool(0.5) ? 0 : chance.scale(1_000, 20_000);
+    if (chance.bool(0.6)) paths.push('retention');
+    if (paths.length === 0 || chance.bool(0.6)) paths.push('retention_bytes_per_partition');
+    this.#say(
+      member,
+      `changes ${paths.join(', ')} of ${topic.name}: ${this.#updates}, ${retentionMs} ms, ${retentionBytesPerPartition} bytes`,
     );
-    this.#truth.topic(topic, member.id);
+    await this.#updateTopic(
+      member,
+      { name: topic.name, retentionMs, retentionBytesPerPartition, labels },
+      paths,
+    );
+  }
+
+  #updateTopic(member: Member, input: TopicInput, paths: readonly string[]): Promise<void> {
+    return this.#try(
+      member,
+      [input.name],
+      () => member.definitions.updateTopic(ROOT, input, paths),
+      (topic) => this.#truth.topic(topic, member.id),
+    );
   }
 
   async #createSubscription(member: Member, topic: string, plan: SubscriptionPlan): Promise<void> {
@@ -112,41 +173,58 @@ export class ClusterOperator {
     const before = checker
       .partitionsOf(logEpoch)
       .map((truth) => ({ truth, toldEnd: truth.toldEnd, returns: truth.returns }));
-    this.#truth.trying(name);
-    const created = await this.#call(member, () =>
-      member.definitions.createSubscription(ROOT, {
-        name,
-        topic,
-        ordering,
-        ackDeadlineMs: Math.max(1_000, plan.ackDeadlineMs),
-        start,
-      }),
+    const ackDeadlineMs = Math.max(SECOND_MS, plan.ackDeadlineMs);
+    await this.#try(
+      member,
+      [name],
+      () => member.definitions.createSubscription(ROOT, { name, topic, ordering, ackDeadlineMs, start }),
+      (created) => this.#truth.subscription(created, member.id),
+      (created) => {
+        if (created.startOffsets === undefined || created.topicEpoch !== logEpoch) return;
+        for (const { truth, toldEnd, returns } of before) {
+          const startsAt = created.startOffsets[truth.id.partition] ?? 0;
+          if (truth.returns === returns && (startsAt < toldEnd || startsAt > truth.endOffset))
+            throw new Violation(
+              `${name} begins at ${truth.name}-${startsAt}; acknowledged were ${toldEnd} messages before`,
+            );
+        }
+      },
     );
-    this.#truth.subscription(created, member.id);
-    if (created.startOffsets === undefined || created.topicEpoch !== logEpoch) return;
-    for (const { truth, toldEnd, returns } of before) {
-      const startsAt = created.startOffsets[truth.id.partition] ?? 0;
-      if (truth.returns === returns && (startsAt < toldEnd || startsAt > truth.endOffset))
-        throw new Violation(
-          `${name} begins at ${truth.name}-${startsAt}; acknowledged were ${toldEnd} messages before`,
-        );
-    }
   }
 
-  async #deleteSubscription(member: Member, name: string): Promise<void> {
+  #deleteSubscription(member: Member, name: string): Promise<void> {
     this.#say(member, `deletes ${name}`);
-    this.#truth.trying(name);
     const incarnation = member.definitions.subscription(name)?.incarnation;
-    await this.#call(member, () => member.definitions.deleteSubscription(ROOT, name));
-    this.#truth.deleted(name, incarnation, member.id);
+    return this.#try(
+      member,
+      [name],
+      () => member.definitions.deleteSubscription(ROOT, name),
+      () => this.#truth.deleted(name, incarnation, member.id),
+    );
+  }
+
+  /**
+   * `known` is told what it is if nobody else was changing the names at the same time; `then` in any case.
+   */
+  async #try<T>(
+    member: Member,
+    names: readonly string[],
+    call: () => Promise<T>,
+    known: (result: T) => void,
+    then: (result: T) => void = () => {},
+  ): Promise<void> {
+    const trial = this.#truth.trying(names);
+    try {
+      const result = await this.#world.calls.ask(member, 'an admin call', call);
+      if (trial.isAlone) known(result);
+      then(result);
+    } finally {
+      trial.over();
+    }
   }
 
   get #truth(): DefinitionTruth {
     return this.#world.checker.definitions;
-  }
-
-  #call<T>(member: Member, call: () => Promise<T>): Promise<T> {
-    return this.#world.calls.ask(member, 'an admin call', call);
   }
 
   #say(member: Member, what: string): void {

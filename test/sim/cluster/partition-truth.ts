@@ -13,6 +13,7 @@ import type { Chunk } from '../../../services/broker/ports/log-store.ts';
 import { publisherOf, type SentMessage } from '../log-history.ts';
 import { decodeFrames } from '../received.ts';
 import { Violation } from '../violation.ts';
+import type { EarlyAnswers } from './early-answers.ts';
 import type { SentIndex } from './sent-index.ts';
 
 export interface Claim {
@@ -25,6 +26,8 @@ export interface Logged {
   readonly publishTimeMs: number;
   /** By the checker's clock; the first time, if the store had lost the message and has it again. */
   readonly firstAppendedMs: number;
+  /** In which it was appended. */
+  readonly chunk: { readonly startByte: number; readonly endByte: number };
   told: boolean;
 }
 
@@ -65,9 +68,13 @@ export class PartitionTruth {
   furthestHead = 0;
   /** The furthest that the log has ever come: its owner may know of more than the store does. */
   furthestEnd = 0;
-  /** Publishers were told of something just below it, and of nothing beyond. */
+  /** The same in bytes. */
+  furthestEndByte = 0;
+  /** Publishers were told of something below it, which is there. */
   toldEnd = 0;
-  /** The topic is being deleted: nothing is promised any more. */
+  /** When it was acquired last. */
+  acquiredMs = 0;
+  /** Its topic is being deleted: nothing is promised any more. */
   deleted = false;
   dropped = false;
   claim: Claim | undefined;
@@ -82,10 +89,14 @@ export class PartitionTruth {
   /** How often the store has gone back. */
   returns = 0;
   #wentBackMs = Number.NEGATIVE_INFINITY;
-  #tenure = 0;
   /**
-   * The last tenure whose owner has appended: it has opened the log, and has in memory what came lately,
-   * whoever appended that.
+   * Counts owners: who has to claim the partition again because the store has forgotten the claim stays the
+   * same one.
+   */
+  tenure = 0;
+  /**
+   * In which its owner has appended: then it has opened the log, and has in memory what came lately, whoever
+   * has appended that.
    */
   #openedTenure = -1;
   /** Whether the store's note may be of a time that it has since forgotten. */
@@ -136,12 +147,13 @@ export class PartitionTruth {
     // With `above` the owner goes on with what it has in memory: the store had forgotten its claim.
     if (above !== undefined) this.chain = this.#chains.get(claim.memberId) ?? this.chain;
     else {
-      this.#tenure += 1;
+      this.tenure += 1;
       if (!withNote || this.#isNoteOld) {
         this.#newest += 1;
         this.chain = this.#newest;
       }
     }
+    this.acquiredMs = nowMs;
     this.#chains.set(claim.memberId, this.chain);
     if (before !== undefined && holderLives) this.#robbed.set(before.memberId, nowMs);
     this.#robbed.delete(claim.memberId);
@@ -152,7 +164,7 @@ export class PartitionTruth {
 
   released(memberId: string, nowMs: number): void {
     this.#checkWriter(memberId, this.claim?.ownerEpoch ?? 0, 'released');
-    if (nowMs - this.#wentBackMs < RELEASE_MS) this.gaveUp(memberId);
+    if (this.wentBackLately(nowMs)) this.gaveUp(memberId);
     const missing = this.#lost.find(({ logged, owner }) => logged.told && owner === memberId);
     if (missing !== undefined)
       throw new Violation(
@@ -163,19 +175,24 @@ export class PartitionTruth {
     this.#isNoteOld = false;
   }
 
+  /** An owner that lets go now may not know. */
+  wentBackLately(nowMs: number): boolean {
+    return nowMs - this.#wentBackMs < RELEASE_MS;
+  }
+
   wrote(memberId: string, ownerEpoch: number, what: string): void {
     this.#checkWriter(memberId, ownerEpoch, what);
   }
 
   appended(
-    memberId: string,
-    ownerEpoch: number,
+    { memberId, ownerEpoch }: Claim,
     chunks: readonly Chunk[],
     sent: SentIndex,
+    early: EarlyAnswers,
     nowMs: number,
   ): void {
     this.#checkWriter(memberId, ownerEpoch, 'appended');
-    this.#openedTenure = this.#tenure;
+    this.#openedTenure = this.tenure;
     for (const chunk of chunks) {
       if (chunk.firstOffset !== this.endOffset)
         throw new Violation(
@@ -200,11 +217,14 @@ export class PartitionTruth {
           throw new Violation(`${this.name}-${offset} is not what ${identity} was when it was published`);
         const again = this.#lost.find((each) => each.offset === offset);
         const same = again?.logged.sent === message;
-        const told = same && again.logged.told;
-        const { publishTimeMs } = chunk;
+        const isAnswered = early.appended(memberId, this, offset, message);
+        const told = isAnswered || (same && again.logged.told);
+        const { publishTimeMs, startByte } = chunk;
+        const bytes = { startByte, endByte: startByte + chunk.bytes.length };
         const firstAppendedMs = same ? again.logged.firstAppendedMs : nowMs;
-        this.log.push({ sent: message, publishTimeMs, firstAppendedMs, told });
+        this.log.push({ sent: message, publishTimeMs, firstAppendedMs, chunk: bytes, told });
         this.furthestEnd = Math.max(this.furthestEnd, this.endOffset);
+        this.furthestEndByte = Math.max(this.furthestEndByte, bytes.endByte);
         if (told) this.toldEnd = this.endOffset;
         if (again !== undefined) this.#lost = this.#lost.filter((each) => each !== again);
         if (again !== undefined && !same && again.logged.told && again.owner === memberId)
@@ -220,7 +240,12 @@ export class PartitionTruth {
     }
   }
 
-  told(messages: readonly SentMessage[], firstOffset: number): void {
+  /** `early`: it may be on its way yet. */
+  told(
+    messages: readonly SentMessage[],
+    firstOffset: number,
+    early?: (message: SentMessage, offset: number) => void,
+  ): void {
     if (this.dropped) return;
     for (const [index, message] of messages.entries()) {
       const offset = firstOffset + index;
@@ -231,7 +256,9 @@ export class PartitionTruth {
       if (logged !== undefined) {
         logged.told = true;
         if (logged === this.log[offset]) this.toldEnd = Math.max(this.toldEnd, offset + 1);
-      } else if (!this.held(offset, message))
+      } else if (this.held(offset, message)) continue;
+      else if (early !== undefined) early(message, offset);
+      else
         throw new Violation(
           `${message.identity} was acknowledged at ${this.name}-${offset}, where ${this.log[offset]?.sent.identity ?? 'nothing'} is`,
         );
@@ -250,7 +277,7 @@ export class PartitionTruth {
     this.#isNoteOld = true;
     if (this.claim !== undefined) this.#robbed.set(this.claim.memberId, nowMs);
     const owner = this.claim?.memberId;
-    const hasOpened = this.#openedTenure === this.#tenure;
+    const hasOpened = this.#openedTenure === this.tenure;
     const gone = this.log.splice(to.endOffset);
     for (const [index, logged] of gone.entries()) {
       const offset = to.endOffset + index;
@@ -304,6 +331,7 @@ export class PartitionTruth {
       if (
         message.key !== '' &&
         !sent.isGivenUp(message) &&
+        !sent.isPassedOn(message) &&
         !sent.wasElsewhere(message, this.name) &&
         other < offset &&
         earlier.nth > message.nth &&
@@ -314,7 +342,7 @@ export class PartitionTruth {
           `${this.name}-${offset}: ${message.identity} of key ${message.key} follows ${earlier.identity}`,
         );
     }
-    if (copies > sent.timesSent(message))
+    if (copies > sent.timesSent(message) && !sent.isPassedOn(message))
       throw new Violation(
         `${this.name}-${offset}: ${message.identity} is there ${copies} times and was sent ${sent.timesSent(message)} times`,
       );

@@ -128,7 +128,7 @@ export class ClusterPublisher {
       world.clock.setTimer(networkMs, () => this.#refused(stream, batch, UNREACHABLE));
       return;
     }
-    world.checker.sent.sending(batch.messages);
+    world.checker.sent.sending(batch.messages, world.clock.monotonicMs());
     const cancelPatience = world.clock.setTimer(this.#chance.scale(500, LONGEST_PATIENCE_MS), () => {
       if (stream === this.#stream && this.#sent.has(batch.id)) this.#breakOff('waits no longer');
     });
@@ -161,7 +161,9 @@ export class ClusterPublisher {
       world.say(this.name, `batch ${batch.id} to ${member.id}: ${keys.join(' ')}`);
     }
     try {
-      const { logEpoch } = member.broker.topicDefinition(this.#topic);
+      const { logEpoch, durability } = member.broker.topicDefinition(this.#topic);
+      const early = durability === 'memory';
+      if (early) for (const message of batch.messages) world.checker.sent.had(member.id, message);
       const ended = world.calls.began(member, `batch ${batch.id} of ${this.name}`);
       member.broker.publish(
         this.#topic,
@@ -170,7 +172,7 @@ export class ClusterPublisher {
           ended();
           if (world.trace.on) world.say(this.name, `batch ${batch.id} is stored: ${JSON.stringify(runs)}`);
           try {
-            world.checker.told(logEpoch, batch.messages, runs);
+            world.checker.told({ logEpoch, early }, member.id, batch.messages, runs);
           } catch (error) {
             world.fail(error);
           }

@@ -57,6 +57,7 @@ export interface TopicPlan {
   readonly retentionMs: number;
   /** 0: no limit. */
   readonly retentionBytes: number;
+  readonly durability: 'stored' | 'memory';
   readonly subscriptions: readonly SubscriptionPlan[];
   readonly publishers: readonly PublisherPlan[];
 }
@@ -81,7 +82,9 @@ export interface ClusterWeather {
   readonly adminChanges: number;
   /** How often a topic gets more partitions. */
   readonly growths: number;
-  /** Probabilities, per signal, request and answer. */
+  /** Settings of topics and subscriptions are changed. */
+  readonly updates: number;
+  /** Probabilities. */
   readonly loseSignals: number;
   readonly loseRequests: number;
   readonly loseAnswers: number;
@@ -154,11 +157,13 @@ function drawLimits(chance: Chance): EngineLimits {
 function drawTopic(chance: Chance, index: number, planned: boolean): TopicPlan {
   const name = `topic${index}`;
   const retains = planned || chance.bool(0.85);
+  const durability = chance.bool(0.2) ? 'memory' : 'stored';
   return {
     name: `${PROJECT}/topics/${name}`,
     partitions: chance.pick([1, 2, 3, 4]),
     retentionMs: DAY_MS,
     retentionBytes: retains ? 0 : chance.scale(1_000, 20_000),
+    durability,
     subscriptions: Array.from({ length: chance.int(1, 2) }, (_, nth) =>
       drawSubscription(chance, `${name}-sub${nth}`, planned),
     ),
@@ -235,6 +240,7 @@ const FAIR: ClusterWeather = {
   storeClockJumps: 0,
   adminChanges: 0,
   growths: 0,
+  updates: 0,
   loseSignals: 0,
   loseRequests: 0,
   loseAnswers: 0,
@@ -253,6 +259,7 @@ function drawPlanned(chance: Chance): ClusterWeather {
     wallJumps: chance.pick([0, 0.2]),
     adminChanges: chance.pick([0, 0, 0.5]),
     growths: chance.pick([0, 0.3, 1]),
+    updates: chance.pick([0, 0, 0.5]),
     loseSignals: chance.pick([0, 0.3]),
     storeMs: chance.pick([1, 5, 20]),
     linkMs: chance.pick([1, 5, 40]),
@@ -279,6 +286,7 @@ function drawRough(chance: Chance): ClusterWeather {
     storeClockJumps: some(0.2, 0.5),
     adminChanges: some(0.3, 1),
     growths: some(0.3, 1),
+    updates: some(0.3, 1),
     loseSignals: chance.pick([0, 0.1, 1]),
     loseRequests: chance.pick([0, 0, 0.02, 0.1]),
     loseAnswers: chance.pick([0, 0, 0.02, 0.1]),

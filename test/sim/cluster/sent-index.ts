@@ -20,8 +20,15 @@ export function* byRun(
 export class SentIndex {
   readonly #messages = new Map<string, SentMessage>();
   readonly #times = new Map<SentMessage, number>();
+  readonly #firstMs = new Map<SentMessage, number>();
   readonly #givenUp = new Set<SentMessage>();
-  /** The partitions whose logs have had the message. */
+  /**
+   * Of topics with the durability `memory`: members that have had the message, from a publisher or a relay.
+   */
+  readonly #had = new Map<SentMessage, Set<string>>();
+  /** Members that have lost a partition and bring what they had for it to the next owner. */
+  readonly #bringers = new Set<string>();
+  /** In the logs of which partitions they have come to be. */
   readonly #partitions = new Map<SentMessage, Set<string>>();
 
   get(identity: string): SentMessage | undefined {
@@ -60,8 +67,34 @@ export class SentIndex {
     for (const message of messages) this.#times.set(message, this.timesSent(message) - 1);
   }
 
-  sending(messages: readonly SentMessage[]): void {
+  /** The member has it, and may answer before it is stored. */
+  had(memberId: string, message: SentMessage): void {
+    const members = this.#had.get(message) ?? new Set();
+    this.#had.set(message, members.add(memberId));
+  }
+
+  passesOn(memberId: string): void {
+    this.#bringers.add(memberId);
+  }
+
+  /** A member may bring it late, and again and again without knowing whether it is stored already. */
+  isPassedOn(message: SentMessage): boolean {
+    if (this.#bringers.size === 0) return false;
+    for (const member of this.#had.get(message) ?? []) if (this.#bringers.has(member)) return true;
+    return false;
+  }
+
+  wasStored(message: SentMessage): boolean {
+    return this.#partitions.has(message);
+  }
+
+  firstSentMs(message: SentMessage): number {
+    return this.#firstMs.get(message) ?? 0;
+  }
+
+  sending(messages: readonly SentMessage[], nowMs: number): void {
     for (const message of messages) {
+      if (!this.#firstMs.has(message)) this.#firstMs.set(message, nowMs);
       this.#messages.set(message.identity, message);
       this.#times.set(message, this.timesSent(message) + 1);
     }

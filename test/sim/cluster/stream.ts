@@ -77,6 +77,16 @@ export class ConsumerStream implements ConsumerSink {
     else this.#transmit(frames);
   }
 
+  /**
+   * As the transport does: a consumer that has not said how long its leases are has them as the subscription
+   * says.
+   */
+  describe({ ackDeadlineMs }: SubscriptionDefinition): void {
+    const consumer = this.#consumer;
+    if (consumer === undefined || this.#owner.plan.ackDeadlineMs !== undefined) return;
+    consumer.limits = { ...consumer.limits, ackDeadlineMs };
+  }
+
   close(error: BrokerError): void {
     this.#joined = false;
     this.#holder.departures += 1;

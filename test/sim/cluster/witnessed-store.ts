@@ -1,7 +1,7 @@
 // What really came to be in the shared store, and by whom: the checker's truth. It wraps one member's view of
 // the shared memory, below everything that is slow, lossy or cut.
 import { decodeSubscription, decodeTopic } from '../../../services/broker/core/definition-codec.ts';
-import type { SubscriptionDefinition } from '../../../services/broker/core/definitions.ts';
+import type { SubscriptionDefinition, TopicDefinition } from '../../../services/broker/core/definitions.ts';
 import { BrokerError } from '../../../services/broker/core/errors.ts';
 import type { PartitionId } from '../../../services/broker/core/partition.ts';
 import type { CursorCommit } from '../../../services/broker/ports/cursor-store.ts';
@@ -20,6 +20,8 @@ export interface StoreWitness {
   /** The subscription is being deleted. */
   forgotten(subscription: number): void;
   created(subscription: SubscriptionDefinition): void;
+  /** The store has this definition now. `isNew`: not again. */
+  defined(definition: TopicDefinition | SubscriptionDefinition, isNew: boolean): void;
   /** Whether the store takes writes of this claim. */
   owns(id: PartitionId, ownerEpoch: number): boolean;
   acquired(id: PartitionId, above: number | undefined, claim: Claim): void;
@@ -110,12 +112,14 @@ export function witnessed(
           see(() => {
             const { definition, deleted } = decodeTopic(name, revision, body);
             if (deleted) witness.deleted(definition.logEpoch);
+            else witness.defined(definition, given === undefined);
           });
         else
           see(() => {
             const { definition, deleted } = decodeSubscription(name, revision, body);
             if (deleted) witness.forgotten(definition.incarnation);
-            else if (expectedRevision === 0) witness.created(definition);
+            else witness.defined(definition, given === undefined);
+            if (!deleted && expectedRevision === 0) witness.created(definition);
           });
         return revision;
       },

@@ -85,7 +85,8 @@ export class ClusterWorld {
     this.sabotage = sabotage;
     this.trace = new Trace(traced, this.clock);
     this.chance = new Chance(scenario.seed ^ 0x5eed);
-    this.checker = new ClusterChecker(this.clock);
+    const { pauses, wallJumps } = scenario.weather;
+    this.checker = new ClusterChecker({ clock: this.clock, clocksStep: pauses > 0 || wallJumps > 0 });
     this.calls = new Calls(this.clock);
     const memory = createSharedMemory({ clock: this.clock });
     const confirmChance = new Chance(scenario.seed ^ 0xc0f1);
@@ -109,7 +110,12 @@ export class ClusterWorld {
         };
       },
     });
-    this.operatorStores = memory.open('operator');
+    this.operatorStores = witnessed(
+      memory.open('operator'),
+      this.checker.witness('operator'),
+      this.state,
+      (error) => this.fail(error),
+    );
     this.members = new Members(this, this.cluster);
     this.#operator = new ClusterOperator(this);
     this.#weather = new ClusterWeatherman(this);
@@ -183,7 +189,10 @@ export class ClusterWorld {
   async #slice(): Promise<void> {
     await this.clock.advance(SLICE_MS);
     if (this.#failure !== undefined) throw this.#failure;
-    for (const member of this.members.alive) this.#checkBounds(member);
+    for (const member of this.members.alive) {
+      this.#checkBounds(member);
+      this.checker.definitions.checkNothingCameBack(member.definitions, member.id);
+    }
   }
 
   #checkBounds({ id, broker }: Member): void {
@@ -238,9 +247,13 @@ export class ClusterWorld {
       if (left !== undefined) return left;
     }
     const { missing } = this.checker;
-    return (
-      missing && `${missing} was acknowledged, is not in the store, and its owner has not brought it back`
-    );
+    if (missing !== undefined)
+      return `${missing} was acknowledged, is not in the store, and its owner has not brought it back`;
+    for (const topic of first.definitions.topics()) {
+      const overdue = this.checker.overdue(topic);
+      if (overdue !== undefined) return overdue;
+    }
+    return undefined;
   }
 
   /**

@@ -8,6 +8,7 @@ import {
   changedSubscription,
   changedTopic,
   type DefinitionDefaults,
+  type DefinitionLimits,
   type DurabilityLevel,
   newSubscription,
   newTopic,
@@ -44,6 +45,8 @@ export interface AuditRecord {
 export interface DefinitionsOptions {
   readonly store: DefinitionStore;
   readonly clock: Clock;
+  /** Of what users may ask for; absent: DEFINITION_LIMITS. */
+  readonly limits?: DefinitionLimits;
   /** The levels that the store can give, and the one of a topic that doesn't ask for any. */
   readonly durability: {
     readonly supported: readonly DurabilityLevel[];
@@ -67,6 +70,7 @@ export interface DefinitionsOptions {
 export class Definitions {
   readonly #options: DefinitionsOptions;
   readonly #defaults: DefinitionDefaults;
+  readonly #limits: DefinitionLimits;
   readonly #catalog: DefinitionCatalog;
   /**
    * What changes under way are going to add, so that several at the same time can't pass a quota together.
@@ -80,6 +84,7 @@ export class Definitions {
 
   constructor(options: DefinitionsOptions) {
     this.#options = options;
+    this.#limits = options.limits ?? DEFINITION_LIMITS;
     this.#defaults = { ...DEFINITION_DEFAULTS, durability: options.durability.default };
     const { store, onWarning, onWritten, checkStore } = options;
     this.#catalog = new DefinitionCatalog(store, onWarning, onWritten, checkStore);
@@ -188,7 +193,7 @@ export class Definitions {
    */
   createTopic(principal: string, input: TopicInput): Promise<TopicDefinition> {
     return this.#audited(principal, 'create', input.name, async () => {
-      const spec = newTopic(input, DEFINITION_LIMITS, this.#defaults);
+      const spec = newTopic(input, this.#limits, this.#defaults);
       await this.#checkDurability(spec.durability, spec.minReplicas);
       return this.#catalog.exclusively('topic', spec.name, async () => {
         if (this.topic(spec.name))
@@ -208,7 +213,7 @@ export class Definitions {
       parseTopicName(input.name, 'topic.name');
       return this.#catalog.exclusively('topic', input.name, async () => {
         const before = this.getTopic(input.name);
-        const definition = changedTopic(before, input, paths, DEFINITION_LIMITS, this.#defaults);
+        const definition = changedTopic(before, input, paths, this.#limits, this.#defaults);
         const added = definition.partitions - before.partitions;
         using _partitions = this.#reservePartitions(added);
         // New subscriptions take the topic's turn, too, so there can be no more of them meanwhile.
@@ -247,7 +252,7 @@ export class Definitions {
    */
   createSubscription(principal: string, input: SubscriptionInput): Promise<SubscriptionDefinition> {
     return this.#audited(principal, 'create', input.name, async () => {
-      const spec = newSubscription(input, DEFINITION_LIMITS, this.#defaults);
+      const spec = newSubscription(input, this.#limits, this.#defaults);
       return this.#catalog.exclusively('topic', spec.topic, () =>
         this.#catalog.exclusively('subscription', spec.name, async () => {
           const topic = this.getTopic(spec.topic);
@@ -284,7 +289,7 @@ export class Definitions {
       parseSubscriptionName(input.name, 'subscription.name');
       return this.#catalog.exclusively('subscription', input.name, async () => {
         const before = this.getSubscription(input.name);
-        const definition = changedSubscription(before, input, paths, DEFINITION_LIMITS);
+        const definition = changedSubscription(before, input, paths, this.#limits);
         return this.#catalog.write({ kind: 'subscription', definition });
       });
     });

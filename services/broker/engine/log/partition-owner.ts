@@ -19,6 +19,7 @@ import { CachedChunk, type ChunkCache, PartitionChunks } from './chunk-cache.ts'
 import { LogDamage } from './log-damage.ts';
 import type { AppendOutcome, LogWriter } from './log-writer.ts';
 import type { PartitionGrowth } from './partition-growth.ts';
+import { KEEP_MS } from './recent-chunks.ts';
 
 /** Exactly one of its functions is called, once. */
 export interface PendingPublish {
@@ -71,10 +72,10 @@ export interface PartitionOwnerOptions {
    */
   readonly onMoved: (publish: PendingPublish) => void;
   /**
-   * Takes messages that were answered before they were stored, and whose keys may belong to other partitions
-   * by now.
+   * Messages that were answered before they were stored, and that the next owner is to store; by how many
+   * partitions they came here.
    */
-  readonly onMisrouted: (slice: Slice, ends: Pick<PendingPublish, 'failed'> & { done(): void }) => void;
+  readonly onPassedOn: (slice: Slice, partitions: number | undefined) => void;
 }
 
 /** The reason with which a partition is closed whose publishes are to go on elsewhere. */
@@ -133,6 +134,8 @@ export class PartitionOwner {
   #pending: Waiting[] = [];
   #working = false;
   #verify = false;
+  /** When retention has deleted something last. */
+  #trimmedMs = Number.NEGATIVE_INFINITY;
   #closed: BrokerError | undefined;
   #idle: (() => void)[] = [];
   /** The last append did not succeed at once: publishers hear after the next one, whatever the durability. */
@@ -264,10 +267,18 @@ export class PartitionOwner {
   /** Deletes chunks below the offset; at most maxChunks. Returns whether there may be more. */
   async trim(beforeOffset: number, maxChunks: number): Promise<boolean> {
     const before = this.#bounds.headOffset;
+    this.#trimmedMs = this.#context.clock.monotonicMs();
     const bounds = await this.#log.trim(this.id, this.ownerEpoch, beforeOffset, maxChunks);
     if (bounds.headOffset === before) return false;
     this.#trimmed(bounds);
     return bounds.headOffset < beforeOffset;
+  }
+
+  /** What was deleted lately a store that went back may have again: deletes that. At most maxChunks. */
+  async trimAgain(maxChunks: number): Promise<void> {
+    const { clock, limits } = this.#context;
+    if (limits.recentBytes === 0 || clock.monotonicMs() - this.#trimmedMs > KEEP_MS) return;
+    await this.#log.trim(this.id, this.ownerEpoch, this.#bounds.headOffset, maxChunks);
   }
 
   /**
@@ -523,40 +534,15 @@ export class PartitionOwner {
    */
   #move(group: readonly Waiting[], perhapsStored: boolean): void {
     for (const waiting of group) {
-      if (waiting.toldEarly) this.#bringAfter(waiting.publish);
+      if (waiting.toldEarly) this.#passOn(waiting.publish);
       else if (!perhapsStored && this.#settle(waiting)) this.#options.onMoved(waiting.publish);
     }
   }
 
-  /**
-   * Brings a publish that was answered early to the new owner. There it gets another offset than its
-   * publisher was told, at the end of what that owner has by then.
-   */
-  #bringAfter({ slice, partitions }: PendingPublish): void {
+  /** It gets another offset than its publisher was told, at the end of what the new owner has by then. */
+  #passOn({ slice, partitions }: PendingPublish): void {
     if (this.#closed?.code === 'NOT_FOUND') return;
-    const { logger, stats } = this.#context;
-    const bytes = sliceBytes(slice);
-    stats.uncommittedBytes += bytes;
-    const ends = {
-      done: (): void => {
-        stats.uncommittedBytes -= bytes;
-      },
-      failed: ({ message }: BrokerError): void => {
-        stats.uncommittedBytes -= bytes;
-        const fields = {
-          partition: formatPartitionId(this.id),
-          messages: sliceLength(slice),
-          reason: message,
-        };
-        logger.error(fields, 'messages of the durability memory are lost with their owner');
-      },
-    };
-    this.#options.onMoved({
-      slice,
-      partitions: partitions ?? this.growth?.eras.at(-1)?.partitions,
-      ...ends,
-      misrouted: () => this.#options.onMisrouted(slice, ends),
-    });
+    this.#options.onPassedOn(slice, partitions ?? this.growth?.eras.at(-1)?.partitions);
   }
 
   #settle(waiting: Waiting): boolean {

@@ -48,12 +48,13 @@ export class MemberLease {
    * A heartbeat that was sent at sentMs was answered; `missed`: others have seen the former lease ended.
    * Returns whether there is a lease now where there was none.
    */
-  renewed(sentMs: number, missed: boolean): boolean {
+  renewed(sentMs: number, sentWallMs: number, missed: boolean): boolean {
     // The former lease ended before this one was known to have begun: others may have been here.
     if (!this.#lasts) this.end('the lease ran out before it was renewed');
     else if (missed) this.end('the lease had ended in the store: was this machine suspended?');
     this.#untilMs = sentMs + this.#usableMs;
-    this.#wallUntilMs = this.#clock.nowMs() + this.#untilMs - this.#clock.monotonicMs();
+    // The machine may have been suspended between the heartbeat and its answer.
+    this.#wallUntilMs = sentWallMs + this.#usableMs;
     if (this.#held || this.#clock.monotonicMs() >= this.#untilMs) return false;
     this.#held = true;
     this.#arm();

@@ -247,6 +247,7 @@ export class MembershipKeeper {
     this.#lastBeat += 1;
     const beat = this.#lastBeat;
     const sentMs = clock.monotonicMs();
+    const sentWallMs = clock.nowMs();
     let view: ClusterView;
     try {
       view = await store.heartbeat(this.identity, member, this.#leaseMs);
@@ -257,15 +258,14 @@ export class MembershipKeeper {
     // An answer that was overtaken says nothing new.
     if (this.#stopped || beat < this.#answeredBeat) return undefined;
     this.#answeredBeat = beat;
-    this.#renewed(sentMs, view);
+    this.#renewed(sentMs, sentWallMs, view);
     return undefined;
   }
 
-  #renewed(sentMs: number, view: ClusterView): void {
-    // Taken before the answer counts: a lease that was in doubt, and is not any more, has brought nothing to
-    // an end, and yet listeners are to hear of it.
+  #renewed(sentMs: number, sentWallMs: number, view: ClusterView): void {
+    // A lease that was in doubt, and is not any more, has brought nothing to an end.
     const { inForce } = this;
-    const regained = this.#lease.renewed(sentMs, view.missed);
+    const regained = this.#lease.renewed(sentMs, sentWallMs, view.missed);
     if (this.#problem !== undefined) {
       this.#problem = undefined;
       this.#options.logger.info({ members: view.members.length }, 'the store answers heartbeats again');
