@@ -337,6 +337,7 @@ export class Partitions implements PartitionHost {
     const owner = new PartitionOwner({
       id,
       writer,
+      isReleased: claim.handOver !== undefined,
       bounds,
       newest,
       cache,

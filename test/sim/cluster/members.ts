@@ -126,11 +126,9 @@ export class Members {
           return `the topic ${logEpoch} is not wholly assigned at ${id}`;
       }
       for (const partition of partitionsOf(assignment, membership.self.name)) {
-        const { claim, returns, endOffset } = this.#world.checker.partition(partition);
-        // A store that went back may not know the claim until something is written again. Who was robbed of a
-        // partition in which there is nothing, and has it back by the assignment, does not know that before
-        // it writes.
-        const isKnown = claim?.memberId === id || returns > 0 || (claim?.memberId === '' && endOffset === 0);
+        const { claim, returns } = this.#world.checker.partition(partition);
+        // A store that went back may not know the claim until something is written again.
+        const isKnown = claim?.memberId === id || returns > 0;
         if (!isKnown || this.named(membership.self.name)?.broker.owner(partition) === undefined)
           return `${id} does not own ${partition.logEpoch}.${partition.partition} yet`;
       }

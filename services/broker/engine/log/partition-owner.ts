@@ -57,6 +57,8 @@ export interface LogFollower {
 export interface PartitionOwnerOptions {
   readonly id: PartitionId;
   readonly writer: LogWriter;
+  /** Whether the former owner has released the partition. One that has not may claim it once more. */
+  readonly isReleased: boolean;
   readonly bounds: LogBounds;
   /** The newest chunk; undefined: the log is empty. */
   readonly newest: ChunkInfo | undefined;
@@ -77,6 +79,12 @@ export interface PartitionOwnerOptions {
    */
   readonly onPassedOn: (slice: Slice, partitions: number | undefined) => void;
 }
+
+/**
+ * A store that went back may give a claim that it had given to somebody else, who then claims the partition once
+ * more, appends what was forgotten, and lets go. So much later that does not happen any more.
+ */
+const DOUBTFUL_MS = 10_000;
 
 /** The reason with which a partition is closed whose publishes are to go on elsewhere. */
 export const MOVED = new BrokerError('UNAVAILABLE', 'the partition has moved to another broker: try again');
@@ -134,6 +142,7 @@ export class PartitionOwner {
   #pending: Waiting[] = [];
   #working = false;
   #verify = false;
+  readonly #openedMs: number;
   /** When retention has deleted something last. */
   #trimmedMs = Number.NEGATIVE_INFINITY;
   #closed: BrokerError | undefined;
@@ -153,6 +162,7 @@ export class PartitionOwner {
     this.#ownFrom = options.bounds.endOffset;
     this.#ownSinceMs = options.context.steady.elapsedMs();
     this.#context = options.context;
+    this.#openedMs = options.context.clock.monotonicMs();
   }
 
   /** Changes when a store that had forgotten the claim gives a new one. */
@@ -208,10 +218,13 @@ export class PartitionOwner {
 
   /**
    * Checks whether the store still has what it has acknowledged; unless `suspected`, only if there is
-   * something to lose.
+   * something to lose, or the claim is new and may not be the last word.
    */
   verify(suspected = false): void {
-    if (this.#closed !== undefined || !(suspected || this.#options.writer.holdsRecent)) return;
+    if (this.#closed !== undefined) return;
+    const { writer, isReleased } = this.#options;
+    const isDoubtful = !isReleased && this.#context.clock.monotonicMs() - this.#openedMs < DOUBTFUL_MS;
+    if (!suspected && !writer.holdsRecent && !isDoubtful) return;
     this.#verify = true;
     this.#work();
   }
