@@ -279,10 +279,12 @@ test('contexts: flags before environment before the folder before the selected o
     0,
   );
   expect(await show('--context mine')).toMatchObject({ address: 'd:4', source: 'context mine' });
-  // That context's broker speaks plaintext: no reason to speak it to another one.
-  expect(
-    await runCli(['context', 'show', '--context', 'mine', '--address', 'f:6'], { cwd, env }),
-  ).toMatchObject({
+  // A context whose broker speaks plaintext is no reason to speak it to another one.
+  const plain = ['context', 'add', 'plain', '--address', 'e:5', '--insecure'];
+  expect((await runCli(plain, { cwd, env })).code).toBe(0);
+  expect(await show('--context plain')).toMatchObject({ address: 'e:5', source: 'context plain' });
+  const other = ['topic', 'list', '--context', 'plain', '--address', 'f:6'];
+  expect(await runCli(other, { cwd: '/', env })).toMatchObject({
     code: 2,
     stderr: expect.stringMatching(/^fanfare: f:6 needs mutual TLS: give --tls-ca/),
   });

@@ -1,8 +1,8 @@
 // What retention may delete, and what it has to. One part of cluster-checker.ts.
 //
-//   not early    a message goes only if it is older, or more is behind it, than a setting of its topic allows
-//                that is in force, or was a moment ago: not every broker has heard of a change, and a failover
-//                may have brought an older one back
+//   not early    a message goes only if it is older, or more is behind it, than a setting allows that is in
+//                force, or was a moment ago: not every broker has heard of a change, and a failover may have
+//                brought an older one back
 //   not late     what the setting in force does not allow is gone after a while
 import type { TopicDefinition } from '../../../services/broker/core/definitions.ts';
 import { Violation } from '../violation.ts';

@@ -81,8 +81,8 @@ export interface PartitionOwnerOptions {
 }
 
 /**
- * A store that went back may give a claim that it had given to somebody else, who then claims the partition once
- * more, appends what was forgotten, and lets go. So much later that does not happen any more.
+ * A store that went back may give a claim that it had given to somebody else, who then claims the partition
+ * once more, appends what was forgotten, and lets go. So much later that does not happen any more.
  */
 const DOUBTFUL_MS = 10_000;
 
