@@ -453,12 +453,13 @@ export class Partitions implements PartitionHost {
 
   #close(topic: TopicRuntime, owner: PartitionOwner): void {
     if (topic.owners.get(owner.id.partition) === owner) topic.owners.delete(owner.id.partition);
-    for (const subscription of topic.subscriptions.values()) {
+    const followers = [...topic.subscriptions.values()].flatMap((subscription) => {
       const dispatcher = subscription.dispatchers.get(owner.id.partition);
-      if (dispatcher?.owner !== owner) continue;
-      this.#remember(owner, [dispatcher], false);
-      subscription.removeDispatcher(dispatcher);
-    }
+      return dispatcher?.owner === owner ? [{ subscription, dispatcher }] : [];
+    });
+    const dispatchers = followers.map(({ dispatcher }) => dispatcher);
+    this.#remember(owner, dispatchers, false);
+    for (const { subscription, dispatcher } of followers) subscription.removeDispatcher(dispatcher);
     owner.close(MOVED);
     owner.chunks.dropBelow(owner.bounds.endOffset);
   }

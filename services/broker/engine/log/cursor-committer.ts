@@ -33,8 +33,11 @@ export class CursorCommitter {
   #dirty = new Set<CursorHolder>();
   /** Calls that wait for what is dirty to be committed. */
   #waiting: (() => void)[] = [];
-  /** resting ─soon─▶ waiting for the timer ─timer, now─▶ committing ─▶ resting, or waiting after a failure */
-  #state: 'resting' | 'waiting' | 'committing' = 'resting';
+  /**
+   * resting ─soon─▶ waiting ─timer, now─▶ committing ─▶ resting, or failed ─RETRY_MS─▶ committing. A store that
+   * fails is not asked more often, however many cursors move.
+   */
+  #state: 'resting' | 'waiting' | 'committing' | 'failed' = 'resting';
   #cancelTimer: () => void = () => undefined;
   /** Another commit was asked for while one was under way. */
   #again = false;
@@ -123,8 +126,8 @@ export class CursorCommitter {
     }
   }
 
-  #wait(delayMs: number): void {
-    this.#state = 'waiting';
+  #wait(delayMs: number, state: 'waiting' | 'failed' = 'waiting'): void {
+    this.#state = state;
     this.#cancelTimer = this.#context.clock.setTimer(delayMs, () => void this.#run());
   }
 
@@ -133,6 +136,7 @@ export class CursorCommitter {
       this.#again = true;
       return;
     }
+    if (this.#state === 'failed') return;
     this.#cancelTimer();
     this.#state = 'committing';
     // The commit is made at the end of the turn: several dispatchers, one commit.
@@ -150,7 +154,7 @@ export class CursorCommitter {
     if (!done) {
       for (const holder of holders) this.#dirty.add(holder);
       this.#waiting = waiting.concat(this.#waiting);
-      this.#wait(RETRY_MS);
+      this.#wait(RETRY_MS, 'failed');
       return;
     }
     this.#state = 'resting';

@@ -476,7 +476,8 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
     if (leg === this.#local) {
       this.#localJoined = false;
       const { ackDeadlineMs } = this.#limits;
-      this.#local.credit(0, { maxOutstandingMessages: 0, maxOutstandingBytes: 0, ackDeadlineMs });
+      const draining = this.#draining;
+      this.#local.credit(0, { maxOutstandingMessages: 0, maxOutstandingBytes: 0, ackDeadlineMs, draining });
     } else {
       const remote = leg as RemoteLeg;
       this.#legs.delete(remote.route.memberId);
