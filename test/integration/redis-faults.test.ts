@@ -23,6 +23,8 @@ const MEMBER = {
 const WORKS_AGAIN = 'Redis works again';
 const FULL =
   'Redis is out of memory, so publishes are refused: raise maxmemory, shorten retention or delete topics; it goes on by itself';
+const ALONE =
+  'Redis refuses writes because too few replicas follow it (min-replicas-to-write): bring them back, see INFO replication';
 const UNREACHABLE =
   'Redis cannot be reached: check that it runs and that the network and its TLS certificates are good; the broker reconnects by itself';
 const EVICTS =
@@ -142,6 +144,22 @@ describe('a Redis that fails', { timeout: 60_000 }, () => {
     } finally {
       await redis.command('CONFIG', 'SET', 'maxmemory', 0);
     }
+  });
+
+  test('without the replicas that it must have: appends are refused, said once, and over when it writes again', async () => {
+    const notes = createNotes();
+    await using store = await opened({ onWarning: notes.add });
+    const epoch = await acquired(store);
+    await redis.command('CONFIG', 'SET', 'min-replicas-to-write', 1);
+    try {
+      await expectCode(appendTo(store, P, epoch, [1]), 'UNAVAILABLE');
+      await expectCode(appendTo(store, P, epoch, [1]), 'UNAVAILABLE');
+      expect(await notes.next(ALONE)).toMatchObject({ condition: 'alone' });
+    } finally {
+      await redis.command('CONFIG', 'SET', 'min-replicas-to-write', 0);
+    }
+    await untilOver(store, notes, 'alone');
+    expect(store.stats().conditions).toEqual([]);
   });
 
   test('silent: calls end in time, and what they did is known afterwards', async () => {

@@ -5,6 +5,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { VERSION } from '../../services/broker/version.ts';
 import { missingPackages, otherNodes, withEngines } from '../support/complete-lockfile.ts';
 
 const root = join(import.meta.dirname, '../..');
@@ -18,6 +19,10 @@ test('services/gen is what `npm run generate` makes of proto', () => {
     rmSync(out, { recursive: true });
   }
 }, 60_000);
+
+test("the broker's version is the package's", () => {
+  expect(VERSION).toBe(JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version);
+});
 
 test('the lockfile names no registry', () => {
   const text = readFileSync(join(root, 'package-lock.json'), 'utf8');

@@ -14,6 +14,8 @@ const ADVICE = {
   down: 'part of the Redis Cluster is down: check CLUSTER INFO and bring the missing masters or their replicas back',
   replicas:
     'too few replicas of Redis follow: check INFO replication; publishes with the durability level `replicated` fail meanwhile',
+  alone:
+    'Redis refuses writes because too few replicas follow it (min-replicas-to-write): bring them back, see INFO replication',
   disk: 'Redis refuses writes because it cannot save to its disk: free space there, see its log (MISCONF)',
   denied:
     'Redis refuses our credentials or a command: check user, password and ACL (the user needs ~<prefix>:*, &<prefix>:*, +@all -@dangerous +info)',

@@ -25,7 +25,7 @@ const REFUSALS: Readonly<Record<string, Meaning>> = {
   TRYAGAIN: { code: 'UNAVAILABLE', condition: 'down' },
   MOVED: { code: 'UNAVAILABLE', condition: 'down' },
   ASK: { code: 'UNAVAILABLE', condition: 'down' },
-  NOREPLICAS: { code: 'UNAVAILABLE', condition: 'replicas' },
+  NOREPLICAS: { code: 'UNAVAILABLE', condition: 'alone' },
   MISCONF: { code: 'UNAVAILABLE', condition: 'disk' },
   BUSY: { code: 'UNAVAILABLE', condition: 'busy' },
   UNKILLABLE: { code: 'UNAVAILABLE', condition: 'busy' },

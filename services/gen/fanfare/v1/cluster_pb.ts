@@ -241,7 +241,8 @@ export type PartitionMove = Message<"fanfare.v1.PartitionMove"> & {
   time?: Timestamp | undefined;
 
   /**
-   * In the words of the broker that noticed: "joined", "left", "lease ran out", "drained", "created".
+   * In the words of the broker that noticed: "joined", "left", "lease ran out", "drained", "balanced",
+   * "created".
    *
    * @generated from field: string reason = 6;
    */
