@@ -34,8 +34,8 @@ export class CursorCommitter {
   /** Calls that wait for what is dirty to be committed. */
   #waiting: (() => void)[] = [];
   /**
-   * resting ─soon─▶ waiting ─timer, now─▶ committing ─▶ resting, or failed ─RETRY_MS─▶ committing. A store that
-   * fails is not asked more often, however many cursors move.
+   * resting ─soon─▶ waiting ─timer, now─▶ committing ─▶ resting, or failed ─RETRY_MS─▶ committing. A store
+   * that fails is not asked more often, however many cursors move.
    */
   #state: 'resting' | 'waiting' | 'committing' | 'failed' = 'resting';
   #cancelTimer: () => void = () => undefined;
