@@ -239,13 +239,17 @@ test('deletionPolicy: Retain, Delete, DeleteIfEmpty', SLOW, async () => {
     topic('shop', 'dropped', { deletionPolicy: 'Delete' }),
     topic('shop', 'guarded', { deletionPolicy: 'DeleteIfEmpty' }),
     subscription('shop', 'guard', 'guarded', { deletionPolicy: 'DeleteIfEmpty' }),
+    topic('shop', 'shared', { deletionPolicy: 'DeleteIfEmpty' }),
   );
   await stage.until(
     'all are ready',
-    () => ['kept', 'dropped', 'guarded'].every((name) => ready(name)) && subscriptionReady('guard'),
+    () => ['kept', 'dropped', 'guarded', 'shared'].every((name) => ready(name)) && subscriptionReady('guard'),
   );
   await client.publisher('guarded').publish({ data: 'precious' });
-  for (const name of ['kept', 'dropped', 'guarded']) await stage.remove('topics', 'shop', name);
+  // Made beside Kubernetes, after the operator has looked.
+  await client.admin.createSubscription('beside', { topic: 'shared' });
+  await client.publisher('shared').publish({ data: 'precious, too' });
+  for (const name of ['kept', 'dropped', 'guarded', 'shared']) await stage.remove('topics', 'shop', name);
   await stage.remove('subscriptions', 'shop', 'guard');
   await stage.until(
     'two go',
@@ -254,21 +258,25 @@ test('deletionPolicy: Retain, Delete, DeleteIfEmpty', SLOW, async () => {
   expect((await client.admin.getTopic('kept')).id).toBe('kept');
   expect(await gone(client.admin.getTopic('dropped'))).toBe(true);
   await stage.until(
-    'two wait',
+    'three wait',
     () =>
       condition(stage.topic('shop', 'guarded'), 'Synced') === 'False/DeletionBlocked' &&
+      condition(stage.topic('shop', 'shared'), 'Synced') === 'False/DeletionBlocked' &&
       condition(stage.subscription('shop', 'guard'), 'Synced') === 'False/DeletionBlocked',
   );
   expect(
     stage.subscription('shop', 'guard')?.status?.conditions?.find(({ type }) => type === 'Synced')?.message,
   ).toContain('1 messages are not acknowledged');
-  for await (const message of client.subscribe('guard')) {
-    message.ack();
-    break;
-  }
+  for (const name of ['guard', 'beside'])
+    for await (const message of client.subscribe(name)) {
+      message.ack();
+      break;
+    }
   await stage.until(
     'they go',
-    () => stage.topic('shop', 'guarded') === undefined && stage.subscription('shop', 'guard') === undefined,
+    () =>
+      ['guarded', 'shared'].every((name) => stage.topic('shop', name) === undefined) &&
+      stage.subscription('shop', 'guard') === undefined,
   );
   expect(await gone(client.admin.getTopic('guarded'))).toBe(true);
 });
