@@ -8,7 +8,7 @@ import { describe, expect, test } from 'vitest';
 import { runClusterSeed } from './cluster/run.ts';
 
 /** About a minute on one core. */
-const USUAL_SEEDS = 600;
+const USUAL_SEEDS = 400;
 const GROUP = 200;
 const TRACE_LINES = 80;
 const HOUR_MS = 3_600_000;

@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { runSeed } from './run.ts';
 
 /** About a minute on one core. */
-const USUAL_SEEDS = 3_000;
+const USUAL_SEEDS = 2_000;
 const GROUP = 500;
 const TRACE_LINES = 60;
 const HOUR_MS = 3_600_000;
