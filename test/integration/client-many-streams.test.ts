@@ -46,12 +46,14 @@ test('2,500 subscriptions on a client all receive, it publishes and administers;
   await allReceive('second');
   expect(proxy.connections).toBe(3);
   for (const each of received.values()) expect(each).toEqual(['first', 'second']);
-  expect(retries).toEqual([]);
+  expect([...new Set(retries)]).toEqual([]);
 
-  await Promise.all(subscribers.slice(1).map((subscriber) => subscriber.stop()));
+  // In groups: each stream has a few seconds to end, on however busy a machine.
+  for (let from = 1; from < subscribers.length; from += 100)
+    await Promise.all(subscribers.slice(from, from + 100).map((subscriber) => subscriber.stop()));
   await expect.poll(() => proxy.connections, { timeout: 30_000, interval: 100 }).toBe(1);
   missing = 1;
   await publisher.publish({ data: 'third' });
   await expect.poll(() => received.get('sub-0')).toEqual(['first', 'second', 'third']);
-  expect(retries).toEqual([]);
+  expect([...new Set(retries)]).toEqual([]);
 }, 120_000);
