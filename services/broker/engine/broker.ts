@@ -107,7 +107,6 @@ export class Broker {
   readonly #topicsByEpoch = new Map<number, TopicRuntime>();
   readonly #subscriptions = new Map<string, SubscriptionRuntime>();
   #remote: Remote | undefined;
-  #lastSessionId = 0;
   #stopping = false;
   #stopped: Promise<void> | undefined;
   /** Nothing is written any more. */
@@ -330,8 +329,7 @@ export class Broker {
     const draining = this.draining.isDraining(runtime.definition.name, origin);
     if (this.#remote !== undefined && client.kind !== 'owned')
       return this.#remote.consumer(runtime.definition, client, sink, total, { origin, draining, fresh });
-    this.#lastSessionId += 1;
-    const session = new Session(this.#lastSessionId, client, sink, total);
+    const session = new Session(runtime.nextSessionId(), client, sink, total);
     session.origin = origin;
     session.draining = draining;
     session.fresh = fresh;

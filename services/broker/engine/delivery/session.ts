@@ -13,7 +13,7 @@ export interface SessionLimits {
 }
 
 export class Session {
-  /** From 1 on, unique in this broker's life. */
+  /** From the subscription's runtime, which gives it to no other session. */
   readonly id: number;
   readonly client: ConsumerClient;
   readonly sink: ConsumerSink;

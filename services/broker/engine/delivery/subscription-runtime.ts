@@ -12,6 +12,9 @@ import type { EngineContext } from '../context.ts';
 import type { Dispatcher, DispatcherHost } from './dispatcher.ts';
 import type { Session } from './session.ts';
 
+/** They are kept as u32 at places. */
+const MAX_SESSION_ID = 0xffff_ffff;
+
 const REPLACED = 'another stream was opened with the same client_id: give each consumer its own';
 
 export class SubscriptionRuntime implements DispatcherHost {
@@ -27,6 +30,7 @@ export class SubscriptionRuntime implements DispatcherHost {
   #order: Session[] = [];
   /** The sessions of clients that have an id, by kind and id. */
   readonly #named = new Map<string, Session>();
+  #lastSessionId = 0;
   #pumpsSoon = false;
   closed = false;
   readonly #onFirstMessage: (name: string) => void;
@@ -72,6 +76,13 @@ export class SubscriptionRuntime implements DispatcherHost {
     let count = 0;
     for (const session of this.#order) if (session.withoutCredit) count += 1;
     return count;
+  }
+
+  /** A number for a new session of this subscription; 0 is nobody's. */
+  nextSessionId(): number {
+    do this.#lastSessionId = (this.#lastSessionId % MAX_SESSION_ID) + 1;
+    while (this.#sessions.has(this.#lastSessionId));
+    return this.#lastSessionId;
   }
 
   session(consumer: number): Session | undefined {

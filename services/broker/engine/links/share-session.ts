@@ -13,22 +13,6 @@ export interface ShareListener {
   wants(more: boolean): void;
 }
 
-/** Session numbers that are never those that broker.ts gives; below 2^32 as all are. */
-export class ShareSessionIds {
-  readonly #from: number;
-  #last = 0;
-
-  constructor(kind: 'local' | 'peer') {
-    this.#from = kind === 'local' ? 0x4000_0000 : 0x8000_0000;
-  }
-
-  next(runtime: SubscriptionRuntime): number {
-    do this.#last = (this.#last + 1) % 0x4000_0000;
-    while (runtime.session(this.#from + this.#last) !== undefined);
-    return this.#from + this.#last;
-  }
-}
-
 export class ShareSession extends Session {
   readonly #runtime: SubscriptionRuntime;
   readonly #clock: Clock;

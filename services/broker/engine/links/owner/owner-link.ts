@@ -23,7 +23,7 @@ import type { Remote } from '../../remote.ts';
 import { BEAT_MS, SILENT_BEATS } from '../heartbeat.ts';
 import type { PeerHost } from '../peer-host.ts';
 import type { RelayedPublish } from '../relayed-publish.ts';
-import { ShareSession, type ShareSessionIds } from '../share-session.ts';
+import { ShareSession } from '../share-session.ts';
 import { concerned, whenOwned } from '../when-owned.ts';
 import { ChunkWindow, PeerSink } from './peer-sink.ts';
 
@@ -53,7 +53,6 @@ export class OwnerLink implements PeerLinkHandler {
   readonly #options: OwnerLinkOptions;
   readonly #host: PeerHost;
   readonly #context: EngineContext;
-  readonly #sessionIds: ShareSessionIds;
   readonly #onClosed: () => void;
   readonly #window: ChunkWindow;
   readonly #consumers = new Map<number, Attached>();
@@ -65,19 +64,12 @@ export class OwnerLink implements PeerLinkHandler {
   writable = true;
   closedAlready = false;
 
-  constructor(
-    link: PeerLinkServer,
-    relay: string,
-    options: OwnerLinkOptions,
-    sessionIds: ShareSessionIds,
-    onClosed: () => void,
-  ) {
+  constructor(link: PeerLinkServer, relay: string, options: OwnerLinkOptions, onClosed: () => void) {
     this.#link = link;
     this.#relay = relay;
     this.#options = options;
     this.#host = options.host;
     this.#context = options.context;
-    this.#sessionIds = sessionIds;
     this.#onClosed = onClosed;
     this.#window = new ChunkWindow(this);
     this.#beat();
@@ -268,7 +260,7 @@ export class OwnerLink implements PeerLinkHandler {
     }
     const sink = new PeerSink(consumer, this, this.#window, () => this.#consumers.delete(consumer));
     const session: ShareSession = new ShareSession(
-      this.#sessionIds.next(runtime),
+      runtime.nextSessionId(),
       client,
       sink,
       runtime.definition.ackDeadlineMs,

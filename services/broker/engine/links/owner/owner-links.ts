@@ -1,13 +1,11 @@
 // The links that relays have opened to this broker, one for each relay: the owner's side of links.
 import type { PeerLinkHandler, PeerLinkServer } from '../../../ports/peer.ts';
-import { ShareSessionIds } from '../share-session.ts';
 import { OwnerLink, type OwnerLinkOptions } from './owner-link.ts';
 
 export class OwnerLinks {
   readonly #options: OwnerLinkOptions;
   /** By the relay's member id. */
   readonly #links = new Map<string, OwnerLink>();
-  readonly #sessionIds = new ShareSessionIds('peer');
 
   constructor(options: OwnerLinkOptions) {
     this.#options = options;
@@ -23,7 +21,7 @@ export class OwnerLinks {
    */
   accept(link: PeerLinkServer, relay: string): PeerLinkHandler {
     this.#links.get(relay)?.end('the relay has opened another link');
-    const accepted = new OwnerLink(link, relay, this.#options, this.#sessionIds, () => {
+    const accepted = new OwnerLink(link, relay, this.#options, () => {
       if (this.#links.get(relay) === accepted) this.#links.delete(relay);
     });
     this.#links.set(relay, accepted);

@@ -12,7 +12,7 @@ import type { ConsumerSink, DeliveredMessages } from '../../delivery/consumer.ts
 import type { SessionLimits } from '../../delivery/session.ts';
 import type { SubscriptionRuntime } from '../../delivery/subscription-runtime.ts';
 import type { Route } from '../../membership/routes.ts';
-import { ShareSession, type ShareSessionIds } from '../share-session.ts';
+import { ShareSession } from '../share-session.ts';
 import type { AttachedConsumer, RelayLink } from './relay-link.ts';
 import type { LinkUser, RelayLinks } from './relay-links.ts';
 
@@ -201,19 +201,21 @@ export class LocalLeg {
   /** The sequence of the newest order for credit. */
   #sequence = 0;
 
-  constructor(
-    host: LegHost,
-    runtime: SubscriptionRuntime,
-    sink: ConsumerSink,
-    ids: ShareSessionIds,
-    clock: Clock,
-  ) {
+  constructor(host: LegHost, runtime: SubscriptionRuntime, sink: ConsumerSink, clock: Clock) {
     this.#runtime = runtime;
     const { ackDeadlineMs } = runtime.definition;
-    this.#session = new ShareSession(ids.next(runtime), host.client, sink, ackDeadlineMs, runtime, clock, {
-      outstanding: (messages) => host.credited(this, this.#sequence, messages),
-      wants: (more) => host.wants(this, more),
-    });
+    this.#session = new ShareSession(
+      runtime.nextSessionId(),
+      host.client,
+      sink,
+      ackDeadlineMs,
+      runtime,
+      clock,
+      {
+        outstanding: (messages) => host.credited(this, this.#sequence, messages),
+        wants: (more) => host.wants(this, more),
+      },
+    );
     this.#session.resumes = host.resumes;
     this.#session.fresh = host.fresh;
     runtime.join(this.#session);

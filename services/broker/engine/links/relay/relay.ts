@@ -21,7 +21,6 @@ import type { PartitionOwner, PendingPublish } from '../../log/partition-owner.t
 import type { Route, Routes } from '../../membership/routes.ts';
 import type { Remote } from '../../remote.ts';
 import type { PeerHost } from '../peer-host.ts';
-import { ShareSessionIds } from '../share-session.ts';
 import type { RelayLink } from './relay-link.ts';
 import { type LinkUser, RelayLinks } from './relay-links.ts';
 import { ownersOf, RelayedBacklog } from './relayed-backlog.ts';
@@ -59,7 +58,6 @@ export class Relay implements Remote {
   readonly #settlingLater = new Set<Promise<void>>();
   /** How many operations these are about. */
   #settlingOperations = 0;
-  readonly #sessionIds = new ShareSessionIds('local');
   #consumersMade = 0;
   /** The owners of topics by logEpoch, until routes change. */
   readonly #owners = new Map<number, { readonly partitions: number; readonly routes: Map<string, Route> }>();
@@ -123,7 +121,6 @@ export class Relay implements Remote {
       peers: this.#peers,
       routes,
       context,
-      sessionIds: this.#sessionIds,
       topic: () => this.#topicNow(topic),
       owners: (now) => this.#ownersOf(now),
       partitions: (least) => host.partitionsToSettle(definition, least),

@@ -22,7 +22,6 @@ import type { DrainableConsumer } from '../../delivery/draining-consumers.ts';
 import type { SessionLimits } from '../../delivery/session.ts';
 import type { SubscriptionRuntime } from '../../delivery/subscription-runtime.ts';
 import type { Route, Routes } from '../../membership/routes.ts';
-import type { ShareSessionIds } from '../share-session.ts';
 import { KeptSettles } from './kept-settles.ts';
 import { OutstandingCount } from './outstanding-count.ts';
 import { type Leg, type LegHost, LocalLeg, RemoteLeg } from './relay-leg.ts';
@@ -39,7 +38,6 @@ export interface RelayedConsumerOptions {
   readonly peers: RelayLinks;
   readonly routes: Routes;
   readonly context: EngineContext;
-  readonly sessionIds: ShareSessionIds;
   readonly topic: () => TopicDefinition;
   /** The owners of the topic's partitions, by member id. */
   readonly owners: (topic: TopicDefinition) => ReadonlyMap<string, Route>;
@@ -99,7 +97,7 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
   readonly #counts = new Set<OutstandingCount<Leg>>();
 
   constructor(options: RelayedConsumerOptions) {
-    const { definition, runtime, client, sink, limits, sessionIds, context } = options;
+    const { definition, runtime, client, sink, limits, context } = options;
     this.#options = options;
     this.subscription = definition.name;
     this.incarnation = definition.incarnation;
@@ -108,7 +106,7 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
     this.#limits = limits;
     this.#draining = options.opening.draining;
     this.#shares = new CreditShares(limits.maxOutstandingMessages, limits.maxOutstandingBytes);
-    this.#local = new LocalLeg(this, runtime, this.#localSink(), sessionIds, context.clock);
+    this.#local = new LocalLeg(this, runtime, this.#localSink(), context.clock);
   }
 
   get resumes(): boolean {
