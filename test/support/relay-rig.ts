@@ -57,7 +57,7 @@ export class TestRoutes {
   of(selfId: string): Routes {
     return {
       selfId,
-      ownerOf: (id) => {
+      targetOf: (id) => {
         const member = this.#members.get(this.#targets.get(formatPartitionId(id)) ?? '');
         return member && { ...member, version: this.#version };
       },

@@ -332,19 +332,19 @@ test('routes lead to where partitions should be, and are one object until someth
     changes += 1;
   });
   const ids = rig.partitions;
-  const ofB = ids.filter((id) => a.routes.ownerOf(id)?.memberId === b.id);
+  const ofB = ids.filter((id) => a.routes.targetOf(id)?.memberId === b.id);
   expect(ofB).toHaveLength(b.ownership.owned);
-  expect(a.routes.ownerOf(ofB[0]!)).toEqual({ memberId: b.id, name: 'b', address: 'b:7443', version: 2 });
-  expect(a.routes.ownerOf(ofB[0]!)).toBe(a.routes.ownerOf(ofB[0]!));
-  expect(a.routes.ownerOf({ logEpoch: 9, partition: 0 })).toBeUndefined();
-  expect(a.routes.ownerOf({ logEpoch: 1, partition: 12 })).toBeUndefined();
+  expect(a.routes.targetOf(ofB[0]!)).toEqual({ memberId: b.id, name: 'b', address: 'b:7443', version: 2 });
+  expect(a.routes.targetOf(ofB[0]!)).toBe(a.routes.targetOf(ofB[0]!));
+  expect(a.routes.targetOf({ logEpoch: 9, partition: 0 })).toBeUndefined();
+  expect(a.routes.targetOf({ logEpoch: 1, partition: 12 })).toBeUndefined();
   await rig.clock.advance(5_000);
   expect(changes).toBe(0);
   rig.crash(b);
   // There is no route while b is gone and its partitions have not moved yet.
   await rig.clock.runUntil(() => changes > 0, 3_000);
   await rig.converge();
-  const route = a.routes.ownerOf(ofB[0]!)!;
+  const route = a.routes.targetOf(ofB[0]!)!;
   expect(route.memberId).toBe(a.id);
   expect(route.version).toBeGreaterThan(2);
 });

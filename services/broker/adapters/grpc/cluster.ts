@@ -78,7 +78,7 @@ export function clusterService(options: ClusterServiceOptions): GrpcService {
       const partitions = [...partitionsOf(options)];
       const assigned = new Map<string, number>();
       for (const { id } of partitions) {
-        const name = routes.ownerOf(id)?.name ?? '';
+        const name = routes.targetOf(id)?.name ?? '';
         assigned.set(name, (assigned.get(name) ?? 0) + 1);
       }
       return {
@@ -199,7 +199,7 @@ async function ownerships(
       messages.push({
         topic,
         partition: id.partition,
-        assigned: routes.ownerOf(id)?.name ?? '',
+        assigned: routes.targetOf(id)?.name ?? '',
         owner: names.get(holder) ?? '',
         ownerEpoch: BigInt(ownerEpoch),
       });

@@ -60,7 +60,7 @@ interface RouteMessage {
 function routesOf(name: string, definitions: Definitions, routes: Routes): RouteMessage[] {
   const { logEpoch, partitions } = definitions.getTopic(name);
   return Array.from({ length: partitions }, (_, partition) => {
-    const route = routes.ownerOf({ logEpoch, partition });
+    const route = routes.targetOf({ logEpoch, partition });
     return { partition, address: route?.address ?? '', ownerEpoch: BigInt(route?.version ?? 0) };
   });
 }

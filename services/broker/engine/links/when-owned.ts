@@ -67,7 +67,7 @@ function lacking(
   for (const { logEpoch, partitions } of topics) {
     for (let partition = 0; partition < partitions; partition += 1) {
       const id = { logEpoch, partition };
-      const route = routes.ownerOf(id);
+      const route = routes.targetOf(id);
       if (route === undefined) return id;
       if (route.memberId === routes.selfId && host.owner(id) === undefined) return id;
     }

@@ -21,7 +21,7 @@ export interface Routes {
   /** This broker's member id. */
   readonly selfId: string;
   /** Where the partition should be. Undefined: it is assigned to nobody, or to a member that is not alive. */
-  ownerOf(id: PartitionId): Route | undefined;
+  targetOf(id: PartitionId): Route | undefined;
   /** Routes to the living members, this one included. They belong to no partition, so their version is 0. */
   members(): Route[];
   /** Calls back after every change that may concern any partition. Returns a function that ends it. */
@@ -54,7 +54,7 @@ export class ClusterRoutes implements Routes {
     });
   }
 
-  ownerOf({ logEpoch, partition }: PartitionId): Route | undefined {
+  targetOf({ logEpoch, partition }: PartitionId): Route | undefined {
     let routes = this.#routes.get(logEpoch);
     if (routes === undefined) {
       const count = this.#assignment.topics.get(logEpoch)?.members.length;
@@ -106,7 +106,7 @@ export interface SoleRoutesOptions {
 export function soleRoutes({ selfId, name, address, ownerEpochOf }: SoleRoutesOptions): Routes {
   return {
     selfId,
-    ownerOf(id) {
+    targetOf(id) {
       const version = ownerEpochOf(id);
       return version === 0 ? undefined : { memberId: selfId, name: name(), address: address(), version };
     },

@@ -181,7 +181,7 @@ export class OwnerLink implements PeerLinkHandler {
       return;
     }
     const { routes, remote } = this.#options;
-    const isMine = this.#host.owner(id) !== undefined || routes.ownerOf(id)?.memberId === routes.selfId;
+    const isMine = this.#host.owner(id) !== undefined || routes.targetOf(id)?.memberId === routes.selfId;
     if (topic === undefined || topic.logEpoch !== id.logEpoch || !isMine) {
       this.#refused.set(key, attempt);
       refuse('NOT_OWNER', 'the partition is not owned here');

@@ -87,7 +87,7 @@ export class CursorTeller {
   /** The owner that has not heard of the cursor; undefined: there is none. */
   #toTell(cursor: RememberedCursor): string | undefined {
     const { routes } = this.#options;
-    const memberId = routes.ownerOf(cursor.id)?.memberId;
+    const memberId = routes.targetOf(cursor.id)?.memberId;
     const isOther = memberId !== routes.selfId && memberId !== this.#told.get(cursor);
     return !cursor.isHandedOver && isOther ? memberId : undefined;
   }

@@ -330,7 +330,7 @@ class RoutedPartition implements LinkUser {
   }
 
   routed(): void {
-    const route = this.#routes.ownerOf(this.#id);
+    const route = this.#routes.targetOf(this.#id);
     const memberId = route === undefined || route.memberId === this.#routes.selfId ? '' : route.memberId;
     if (memberId !== this.#memberId) {
       this.#memberId = memberId;

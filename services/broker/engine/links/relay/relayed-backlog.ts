@@ -90,7 +90,7 @@ export function ownersOf(topics: Iterable<TopicDefinition>, routes: Routes): Map
   const owners = new Map<string, Route>();
   for (const { logEpoch, partitions } of topics) {
     for (let partition = 0; partition < partitions; partition += 1) {
-      const route = routes.ownerOf({ logEpoch, partition });
+      const route = routes.targetOf({ logEpoch, partition });
       if (route !== undefined) owners.set(route.memberId, route);
     }
   }

@@ -392,7 +392,7 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
   /** The leg that can be told of it now. */
   #legFor(operation: SettleOperation): Leg | undefined {
     if (this.#local.owns(operation)) return this.#local;
-    const route = this.#options.routes.ownerOf(operation);
+    const route = this.#options.routes.targetOf(operation);
     const leg = route === undefined ? undefined : this.#legs.get(route.memberId);
     return leg?.writable ? leg : undefined;
   }

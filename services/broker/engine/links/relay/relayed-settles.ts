@@ -97,7 +97,7 @@ function byOwner(
 ): Map<Route | undefined, SettleOperation[]> {
   const groups = new Map<string | undefined, { route: Route | undefined; group: SettleOperation[] }>();
   for (const operation of operations) {
-    const route = routes.ownerOf(operation);
+    const route = routes.targetOf(operation);
     const found = groups.get(route?.memberId);
     if (found === undefined) groups.set(route?.memberId, { route, group: [operation] });
     else found.group.push(operation);
