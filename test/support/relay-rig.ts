@@ -8,15 +8,16 @@ import { hashOfKey, parsePublish } from '../../services/broker/core/publish-batc
 import type { SettleOperation } from '../../services/broker/core/settle-request.ts';
 import { Broker } from '../../services/broker/engine/broker.ts';
 import { Definitions } from '../../services/broker/engine/definitions/definitions.ts';
+import type { BacklogReporter } from '../../services/broker/engine/delivery/backlog-types.ts';
 import type {
   Consumer,
   ConsumerSink,
   DeliveredMessages,
 } from '../../services/broker/engine/delivery/consumer.ts';
-import { OwnerLinks } from '../../services/broker/engine/links/owner/owner-links.ts';
-import { ClusterBacklog } from '../../services/broker/engine/links/relay/cluster-backlog.ts';
-import { ClusterDrain } from '../../services/broker/engine/links/relay/cluster-drain.ts';
-import { Relay } from '../../services/broker/engine/links/relay/relay.ts';
+import type { ConsumerDrain } from '../../services/broker/engine/delivery/draining-consumers.ts';
+import { ClusterLinks } from '../../services/broker/engine/links/cluster-links.ts';
+import type { OwnerLinks } from '../../services/broker/engine/links/owner/owner-links.ts';
+import type { Relay } from '../../services/broker/engine/links/relay/relay.ts';
 import type { Route, Routes } from '../../services/broker/engine/membership/routes.ts';
 import { engineLimits, PUBLISH_LIMITS } from '../../services/broker/limits.ts';
 import type { Clock } from '../../services/broker/ports/clock.ts';
@@ -87,8 +88,8 @@ export class RelayNode {
   readonly broker: Broker;
   readonly relay: Relay;
   readonly peers: OwnerLinks;
-  readonly backlog: ClusterBacklog;
-  readonly draining: ClusterDrain;
+  readonly backlog: BacklogReporter;
+  readonly draining: ConsumerDrain;
   readonly logs: string[] = [];
 
   constructor({ id, clock, memory, routes, connector }: NodeOptions) {
@@ -116,20 +117,17 @@ export class RelayNode {
       maxPullBytes: 3 * 1024 * 1024,
       maxConsumersPerSubscription: 200,
     });
-    const topics = () => this.definitions.topics();
-    const { context } = this.broker;
-    this.relay = new Relay({ connector, routes: routes.of(id), host: this.broker, context, topics });
-    this.peers = new OwnerLinks({
-      host: this.broker,
+    const links = new ClusterLinks({
+      connector,
       routes: routes.of(id),
-      context,
-      remote: this.relay,
-      backlog: this.broker.backlog,
-      topics,
+      host: this.broker,
+      topics: () => this.definitions.topics(),
       maxConsumersPerSubscription: 200,
     });
-    this.backlog = new ClusterBacklog(this.broker.backlog, this.relay);
-    this.draining = new ClusterDrain(this.broker.draining, this.relay);
+    this.relay = links.relay;
+    this.peers = links.owner;
+    this.backlog = links.backlog;
+    this.draining = links.draining;
   }
 
   async start(): Promise<void> {

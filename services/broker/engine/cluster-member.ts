@@ -16,11 +16,8 @@ import { DefinitionWatcher } from './definitions/definition-watcher.ts';
 import type { Definitions } from './definitions/definitions.ts';
 import type { BacklogReporter } from './delivery/backlog-types.ts';
 import type { ConsumerDrain } from './delivery/draining-consumers.ts';
-import { OwnerLinks } from './links/owner/owner-links.ts';
-import { ClusterBacklog } from './links/relay/cluster-backlog.ts';
-import { ClusterDrain } from './links/relay/cluster-drain.ts';
+import { ClusterLinks } from './links/cluster-links.ts';
 import { CursorTeller } from './links/relay/cursor-teller.ts';
-import { Relay } from './links/relay/relay.ts';
 import type { TopicSource } from './membership/coordinator.ts';
 import { CutOffWatch } from './membership/cut-off.ts';
 import { memberLoad } from './membership/member-load.ts';
@@ -68,8 +65,7 @@ export class ClusterMember {
   readonly #broker: Broker;
   readonly #clock: Clock;
   readonly #cutOff: CutOffWatch;
-  readonly #relay: Relay;
-  readonly #ownerLinks: OwnerLinks;
+  readonly #links: ClusterLinks;
   readonly #watcher: DefinitionWatcher;
   readonly #teller: CursorTeller;
 
@@ -78,7 +74,6 @@ export class ClusterMember {
     const { membership, signals } = stores;
     const { context } = broker;
     const { logger } = context;
-    const topics = () => definitions.topics();
     this.#broker = broker;
     this.#clock = clock;
     this.membership = new MembershipKeeper({
@@ -111,26 +106,19 @@ export class ClusterMember {
     });
     const routes = new ClusterRoutes(this.membership);
     this.routes = routes;
-    this.#relay = new Relay({ connector: options.connector, routes, host: broker, context, topics });
+    const topics = () => definitions.topics();
+    const { connector, maxConsumersPerSubscription } = options;
+    this.#links = new ClusterLinks({ connector, routes, host: broker, topics, maxConsumersPerSubscription });
+    this.backlog = this.#links.backlog;
+    this.draining = this.#links.draining;
     const { remembered } = broker.partitions;
-    this.#teller = new CursorTeller({ remembered, routes, remote: this.#relay, context });
-    this.#ownerLinks = new OwnerLinks({
-      host: broker,
-      routes,
-      context,
-      remote: this.#relay,
-      backlog: broker.backlog,
-      topics,
-      maxConsumersPerSubscription: options.maxConsumersPerSubscription,
-    });
-    this.backlog = new ClusterBacklog(broker.backlog, this.#relay);
-    this.draining = new ClusterDrain(broker.draining, this.#relay);
+    this.#teller = new CursorTeller({ remembered, routes, remote: this.#links.relay, context });
     this.#watcher = new DefinitionWatcher({ definitions, signals, clock, logger });
   }
 
   /** Another broker has opened a link, to be told of what arrives on it. */
   accept(link: PeerLinkServer, relayId: string): PeerLinkHandler {
-    return this.#ownerLinks.accept(link, relayId);
+    return this.#links.owner.accept(link, relayId);
   }
 
   /**
@@ -139,7 +127,7 @@ export class ClusterMember {
    */
   async start(): Promise<void> {
     await this.membership.start();
-    await this.#broker.start(this.#relay);
+    await this.#broker.start(this.#links.relay);
     this.#watcher.start();
     this.ownership.start();
     this.#teller.start();
@@ -153,7 +141,7 @@ export class ClusterMember {
   async handOver(timeoutMs: number): Promise<void> {
     await this.ownership.handOverAll(timeoutMs);
     await new Promise<void>((resolve) => this.#clock.setTimer(LINGER_MS, resolve));
-    this.#ownerLinks.close();
+    this.#links.owner.close();
   }
 
   /** Leaves the cluster; what was not handed over is abandoned. Streams must have ended. Idempotent. */
@@ -162,7 +150,7 @@ export class ClusterMember {
     await this.#teller.stop();
     await this.ownership.stop();
     await this.#watcher.stop();
-    this.#ownerLinks.close();
+    this.#links.owner.close();
     await this.membership.stop();
   }
 }
