@@ -26,8 +26,11 @@ export const systemClock: Clock = {
     let timeout: NodeJS.Timeout;
     // Node's timers can be up to a millisecond early: then the rest is waited for too.
     const arm = (): void => {
-      const rest = Math.min(Math.ceil(due - performance.now()), LONGEST_TIMEOUT_MS);
-      timeout = setTimeout(() => (performance.now() >= due ? fn() : arm()), rest);
+      const restMs = Math.max(0, Math.ceil(due - performance.now()));
+      timeout = setTimeout(
+        () => (performance.now() >= due ? fn() : arm()),
+        Math.min(restMs, LONGEST_TIMEOUT_MS),
+      );
     };
     arm();
     return () => clearTimeout(timeout);

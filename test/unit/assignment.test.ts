@@ -247,3 +247,15 @@ test('10,000 partitions: the text is small, and the spread is printed', () => {
   }
   console.log(lines.join('\n'));
 });
+
+test('an assignment that cannot be read is said to be so, whatever it is', () => {
+  for (const text of ['no JSON', '{}', '{"format":2,"version":1,"members":[],"topics":[]}', '[]'])
+    expect(() => decodeAssignment(text)).toThrow(
+      expect.objectContaining({
+        code: 'FAILED_PRECONDITION',
+        message: expect.stringContaining('newer version'),
+      }),
+    );
+  // As 0.1.0 wrote it.
+  expect(decodeAssignment('{"version":3,"members":["a"],"topics":[]}')).toMatchObject({ version: 3 });
+});

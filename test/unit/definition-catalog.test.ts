@@ -38,6 +38,23 @@ function scripted(inner: DefinitionStore) {
   return { store, faults };
 }
 
+async function opened(store: DefinitionStore) {
+  const definitions = new Definitions({
+    store,
+    clock: new VirtualClock(),
+    durability: { supported: ['stored'], default: 'stored' },
+    currentEnds: async () => [],
+    audit: () => {},
+    onWarning: () => {},
+  });
+  await definitions.load();
+  const drop = { fails: false };
+  definitions.onChange(async ({ kind }: DefinitionChange) => {
+    if (kind === 'deleted' && drop.fails) throw new BrokerError('UNAVAILABLE', "can't drop");
+  });
+  return { definitions, drop };
+}
+
 function rig() {
   const memory = createSharedMemory({ rememberedRemovals: 3 });
   const inner = memory.open('this-broker').definitions;
@@ -542,6 +559,39 @@ describe('deleting', () => {
     expect(await definitions.finishDeletions()).toBe(0);
     expect(changes).toEqual(['deleted audit', 'deleted orders']);
     expect(await inner.list()).toEqual([]);
+  });
+
+  test('that two brokers finish at once is not begun again by the slower one', async () => {
+    const memory = createSharedMemory({ rememberedRemovals: 3 });
+    const first = await opened(memory.open('a').definitions);
+    const { store } = scripted(memory.open('b').definitions);
+    let gets = 0;
+    const written: string[] = [];
+    const second = await opened({
+      ...store,
+      async get(kind, name) {
+        gets += 1;
+        // It has taken the deletion up, and the other one ends it.
+        if (gets === 2) {
+          first.drop.fails = false;
+          await first.definitions.finishDeletions();
+        }
+        return store.get(kind, name);
+      },
+      put(kind, name, ...rest) {
+        written.push(name);
+        return store.put(kind, name, ...rest);
+      },
+    });
+    await first.definitions.createTopic('tester', { name: ORDERS });
+    await second.definitions.refresh();
+    first.drop.fails = true;
+    await first.definitions.deleteTopic('tester', ORDERS, { force: false });
+    gets = 0;
+    await second.definitions.refresh();
+    expect(gets).toBeGreaterThan(1);
+    expect(written).toEqual([]);
+    expect(await store.get('topic', ORDERS)).toBeUndefined();
   });
 
   test('interrupted by a crash at any step is finished at the next start', async () => {

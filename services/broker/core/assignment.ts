@@ -7,7 +7,7 @@
 //   - its member has gone,
 //   - it prefers a member that has just come to its own, or
 //   - a member would else have more than ceil(factor × mean) of them, or fewer than floor(mean ÷ factor).
-import { assert } from './errors.ts';
+import { assert, BrokerError } from './errors.ts';
 import type { PartitionId } from './partition.ts';
 
 /** How far the fullest member may be above the mean, and the emptiest below it. */
@@ -145,18 +145,41 @@ export function encodeAssignment({ version, members, topics }: Assignment): stri
     const same = first !== undefined && topic.versions.every((each) => each === first);
     return [logEpoch, topic.members, same ? first : topic.versions];
   });
-  return JSON.stringify({ version, members, topics: rows });
+  return JSON.stringify({ format: FORMAT, version, members, topics: rows });
 }
 
-/** Decodes what encodeAssignment made; any other text is a bug. The empty text is the empty assignment. */
+/** Raised when older versions could no longer read what is written. Those of 0.1.0 wrote none. */
+const FORMAT = 1;
+
+interface StoredAssignment {
+  readonly format?: number;
+  readonly version: number;
+  readonly members: string[];
+  readonly topics: [number, number[], number | number[]][];
+}
+
+function parsed(text: string): StoredAssignment {
+  try {
+    const stored = JSON.parse(text) as StoredAssignment;
+    const { format = FORMAT, version, members, topics } = stored;
+    const isWhole = Number.isSafeInteger(version) && Array.isArray(members) && Array.isArray(topics);
+    if (format === FORMAT && isWhole) return stored;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  throw new BrokerError(
+    'FAILED_PRECONDITION',
+    'the stored assignment cannot be read. Was it written by a newer version?',
+  );
+}
+
+/**
+ * Decodes what encodeAssignment made; the empty text is the empty assignment. FAILED_PRECONDITION on anything
+ * else: it was written by a newer version, or the store is damaged.
+ */
 export function decodeAssignment(text: string): Assignment {
   if (text === '') return EMPTY_ASSIGNMENT;
-  const { version, members, topics } = JSON.parse(text) as {
-    version: number;
-    members: string[];
-    topics: [number, number[], number | number[]][];
-  };
-  assert(Number.isSafeInteger(version) && Array.isArray(members), 'the stored assignment is not one');
+  const { version, members, topics } = parsed(text);
   return {
     version,
     members,

@@ -282,7 +282,6 @@ export class DefinitionCatalog {
   async #reconcile(kind: DefinitionKind, name: string): Promise<void> {
     const key = keyOf(kind, name);
     this.#unsettled.set(key, { kind, name });
-    let isInformed = false;
     for (let steps = 0; steps < MAX_STEPS; steps += 1) {
       const stored = await this.#store.get(kind, name);
       const found = stored && decode(stored);
@@ -295,10 +294,9 @@ export class DefinitionCatalog {
       // The check comes after the name was looked up: nothing may be concluded from a store that was out of
       // sight for a moment.
       if (steps === 0) await this.#checkStore();
-      // So do the removals: the name may have gone a moment ago.
-      if (!isInformed && dependsOnRemovals(step)) {
+      // So do the removals, each time: the name may have gone a moment ago.
+      if (dependsOnRemovals(step)) {
         await this.#learnRemovals();
-        isInformed = true;
         step = merge(known, found, this.#past);
       }
       await this.#perform(step, known, found);
@@ -549,7 +547,7 @@ export class DefinitionCatalog {
 
 /** Whether it would be another step if it were known that the incarnation was removed. */
 function dependsOnRemovals(step: MergeStep): boolean {
-  return step.kind === 'letGo' || (step.kind === 'write' && !step.state.deleted);
+  return step.kind === 'letGo' || step.kind === 'write';
 }
 
 function decode({ kind, name, revision, body }: Definition): DefinitionState {

@@ -4,7 +4,7 @@
 import type { SubscriptionDefinition } from '../../core/definitions.ts';
 import type { Delivery } from '../../core/delivery.ts';
 import type { DeliveryEffect, DeliveryEvent } from '../../core/delivery-events.ts';
-import { assertNever } from '../../core/errors.ts';
+import { assertNever, BrokerError } from '../../core/errors.ts';
 import { DamagedLog, type LogRange } from '../../ports/log-store.ts';
 import type { EngineContext } from '../context.ts';
 import type { CachedChunk } from '../log/chunk-cache.ts';
@@ -245,7 +245,8 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
       // True: retention has been quicker, or the range was given up. Else an operator has to see to it.
       if (lack !== undefined && !(await this.owner.pass(lack.range, lack.reason))) waitMs = DAMAGE_RETRY_MS;
     } catch (error) {
-      this.#context.logger.warn({ err: error, offset }, 'the log cannot be read: trying again');
+      if (!(error instanceof BrokerError)) throw error;
+      this.#context.logger.warn({ reason: error.message, offset }, 'the log cannot be read: trying again');
       waitMs = LOAD_RETRY_MS;
     }
     if (waitMs > 0) await new Promise<void>((resolve) => this.#context.clock.setTimer(waitMs, resolve));
