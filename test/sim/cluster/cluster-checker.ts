@@ -147,7 +147,8 @@ export class ClusterChecker {
         // A definition that is there again: the store had lost it, and somebody has written it once more.
         if (this.#toldAtCreation.has(incarnation)) return;
         const ends = this.partitionsOf(topicEpoch).map(
-          (truth) => [truth.id.partition, truth.toldEnd] as const,
+          // Whose publishers hear early may give out as new what they have heard of.
+          (truth) => [truth.id.partition, truth.toldEarly ? 0 : truth.toldEnd] as const,
         );
         this.#toldAtCreation.set(incarnation, new Map(ends));
       },

@@ -72,6 +72,8 @@ export class PartitionTruth {
   furthestEndByte = 0;
   /** Publishers were told of something below it, which is there. */
   toldEnd = 0;
+  /** Publishers were told of something before its owner knew that it is stored: durability `memory`. */
+  toldEarly = false;
   /** When it was acquired last. */
   acquiredMs = 0;
   /** Its topic is being deleted: nothing is promised any more. */
@@ -219,6 +221,7 @@ export class PartitionTruth {
         const same = again?.logged.sent === message;
         const isAnswered = early.appended(memberId, this, offset, message);
         const told = isAnswered || (same && again.logged.told);
+        if (isAnswered) this.toldEarly = true;
         const { publishTimeMs, startByte } = chunk;
         const bytes = { startByte, endByte: startByte + chunk.bytes.length };
         const firstAppendedMs = same ? again.logged.firstAppendedMs : nowMs;
@@ -247,6 +250,7 @@ export class PartitionTruth {
     early?: (message: SentMessage, offset: number) => void,
   ): void {
     if (this.dropped) return;
+    if (early !== undefined) this.toldEarly = true;
     for (const [index, message] of messages.entries()) {
       const offset = firstOffset + index;
       const logged =
