@@ -8,6 +8,7 @@
 //   None       spec.consumers.replicas         yes
 import type { Consumers } from '../api/v1alpha1/consumers.ts';
 import type { Subscription, SubscriptionStatus } from '../api/v1alpha1/subscription.ts';
+import { BrokerCallError } from '../broker/admin.ts';
 import type { Heard } from '../broker/backlog-watch.ts';
 import type { Place } from '../broker/links.ts';
 import { decide, initialState } from '../core/autoscale.ts';
@@ -167,7 +168,7 @@ export class Scaling {
         : await place.link
             .view(place.project)
             .topic(found.topic, false, place.link.closed)
-            .catch(() => undefined);
+            .catch(unknownIfRefused);
     return {
       currentReplicas: current,
       readyReplicas: target?.readyReplicas ?? 0,
@@ -335,4 +336,10 @@ function notFound({ scaleTargetRef: { apiVersion, kind, name } }: Consumers): Re
     reason: 'ScaleTargetNotFound',
     message: `there is no ${kind} ${name} (${apiVersion}) in this namespace, or it has no scale subresource`,
   };
+}
+
+/** What the broker does not tell is not known, as if it were away. */
+function unknownIfRefused(error: unknown): undefined {
+  if (error instanceof BrokerCallError) return undefined;
+  throw error;
 }

@@ -65,6 +65,7 @@ export class Subscriber implements AsyncDisposable {
       settlesAll: true,
     });
     this.closed = this.#run();
+    // Somebody who doesn't ask for `closed` is not told of a failure; that must not end the process.
     this.closed.catch(() => {});
   }
 

@@ -185,12 +185,7 @@ export class Partitions implements PartitionHost {
       topic.owners.delete(id.partition);
       await owner.flushed();
       this.#checkOpen(owner);
-      const subscriptions = [...topic.subscriptions.values()];
-      for (const subscription of subscriptions) {
-        const dispatcher = subscription.dispatchers.get(id.partition);
-        if (dispatcher?.owner !== owner) continue;
-        dispatchers.push(dispatcher);
-      }
+      for (const { dispatcher } of followersOf(topic, owner)) dispatchers.push(dispatcher);
       const leases = this.#leasesOf(dispatchers);
       const leftOut = leases.reduce((sum, each) => sum + each.leases.length, 0) - MAX_HANDED_OVER;
       if (leftOut > 0)
@@ -453,16 +448,24 @@ export class Partitions implements PartitionHost {
 
   #close(topic: TopicRuntime, owner: PartitionOwner): void {
     if (topic.owners.get(owner.id.partition) === owner) topic.owners.delete(owner.id.partition);
-    const followers = [...topic.subscriptions.values()].flatMap((subscription) => {
-      const dispatcher = subscription.dispatchers.get(owner.id.partition);
-      return dispatcher?.owner === owner ? [{ subscription, dispatcher }] : [];
-    });
+    const followers = followersOf(topic, owner);
     const dispatchers = followers.map(({ dispatcher }) => dispatcher);
     this.#remember(owner, dispatchers, false);
     for (const { subscription, dispatcher } of followers) subscription.removeDispatcher(dispatcher);
     owner.close(MOVED);
     owner.chunks.dropBelow(owner.bounds.endOffset);
   }
+}
+
+/** The owner's dispatchers, each with its subscription. */
+function followersOf(
+  { subscriptions }: TopicRuntime,
+  owner: PartitionOwner,
+): { readonly subscription: SubscriptionRuntime; readonly dispatcher: Dispatcher }[] {
+  return [...subscriptions.values()].flatMap((subscription) => {
+    const dispatcher = subscription.dispatchers.get(owner.id.partition);
+    return dispatcher?.owner === owner ? [{ subscription, dispatcher }] : [];
+  });
 }
 
 /** Commits as CursorStore.commit does; rejects with ABORTED where a claim is stale. */

@@ -29,9 +29,11 @@ export function statusCodeOf(code: ErrorCode): number {
  * surrogate pair.
  */
 function fitForHeader(text: string): string {
+  const wellFormed = text.toWellFormed();
+  if (encodeURI(wellFormed).length <= MAX_STATUS_DETAILS_BYTES) return wellFormed;
   let fitting = '';
   let bytes = 0;
-  for (const character of text.toWellFormed()) {
+  for (const character of wellFormed) {
     bytes += encodeURI(character).length;
     if (bytes > MAX_STATUS_DETAILS_BYTES) return `${fitting}…`;
     fitting += character;

@@ -99,12 +99,13 @@ export class LocalConsumer implements Consumer, DrainableConsumer {
   settle(request: SettleRequest): void {
     if (isOfAnother(request, this.#runtime.incarnation)) return;
     this.#runtime.settle(this.session.id, request);
-    const { dispatchers, definition } = this.#runtime;
+    // Alone a broker has everything, so that there is nothing to look for.
+    if (this.#elsewhere === undefined) return;
+    const { topicEpoch } = this.#runtime.definition;
     const moved = request.operations.filter(
-      ({ kind, logEpoch, partition }) =>
-        kind === 'ack' && logEpoch === definition.topicEpoch && !dispatchers.has(partition),
+      (each) => each.kind === 'ack' && each.logEpoch === topicEpoch && !this.#runtime.owns(each),
     );
-    if (moved.length > 0) this.#elsewhere?.(moved);
+    if (moved.length > 0) this.#elsewhere(moved);
   }
 
   pump(): void {

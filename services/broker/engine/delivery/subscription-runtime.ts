@@ -7,7 +7,7 @@
 import type { SubscriptionDefinition } from '../../core/definitions.ts';
 import type { LeasesOnLeave } from '../../core/delivery-events.ts';
 import { BrokerError } from '../../core/errors.ts';
-import type { SettleRequest } from '../../core/settle-request.ts';
+import type { SettleOperation, SettleRequest } from '../../core/settle-request.ts';
 import type { EngineContext } from '../context.ts';
 import type { Dispatcher, DispatcherHost } from './dispatcher.ts';
 import type { Session } from './session.ts';
@@ -83,6 +83,11 @@ export class SubscriptionRuntime implements DispatcherHost {
     do this.#lastSessionId = (this.#lastSessionId % MAX_SESSION_ID) + 1;
     while (this.#sessions.has(this.#lastSessionId));
     return this.#lastSessionId;
+  }
+
+  /** Whether the partition that the operation is about is at work here. */
+  owns({ logEpoch, partition }: Pick<SettleOperation, 'logEpoch' | 'partition'>): boolean {
+    return logEpoch === this.#logEpoch && this.dispatchers.has(partition);
   }
 
   session(consumer: number): Session | undefined {

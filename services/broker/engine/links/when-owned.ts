@@ -4,18 +4,13 @@ import type { TopicDefinition } from '../../core/definitions.ts';
 import { BrokerError } from '../../core/errors.ts';
 import type { PartitionId } from '../../core/partition.ts';
 import type { Clock } from '../../ports/clock.ts';
-import type { SubscriptionRuntime } from '../delivery/subscription-runtime.ts';
-import type { PartitionOwner } from '../log/partition-owner.ts';
 import type { Routes } from '../membership/routes.ts';
+import type { PeerHost } from './peer-host.ts';
 
 export const WAIT_FOR_OWNERS_MS = 2_000;
 const LOOK_AGAIN_MS = 20;
 
-export interface OwnedPartitions {
-  owner(id: PartitionId): PartitionOwner | undefined;
-  topicDefinition(name: string): TopicDefinition;
-  runtimeOf(subscription: string): SubscriptionRuntime;
-}
+export type OwnedPartitions = Pick<PeerHost, 'owner' | 'topicDefinition' | 'runtimeOf'>;
 
 /** The topics of the named subscriptions; all if none are named. */
 export function concerned(

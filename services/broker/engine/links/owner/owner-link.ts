@@ -359,9 +359,6 @@ function split(
 ): { owned: SettleOperation[]; others: SettleOperation[] } {
   const owned: SettleOperation[] = [];
   const others: SettleOperation[] = [];
-  for (const operation of operations) {
-    const { owner } = runtime.dispatchers.get(operation.partition) ?? {};
-    (owner?.id.logEpoch === operation.logEpoch ? owned : others).push(operation);
-  }
+  for (const operation of operations) (runtime.owns(operation) ? owned : others).push(operation);
   return { owned, others };
 }

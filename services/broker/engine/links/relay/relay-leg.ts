@@ -236,8 +236,8 @@ export class LocalLeg {
     this.#session.limits = { ...this.#session.limits, ackDeadlineMs };
   }
 
-  owns({ logEpoch, partition }: SettleOperation): boolean {
-    return this.#runtime.dispatchers.get(partition)?.owner.id.logEpoch === logEpoch;
+  owns(operation: SettleOperation): boolean {
+    return this.#runtime.owns(operation);
   }
 
   settle(operations: readonly SettleOperation[]): void {
