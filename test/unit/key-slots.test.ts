@@ -107,7 +107,7 @@ test('a stalled consumer gets nothing while another is there, everything while i
   expect(slots.setStalled(9, true)).toEqual([]);
 });
 
-test('a partition holds no slots when nothing of any key waits or is outstanding', () => {
+test('a partition holds no slots once the cursor is durable with which nothing waits or is outstanding', () => {
   const queues = new KeyQueues(1_000, () => false);
   queues.join(1, clientHash('client-1'));
   const none = (): Uint32Array => new Uint32Array(500);
@@ -121,6 +121,8 @@ test('a partition holds no slots when nothing of any key waits or is outstanding
   queues.slots.leave(2);
   for (const { key } of taken) queues.settled(key, 1);
   expect(queues.active).toBe(0);
+  queues.persisting();
+  queues.persisted();
   expect(queues.slots.join(2, clientHash('client-2'))).toEqual([]);
 });
 

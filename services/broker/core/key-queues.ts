@@ -211,6 +211,9 @@ export class KeyQueues {
       key.held = false;
       this.#refresh(key);
     }
+    // An idle partition holds no slots. Not whenever no key is left: a quick consumer would have them made
+    // anew for each response.
+    if (this.#keys.size === 0) this.slots.forget();
   }
 
   /** Drops messages that were settled while they waited, also in keys that no consumer comes across. */
@@ -298,7 +301,6 @@ export class KeyQueues {
     const others = this.#bySlot.get(key.slot)!;
     others.delete(key);
     if (others.size === 0) this.#bySlot.delete(key.slot);
-    if (this.#keys.size === 0) this.slots.forget();
   }
 
   #dropSettled(key: KeyState): void {

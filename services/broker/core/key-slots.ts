@@ -5,9 +5,9 @@
 // slots. Of two consumers with the same hash, which are one client, the newest has the slots. A slot with
 // outstanding messages moves only when none is left: until then nothing of it goes out.
 //
-// A slot is made when it is first asked for, and forgotten when no message of any slot waits or is
-// outstanding: an idle partition has none, whatever it has seen. When a consumer joins, only its own scores
-// are compared, so thousands may come and go.
+// A slot is made when it is first asked for, and all are forgotten once no message waits or is outstanding
+// and that is durable: an idle partition has none, whatever it has seen. When a consumer joins, only its own
+// scores are compared, so thousands may come and go.
 
 export const SLOTS = 256;
 
@@ -45,7 +45,8 @@ export class KeySlots {
   readonly #members = new Map<number, Member>();
   /** How many consumers have each standing. */
   readonly #standings: [number, number, number] = [0, 0, 0];
-  readonly #slots = new Map<number, Slot>();
+  /** Those in use, by their numbers. */
+  readonly #slots: (Slot | undefined)[] = [];
 
   static slotOf(keyHash: number): number {
     return keyHash % SLOTS;
@@ -111,7 +112,7 @@ export class KeySlots {
 
   /** Forgets all slots while nothing is outstanding. They follow from the consumers, so nothing changes. */
   forget(): void {
-    this.#slots.clear();
+    this.#slots.length = 0;
   }
 
   /** The lowest standing that any consumer has. */
@@ -159,7 +160,8 @@ export class KeySlots {
 
   #each(change: (slot: Slot, at: number) => void): number[] {
     const changed: number[] = [];
-    for (const [at, slot] of this.#slots) {
+    for (const [at, slot] of this.#slots.entries()) {
+      if (slot === undefined) continue;
       const before = holderOf(slot);
       change(slot, at);
       move(slot);
@@ -169,12 +171,12 @@ export class KeySlots {
   }
 
   #slot(at: number): Slot {
-    let slot = this.#slots.get(at);
+    let slot = this.#slots[at];
     if (slot === undefined) {
       slot = { current: NOBODY, desired: NOBODY, score: -1, outstanding: 0 };
       this.#choose(slot, at);
       move(slot);
-      this.#slots.set(at, slot);
+      this.#slots[at] = slot;
     }
     return slot;
   }
