@@ -203,6 +203,26 @@ describe('an owner', () => {
     expect(ends).toEqual(['misrouted', 'misrouted']);
   });
 
+  test('that is being opened has what is published meanwhile', async () => {
+    const between = (stores: Stores): Stores => ({
+      ...stores,
+      ownership: {
+        ...stores.ownership,
+        acquire: async (id, how) => {
+          if (id.partition >= 2) await new Promise<void>((resolve) => rig.clock.setTimer(500, resolve));
+          return stores.ownership.acquire(id, how);
+        },
+      },
+    });
+    const rig: EngineRig = await startEngine({ partitions: 2, ordering: true, between });
+    const grown = grow(rig, 4);
+    await rig.clock.advance(300);
+    expect(rig.broker.ownedPartitions).toBe(2);
+    const published = rig.publish(`${TO_NEW}:first`, `${STAYS}:second`);
+    await rig.clock.finish(grown);
+    expect(await rig.clock.finish(published)).toMatchObject([{ partition: 2 }, { partition: 0 }]);
+  });
+
   test('begins the era behind everything that it has accepted', async () => {
     let appends = (): void => {};
     const held = new Promise<void>((resolve) => {

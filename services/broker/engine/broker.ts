@@ -36,7 +36,7 @@ import { Session, type SessionLimits } from './delivery/session.ts';
 import { SubscriptionRuntime } from './delivery/subscription-runtime.ts';
 import { ChunkCache } from './log/chunk-cache.ts';
 import { CursorCommitter } from './log/cursor-committer.ts';
-import { MOVED, type PartitionOwner } from './log/partition-owner.ts';
+import { MOVED, type PartitionOwner, type PendingPublish } from './log/partition-owner.ts';
 import { Partitions } from './partitions.ts';
 import { Patience } from './patience.ts';
 import type { Remote } from './remote.ts';
@@ -87,6 +87,10 @@ export interface SubscribeHow {
   readonly resumes?: boolean;
 }
 
+const NOT_OPEN = new BrokerError(
+  'UNAVAILABLE',
+  'the partition could not be opened yet: nothing was stored, try again',
+);
 const STOPPING = new BrokerError('UNAVAILABLE', 'the broker is stopping: connect again');
 
 export class Broker {
@@ -132,10 +136,7 @@ export class Broker {
       partitionsOf: (topic, logEpoch, least) => options.definitions.partitionsOf(topic, logEpoch, least),
       checkStore: options.checkStore ?? (async () => undefined),
       opened: (topic, owner) => this.#remote?.opened(topic, owner) ?? Promise.resolve(),
-      moved: (topic, id, publish) => {
-        if (this.#remote !== undefined) this.#remote.publish(topic, id, publish);
-        else publish.failed(MOVED);
-      },
+      moved: (topic, id, publish) => this.#publishElsewhere(topic, id, publish),
     });
     this.#retention = new RetentionSweeper(
       options.log,
@@ -200,7 +201,7 @@ export class Broker {
     for (const subscription of this.#subscriptions.values()) subscription.close(STOPPING);
     this.partitions.stop();
     await patience.lasts(Promise.all([this.#retention.stop(), this.#remote?.settled()]));
-    const owners = [...this.#topics.values()].flatMap((topic) => [...topic.owners.values()]);
+    const owners = [...this.#topics.values()].flatMap((topic) => topic.partitions.owners());
     const flushed = await patience.lasts(Promise.all(owners.map((owner) => owner.flushed())));
     for (const owner of owners) owner.close(STOPPING);
     this.#leases.stop();
@@ -218,10 +219,10 @@ export class Broker {
    * except with the durability `memory`. Rejects with INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE.
    */
   async currentEnds({ name, logEpoch, partitions }: TopicDefinition): Promise<number[]> {
-    const { owners } = this.#topicRuntime(name);
+    const runtime = this.#topicRuntime(name);
     const ends: Promise<number>[] = [];
     for (let partition = 0; partition < partitions; partition += 1) {
-      const owner = owners.get(partition);
+      const owner = runtime.partitions.owner(partition);
       // What the owner has acknowledged it has stored, except with the durability `memory`.
       ends.push(
         owner !== undefined
@@ -234,9 +235,9 @@ export class Broker {
 
   /** What the logs of each topic hold in the partitions that are owned here. */
   topicSizes(): TopicSize[] {
-    return [...this.#topics.values()].map(({ definition, owners }) => {
+    return [...this.#topics.values()].map(({ definition, partitions }) => {
       const size = { topic: definition.name, publishedMessages: 0, storedMessages: 0, storedBytes: 0 };
-      for (const { bounds } of owners.values()) {
+      for (const { bounds } of partitions.owners()) {
         size.publishedMessages += bounds.endOffset;
         size.storedMessages += bounds.endOffset - bounds.headOffset;
         size.storedBytes += bounds.endByte - bounds.headByte;
@@ -252,12 +253,12 @@ export class Broker {
 
   /** The partition's owner; undefined: it is not owned here. */
   owner({ logEpoch, partition }: PartitionId): PartitionOwner | undefined {
-    return this.#topicsByEpoch.get(logEpoch)?.owners.get(partition);
+    return this.#topicsByEpoch.get(logEpoch)?.partitions.owner(partition);
   }
 
   get ownedPartitions(): number {
     let count = 0;
-    for (const { owners } of this.#topics.values()) count += owners.size;
+    for (const { partitions } of this.#topics.values()) count += partitions.owners().length;
     return count;
   }
 
@@ -492,10 +493,9 @@ export class Broker {
   async #openTopic(definition: TopicDefinition): Promise<void> {
     let topic = this.#topics.get(definition.name);
     if (topic === undefined) {
-      topic = new TopicRuntime(definition, this.context, (id, publish) => {
-        if (this.#remote !== undefined) this.#remote.publish(topic!.definition, id, publish);
-        else publish.failed(MOVED);
-      });
+      topic = new TopicRuntime(definition, this.context, (id, publish) =>
+        this.#publishElsewhere(topic!.definition, id, publish),
+      );
     }
     // The order matters: nothing may be brought to an owner by a count that it does not know.
     topic.grow(definition);
@@ -507,12 +507,23 @@ export class Broker {
     this.partitions.topicsChanged();
   }
 
-  async #ownAll({ definition, owners }: TopicRuntime): Promise<void> {
-    for (let partition = 0; partition < definition.partitions; partition += 1) {
-      if (owners.has(partition)) continue;
-      const id = { logEpoch: definition.logEpoch, partition };
-      await this.partitions.own(id, await this.#options.ownership.acquire(id));
+  async #ownAll(topic: TopicRuntime): Promise<void> {
+    const { definition, partitions } = topic;
+    const goOn = topic.hold();
+    try {
+      for (let partition = 0; partition < definition.partitions; partition += 1) {
+        if (partitions.owner(partition) !== undefined) continue;
+        const id = { logEpoch: definition.logEpoch, partition };
+        await this.partitions.own(id, await this.#options.ownership.acquire(id));
+      }
+    } finally {
+      goOn();
     }
+  }
+
+  #publishElsewhere(topic: TopicDefinition, id: PartitionId, publish: PendingPublish): void {
+    if (this.#remote !== undefined) this.#remote.publish(topic, id, publish);
+    else publish.failed(NOT_OPEN);
   }
 
   async #openSubscription(definition: SubscriptionDefinition): Promise<void> {
@@ -540,7 +551,7 @@ export class Broker {
     // Partitions that were given up meanwhile, or that are on their way to another broker with a note that
     // knows nothing of these dispatchers.
     for (const dispatcher of [...runtime.dispatchers.values()])
-      if (topic.owners.get(dispatcher.owner.id.partition) !== dispatcher.owner)
+      if (topic.partitions.owner(dispatcher.owner.id.partition) !== dispatcher.owner)
         runtime.removeDispatcher(dispatcher);
     topic.subscriptions.set(definition.name, runtime);
     this.#subscriptions.set(definition.name, runtime);
@@ -551,12 +562,10 @@ export class Broker {
     if (topic === undefined) return;
     this.#topicsByEpoch.delete(logEpoch);
     if (this.#topics.get(name) === topic) this.#topics.delete(name);
-    const owners = [...topic.owners.values()];
     topic.close(reason);
-    for (const owner of owners) owner.close(reason);
-    this.partitions.topicsChanged();
+    const ended = this.partitions.topicEnded(topic, reason);
     this.#remote?.topicEnded(topic.definition, reason);
-    await Promise.all(owners.map((owner) => owner.flushed()));
+    await ended;
   }
 
   async #closeSubscription(definition: SubscriptionDefinition, reason: BrokerError): Promise<void> {
@@ -582,7 +591,7 @@ function reasonOfEnd(kind: ChangeKind, { name }: { readonly name: string }): Bro
 
 /** An owner of the topic whose partition the subscription does not follow yet; undefined if there is none. */
 function lacking(topic: TopicRuntime, runtime: SubscriptionRuntime): PartitionOwner | undefined {
-  for (const owner of topic.owners.values()) {
+  for (const owner of topic.partitions.owners()) {
     if (!owner.closed && runtime.dispatchers.get(owner.id.partition)?.owner !== owner) return owner;
   }
   return undefined;
