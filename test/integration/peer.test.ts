@@ -160,7 +160,9 @@ test('bytes cross once: 64 subscriptions behind a relay cost little more than on
   const consumers = names.map((name) => x.node.subscribe(name));
   const payload = 'x'.repeat(1_000);
   const messages = 4_000;
-  await vi.waitFor(() => expect(y.node.broker.stats.consumers).toBe(64), UNTIL);
+  const { broker } = y.node;
+  const joined = (name: string): number => broker.runtimeOf(`${PROJECT}/subscriptions/${name}`).consumers;
+  await vi.waitFor(() => expect(names.map(joined)).toEqual(names.map(() => 1)), UNTIL);
   const before = { ...y.proxy.bytes };
   for (let sent = 0; sent < messages; sent += 200)
     await y.node.publish(Array.from({ length: 200 }, (_, at) => ({ data: payload, key: `${at}` })));

@@ -13,7 +13,7 @@ interface Rule {
 }
 
 /** Files that every part of the engine may use. */
-const ENGINE_BASE = ['context.ts', 'stats.ts', 'steady-clock.ts'];
+const ENGINE_BASE = ['admission.ts', 'context.ts', 'stats.ts', 'steady-clock.ts'];
 const LINKS = ['heartbeat.ts', 'peer-host.ts', 'relayed-publish.ts', 'share-session.ts', 'when-owned.ts'].map(
   (file) => `links/${file}`,
 );
@@ -49,7 +49,7 @@ const RULES: readonly Rule[] = [
   engine('definitions/', []),
   engine('membership/', ['partition-host.ts']),
   engine('links/relay/', ['log/', 'delivery/', 'membership/', 'remote.ts', ...LINKS]),
-  engine('links/owner/', ['log/', 'delivery/', 'membership/', 'remote.ts', 'admission.ts', ...LINKS]),
+  engine('links/owner/', ['log/', 'delivery/', 'membership/', 'remote.ts', ...LINKS]),
   engine('links/', ['log/', 'delivery/', 'membership/']),
   // cluster-member.ts composes all of them.
   engine('cluster-member.ts', [

@@ -326,6 +326,11 @@ test('close() ends within a bound when the broker says nothing any more', async 
   await publish('0', '1');
   const subscription = client.subscribe('audit');
   const first = (await subscription.next()).value as ReceivedMessage;
+  // Asked on the connection by which the second one comes.
+  await vi.waitFor(async () => {
+    const [report] = await client.admin.getBacklog(['audit']);
+    expect(report!.outstandingMessages).toBe(2);
+  });
   proxy.set('both', { holds: true });
   first.ack();
   const waiting = subscription.next();

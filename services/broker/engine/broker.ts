@@ -152,7 +152,7 @@ export class Broker {
       clock,
       logger,
       consumersOf: (subscription) => this.#consumersOf(subscription),
-      settled: async (subscription) => {
+      whenOwned: async (subscription) => {
         const { project } = parseSubscriptionName(subscription, 'subscription');
         await this.#remote?.backlog(`projects/${project}`, [subscription]);
       },
@@ -195,12 +195,12 @@ export class Broker {
     this.#stopping = true;
     const patience = new Patience(this.context.clock, patienceMs);
     this.draining.close();
-    await patience.lasts(this.partitions.passedOn.settled());
+    await patience.lasts(this.partitions.passedOn.ended());
     this.partitions.passedOn.stop();
     for (const topic of this.#topics.values()) topic.close(STOPPING);
     for (const subscription of this.#subscriptions.values()) subscription.close(STOPPING);
     this.partitions.stop();
-    await patience.lasts(Promise.all([this.#retention.stop(), this.#remote?.settled()]));
+    await patience.lasts(Promise.all([this.#retention.stop(), this.#remote?.endPublishes()]));
     const owners = [...this.#topics.values()].flatMap((topic) => topic.partitions.owners());
     const flushed = await patience.lasts(Promise.all(owners.map((owner) => owner.flushed())));
     for (const owner of owners) owner.close(STOPPING);

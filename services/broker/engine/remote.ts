@@ -83,7 +83,7 @@ export interface Remote {
    * Fails publishes that wait; resolves when what was sent to owners is answered, or when that takes too
    * long.
    */
-  settled(): Promise<void>;
+  endPublishes(): Promise<void>;
 
   /** Fails what waits and closes all links. */
   close(): void;

@@ -10,10 +10,13 @@
 // under its offsets, until the store takes it, and meanwhile nobody else hears early. If the partition moves
 // before that, the messages are brought to the new owner, under other offsets. They are lost if this broker
 // crashes, or if the new owner refuses them.
+
 import { cutChunk, type Slice, sliceBytes, sliceLength, splitSlice } from '../../core/chunk.ts';
 import { BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
+import { sleep } from '../../ports/clock.ts';
 import type { ChunkInfo, LogBounds, LogRange, LogStore } from '../../ports/log-store.ts';
+import { hold } from '../admission.ts';
 import type { EngineContext } from '../context.ts';
 import { CachedChunk, type ChunkCache, PartitionChunks } from './chunk-cache.ts';
 import { LogDamage } from './log-damage.ts';
@@ -21,7 +24,10 @@ import type { AppendOutcome, LogWriter } from './log-writer.ts';
 import type { PartitionGrowth } from './partition-growth.ts';
 import { KEEP_MS } from './recent-chunks.ts';
 
-/** Exactly one of its functions is called, once. */
+/**
+ * Exactly one of its functions is called, once. They are functions and no promise: a batch has one for each
+ * partition, and all that became durable together is answered in order, within one turn.
+ */
 export interface PendingPublish {
   readonly slice: Slice;
   /** The count of partitions by which it was routed. Undefined: it came over a link, and nobody knows. */
@@ -379,11 +385,11 @@ export class PartitionOwner {
       this.#answer(group, expectedEnd);
       for (const waiting of group) waiting.toldEarly = true;
     }
-    stats.uncommittedBytes += heldBytes;
+    const release = hold(stats, heldBytes);
     const outcome = early
       ? await this.#appendForSure(group, expectedEnd, chunks)
       : await this.#append(group, expectedEnd, chunks);
-    stats.uncommittedBytes -= heldBytes;
+    release();
     this.#troubled = outcome.kind !== 'appended';
     if (outcome.kind === 'refused') {
       this.#fail(group, outcome.error);
@@ -454,7 +460,7 @@ export class PartitionOwner {
       if (outcome.kind !== 'refused') return outcome;
       this.#fail(this.#pending.splice(0), outcome.error);
       if (this.#closed !== undefined) return { kind: 'lost', perhaps: false };
-      await new Promise<void>((resolve) => clock.setTimer(delayMs, resolve));
+      await sleep(clock, delayMs);
     }
   }
 
@@ -528,14 +534,14 @@ export class PartitionOwner {
     let firstOffset = expectedEnd;
     for (const waiting of group) {
       const { publish } = waiting;
-      if (this.#settle(waiting)) publish.done(firstOffset);
+      if (this.#markAnswered(waiting)) publish.done(firstOffset);
       firstOffset += sliceLength(publish.slice);
     }
   }
 
   #fail(group: readonly Waiting[], error: BrokerError): void {
     for (const waiting of group) {
-      if (!this.#settle(waiting)) continue;
+      if (!this.#markAnswered(waiting)) continue;
       this.#context.stats.refusedPublishes += 1;
       waiting.publish.failed(error);
     }
@@ -548,7 +554,7 @@ export class PartitionOwner {
   #move(group: readonly Waiting[], perhapsStored: boolean): void {
     for (const waiting of group) {
       if (waiting.toldEarly) this.#passOn(waiting.publish);
-      else if (!perhapsStored && this.#settle(waiting)) this.#options.onMoved(waiting.publish);
+      else if (!perhapsStored && this.#markAnswered(waiting)) this.#options.onMoved(waiting.publish);
     }
   }
 
@@ -558,7 +564,8 @@ export class PartitionOwner {
     this.#options.onPassedOn(slice, partitions ?? this.growth?.eras.at(-1)?.partitions);
   }
 
-  #settle(waiting: Waiting): boolean {
+  /** False: its publisher has its answer already. */
+  #markAnswered(waiting: Waiting): boolean {
     if (waiting.answered) return false;
     waiting.answered = true;
     return true;
