@@ -4,7 +4,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import type { TopicDefinition } from '../../services/broker/core/definitions.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { parsePublish } from '../../services/broker/core/publish-batch.ts';
-import type { PendingPublish } from '../../services/broker/engine/log/partition-owner.ts';
+import type { PendingPublish } from '../../services/broker/engine/log/publish-group.ts';
 import type { PublishedRun } from '../../services/broker/engine/routed-batch.ts';
 import { createStats } from '../../services/broker/engine/stats.ts';
 import { SteadyClock } from '../../services/broker/engine/steady-clock.ts';

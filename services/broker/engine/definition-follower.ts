@@ -1,6 +1,6 @@
 // Brings what is at work on this broker up to the definitions: opens topics and subscriptions that were
-// created, changes those that were changed, ends those that have gone. Invariant: a topic or subscription that
-// was deleted has ended here before its data is dropped.
+// created, changes those that were changed, ends those that have gone. Invariant: what was deleted has ended
+// here before its data is dropped.
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
 import { BrokerError } from '../core/errors.ts';
 import type { PartitionId } from '../core/partition.ts';
@@ -11,7 +11,8 @@ import type { EngineContext } from './context.ts';
 import type { ChangeKind, DefinitionChange } from './definitions/definition-catalog.ts';
 import { SubscriptionRuntime } from './delivery/subscription-runtime.ts';
 import type { CursorCommitter } from './log/cursor-committer.ts';
-import type { PartitionOwner, PendingPublish } from './log/partition-owner.ts';
+import type { PartitionOwner } from './log/partition-owner.ts';
+import type { PendingPublish } from './log/publish-group.ts';
 import type { Partitions } from './partitions.ts';
 import type { Remote } from './remote.ts';
 import type { Runtimes } from './runtimes.ts';

@@ -13,7 +13,7 @@ import type { PublishBatch } from '../core/publish-batch.ts';
 import { admit } from './admission.ts';
 import type { EngineContext } from './context.ts';
 import type { SubscriptionRuntime } from './delivery/subscription-runtime.ts';
-import type { PendingPublish } from './log/partition-owner.ts';
+import type { PendingPublish } from './log/publish-group.ts';
 import { PartitionPhases } from './partition-phases.ts';
 import { type PublishedRun, RoutedBatch } from './routed-batch.ts';
 
