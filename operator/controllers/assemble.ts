@@ -137,7 +137,7 @@ function scalerSource(subscriptions: Informer<Subscription>, scaling: Scaling): 
     decisionOf(namespace, name) {
       const key = `${namespace}/${name}`;
       if (subscriptions.get(key)?.spec.consumers?.strategy !== 'KEDA') return undefined;
-      return scaling.decisionOf(key) ?? { need: undefined, active: true, conditions: [] };
+      return scaling.decisionOf(key) ?? { need: undefined, active: true, condition: undefined };
     },
     onDecision: (namespace, name, listener) => scaling.onDecision(`${namespace}/${name}`, listener),
   };

@@ -11,10 +11,12 @@ import type { Subscription, SubscriptionStatus } from '../api/v1alpha1/subscript
 import { BrokerCallError } from '../broker/admin.ts';
 import type { Heard } from '../broker/backlog-watch.ts';
 import type { Place } from '../broker/links.ts';
-import { decide, initialState } from '../core/autoscale.ts';
-import { capacityFrom } from '../core/autoscale-capacity.ts';
-import { scaleSpec, TICK_MS } from '../core/autoscale-spec.ts';
-import type { AutoscaleInputs, Decision } from '../core/autoscale-types.ts';
+import { capacityFrom } from '../core/autoscale/capacity.ts';
+import { decide } from '../core/autoscale/decide.ts';
+import type { Decision } from '../core/autoscale/decision.ts';
+import type { AutoscaleInputs } from '../core/autoscale/inputs.ts';
+import { scaleSpec, TICK_MS } from '../core/autoscale/spec.ts';
+import { initialState } from '../core/autoscale/state.ts';
 import type { NewCondition } from '../core/conditions.ts';
 import {
   autoscalingStatus,

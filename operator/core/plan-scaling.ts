@@ -1,10 +1,12 @@
 // To how many a target is scaled, and what is said about it: the conditions Scaling, ConsumersAvailable and
-// Degraded, and status.autoscaling. decide() (autoscale.ts) has the numbers. Pure.
+// Degraded, and status.autoscaling. decide() has the numbers. Pure.
 import type { AutoscalingStatus } from '../api/v1alpha1/autoscaling-status.ts';
 import type { Consumers } from '../api/v1alpha1/consumers.ts';
 import type { Reason } from '../api/v1alpha1/reasons.ts';
-import { learnedFrom } from './autoscale-capacity.ts';
-import type { AutoscaleInputs, Decision } from './autoscale-types.ts';
+import { learnedFrom } from './autoscale/capacity.ts';
+import { SLOTS_PER_PARTITION } from './autoscale/caps.ts';
+import type { Decision } from './autoscale/decision.ts';
+import type { AutoscaleInputs } from './autoscale/inputs.ts';
 import { kubeTime, type NewCondition } from './conditions.ts';
 
 /** What is scaled, as it is now. */
@@ -45,9 +47,6 @@ export interface ScalingObserved {
   readonly partitions: number;
 }
 
-/** Keys are shared among a partition's consumers by slot (services/broker/core/key-slots.ts). */
-const SLOTS_PER_PARTITION = 256;
-
 /** How many there should be; undefined: nobody here says. */
 export function wantedReplicas(consumers: Consumers, decision: Decision | undefined): number | undefined {
   if (consumers.strategy === 'Internal') return decision?.desired;
@@ -72,7 +71,7 @@ function scalingCondition({ consumers, target, refusal, decision, draining }: Sc
     const message = `strategy is ${consumers.strategy}: spec.consumers.replicas is ${consumers.replicas ?? 'not set'}`;
     return { type, status: 'True', reason: 'ScaledExternally', message };
   }
-  const own = decision?.conditions[0];
+  const own = decision?.condition;
   if (own === undefined || target === undefined) {
     return {
       type,
@@ -140,7 +139,7 @@ export function autoscalingStatus(
     active: decision.active,
     reason: decision.reason,
     limitedBy: decision.limitedBy,
-    message: decision.conditions[0]?.message,
+    message: decision.condition.message,
     since: kubeTime(toWallMs(decision.sinceMs)),
     lastScaleTime: state.lastScaleMs === undefined ? undefined : kubeTime(toWallMs(state.lastScaleMs)),
     draining: draining?.replicas,

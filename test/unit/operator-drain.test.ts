@@ -179,7 +179,7 @@ test.each<[what: string, after: object, worth: string]>([
   ['other opinions', { autoscaling: { ...STATUS.autoscaling, opinions: [] } }, 'nothing'],
   [
     'other words of Scaling',
-    { conditions: [STATUS.conditions[0], { ...STATUS.conditions[1], message: '4 replicas (3.4 wanted)' }] },
+    { conditions: [STATUS.conditions[0], { ...STATUS.conditions[1], message: '4 replicas (3.4 needed)' }] },
     'nothing',
   ],
   [
