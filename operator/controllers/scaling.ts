@@ -41,8 +41,8 @@ export interface Scaled {
   readonly lookAgainMs: number | undefined;
 }
 
-/** The part of settleDefinition()'s result that scaling needs. */
-export interface SettledPart {
+/** The part of converge()'s result that scaling needs. */
+export interface ConvergedPart {
   readonly place: Place | undefined;
   readonly name: string | undefined;
   readonly found: FoundSubscription | undefined;
@@ -81,7 +81,7 @@ export class Scaling {
   /** Undefined: the Subscription scales nothing. */
   async reconcile(
     subscription: Subscription,
-    settled: SettledPart,
+    converged: ConvergedPart,
     signal: AbortSignal,
   ): Promise<Scaled | undefined> {
     const key = keyOf(subscription);
@@ -95,7 +95,7 @@ export class Scaling {
     const heard = this.#ctx.backlog.get(key);
     const memory = this.#remember(key, subscription, target);
     const current = target === undefined ? 0 : memory.contention.see(target.replicas);
-    const inputs = await this.#inputs(subscription, settled, target, current, heard);
+    const inputs = await this.#inputs(subscription, converged, target, current, heard);
     if (target !== undefined && consumers.strategy !== 'None') {
       this.#decide(key, memory, subscription, consumers, inputs);
     }
@@ -104,7 +104,7 @@ export class Scaling {
     let down = IDLE;
     if (target !== undefined && refusal === undefined) {
       const wanted = consumers.dryRun ? current : wantedReplicas(consumers, memory.decision);
-      const carried = await this.#carryOut(subscription, settled, target, memory, current, wanted, signal);
+      const carried = await this.#carryOut(subscription, converged, target, memory, current, wanted, signal);
       down = carried.down;
       refusal = carried.refusal;
     }
@@ -158,7 +158,7 @@ export class Scaling {
 
   async #inputs(
     { spec }: Subscription,
-    { place, found }: SettledPart,
+    { place, found }: ConvergedPart,
     target: Target | undefined,
     current: number,
     heard: Heard | undefined,
@@ -204,7 +204,7 @@ export class Scaling {
 
   async #carryOut(
     subscription: Subscription,
-    { place, name, found }: SettledPart,
+    { place, name, found }: ConvergedPart,
     target: Target,
     memory: Memory,
     current: number,
