@@ -32,7 +32,7 @@ export function createSubscriptionReconciler(
   const forced = new ForcedSyncs();
   const forget = (key: string, uid?: string): Result => {
     ctx.backlog.want(key, undefined);
-    scaling.forget(key);
+    scaling.memory.forget(key);
     if (uid !== undefined) {
       forced.forget(uid);
       ctx.status.forget(uid);
@@ -49,7 +49,7 @@ export function createSubscriptionReconciler(
     watchBacklog(ctx, converged);
     const isStill = converged.plan.paused || converged.resource.metadata.deletionTimestamp !== undefined;
     // A scale-down that was begun is not resumed later, when it may be wrong.
-    if (isStill) scaling.forget(key);
+    if (isStill) scaling.memory.forget(key);
     const scaled = isStill ? undefined : await scaling.reconcile(converged.resource, converged, signal);
     const status = subscriptionStatus(ctx, converged, scaled);
     const written = await ctx.status.write(kind.client, kind.resource, converged.resource, status, signal);

@@ -131,6 +131,19 @@ describe('what keeps it from that', () => {
     expect(aligned.during(120, { arriving: 480, inputs: { partitions: 12 } }).desired).toBe(6);
   });
 
+  test('partitions that are not known bound nothing, and it is said', () => {
+    const story = new Story({ ...KNOWN, maxReplicas: 600, alignToPartitions: true }, 300);
+    const inputs = { partitions: undefined, ordered: true };
+    expect(story.during(60, { arriving: 30_000, inputs })).toMatchObject({ desired: 300 });
+    expect(opinion(story, 'align-to-partitions')!.says).toContain('not known');
+    expect(opinion(story, 'useful-parallelism')).toBeUndefined();
+    story.step({ arriving: 30_000, inputs: { ...inputs, activeKeys: 4 } });
+    expect(opinion(story, 'useful-parallelism')).toMatchObject({ replicas: 4 });
+    const known = new Story({ ...KNOWN, maxReplicas: 600 }, 250);
+    known.during(60, { arriving: 60_000, inputs: { partitions: 1, ordered: true } });
+    expect(known.last).toMatchObject({ desired: 256, limitedBy: 'UsefulParallelism' });
+  });
+
   test('step limits: up by 4 or 100 % in 15 s, down by 50 % in a minute', () => {
     const story = new Story({
       ...KNOWN,

@@ -31,7 +31,9 @@ export function capped(
     ['MaxReplicas', spec.maxReplicas],
   ];
   let result: Capped = { replicas: asked };
-  if (spec.alignToPartitions) result = { replicas: alignedToPartitions(asked, inputs.partitions) };
+  if (spec.alignToPartitions && inputs.partitions !== undefined) {
+    result = { replicas: alignedToPartitions(asked, inputs.partitions) };
+  }
   for (const [limit, most] of caps) if (result.replicas > most) result = { replicas: most, limit };
   const least = mayBeZero ? 0 : Math.max(1, spec.minReplicas);
   return result.replicas < least ? { replicas: least, limit: 'MinReplicas' } : result;
@@ -40,7 +42,8 @@ export function capped(
 /** More replicas than this can't all have work. */
 export function usefulParallelism(inputs: AutoscaleInputs): number {
   if (!inputs.ordered) return Number.POSITIVE_INFINITY;
-  const slots = Math.max(1, inputs.partitions) * SLOTS_PER_PARTITION;
+  const { partitions = Number.POSITIVE_INFINITY } = inputs;
+  const slots = Math.max(1, partitions) * SLOTS_PER_PARTITION;
   return Math.max(1, Math.min(slots, inputs.activeKeys ?? slots));
 }
 

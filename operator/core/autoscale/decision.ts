@@ -39,6 +39,7 @@ export interface Opinion {
     | 'oldest-age'
     | 'probe'
     | 'useful-parallelism'
+    | 'align-to-partitions'
     | 'downstream'
     | 'blocked-messages'
     | 'panic'

@@ -87,7 +87,7 @@ function ageOpinion({ spec, state, load, need }: Seen): Opinion {
   return { rule: 'oldest-age', replicas: need.age, says: `oldest: ${age}, over the limit of ${limit} s` };
 }
 
-function capOpinions({ state, inputs, nowMs }: Seen): Opinion[] {
+function capOpinions({ spec, state, inputs, nowMs }: Seen): Opinion[] {
   const result: Opinion[] = [];
   const useful = usefulParallelism(inputs);
   if (Number.isFinite(useful)) {
@@ -95,8 +95,12 @@ function capOpinions({ state, inputs, nowMs }: Seen): Opinion[] {
     result.push({
       rule: 'useful-parallelism',
       replicas: useful,
-      says: `ordered, ${inputs.partitions} partitions${keys}: more would have nothing to do`,
+      says: `ordered, ${inputs.partitions ?? 'unknown'} partitions${keys}: more would have nothing to do`,
     });
+  }
+  if (spec.alignToPartitions && inputs.partitions === undefined) {
+    const says = 'alignToPartitions has no effect: it is not known how many partitions there are';
+    result.push({ rule: 'align-to-partitions', says });
   }
   const { holding } = state.guard;
   if (holding !== undefined) {

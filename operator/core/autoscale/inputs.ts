@@ -8,7 +8,8 @@ export interface AutoscaleInputs {
   readonly readyReplicas: number;
   /** Undefined: nothing was ever heard. Unknown is not zero. */
   readonly load?: Load | undefined;
-  readonly partitions: number;
+  /** Of the topic. Undefined: not known, which bounds nothing. */
+  readonly partitions: number | undefined;
   /** Messages of one ordering key go to one consumer at a time. */
   readonly ordered: boolean;
   /** Ordering keys with work, where the broker says so. */
