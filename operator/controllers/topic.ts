@@ -1,5 +1,7 @@
 // The Topic controller: what converge() needs to know of topics, and the status.
 import { TOPICS, type Topic, type TopicStatus } from '../api/v1alpha1/topic.ts';
+import { BrokerCallError } from '../broker/admin.ts';
+import type { Place } from '../broker/links.ts';
 import {
   type CreateTopic,
   compareTopic,
@@ -47,9 +49,7 @@ async function topicStatus(
   const before = resource.status;
   const changes = failure?.conditions ?? plan.conditions;
   const subscriptions =
-    found === undefined || place === undefined
-      ? undefined
-      : (await place.link.view(place.project).subscriptionsOf(found.name)).length;
+    found === undefined || place === undefined ? undefined : await countOf(place, found.name);
   return {
     observedGeneration: resource.metadata.generation,
     conditions: mergedConditions(resource, changes, plan.paused, ctx.clock.nowMs()),
@@ -59,6 +59,16 @@ async function topicStatus(
     subscriptions: subscriptions ?? before?.subscriptions,
     backlog: (found && largestBacklog(ctx, resource)) ?? before?.backlog,
   };
+}
+
+/** How many subscriptions the topic has. Undefined: the broker went away meanwhile, which its link says. */
+async function countOf({ link, project }: Place, topic: string): Promise<number | undefined> {
+  try {
+    return (await link.view(project).subscriptionsOf(topic)).length;
+  } catch (error) {
+    if (error instanceof BrokerCallError && error.isAway) return undefined;
+    throw error;
+  }
 }
 
 /** The largest backlog of the Topic's Subscriptions, as far as any was heard of. */

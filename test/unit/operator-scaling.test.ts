@@ -9,6 +9,7 @@ import type { Subscription } from '../../operator/api/v1alpha1/subscription.ts';
 import type { DrainRequest } from '../../operator/broker/admin.ts';
 import { BrokerCallError } from '../../operator/broker/admin.ts';
 import type { Place } from '../../operator/broker/links.ts';
+import { ReplicaCount } from '../../operator/controllers/replica-count.ts';
 import { type ConvergedPart, type Scaled, Scaling } from '../../operator/controllers/scaling.ts';
 import { LOWERING_MS, RESTING_MS } from '../../operator/core/scale-down.ts';
 import { createKubeClient, type Scale } from '../../operator/kube/client.ts';
@@ -278,6 +279,30 @@ test('a pod that could not be marked, or not be unmarked, is tried again', async
   await back.run(30_000);
   expect(unmarks).toBeGreaterThan(FIRST);
   expect(marked()).toEqual([]);
+});
+
+test('our own write counts until the cache has it; what somebody else makes of it is theirs', () => {
+  const clock = new VirtualClock();
+  const count = new ReplicaCount(clock, 2);
+  count.sending(3);
+  expect(count.current).toBe(2);
+  count.answered(3);
+  expect([count.see(2), count.current, count.isKnown(2), count.isKnown(4)]).toEqual([false, 3, true, false]);
+  expect([count.see(3), count.current]).toEqual([false, 3]);
+  expect([count.see(2), count.current]).toEqual([true, 2]);
+  // What others do among themselves is no contest.
+  expect([count.see(5), count.current]).toEqual([false, 5]);
+});
+
+test('a write that the cache never shows was undone by somebody quicker', async () => {
+  const clock = new VirtualClock();
+  const count = new ReplicaCount(clock, 2);
+  count.sending(3);
+  count.answered(3);
+  await clock.advance(9_999);
+  expect([count.see(2), count.current]).toEqual([false, 3]);
+  await clock.advance(1);
+  expect([count.see(2), count.current]).toEqual([true, 2]);
 });
 
 describe('while the broker does not say how many partitions there are', () => {
