@@ -161,12 +161,50 @@ test('imports point in the allowed directions', () => {
   expect(offences).toEqual([]);
 });
 
+test('no file of the operator imports itself through others', () => {
+  const files = [...sources('operator')];
+  const imports = new Map(
+    files.map((file) => [
+      file,
+      importsOf(readFileSync(join(root, file), 'utf8'))
+        .filter((target) => target.startsWith('.'))
+        .map((target) => normalize(join(dirname(file), target))),
+    ]),
+  );
+  expect(files.length).toBeGreaterThan(80);
+  expect(files.map((file) => circle(file, imports)).filter((found) => found !== undefined)).toEqual([]);
+});
+
+test('the check for circles sees one', () => {
+  const imports = new Map([
+    ['a', ['b']],
+    ['b', ['c']],
+    ['c', ['b', 'd']],
+  ]);
+  expect(circle('a', imports)).toBeUndefined();
+  expect(circle('b', imports)).toBe('b → c → b');
+});
+
 test('the check sees an offence', () => {
   expect(importsOf("import { x } from '../engine/broker.ts';\nconst y = await import('lmdb');")).toEqual([
     '../engine/broker.ts',
     'lmdb',
   ]);
 });
+
+/** The shortest way of a file back to itself. Undefined: there is none. */
+function circle(file: string, imports: ReadonlyMap<string, readonly string[]>): string | undefined {
+  const ways: string[][] = [[file]];
+  const seen = new Set<string>();
+  for (const way of ways) {
+    for (const next of imports.get(way.at(-1)!) ?? []) {
+      if (next === file) return [...way, next].join(' → ');
+      if (!seen.has(next)) ways.push([...way, next]);
+      seen.add(next);
+    }
+  }
+  return undefined;
+}
 
 function* sources(folder: string): Iterable<string> {
   for (const entry of readdirSync(join(root, folder), { withFileTypes: true })) {

@@ -1,11 +1,12 @@
 // The HPA's `behavior`, as data and pure functions: stabilization windows and step limits, by the algorithm
 // in the Kubernetes documentation ("Horizontal Pod Autoscaling", stabilization window and scaling policies).
+// What goes into a window, which Kubernetes calls a recommendation, is a proposal here.
 //
-// Invariant: what is remembered is bounded: of recommendations only those that can still be the extreme of a
+// Invariant: what is remembered is bounded: of proposals only those that can still be the extreme of a
 // window, of changes only those within the longest policy period.
-import type { ScalePolicy, ScaleRules } from './autoscale-spec.ts';
+import type { ScalePolicy, ScaleRules } from './spec.ts';
 
-export interface Recommendation {
+export interface Proposal {
   readonly atMs: number;
   readonly replicas: number;
 }
@@ -16,20 +17,20 @@ export interface Change {
 }
 
 /** Oldest first; strictly falling (for a maximum) or rising (for a minimum). */
-export type Extremes = readonly Recommendation[];
+export type Extremes = readonly Proposal[];
 
 /**
  * Adds one and forgets what can't be the maximum any more, or is older than the window. The first is then the
  * maximum.
  */
-export function withMaximum(old: Extremes, next: Recommendation, windowMs: number): Extremes {
+export function withMaximum(old: Extremes, next: Proposal, windowMs: number): Extremes {
   return [
     ...old.filter(({ atMs, replicas }) => atMs > next.atMs - windowMs && replicas > next.replicas),
     next,
   ];
 }
 
-export function withMinimum(old: Extremes, next: Recommendation, windowMs: number): Extremes {
+export function withMinimum(old: Extremes, next: Proposal, windowMs: number): Extremes {
   return [
     ...old.filter(({ atMs, replicas }) => atMs > next.atMs - windowMs && replicas < next.replicas),
     next,

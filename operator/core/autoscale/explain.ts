@@ -1,15 +1,12 @@
 // Says in words what decide() saw and did: each rule's opinion, and the Scaling condition. Decides nothing.
-import { rateOf } from './autoscale-capacity.ts';
-import { type Need, usefulParallelism, type Work } from './autoscale-need.ts';
-import type { ScaleSpec } from './autoscale-spec.ts';
-import type {
-  AutoscaleInputs,
-  AutoscaleState,
-  Decision,
-  Opinion,
-  ScalingCondition,
-} from './autoscale-types.ts';
+import { rateOf } from './capacity.ts';
+import { usefulParallelism } from './caps.ts';
+import type { Decision, Opinion, ScalingCondition } from './decision.ts';
+import type { AutoscaleInputs } from './inputs.ts';
+import type { Need, Work } from './need.ts';
 import type { Load } from './rates.ts';
+import type { ScaleSpec } from './spec.ts';
+import type { AutoscaleState } from './state.ts';
 
 export interface Seen {
   readonly spec: ScaleSpec;
@@ -90,7 +87,7 @@ function ageOpinion({ spec, state, load, need }: Seen): Opinion {
   return { rule: 'oldest-age', replicas: need.age, says: `oldest: ${age}, over the limit of ${limit} s` };
 }
 
-function capOpinions({ state, inputs, nowMs }: Seen): Opinion[] {
+function capOpinions({ spec, state, inputs, nowMs }: Seen): Opinion[] {
   const result: Opinion[] = [];
   const useful = usefulParallelism(inputs);
   if (Number.isFinite(useful)) {
@@ -98,8 +95,12 @@ function capOpinions({ state, inputs, nowMs }: Seen): Opinion[] {
     result.push({
       rule: 'useful-parallelism',
       replicas: useful,
-      says: `ordered, ${inputs.partitions} partitions${keys}: more would have nothing to do`,
+      says: `ordered, ${inputs.partitions ?? 'unknown'} partitions${keys}: more would have nothing to do`,
     });
+  }
+  if (spec.alignToPartitions && inputs.partitions === undefined) {
+    const says = 'alignToPartitions has no effect: it is not known how many partitions there are';
+    result.push({ rule: 'align-to-partitions', says });
   }
   const { holding } = state.guard;
   if (holding !== undefined) {
@@ -126,7 +127,7 @@ function windowOpinions({ spec, state, nowMs }: Seen): Opinion[] {
     result.push({
       rule: 'stabilization',
       replicas: highest.replicas,
-      says: `recommended ${seconds(nowMs - highest.atMs)} ago, window ${spec.behavior.scaleDown.stabilizationWindowSeconds} s`,
+      says: `proposed ${seconds(nowMs - highest.atMs)} ago, window ${spec.behavior.scaleDown.stabilizationWindowSeconds} s`,
     });
   }
   if (nowMs < state.panicUntilMs) {
@@ -147,12 +148,12 @@ function idleOpinion({ spec, state, nowMs }: Seen): Opinion {
 }
 
 /**
- * True: working as wanted. False: maxReplicas or the guard keeps it from what the load asks for. Unknown: the
- * load isn't known.
+ * True: working as it should. False: maxReplicas or the guard keeps it from what the load asks for. Unknown:
+ * the load isn't known.
  */
 export function conditionOf(
   spec: ScaleSpec,
-  decision: Omit<Decision, 'conditions'>,
+  decision: Omit<Decision, 'condition'>,
   inputs: AutoscaleInputs,
 ): ScalingCondition {
   const { limitedBy, opinions, need } = decision;
@@ -169,7 +170,7 @@ export function conditionOf(
       message: `${unknown.says}: ${done}`,
     };
   }
-  const asked = need === undefined ? '' : ` (${n(need)} wanted)`;
+  const asked = need === undefined ? '' : ` (${n(need)} needed)`;
   const text = `${decision.desired} replicas${asked}: ${decision.reason}`;
   if (limitedBy === 'DownstreamSaturated') {
     const says = opinions.find(({ rule }) => rule === 'downstream')?.says ?? '';
@@ -191,7 +192,7 @@ function conditionReason({
   limitedBy,
   reason,
   desired,
-}: Omit<Decision, 'conditions'>): ScalingCondition['reason'] {
+}: Omit<Decision, 'condition'>): ScalingCondition['reason'] {
   if (reason === 'DryRun') return 'DryRun';
   if (desired === 0) return 'ScaledToZero';
   return limitedBy === 'Cooldown' || limitedBy === 'Stabilization' ? 'CoolingDown' : 'Reconciled';

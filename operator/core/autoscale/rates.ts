@@ -12,7 +12,7 @@ export interface BacklogSample {
   readonly appendedTotal: number;
   readonly ackedTotal: number;
   readonly redeliveredTotal: number;
-  /** By the broker's clock. */
+  /** When it was measured, by the broker's clock. */
   readonly measureTimeMs: number;
 }
 

@@ -1,34 +1,15 @@
-// To how many a target is scaled, and what is said about it: the conditions Scaling, ConsumersAvailable and
-// Degraded, and status.autoscaling. decide() (autoscale.ts) has the numbers. Pure.
+// What is said about scaling: the conditions Scaling, ConsumersAvailable and Degraded, and
+// status.autoscaling. Pure.
+//
+// Invariant: what is not known accuses nobody and clears nobody: such a condition stays as it is.
 import type { AutoscalingStatus } from '../api/v1alpha1/autoscaling-status.ts';
 import type { Consumers } from '../api/v1alpha1/consumers.ts';
-import type { Reason } from '../api/v1alpha1/reasons.ts';
-import { learnedFrom } from './autoscale-capacity.ts';
-import type { AutoscaleInputs, Decision } from './autoscale-types.ts';
+import { learnedFrom } from './autoscale/capacity.ts';
+import { SLOTS_PER_PARTITION } from './autoscale/caps.ts';
+import type { Decision } from './autoscale/decision.ts';
+import type { AutoscaleInputs } from './autoscale/inputs.ts';
 import { kubeTime, type NewCondition } from './conditions.ts';
-
-/** What is scaled, as it is now. */
-export interface Target {
-  /** What its spec asks for. */
-  readonly replicas: number;
-  readonly statusReplicas: number;
-  readonly readyReplicas: number;
-  readonly selector: string;
-  readonly revision: string | undefined;
-  /** A new version is being rolled out: which pods go is not ours to say. */
-  readonly rolling: boolean;
-  /** Who has written spec.replicas, as far as that is recorded. */
-  readonly managers: readonly string[];
-}
-
-/** Why we must not, or can't, scale a target. */
-export interface Refusal {
-  readonly reason: Extract<
-    Reason,
-    'ScaleTargetNotFound' | 'ScaleTargetOwnedByHPA' | 'ScaleTargetOwnedBySubscription' | 'PermissionDenied'
-  >;
-  readonly message: string;
-}
+import type { Refusal, Target } from './plan-replicas.ts';
 
 export interface ScalingObserved {
   readonly consumers: Consumers;
@@ -42,20 +23,15 @@ export interface ScalingObserved {
   readonly drainTimedOut: string | undefined;
   readonly contended: string | undefined;
   readonly ordering: boolean;
-  readonly partitions: number;
+  /** Of the topic. Undefined: not known. */
+  readonly partitions: number | undefined;
 }
 
-/** Keys are shared among a partition's consumers by slot (services/broker/core/key-slots.ts). */
-const SLOTS_PER_PARTITION = 256;
-
-/** How many there should be; undefined: nobody here says. */
-export function wantedReplicas(consumers: Consumers, decision: Decision | undefined): number | undefined {
-  if (consumers.strategy === 'Internal') return decision?.desired;
-  return consumers.replicas === undefined ? undefined : Math.min(consumers.replicas, consumers.maxReplicas);
-}
-
+/** Types that are not named stay as they are. */
 export function scalingConditions(observed: ScalingObserved): NewCondition[] {
-  return [scalingCondition(observed), availableCondition(observed), degradedCondition(observed)];
+  const degraded = degradedCondition(observed);
+  const others = [scalingCondition(observed), availableCondition(observed)];
+  return degraded === undefined ? others : [...others, degraded];
 }
 
 function scalingCondition({ consumers, target, refusal, decision, draining }: ScalingObserved): NewCondition {
@@ -72,7 +48,7 @@ function scalingCondition({ consumers, target, refusal, decision, draining }: Sc
     const message = `strategy is ${consumers.strategy}: spec.consumers.replicas is ${consumers.replicas ?? 'not set'}`;
     return { type, status: 'True', reason: 'ScaledExternally', message };
   }
-  const own = decision?.conditions[0];
+  const own = decision?.condition;
   if (own === undefined || target === undefined) {
     return {
       type,
@@ -104,14 +80,16 @@ function availableCondition({ target, openStreams }: ScalingObserved): NewCondit
   return { type, status: 'False', reason: 'NoConsumers', message: 'no pod of the target is ready' };
 }
 
-function degradedCondition(observed: ScalingObserved): NewCondition {
+/** Undefined: it is not known. */
+function degradedCondition(observed: ScalingObserved): NewCondition | undefined {
   const { contended, drainTimedOut, consumers, ordering, partitions } = observed;
   const type = 'Degraded';
   if (contended !== undefined)
     return { type, status: 'True', reason: 'ReplicasContended', message: contended };
   if (drainTimedOut !== undefined)
     return { type, status: 'True', reason: 'DrainTimedOut', message: drainTimedOut };
-  const useful = partitions * SLOTS_PER_PARTITION;
+  if (ordering && partitions === undefined) return undefined;
+  const useful = (partitions ?? 0) * SLOTS_PER_PARTITION;
   if (ordering && consumers.maxReplicas > useful) {
     const message = `ordering is on and the topic has ${partitions} partitions: more than ${useful} replicas would have nothing to do`;
     return { type, status: 'True', reason: 'TooFewPartitions', message };
@@ -140,7 +118,7 @@ export function autoscalingStatus(
     active: decision.active,
     reason: decision.reason,
     limitedBy: decision.limitedBy,
-    message: decision.conditions[0]?.message,
+    message: decision.condition.message,
     since: kubeTime(toWallMs(decision.sinceMs)),
     lastScaleTime: state.lastScaleMs === undefined ? undefined : kubeTime(toWallMs(state.lastScaleMs)),
     draining: draining?.replicas,

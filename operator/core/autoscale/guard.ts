@@ -8,8 +8,8 @@
 //   (watching) -25 % more are ready, and settle about the same->      (holding, ceiling)
 //   (watching) -they settle more, or are no longer saturated->        (idle)
 //   (holding) -the time is over, or half again as much is settled->   (idle; the next hold is longer or not)
-import type { CapacityState } from './autoscale-capacity.ts';
-import { settledReady } from './autoscale-capacity.ts';
+import type { CapacityState } from './capacity.ts';
+import { settledReady } from './capacity.ts';
 import type { Load } from './rates.ts';
 
 export interface GuardState {

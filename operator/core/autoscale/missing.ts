@@ -3,10 +3,13 @@
 //
 // Invariant: never down to zero; not below what there is unless maxReplicas or the fallback's behavior says
 // so.
-import { type Fallback, type ScaleSpec, TICK_MS } from './autoscale-spec.ts';
-import { finish } from './autoscale-state.ts';
-import type { AutoscaleInputs, AutoscaleState, Decision, ScaleLimit } from './autoscale-types.ts';
-import { scaleDownLimit, scaleUpLimit, withMaximum } from './stabilize.ts';
+
+import { scaleDownLimit, scaleUpLimit, withMaximum } from './behavior.ts';
+import type { Decision, ScaleLimit } from './decision.ts';
+import { finish } from './finish.ts';
+import type { AutoscaleInputs } from './inputs.ts';
+import { type Fallback, type ScaleSpec, TICK_MS } from './spec.ts';
+import type { AutoscaleState } from './state.ts';
 
 export function decideWithoutLoad(
   spec: ScaleSpec,
@@ -64,12 +67,12 @@ function stepwise(
   spec: ScaleSpec,
   { changes }: AutoscaleState,
   current: number,
-  wanted: number,
+  bounded: number,
   nowMs: number,
 ): number {
   const { scaleUp, scaleDown } = spec.behavior;
-  if (wanted > current) {
-    return Math.min(wanted, Math.max(spec.minReplicas, scaleUpLimit(current, scaleUp, changes, nowMs)));
+  if (bounded > current) {
+    return Math.min(bounded, Math.max(spec.minReplicas, scaleUpLimit(current, scaleUp, changes, nowMs)));
   }
-  return Math.min(spec.maxReplicas, Math.max(wanted, scaleDownLimit(current, scaleDown, changes, nowMs)));
+  return Math.min(spec.maxReplicas, Math.max(bounded, scaleDownLimit(current, scaleDown, changes, nowMs)));
 }

@@ -2,21 +2,17 @@
 //
 // Invariant: each need rises, or stays, with the backlog; `up` also with the arrival rate, unless
 // drainTimeSeconds is less than about 2 PIPELINE_SECONDS.
-import { type CapacityState, rateOf, startupMsOf } from './autoscale-capacity.ts';
-import type { ScaleSpec } from './autoscale-spec.ts';
-import type { AutoscaleInputs, AutoscaleState, ScaleReason } from './autoscale-types.ts';
+import { type CapacityState, rateOf, startupMsOf } from './capacity.ts';
+import type { ScaleReason } from './decision.ts';
+import type { AutoscaleInputs } from './inputs.ts';
 import type { Load } from './rates.ts';
+import type { ScaleSpec } from './spec.ts';
+import type { AutoscaleState } from './state.ts';
 
 /** What arrives in this time is always under way: it is no backlog to be worked off. */
 const PIPELINE_SECONDS = 5;
 /** Arrivals beyond what is settled while messages are blocked are taken to be blocked too. */
 const SERVABLE_MARGIN = 1.15;
-/**
- * Keys are shared among a partition's consumers by slot (services/broker/core/key-slots.ts): no more
- * consumers get any.
- */
-const SLOTS_PER_PARTITION = 256;
-
 /** Time constant of Load.arrivalFast. */
 const FAST_SECONDS = 15;
 const PROBE_DOWN = 0.75;
@@ -100,21 +96,6 @@ export function oldestAgeNeed(
   if (limit === undefined || load.oldestUnackedAgeMs === undefined) return undefined;
   if (load.oldestUnackedAgeMs <= limit * 1000 || !capacity.saturated) return undefined;
   return readyReplicas + Math.max(1, Math.ceil(readyReplicas / 4));
-}
-
-/** More replicas than this can't all have work. */
-export function usefulParallelism(inputs: AutoscaleInputs): number {
-  if (!inputs.ordered) return Number.POSITIVE_INFINITY;
-  const slots = Math.max(1, inputs.partitions) * SLOTS_PER_PARTITION;
-  return Math.max(1, Math.min(slots, inputs.activeKeys ?? slots));
-}
-
-/** The next number up that shares the partitions evenly, as long as there is one. */
-export function alignedToPartitions(replicas: number, partitions: number): number {
-  for (let count = replicas; count <= partitions; count += 1) {
-    if (count > 0 && partitions % count === 0) return count;
-  }
-  return replicas;
 }
 
 export interface Need {

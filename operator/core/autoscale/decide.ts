@@ -1,26 +1,28 @@
 // The autoscaler: decide() says how many replicas a subscription's consumers should have. It is meant to be
 // called with every measurement and at least every TICK_MS, with the `state` of the decision before.
 //
-//   load → what a replica can do → what the work needs → caps → tolerance and windows → step limits → bounds
+//   load → what a replica can do → need → caps → proposed → windows, tolerance, steps, bounds → recommended
+//        → dryRun → desired
 //
 // Pure: no clock, no chance, no I/O; state is JSON. Invariants (test/unit/autoscale-properties.test.ts):
-// `recommended`, which is `desired` without dryRun, is within the bounds; unknown or stale load never lowers
-// it (unless maxReplicas or the user's fallback says so) and never makes it zero; it becomes zero only after
-// an idle cooldown; no down within the window after an up, save for the bounds and the caps.
-import { forgetReplicas, learn, rateOf } from './autoscale-capacity.ts';
-import { opinionsOf } from './autoscale-explain.ts';
-import { watchScaleUp } from './autoscale-guard.ts';
-import { decideWithoutLoad } from './autoscale-missing.ts';
-import { type Need, needOf, workOf } from './autoscale-need.ts';
-import { capped, settle, wholeReplicas } from './autoscale-settle.ts';
-import { type ScaleSpec, TICK_MS } from './autoscale-spec.ts';
+// `recommended` is within the bounds; unknown or stale load never lowers it (unless maxReplicas or the user's
+// fallback says so) and never makes it zero; it becomes zero only after an idle cooldown; no down within the
+// window after an up, save for the bounds and the caps.
 
-export { initialState } from './autoscale-state.ts';
-
-import { finish, initialState, noteReplicas } from './autoscale-state.ts';
-import type { AutoscaleInputs, AutoscaleState, Decision, ScaleReason } from './autoscale-types.ts';
+import { withMaximum, withMinimum } from './behavior.ts';
+import { forgetReplicas, learn, rateOf } from './capacity.ts';
+import { capped } from './caps.ts';
+import type { Decision, ScaleReason } from './decision.ts';
+import { opinionsOf } from './explain.ts';
+import { finish } from './finish.ts';
+import { watchScaleUp } from './guard.ts';
+import type { AutoscaleInputs } from './inputs.ts';
+import { decideWithoutLoad } from './missing.ts';
+import { type Need, needOf, workOf } from './need.ts';
 import type { Load } from './rates.ts';
-import { withMaximum, withMinimum } from './stabilize.ts';
+import { type ScaleSpec, TICK_MS } from './spec.ts';
+import { stabilized, wholeReplicas } from './stabilize.ts';
+import { type AutoscaleState, initialState, noteReplicas } from './state.ts';
 
 /** A measurement that is older says nothing: three ticks. */
 export const STALE_MS = 45_000;
@@ -87,16 +89,17 @@ function conclude(
   const active = idleSinceMs === undefined;
   // The last replica goes only on what is known now, not on what was a while ago.
   const idleMs = active ? 0 : nowMs - Math.max(idleSinceMs, before.startedMs);
-  const drained = !active && idleMs >= spec.cooldownSeconds * 1000 && nowMs - load.receivedAtMs <= TICK_MS;
-  const mayBeZero = spec.minReplicas === 0 && (drained || (current === 0 && !active));
+  const cooledDown = !active && idleMs >= spec.cooldownSeconds * 1000 && nowMs - load.receivedAtMs <= TICK_MS;
+  const mayBeZero = spec.minReplicas === 0 && (cooledDown || (current === 0 && !active));
   const cap = (replicas: number) => capped(spec, inputs, guard.holding?.ceiling, mayBeZero, replicas);
 
   const woken = active ? wholeReplicas(need.up) : 0;
-  const wanted = current === 0 ? woken : wantsMore ? wholeReplicas(need.up) : current;
+  const raised = current === 0 ? woken : wantsMore ? wholeReplicas(need.up) : current;
   const lowered = Math.min(current, wholeReplicas(need.down));
-  const recommended = cap(wanted > current || current === 0 ? wanted : lowered).replicas;
+  const upwards = raised > current || current === 0;
+  const { replicas: proposed, limit: capLimit } = cap(upwards ? raised : lowered);
   const { scaleUp, scaleDown } = spec.behavior;
-  const point = { atMs: nowMs, replicas: recommended };
+  const proposal = { atMs: nowMs, replicas: proposed };
   // Where more replicas don't help, many arrivals are no reason to keep them.
   const panicUntilMs = guard.holding
     ? 0
@@ -106,23 +109,28 @@ function conclude(
   const state: AutoscaleState = {
     ...before,
     guard,
-    highest: withMaximum(before.highest, point, scaleDown.stabilizationWindowSeconds * 1000),
-    lowest: withMinimum(before.lowest, point, scaleUp.stabilizationWindowSeconds * 1000),
+    highest: withMaximum(before.highest, proposal, scaleDown.stabilizationWindowSeconds * 1000),
+    lowest: withMinimum(before.lowest, proposal, scaleUp.stabilizationWindowSeconds * 1000),
     panicUntilMs,
   };
-  const settled = settle(spec, state, { current, recommended, mayBeZero, drained, cap, nowMs });
-  const wantedCap = cap(wanted > current ? wanted : lowered).limit;
-  const saturated = wantedCap === 'DownstreamSaturated' ? wantedCap : undefined;
-  const limitedBy = saturated ?? settled.limit ?? (settled.replicas >= recommended ? wantedCap : undefined);
-  const desired = settled.replicas;
-  const upwards = wanted > current || current === 0;
-  const reason = current > spec.maxReplicas ? 'Bounds' : reasonOf(current, desired, need, drained, upwards);
+  const { replicas: recommended, limit } = stabilized(spec, state, {
+    current,
+    proposed,
+    mayBeZero,
+    cooledDown,
+    cap,
+    nowMs,
+  });
+  const saturated = capLimit === 'DownstreamSaturated' ? capLimit : undefined;
+  const limitedBy = saturated ?? limit ?? (recommended >= proposed ? capLimit : undefined);
+  const reason =
+    current > spec.maxReplicas ? 'Bounds' : reasonOf(current, recommended, need, cooledDown, upwards);
   return finish(spec, state, inputs, nowMs, {
-    recommended: desired,
+    recommended,
     need: mayBeZero ? 0 : cap(need.up).replicas,
     active,
     reason,
-    limitedBy: !active && spec.minReplicas === 0 && !drained && current > 0 ? 'Cooldown' : limitedBy,
+    limitedBy: !active && spec.minReplicas === 0 && !cooledDown && current > 0 ? 'Cooldown' : limitedBy,
     opinions: opinionsOf({ spec, state, inputs, load, work, need, nowMs }),
   });
 }
@@ -136,15 +144,15 @@ function panics(spec: ScaleSpec, { capacity }: AutoscaleState, inputs: Autoscale
 
 function reasonOf(
   current: number,
-  desired: number,
+  recommended: number,
   need: Need,
-  drained: boolean,
+  cooledDown: boolean,
   upwards: boolean,
 ): ScaleReason {
-  if (desired === current) return 'Steady';
-  if (desired > current) {
+  if (recommended === current) return 'Steady';
+  if (recommended > current) {
     if (current === 0) return 'Woken';
     return upwards ? need.reason : 'Bounds';
   }
-  return drained ? 'Idle' : 'LessLoad';
+  return cooledDown ? 'Idle' : 'LessLoad';
 }

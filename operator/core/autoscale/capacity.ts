@@ -8,10 +8,11 @@
 //
 // Invariant: perReplicaRate is only ever moved by a saturated measurement, by a rate that was exceeded, or,
 // slowly, back towards the best that was measured.
-import type { ScaleSpec } from './autoscale-spec.ts';
-import type { AutoscaleInputs } from './autoscale-types.ts';
+
+import { type Extremes, withMinimum } from './behavior.ts';
+import type { AutoscaleInputs } from './inputs.ts';
 import type { Load } from './rates.ts';
-import { type Extremes, withMinimum } from './stabilize.ts';
+import type { ScaleSpec } from './spec.ts';
 
 export interface CapacityState {
   /** Messages per second. Undefined: not known yet. */
