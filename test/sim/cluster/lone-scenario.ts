@@ -1,127 +1,43 @@
-// What a seed stands for: which topics, subscriptions, publishers and consumers there are, how tight the
-// limits, how bad the weather. All of it is drawn once, before anything runs.
-import type { EngineLimits } from '../../services/broker/engine/context.ts';
-import { Chance } from './prng.ts';
+// What a seed stands for when the broker is alone: tighter limits and a worse store than a cluster has, and
+// calm weather now and then, in which the bounds on delay are promised.
+import type { EngineLimits } from '../../../services/broker/engine/context.ts';
+import { Chance } from '../prng.ts';
+import {
+  type ClusterScenario,
+  type ClusterWeather,
+  type ConsumerPlan,
+  DAY_MS,
+  FAIR,
+  PROJECT,
+  type PublisherPlan,
+  type SubscriptionPlan,
+  type TopicPlan,
+} from './scenario.ts';
 
-export interface ConsumerPlan {
-  readonly name: string;
-  /** It has no client id; otherwise its name is the id. */
-  readonly anonymous: boolean;
-  readonly maxOutstandingMessages: number;
-  readonly maxOutstandingBytes: number;
-  readonly outboxBytes: number;
-  /** Undefined: the subscription's. */
-  readonly ackDeadlineMs: number | undefined;
-  readonly networkMs: number;
-  readonly workMs: readonly [number, number];
-  /** Probabilities, per message. */
-  readonly nack: number;
-  readonly forget: number;
-  readonly extend: number;
-  /** How often per second it stops reading for a while, loses its connection, changes its credit. */
-  readonly blocks: number;
-  readonly crashes: number;
-  readonly changesCredit: number;
-  /** The longest time for which the broker takes a lost connection for a good one. */
-  readonly halfOpenMs: number;
-}
-
-export interface SubscriptionPlan {
-  readonly name: string;
-  readonly ordering: boolean;
-  readonly earliest: boolean;
-  readonly ackDeadlineMs: number;
-  readonly consumers: readonly ConsumerPlan[];
-  readonly pullers: number;
-  /** Its consumers are quick and have credit: others must not delay it. */
-  readonly prompt: boolean;
-  /** Its consumers are slow and steady: no partition in which something waits is passed over. */
-  readonly steady: boolean;
-}
-
-export interface PublisherPlan {
-  readonly name: string;
-  readonly batches: number;
-  readonly maxBatch: number;
-  readonly keys: number;
-  readonly keyless: number;
-  /** The share of the messages that have one and the same key. */
-  readonly hot: number;
-  readonly maxDataBytes: number;
-  readonly networkMs: number;
-  readonly pauseMs: number;
-  readonly inFlight: number;
-  /** The probability, per batch, that it breaks its stream and sends what was not answered again. */
-  readonly disconnects: number;
-}
-
-export interface TopicPlan {
-  readonly name: string;
-  readonly partitions: number;
-  readonly retentionMs: number;
-  /** 0: no limit. */
-  readonly retentionBytes: number;
-  readonly durability: 'fsync' | 'memory';
-  readonly subscriptions: readonly SubscriptionPlan[];
-  readonly publishers: readonly PublisherPlan[];
-}
-
-/** How often each kind happens per virtual second, and how bad it is. */
-export interface Weather {
-  readonly crashes: number;
-  readonly gracefulRestarts: number;
-  readonly outages: number;
-  readonly fullStores: number;
-  readonly faultChanges: number;
-  readonly worstFault: number;
-  readonly clockJumps: number;
-  readonly adminChanges: number;
-  /** How often a topic gets more partitions. */
-  readonly growths: number;
-  /** Stored chunks that a bad disk damages, to be given up by an operator a while later. */
-  readonly damages: number;
-}
-
-export interface Scenario {
-  readonly seed: number;
-  /** No faults: then the bounds on delay are checked. */
-  readonly calm: boolean;
-  readonly chaosMs: number;
-  readonly storeLatencyMs: readonly [number, number];
-  /**
-   * Beyond this the store is full and stays so until retention has made room, in the drain as well. Infinity:
-   * it never is.
-   */
-  readonly storeCapacityBytes: number;
-  readonly limits: EngineLimits;
-  readonly maxPullBytes: number;
-  readonly topics: readonly TopicPlan[];
-  readonly weather: Weather;
-}
-
-export const PROJECT = 'projects/sim';
-/** Longer than any simulation. */
-export const DAY_MS = 86_400_000;
 /** A batch of the largest messages, with room to spare: an idle broker must take any batch. */
 const LARGEST_BATCH_BYTES = 8 * 700 + 2_000;
 
-export function drawScenario(seed: number): Scenario {
+export function drawLoneScenario(seed: number): ClusterScenario {
   const chance = new Chance(seed);
   const calm = chance.bool(0.12);
   const topics = chance.bool(0.6) ? 1 : 2;
   const small = !calm && chance.bool(0.12);
   return {
     seed,
+    alone: true,
     calm,
+    brokers: 1,
+    drift: 0,
     chaosMs: chance.scale(1_500, 12_000),
+    handOverMs: 0,
     storeLatencyMs: [0, chance.pick([0, 1, 5, 30])],
     limits: calm ? { ...drawLimits(chance), ...AMPLE } : drawLimits(chance),
     storeCapacityBytes: small ? chance.scale(2 * LARGEST_BATCH_BYTES, 60_000) : Number.POSITIVE_INFINITY,
     maxPullBytes: chance.scale(500, 20_000),
+    maxLinkBytes: 0,
     topics: Array.from({ length: topics }, (_, index) => drawTopic(chance, index, calm, small)),
-    // In a small store no topic may be created meanwhile: it would keep its messages for longer than the
-    // simulation lasts.
-    weather: calm ? CALM : { ...drawWeather(chance), ...(small && { adminChanges: 0 }) },
+    // In a small store nothing may come to be kept for longer than the simulation lasts.
+    weather: calm ? FAIR : { ...drawWeather(chance), ...(small && { adminChanges: 0, updates: 0 }) },
   };
 }
 
@@ -176,16 +92,14 @@ const CALM_KINDS: readonly SubscriptionKind[] = ['prompt', 'steady', 'any'];
 
 function drawSubscription(chance: Chance, id: string, kind: SubscriptionKind): SubscriptionPlan {
   const consumers = chance.pick([1, 1, 2, 3]);
-  const prompt = kind === 'prompt';
   const draw = { any: drawConsumer, prompt: promptConsumer, steady: steadyConsumer }[kind];
   return {
     name: `${PROJECT}/subscriptions/${id}`,
     ordering: chance.bool(0.6),
-    earliest: chance.bool(0.5),
     ackDeadlineMs: kind === 'any' ? chance.scale(100, 5_000) : 30_000,
     consumers: Array.from({ length: consumers }, (_, nth) => draw(chance, `${id}-c${nth}`)),
     pullers: kind !== 'any' || chance.bool(0.7) ? 0 : chance.int(1, 2),
-    prompt,
+    prompt: kind === 'prompt',
     steady: kind === 'steady',
   };
 }
@@ -203,8 +117,8 @@ function promptConsumer(chance: Chance, name: string): ConsumerPlan {
     nack: 0,
     forget: 0,
     extend: 0,
+    leaves: 0,
     blocks: 0,
-    crashes: 0,
     changesCredit: 0,
     halfOpenMs: 0,
   };
@@ -232,8 +146,8 @@ function drawConsumer(chance: Chance, name: string): ConsumerPlan {
     nack: difficult ? chance.pick([0, 0.05, 0.3]) : 0,
     forget: difficult ? chance.pick([0, 0.05, 0.2]) : 0,
     extend: difficult ? chance.pick([0, 0.2]) : 0,
+    leaves: difficult ? chance.pick([0, 0.2, 1]) : 0,
     blocks: difficult ? chance.pick([0, 0.3, 1]) : 0,
-    crashes: difficult ? chance.pick([0, 0.2, 1]) : 0,
     changesCredit: difficult ? chance.pick([0, 0.5]) : 0,
     halfOpenMs: difficult ? chance.pick([0, 500, 8_000]) : 0,
   };
@@ -251,7 +165,7 @@ function drawPublisher(chance: Chance, name: string): PublisherPlan {
     networkMs: chance.scale(1, 30),
     pauseMs: chance.scale(1, 600),
     inFlight: chance.int(1, 4),
-    disconnects: chance.pick([0, 0, 0.1]),
+    leaves: chance.pick([0, 0, 0.1]),
   };
 }
 
@@ -266,30 +180,19 @@ function drawHotSpot(chance: Chance): Partial<PublisherPlan> {
   };
 }
 
-const CALM: Weather = {
-  crashes: 0,
-  gracefulRestarts: 0,
-  outages: 0,
-  fullStores: 0,
-  faultChanges: 0,
-  worstFault: 0,
-  clockJumps: 0,
-  adminChanges: 0,
-  growths: 0,
-  damages: 0,
-};
-
-function drawWeather(chance: Chance): Weather {
+function drawWeather(chance: Chance): ClusterWeather {
   return {
-    crashes: chance.pick([0, 0.2, 0.6]),
-    gracefulRestarts: chance.pick([0, 0, 0.2]),
+    ...FAIR,
+    kills: chance.pick([0, 0.2, 0.6]),
+    restarts: chance.pick([0, 0, 0.2]),
     outages: chance.pick([0, 0, 0.2]),
     fullStores: chance.pick([0, 0, 0.2]),
     faultChanges: chance.pick([0, 1]),
     worstFault: chance.pick([0.02, 0.1, 0.4]),
-    clockJumps: chance.pick([0, 0, 0.2]),
+    wallJumps: chance.pick([0, 0, 0.2]),
     adminChanges: chance.pick([0, 0.3, 1]),
     growths: chance.pick([0, 0, 0.5, 1.5]),
+    updates: chance.pick([0, 0, 0.3]),
     damages: chance.pick([0, 0, 0, 0.5]),
   };
 }

@@ -4,8 +4,8 @@
 //
 // It can be judged only if nothing else keeps a message back: consumers neither fail nor nack, and all may
 // have it.
-import type { DeliveryHistory } from './delivery-history.ts';
-import { Violation } from './violation.ts';
+import { Violation } from '../violation.ts';
+import type { DeliveryTruth } from './delivery-truth.ts';
 
 /** After this time what was appended is readable, and the broker knows it. */
 const KNOWN_MS = 300;
@@ -14,13 +14,13 @@ const MOST_DELIVERIES = 20;
 
 export class Turns {
   readonly #name: string;
-  readonly #passedOver = new Map<DeliveryHistory, number>();
+  readonly #passedOver = new Map<DeliveryTruth, number>();
 
   constructor(name: string) {
     this.#name = name;
   }
 
-  served(one: DeliveryHistory, all: readonly DeliveryHistory[], nowMs: number): void {
+  served(one: DeliveryTruth, all: readonly DeliveryTruth[], nowMs: number): void {
     for (const each of all) {
       const waiting = each === one ? undefined : each.firstUndelivered(nowMs - KNOWN_MS);
       const times = waiting === undefined ? 0 : (this.#passedOver.get(each) ?? 0) + 1;
