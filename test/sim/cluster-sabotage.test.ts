@@ -4,13 +4,15 @@ import { afterEach, expect, test, vi } from 'vitest';
 import type { merge, Past } from '../../services/broker/core/definition-merge.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { decodeEras, encodeEras } from '../../services/broker/core/growth.ts';
+import { decodeHandOver, encodeHandOver } from '../../services/broker/core/hand-over.ts';
 import { PartitionOwner } from '../../services/broker/engine/log/partition-owner.ts';
 import type { MembershipKeeper } from '../../services/broker/engine/membership/membership-keeper.ts';
 import { TopicRuntime } from '../../services/broker/engine/topic-runtime.ts';
 import type { DefinitionStore } from '../../services/broker/ports/definition-store.ts';
+import type { Claim } from '../../services/broker/ports/ownership-store.ts';
 import type { ClusterStores, SharedMemory } from '../support/memory-store.ts';
 import { type ClusterRunOptions, runClusterSeed } from './cluster/run.ts';
-import type { ClusterScenario } from './cluster/scenario.ts';
+import { type ClusterScenario, FAIR } from './cluster/scenario.ts';
 
 /** In place of core/definition-merge's, while it is there. */
 const planted = vi.hoisted(() => ({
@@ -67,6 +69,29 @@ const LOST_UPDATES = stormy({ failovers: 1, updates: 3, adminChanges: 1 });
 const UPDATES = stormy({ updates: 3 });
 /** In which leases end. */
 const LONG_FAILOVERS = stormy({ failovers: 0.8, outages: 0.4 });
+
+/** Partitions move, clients come back to other brokers, links are slow, and nothing else ends a lease. */
+const MOVES = (scenario: ClusterScenario): ClusterScenario => ({
+  ...scenario,
+  brokers: 3,
+  chaosMs: 6_000,
+  weather: { ...FAIR, drains: 2, linkMs: 600 },
+  topics: scenario.topics.map((topic) => ({
+    ...topic,
+    partitions: 4,
+    publishers: topic.publishers.map((publisher) => ({ ...publisher, batches: 150, pauseMs: 30 })),
+    subscriptions: topic.subscriptions.map((subscription) => ({
+      ...subscription,
+      ackDeadlineMs: 30_000,
+      consumers: subscription.consumers.map((consumer) => ({
+        ...consumer,
+        ...{ anonymous: false, leaves: 1, halfOpenMs: 0, networkMs: 2, ackDeadlineMs: undefined },
+        ...{ nack: 0, forget: 0, extend: 0, workMs: [0, 1_500] as const },
+        ...{ maxOutstandingMessages: 60, maxOutstandingBytes: 20_000 },
+      })),
+    })),
+  })),
+});
 
 /** All topics answer publishers before anything is stored. */
 function early(change: (scenario: ClusterScenario) => ClusterScenario): typeof change {
@@ -131,6 +156,7 @@ test('without a bug nothing is noticed in the same weather', { timeout: MINUTES_
     EARLY_STORE_CUTS,
     EARLY_FAILOVERS,
     EARLY_GROWTHS,
+    MOVES,
   ])
     expect(await firstFailure(() => ({ change }), CONTROL_SEEDS)).toBe(NOTHING);
 });
@@ -286,6 +312,25 @@ test('a new owner that throws the note of the former one away', { timeout: MINUT
   }));
   expect(failure).toMatch(/although .* has it|a second time with attempt/);
 });
+
+test('a new owner for which a client is one, whatever stream of it has a lease', {
+  timeout: MINUTES_MS,
+}, async () => {
+  const failure = await firstFailure(() => ({
+    change: MOVES,
+    sabotage: { claim: withoutStreams },
+  }));
+  expect(failure).toMatch(/although .* has it/);
+});
+
+function withoutStreams({ ownerEpoch, handOver }: Claim): Claim {
+  if (handOver === undefined || handOver.length === 0) return { ownerEpoch, handOver };
+  const told = decodeHandOver(handOver).map(({ incarnation, leases }) => ({
+    incarnation,
+    leases: leases.map((lease) => ({ ...lease, holder: { ...lease.holder, stream: '' } })),
+  }));
+  return { ownerEpoch, handOver: encodeHandOver(told) };
+}
 
 /** Eras of partitions are read as if they began with the first message, with nothing published before. */
 function erasFromZero(stores: ClusterStores): ClusterStores {

@@ -28,7 +28,8 @@ export const CLUSTER = 'sim-cluster';
 
 export type LastSink =
   | { readonly kind: 'stream'; readonly frames: Uint8Array; readonly holder: Holder }
-  | { readonly kind: 'link'; readonly holder: Holder };
+  /** `isOver`: its stream had ended, and the owner had not heard of that. */
+  | { readonly kind: 'link'; readonly holder: Holder; readonly isOver: boolean };
 
 export interface MemberOptions {
   readonly id: string;

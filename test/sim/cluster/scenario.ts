@@ -223,7 +223,7 @@ function drawPublisher(chance: Chance, name: string): PublisherPlan {
   };
 }
 
-const FAIR: ClusterWeather = {
+export const FAIR: ClusterWeather = {
   kills: 0,
   pauses: 0,
   suspended: 0,

@@ -11,6 +11,7 @@ import type {
   ConsumerSink,
   DeliveredMessages,
 } from '../../../services/broker/engine/delivery/consumer.ts';
+import type { RelayedConsumer } from '../../../services/broker/engine/links/relay/relayed-consumer.ts';
 import { decodeFrames, type Received } from '../received.ts';
 import { describe, operationsFor, type Place } from '../settlements.ts';
 import { Violation } from '../violation.ts';
@@ -262,6 +263,9 @@ export class ConsumerStream implements ConsumerSink {
     this.#open = false;
     this.#holder.departures += 1;
     this.#forgetMember();
+    // Every member of a cluster relays.
+    const relayed = this.#consumer as RelayedConsumer | undefined;
+    if (relayed !== undefined) world.members.holders.streamEnded(relayed.client.stream);
     if (world.trace.on) world.say(this.name, `is over: ${why}`);
     this.#member.clock.setTimer(heardAfterMs, () => {
       this.#joined = false;

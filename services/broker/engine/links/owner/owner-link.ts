@@ -154,7 +154,7 @@ export class OwnerLink implements PeerLinkHandler {
     this.#stopWatching();
     const consumers = [...this.#consumers.values()];
     this.#consumers.clear();
-    for (const { runtime, session } of consumers) runtime.leave(session);
+    for (const { runtime, session } of consumers) runtime.lose(session);
     this.#onClosed();
   }
 

@@ -98,8 +98,7 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
     this.#newest = undefined;
     this.#unheard = [];
     const { subscription, incarnation, client, resumes } = this.#host;
-    // What the consumer was given elsewhere since may be at this owner by now, by a note: that is not to be
-    // given back.
+    // Later its client may have a newer stream, whose messages are not to be given back.
     const isFresh = this.#fresh && this.#host.fresh;
     this.#number = link.attach(this, { subscription, incarnation, client, resumes, fresh: isFresh });
     this.#fresh = false;
