@@ -3,9 +3,10 @@
 //
 // All calls are safe to repeat: a create that was done already is ALREADY_EXISTS, and the caller looks at
 // what is there; an update sets fields; a delete of nothing is done.
+
+import type { BacklogSample } from '../core/autoscale/rates.ts';
 import type { CreateSubscription, FoundSubscription, SubscriptionChange } from '../core/plan-subscription.ts';
 import type { CreateTopic, FoundTopic, TopicChange } from '../core/plan-topic.ts';
-import type { BacklogSample } from '../core/rates.ts';
 
 /** A call that failed. `code` is gRPC's, by name; `message` is for people. */
 export class BrokerCallError extends Error {

@@ -4,7 +4,7 @@
 //
 // Invariant: what is held is what a broker said, with the time it arrived; nothing is made up while a broker
 // is away.
-import { foldBacklog, type RateState } from '../core/rates.ts';
+import { foldBacklog, type RateState } from '../core/autoscale/rates.ts';
 import { type Clock, linkedAbort, type Random, sleep } from '../kube/clock.ts';
 import type { Logger } from '../kube/logger.ts';
 import { type BacklogReport, BrokerCallError } from './admin.ts';

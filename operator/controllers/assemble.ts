@@ -19,6 +19,7 @@ import { createFanfareReconciler } from './fanfare.ts';
 import { createInformers } from './informers.ts';
 import { Latest } from './latest.ts';
 import { Scaling } from './scaling.ts';
+import type { ScalingMemory } from './scaling-memory.ts';
 import { StatusWriter } from './status-writer.ts';
 import { createSubscriptionReconciler } from './subscription.ts';
 import { Targets } from './targets.ts';
@@ -112,7 +113,7 @@ export function assemble(options: AssembleOptions): Assembly {
     const subscription = subscriptions.get(key);
     if (subscription === undefined) return;
     if (subscription.spec.consumers !== undefined) {
-      if (scaling.isDue(key, heard)) controllers.subscription.add(key);
+      if (scaling.memory.isDue(key, heard)) controllers.subscription.add(key);
       return;
     }
     const { backlog: known } = subscription.status ?? {};
@@ -127,19 +128,19 @@ export function assemble(options: AssembleOptions): Assembly {
   return {
     informers: informers.all,
     controllers: Object.values(controllers),
-    source: scalerSource(subscriptions, scaling),
+    source: scalerSource(subscriptions, scaling.memory),
     backlog,
   };
 }
 
-function scalerSource(subscriptions: Informer<Subscription>, scaling: Scaling): ScalerSource {
+function scalerSource(subscriptions: Informer<Subscription>, memory: ScalingMemory): ScalerSource {
   return {
     decisionOf(namespace, name) {
       const key = `${namespace}/${name}`;
       if (subscriptions.get(key)?.spec.consumers?.strategy !== 'KEDA') return undefined;
-      return scaling.decisionOf(key) ?? { need: undefined, active: true, conditions: [] };
+      return memory.decisionOf(key) ?? { need: undefined, active: true, condition: undefined };
     },
-    onDecision: (namespace, name, listener) => scaling.onDecision(`${namespace}/${name}`, listener),
+    onDecision: (namespace, name, listener) => memory.onDecision(`${namespace}/${name}`, listener),
   };
 }
 

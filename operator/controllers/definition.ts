@@ -17,6 +17,7 @@ import {
   planFailure,
 } from '../core/plan-definition.ts';
 import { claimOf, ownerOf } from '../core/plan-owner.ts';
+import { done, type Result, requeueAfter, retry } from '../kube/controller.ts';
 import { type KubeObject, NAMESPACES } from '../kube/objects.ts';
 import { type ControllerContext, forceSyncOf, hasFanfare, isPaused, placeOf } from './context.ts';
 import type { DefinitionKind, FoundObject } from './definition-kind.ts';
@@ -24,7 +25,7 @@ import { isStale, perform } from './definition-steps.ts';
 
 export const ADOPT_ANNOTATION = 'fanfare.dev/adopt';
 
-export interface Settled<R, Found> {
+export interface Converged<R, Found> {
   /** The resource as the last write returned it. */
   readonly resource: R;
   /** Undefined: there is no broker to ask. */
@@ -52,18 +53,13 @@ const MAX_STEPS = 6;
  * Undefined: there is no more to do for the resource. Throws KubeErrors; what the broker refuses is in the
  * result.
  */
-export async function settleDefinition<
-  R extends Topic | Subscription,
-  Found extends FoundObject,
-  Create,
-  Change,
->(
+export async function converge<R extends Topic | Subscription, Found extends FoundObject, Create, Change>(
   ctx: ControllerContext,
   kind: DefinitionKind<R, Found, Create, Change>,
   first: R,
   isForced: boolean,
   signal: AbortSignal,
-): Promise<Settled<R, Found> | undefined> {
+): Promise<Converged<R, Found> | undefined> {
   let resource = first;
   let fresh = isForced || resource.metadata.deletionTimestamp !== undefined;
   let failure: Failure | undefined;
@@ -73,7 +69,7 @@ export async function settleDefinition<
     fresh = false;
     const { observed, place, name, found } = seen;
     const plan = planDefinition(observed);
-    const settled = (): Settled<R, Found> => ({
+    const converged = (): Converged<R, Found> => ({
       resource,
       place,
       name,
@@ -92,7 +88,7 @@ export async function settleDefinition<
           : undefined,
     });
     const { action } = plan;
-    if (failure !== undefined || action === undefined || steps >= MAX_STEPS) return settled();
+    if (failure !== undefined || action === undefined || steps >= MAX_STEPS) return converged();
     try {
       const next = await perform(ctx, kind, resource, action, place, name, signal);
       if (next === undefined) return undefined;
@@ -105,9 +101,21 @@ export async function settleDefinition<
         continue;
       }
       failure = planFailure(error.code, error.message);
-      return settled();
+      return converged();
     }
   }
+}
+
+/** When to look at the resource again. */
+export function resultOf({ plan, failure, undecided }: Converged<unknown, unknown>): Result {
+  if (undecided === 'undone') return retry('what is done is undone at once: somebody else changes it too');
+  if (failure?.retry) return retry(failure.conditions[0]?.message ?? 'the broker refuses');
+  return plan.lookAgainMs === undefined ? done : requeueAfter(plan.lookAgainMs, 'high');
+}
+
+/** Deleted, and only others' finalizers are left: there is nothing for us to do. */
+export function isGoing(resource: Topic | Subscription): boolean {
+  return resource.metadata.deletionTimestamp !== undefined && !hasFinalizer(resource);
 }
 
 interface Seen<Found, Create, Change> {

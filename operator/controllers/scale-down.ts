@@ -1,10 +1,17 @@
-// Carries out core/plan-drain.ts for one target: lists its pods, has the broker give no more work to those
+// Carries out core/scale-down.ts for one target: lists its pods, has the broker give no more work to those
 // that will go, asks what they still hold, marks them so that Kubernetes takes them first.
 //
 // Nothing of it is kept but the marks on pods: if this process dies, brokers give the pods work again after
-// TTL_MS, and the next leader begins anew.
+// TTL_MS, and the next leader begins anew. Invariant: look() alone writes the state.
 import { type BrokerAdmin, BrokerCallError, MAX_DRAIN_NAMES } from '../broker/admin.ts';
-import { type DrainPod, type DrainState, type DrainStep, NO_DRAIN, stepDrain } from '../core/plan-drain.ts';
+import {
+  type DrainPod,
+  NO_SCALE_DOWN,
+  type ScaleDownState,
+  type ScaleDownStep,
+  stepScaleDown,
+  victimsOf,
+} from '../core/scale-down.ts';
 import type { KubeClient } from '../kube/client.ts';
 import type { Clock } from '../kube/clock.ts';
 import { isNotFound } from '../kube/errors.ts';
@@ -29,11 +36,12 @@ export interface ScaleDownInputs {
   readonly byOrdinal: boolean;
   readonly current: number;
   readonly desired: number;
+  readonly refusedMs: number | undefined;
   readonly timeoutMs: number;
 }
 
 export interface ScaleDownView {
-  readonly step: DrainStep;
+  readonly step: ScaleDownStep;
   /** How many pods are to go, and messages that they hold, while they are waited for. */
   readonly draining: { readonly replicas: number; readonly outstanding: number | undefined } | undefined;
   readonly lookAgainMs: number | undefined;
@@ -48,138 +56,158 @@ interface Pod extends KubeObject {
   };
 }
 
+/** What the brokers said of the victims. Other victims: they have not been asked about. */
+interface Asked {
+  readonly victims: readonly string[];
+  readonly atMs: number;
+  /** Undefined: brokers did not answer. */
+  readonly outstanding: number | undefined;
+}
+
 const COST = 'controller.kubernetes.io/pod-deletion-cost';
 /** Other pods have none, which counts as 0. */
 const LOW_COST = '-1000';
 /** How long a broker goes by a request that is not repeated. */
 const TTL_MS = 30_000;
 const RENEW_MS = TTL_MS / 3;
-const DRAINING_AGAIN_MS = 1_000;
-const LEAVING_AGAIN_MS = 2_000;
 const PODS_AGE_MS = 5_000;
+/** From one look to the next in a state; undefined: nothing to be waited for. */
+const LOOK_AGAIN_MS: Readonly<Record<ScaleDownState['kind'], number | undefined>> = {
+  none: undefined,
+  draining: 1_000,
+  lowering: 1_000,
+  leaving: 2_000,
+  resting: undefined,
+};
 
 export class ScaleDown {
   readonly #options: ScaleDownOptions;
-  #state: DrainState = NO_DRAIN;
-  #pods: readonly DrainPod[] = [];
-  #podsMs = Number.NEGATIVE_INFINITY;
-  #askedMs = Number.NEGATIVE_INFINITY;
-  #outstanding: number | undefined;
-  #marked: readonly string[] = [];
+  #state: ScaleDownState = NO_SCALE_DOWN;
+  #pods: { readonly list: readonly DrainPod[]; readonly atMs: number } = {
+    list: [],
+    atMs: Number.NEGATIVE_INFINITY,
+  };
+  #asked: Asked | undefined;
+  /** Pods that may be marked, and whether that is sure: a patch without an answer may have been made. */
+  readonly #marked = new Map<string, 'tried' | 'sure'>();
 
   constructor(options: ScaleDownOptions) {
     this.#options = options;
   }
 
+  /** Whether there is something to look after though no replica is to go. */
   get isActive(): boolean {
-    return this.#state.kind !== 'none';
+    return this.#state.kind !== 'none' || this.#marked.size > 0;
   }
 
-  /** Returns the next step. The caller carries out `scale`, and calls failed() if it could not. */
+  /** Returns the step that was taken. A `write` is the caller's: the next look sees what came of it. */
   async look(inputs: ScaleDownInputs, signal: AbortSignal): Promise<ScaleDownView> {
-    const { current, desired, timeoutMs, byOrdinal } = inputs;
+    const { current, desired, refusedMs, timeoutMs, byOrdinal } = inputs;
+    const { clock, logger } = this.#options;
     if (!this.isActive && desired >= current) {
       return { step: { kind: 'none' }, draining: undefined, lookAgainMs: undefined };
     }
-    await this.#list(inputs, signal);
-    if (this.isActive) await this.#ask(inputs, signal);
-    const former = this.#state;
-    const { state, step } = stepDrain(this.#state, {
+    if (this.#state.kind !== 'resting') await this.#list(inputs, signal);
+    await this.#ask(inputs, signal);
+    const { state, step } = stepScaleDown(this.#state, {
       current,
       desired,
-      pods: this.#pods,
+      pods: this.#pods.list,
       byOrdinal,
       outstanding: this.#outstanding,
+      refusedMs,
       timeoutMs,
-      nowMs: this.#options.clock.monotonicMs(),
+      nowMs: clock.monotonicMs(),
     });
     this.#state = state;
-    if (step.kind === 'release') await this.#release(inputs, victimsOf(former), signal);
-    if (step.kind === 'scale') await this.#mark(inputs, victimsOf(state), signal);
-    if (step.kind === 'wait' && victimsOf(former).join() !== victimsOf(state).join()) {
-      this.#forgetAnswers();
-      await this.#ask(inputs, signal);
+    if (step.kind === 'release') await this.#release(inputs, signal);
+    if (step.kind === 'write') await this.#mark(inputs, signal);
+    if (step.kind === 'wait' && this.#asked?.victims !== victimsOf(state)) await this.#ask(inputs, signal);
+    if (state.kind === 'resting' && step.kind === 'release') {
+      const { subscription } = inputs;
+      logger.warn({ subscription, current, desired }, 'replicas did not fall: their pods get work again');
     }
-    return this.#view(step);
-  }
-
-  /** To be called when replicas could not be lowered: everybody gets work again. */
-  async failed(inputs: ScaleDownInputs, signal: AbortSignal): Promise<void> {
-    const victims = victimsOf(this.#state);
-    this.#state = NO_DRAIN;
-    await this.#release(inputs, victims, signal);
-  }
-
-  #view(step: DrainStep): ScaleDownView {
-    const { kind } = this.#state;
-    const replicas = victimsOf(this.#state).length;
+    // A mark that could not be taken off is tried again at the next look.
+    if (state.kind === 'none' || state.kind === 'resting') await this.#unmark(inputs, signal);
+    const draining = { replicas: victimsOf(state).length, outstanding: this.#outstanding };
     return {
       step,
-      draining: kind === 'draining' ? { replicas, outstanding: this.#outstanding } : undefined,
-      lookAgainMs:
-        kind === 'draining' ? DRAINING_AGAIN_MS : kind === 'leaving' ? LEAVING_AGAIN_MS : undefined,
+      draining: state.kind === 'draining' ? draining : undefined,
+      lookAgainMs: LOOK_AGAIN_MS[state.kind],
     };
+  }
+
+  get #outstanding(): number | undefined {
+    return this.#asked?.victims === victimsOf(this.#state) ? this.#asked.outstanding : undefined;
   }
 
   async #list({ namespace, selector }: ScaleDownInputs, signal: AbortSignal): Promise<void> {
     const { client, clock } = this.#options;
-    const maxAgeMs = this.#state.kind === 'leaving' ? 0 : PODS_AGE_MS;
-    if (this.#state.kind !== 'none' && clock.monotonicMs() - this.#podsMs < maxAgeMs) return;
-    this.#podsMs = clock.monotonicMs();
-    if (selector === '') {
-      this.#pods = [];
-      return;
-    }
-    const pods = await client.list<Pod>(PODS, { namespace, labelSelector: selector }, signal);
-    this.#pods = pods.filter(({ status }) => !/^(Succeeded|Failed)$/.test(status?.phase ?? '')).map(podOf);
+    const { kind } = this.#state;
+    const nowMs = clock.monotonicMs();
+    const isWaiting = kind === 'draining' || kind === 'lowering';
+    if (isWaiting && nowMs - this.#pods.atMs < PODS_AGE_MS) return;
+    const pods =
+      selector === '' ? [] : await client.list<Pod>(PODS, { namespace, labelSelector: selector }, signal);
+    const living = pods.filter(({ status }) => !/^(Succeeded|Failed)$/.test(status?.phase ?? ''));
+    this.#pods = { list: living.map(podOf), atMs: nowMs };
   }
 
   /** Tells brokers who is to get no more work, which is also how they are asked what is still held. */
   async #ask(inputs: ScaleDownInputs, signal: AbortSignal): Promise<void> {
     const { clock, logger } = this.#options;
+    const { subscription, admin } = inputs;
     const victims = victimsOf(this.#state);
-    if (inputs.admin === undefined || victims.length === 0) return;
-    if (this.#state.kind === 'leaving' && clock.monotonicMs() - this.#askedMs < RENEW_MS) return;
-    this.#askedMs = clock.monotonicMs();
+    if (admin === undefined || victims.length === 0) return;
+    const nowMs = clock.monotonicMs();
+    // Once replicas may fall, brokers are told only so that they go on.
+    const isTold = this.#asked?.victims === victims && nowMs - this.#asked.atMs < RENEW_MS;
+    if (this.#state.kind !== 'draining' && isTold) return;
+    const asked = { victims, atMs: nowMs };
     try {
-      const report = await inputs.admin.drainConsumers(this.#request(inputs, victims, TTL_MS), signal);
-      this.#outstanding = report.outstandingMessages;
+      const report = await admin.drainConsumers(this.#request(inputs, victims, TTL_MS), signal);
+      this.#asked = { ...asked, outstanding: report.outstandingMessages };
     } catch (error) {
       if (!(error instanceof BrokerCallError) || signal.aborted) throw error;
       if (error.code === 'UNIMPLEMENTED') {
-        logger.warn(
-          { subscription: inputs.subscription },
-          'the broker cannot drain consumers: it is too old',
-        );
-        this.#outstanding = 0;
+        logger.warn({ subscription }, 'the broker cannot drain consumers: it is too old');
+        this.#asked = { ...asked, outstanding: 0 };
         return;
       }
-      logger.warn({ subscription: inputs.subscription, reason: error.message }, 'cannot drain consumers');
-      this.#forgetAnswers();
+      logger.warn({ subscription, reason: error.message }, 'cannot drain consumers');
+      this.#asked = undefined;
     }
   }
 
-  async #release(inputs: ScaleDownInputs, victims: readonly string[], signal: AbortSignal): Promise<void> {
-    this.#forgetAnswers();
-    const marked = this.#marked;
-    this.#marked = [];
+  async #release(inputs: ScaleDownInputs, signal: AbortSignal): Promise<void> {
+    this.#asked = undefined;
     try {
-      await inputs.admin?.drainConsumers(this.#request(inputs, victims, 0), signal);
+      await inputs.admin?.drainConsumers(this.#request(inputs, [], 0), signal);
     } catch (error) {
-      // The drain lapses by itself.
       if (!(error instanceof BrokerCallError) || signal.aborted) throw error;
-    }
-    for (const name of marked) {
-      if (this.#pods.some((pod) => pod.name === name && !pod.ending))
-        await this.#cost(inputs, name, null, signal);
+      const { logger } = this.#options;
+      const { subscription } = inputs;
+      logger.warn({ subscription, reason: error.message }, 'cannot end the drain: it lapses by itself');
     }
   }
 
-  async #mark(inputs: ScaleDownInputs, victims: readonly string[], signal: AbortSignal): Promise<void> {
+  async #mark(inputs: ScaleDownInputs, signal: AbortSignal): Promise<void> {
     // StatefulSets take the highest ordinals whatever is written on pods.
     if (!this.#options.podDeletionCost || inputs.byOrdinal) return;
-    this.#marked = victims;
-    for (const name of victims) await this.#cost(inputs, name, LOW_COST, signal);
+    for (const name of victimsOf(this.#state)) {
+      if (this.#marked.get(name) === 'sure') continue;
+      this.#marked.set(name, 'tried');
+      await this.#cost(inputs, name, LOW_COST, signal);
+      this.#marked.set(name, 'sure');
+    }
+  }
+
+  async #unmark(inputs: ScaleDownInputs, signal: AbortSignal): Promise<void> {
+    for (const name of [...this.#marked.keys()]) {
+      if (this.#pods.list.some((pod) => pod.name === name && !pod.ending))
+        await this.#cost(inputs, name, null, signal);
+      this.#marked.delete(name);
+    }
   }
 
   async #cost(
@@ -197,8 +225,7 @@ export class ScaleDown {
   }
 
   #request({ subscription }: ScaleDownInputs, victims: readonly string[], ttlMs: number) {
-    if (ttlMs === 0) return { subscription, clientIds: [], peerAddresses: [], ttlMs };
-    const pods = this.#pods.filter(({ name }) => victims.includes(name));
+    const pods = this.#pods.list.filter(({ name }) => victims.includes(name));
     // Addresses first: every pod has one, and a client id only if it says so itself.
     const peerAddresses = pods.flatMap(({ ips }) => ips).slice(0, MAX_DRAIN_NAMES);
     return {
@@ -208,15 +235,6 @@ export class ScaleDown {
       ttlMs,
     };
   }
-
-  #forgetAnswers(): void {
-    this.#outstanding = undefined;
-    this.#askedMs = Number.NEGATIVE_INFINITY;
-  }
-}
-
-function victimsOf(state: DrainState): readonly string[] {
-  return state.kind === 'none' ? [] : state.victims;
 }
 
 function podOf({ metadata, status }: Pod): DrainPod {

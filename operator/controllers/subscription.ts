@@ -1,4 +1,4 @@
-// The Subscription controller: what settleDefinition() needs to know of subscriptions, the consumers' scaling
+// The Subscription controller: what converge() needs to know of subscriptions, the consumers' scaling
 // (scaling.ts), and the status, which is written once for both.
 import { SUBSCRIPTIONS, type Subscription, type SubscriptionStatus } from '../api/v1alpha1/subscription.ts';
 import { kubeTime, withoutCondition } from '../core/conditions.ts';
@@ -15,15 +15,14 @@ import {
 import { done, gone, type Result, requeueAfter } from '../kube/controller.ts';
 import { keyOf } from '../kube/objects.ts';
 import { type ControllerContext, resourceOf } from './context.ts';
-import { ForcedSyncs, type Settled, settleDefinition } from './definition.ts';
+import { type Converged, converge, ForcedSyncs, isGoing, resultOf } from './definition.ts';
 import type { DefinitionKind } from './definition-kind.ts';
 import type { Scaled, Scaling } from './scaling.ts';
 import { mergedConditions } from './status-writer.ts';
-import { isGoing, resultOf } from './topic.ts';
 
 export const SUBSCRIPTION_RESOURCE = resourceOf(SUBSCRIPTIONS);
 
-type SettledSubscription = Settled<Subscription, FoundSubscription>;
+type ConvergedSubscription = Converged<Subscription, FoundSubscription>;
 
 export function createSubscriptionReconciler(
   ctx: ControllerContext,
@@ -33,7 +32,7 @@ export function createSubscriptionReconciler(
   const forced = new ForcedSyncs();
   const forget = (key: string, uid?: string): Result => {
     ctx.backlog.want(key, undefined);
-    scaling.forget(key);
+    scaling.memory.forget(key);
     if (uid !== undefined) {
       forced.forget(uid);
       ctx.status.forget(uid);
@@ -44,25 +43,25 @@ export function createSubscriptionReconciler(
     const subscription = ctx.latestSubscriptions.get(key);
     if (subscription === undefined) return forget(key);
     if (isGoing(subscription)) return forget(key, subscription.metadata.uid);
-    const settled = await settleDefinition(ctx, kind, subscription, forced.take(subscription), signal);
-    if (settled === undefined) return forget(key, subscription.metadata.uid);
-    if (settled.undecided !== undefined) return resultOf(settled);
-    watchBacklog(ctx, settled);
-    const isStill = settled.plan.paused || settled.resource.metadata.deletionTimestamp !== undefined;
+    const converged = await converge(ctx, kind, subscription, forced.take(subscription), signal);
+    if (converged === undefined) return forget(key, subscription.metadata.uid);
+    if (converged.undecided !== undefined) return resultOf(converged);
+    watchBacklog(ctx, converged);
+    const isStill = converged.plan.paused || converged.resource.metadata.deletionTimestamp !== undefined;
     // A scale-down that was begun is not resumed later, when it may be wrong.
-    if (isStill) scaling.forget(key);
-    const scaled = isStill ? undefined : await scaling.reconcile(settled.resource, settled, signal);
-    const status = subscriptionStatus(ctx, settled, scaled);
-    const written = await ctx.status.write(kind.client, kind.resource, settled.resource, status, signal);
+    if (isStill) scaling.memory.forget(key);
+    const scaled = isStill ? undefined : await scaling.reconcile(converged.resource, converged, signal);
+    const status = subscriptionStatus(ctx, converged, scaled);
+    const written = await ctx.status.write(kind.client, kind.resource, converged.resource, status, signal);
     ctx.latestSubscriptions.note(written);
-    const result = resultOf(settled);
+    const result = resultOf(converged);
     if (result.kind !== 'done' || scaled?.lookAgainMs === undefined) return result;
     return scaled.lookAgainMs > 0 ? requeueAfter(scaled.lookAgainMs) : done;
   };
 }
 
 /** Watches the backlog: closely where there are consumers to scale. */
-function watchBacklog(ctx: ControllerContext, { resource, place, name, found }: SettledSubscription): void {
+function watchBacklog(ctx: ControllerContext, { resource, place, name, found }: ConvergedSubscription): void {
   const key = keyOf(resource);
   if (place === undefined || name === undefined || found === undefined) {
     // While a broker is away, what was heard stays, with its age.
@@ -75,7 +74,7 @@ function watchBacklog(ctx: ControllerContext, { resource, place, name, found }: 
 
 function subscriptionStatus(
   ctx: ControllerContext,
-  { resource, name, found, plan, failure, applied }: SettledSubscription,
+  { resource, name, found, plan, failure, applied }: ConvergedSubscription,
   scaled: Scaled | undefined,
 ): SubscriptionStatus {
   const { status: before, spec } = resource;

@@ -3,7 +3,7 @@
 
 import { TRANSFER_OWNERSHIP_ANNOTATION } from '../api/v1alpha1/group.ts';
 import type { Subscription } from '../api/v1alpha1/subscription.ts';
-import type { Refusal, Target } from '../core/plan-scaling.ts';
+import type { Refusal, Target } from '../core/plan-replicas.ts';
 import type { KubeClient } from '../kube/client.ts';
 import type { Clock } from '../kube/clock.ts';
 import { isNotFound, KubeError } from '../kube/errors.ts';
@@ -48,6 +48,12 @@ interface TargetRef {
   readonly name: string;
 }
 
+/** A target, and the resource of its kind, for writing. */
+export interface FoundTarget {
+  readonly resource: Resource;
+  readonly target: Target;
+}
+
 export interface TargetsOptions {
   readonly deployments: Informer<Workload>;
   readonly statefulSets: Informer<Workload>;
@@ -73,8 +79,16 @@ export class Targets {
     this.#options = options;
   }
 
-  /** The resource of the target's kind, for writing. Undefined: the API server has no such kind. */
-  async resourceOf(ref: TargetRef, signal: AbortSignal): Promise<Resource | undefined> {
+  /** Undefined: there is none, or none that can be scaled. */
+  async find(namespace: string, ref: TargetRef, signal: AbortSignal): Promise<FoundTarget | undefined> {
+    const resource = await this.#resourceOf(ref, signal);
+    if (resource === undefined) return undefined;
+    const target = await this.#targetOf(resource, { namespace, name: ref.name }, signal);
+    return target && { resource, target };
+  }
+
+  /** Undefined: the API server has no such kind. */
+  async #resourceOf(ref: TargetRef, signal: AbortSignal): Promise<Resource | undefined> {
     const { apiVersion, kind } = withDefaults(ref);
     if (apiVersion === 'apps/v1' && kind === 'Deployment') return DEPLOYMENTS;
     if (apiVersion === 'apps/v1' && kind === 'StatefulSet') return STATEFUL_SETS;
@@ -91,12 +105,10 @@ export class Targets {
     return found;
   }
 
-  async find(namespace: string, ref: TargetRef, signal: AbortSignal): Promise<Target | undefined> {
-    const resource = await this.resourceOf(ref, signal);
-    if (resource === undefined) return undefined;
-    const at: ObjectRef = { namespace, name: ref.name };
-    if (resource === DEPLOYMENTS) return this.#options.deployments.get(`${namespace}/${ref.name}`)?.target;
-    if (resource === STATEFUL_SETS) return this.#options.statefulSets.get(`${namespace}/${ref.name}`)?.target;
+  async #targetOf(resource: Resource, at: ObjectRef, signal: AbortSignal): Promise<Target | undefined> {
+    const key = `${at.namespace}/${at.name}`;
+    if (resource === DEPLOYMENTS) return this.#options.deployments.get(key)?.target;
+    if (resource === STATEFUL_SETS) return this.#options.statefulSets.get(key)?.target;
     const scale = await this.#options.client.getScale(resource, at, signal);
     if (scale === undefined) return undefined;
     const replicas = scale.spec?.replicas ?? 0;

@@ -1,6 +1,7 @@
-// The Topic controller: what settleDefinition() needs to know of topics, and the status.
-import { FINALIZER } from '../api/v1alpha1/group.ts';
+// The Topic controller: what converge() needs to know of topics, and the status.
 import { TOPICS, type Topic, type TopicStatus } from '../api/v1alpha1/topic.ts';
+import { BrokerCallError } from '../broker/admin.ts';
+import type { Place } from '../broker/links.ts';
 import {
   type CreateTopic,
   compareTopic,
@@ -10,9 +11,9 @@ import {
   topicId,
   topicName,
 } from '../core/plan-topic.ts';
-import { done, gone, type Result, requeueAfter, retry } from '../kube/controller.ts';
+import { done, gone, type Result } from '../kube/controller.ts';
 import { type ControllerContext, resourceOf } from './context.ts';
-import { ForcedSyncs, type Settled, settleDefinition } from './definition.ts';
+import { type Converged, converge, ForcedSyncs, isGoing, resultOf } from './definition.ts';
 import type { DefinitionKind } from './definition-kind.ts';
 import { mergedConditions } from './status-writer.ts';
 
@@ -27,42 +28,28 @@ export function createTopicReconciler(
     const topic = ctx.latestTopics.get(key);
     if (topic === undefined) return gone;
     if (isGoing(topic)) return done;
-    const settled = await settleDefinition(ctx, kind, topic, forced.take(topic), signal);
-    if (settled === undefined) {
+    const converged = await converge(ctx, kind, topic, forced.take(topic), signal);
+    if (converged === undefined) {
       forced.forget(topic.metadata.uid);
       ctx.status.forget(topic.metadata.uid);
       return gone;
     }
-    if (settled.undecided !== undefined) return resultOf(settled);
-    const status = await topicStatus(ctx, settled);
-    const written = await ctx.status.write(kind.client, kind.resource, settled.resource, status, signal);
+    if (converged.undecided !== undefined) return resultOf(converged);
+    const status = await topicStatus(ctx, converged);
+    const written = await ctx.status.write(kind.client, kind.resource, converged.resource, status, signal);
     ctx.latestTopics.note(written);
-    return resultOf(settled);
+    return resultOf(converged);
   };
-}
-
-/** When to look at a Topic or Subscription again. */
-export function resultOf({ plan, failure, undecided }: Settled<unknown, unknown>): Result {
-  if (undecided === 'undone') return retry('what is done is undone at once: somebody else changes it too');
-  if (failure?.retry) return retry(failure.conditions[0]?.message ?? 'the broker refuses');
-  return plan.lookAgainMs === undefined ? done : requeueAfter(plan.lookAgainMs, 'high');
-}
-
-/** Deleted, and only others' finalizers are left: there is nothing for us to do. */
-export function isGoing({ metadata }: Topic | { metadata: Topic['metadata'] }): boolean {
-  return metadata.deletionTimestamp !== undefined && !(metadata.finalizers ?? []).includes(FINALIZER);
 }
 
 async function topicStatus(
   ctx: ControllerContext,
-  { resource, found, name, place, plan, failure, applied }: Settled<Topic, FoundTopic>,
+  { resource, found, name, place, plan, failure, applied }: Converged<Topic, FoundTopic>,
 ): Promise<TopicStatus> {
   const before = resource.status;
   const changes = failure?.conditions ?? plan.conditions;
   const subscriptions =
-    found === undefined || place === undefined
-      ? undefined
-      : (await place.link.view(place.project).subscriptionsOf(found.name)).length;
+    found === undefined || place === undefined ? undefined : await countOf(place, found.name);
   return {
     observedGeneration: resource.metadata.generation,
     conditions: mergedConditions(resource, changes, plan.paused, ctx.clock.nowMs()),
@@ -72,6 +59,16 @@ async function topicStatus(
     subscriptions: subscriptions ?? before?.subscriptions,
     backlog: (found && largestBacklog(ctx, resource)) ?? before?.backlog,
   };
+}
+
+/** How many subscriptions the topic has. Undefined: the broker went away meanwhile, which its link says. */
+async function countOf({ link, project }: Place, topic: string): Promise<number | undefined> {
+  try {
+    return (await link.view(project).subscriptionsOf(topic)).length;
+  } catch (error) {
+    if (error instanceof BrokerCallError && error.isAway) return undefined;
+    throw error;
+  }
 }
 
 /** The largest backlog of the Topic's Subscriptions, as far as any was heard of. */

@@ -16,11 +16,14 @@ import {
   IsActiveResponseSchema,
   type ScaledObjectRef,
 } from '../../services/gen/externalscaler/externalscaler_pb.ts';
-import type { Decision } from '../core/autoscale-types.ts';
+import type { Decision, ScalingCondition } from '../core/autoscale/decision.ts';
 import { ScalerError } from './errors.ts';
 
 /** What the scaler must know of a decision. */
-export type ScalerDecision = Pick<Decision, 'need' | 'active' | 'conditions'>;
+export type ScalerDecision = Pick<Decision, 'need' | 'active'> & {
+  /** Undefined: it has not been decided yet. */
+  readonly condition: ScalingCondition | undefined;
+};
 
 /** The Subscriptions with `strategy: KEDA`. */
 export interface ScalerSource {
@@ -103,7 +106,7 @@ export class ExternalScaler {
   #known(ref: ScaledObjectRef | undefined): ScalerDecision & { need: number } {
     const decision = this.#find(ref);
     if (decision.need !== undefined) return { ...decision, need: decision.need };
-    const why = decision.conditions[0]?.message ?? 'it has not been decided yet';
+    const why = decision.condition?.message ?? 'it has not been decided yet';
     throw new ScalerError('UNAVAILABLE', `how many replicas are needed is not known: ${why}`);
   }
 }

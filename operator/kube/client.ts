@@ -118,13 +118,15 @@ const JSON_PATCH = 'application/json-patch+json';
 const MERGE_PATCH = 'application/merge-patch+json';
 const PAGE = '500';
 const SCALE_TRIES = 4;
+/** A scale that gets no answer is soon tried again: consumers may wait for it. */
+const SCALE_TIMEOUT_MS = 10_000;
 
 /** `fieldManager`: `fanfare-operator/<controller>`, at most 128 characters. */
 export function createKubeClient(http: KubeHttp, fieldManager: string): KubeClient {
   const write = <T>(
     resource: Resource,
     ref: ObjectRef,
-    request: Pick<KubeRequest, 'verb' | 'body' | 'contentType' | 'idempotent' | 'signal'> & {
+    request: Pick<KubeRequest, 'verb' | 'body' | 'contentType' | 'idempotent' | 'timeoutMs' | 'signal'> & {
       readonly subresource?: string;
       readonly force?: boolean;
     },
@@ -258,6 +260,7 @@ export function createKubeClient(http: KubeHttp, fieldManager: string): KubeClie
           verb: 'get',
           resource: `${resource.plural}/scale`,
           path: objectPath(resource, ref, 'scale'),
+          timeoutMs: SCALE_TIMEOUT_MS,
           signal,
         }),
       ),
@@ -275,6 +278,7 @@ export function createKubeClient(http: KubeHttp, fieldManager: string): KubeClie
             verb: 'update',
             subresource: 'scale',
             body: { ...scale, spec: { ...scale.spec, replicas: to } },
+            timeoutMs: SCALE_TIMEOUT_MS,
             signal,
           });
           return { from, to };

@@ -53,7 +53,7 @@ interface Series {
   readonly event: EventText;
   count: number;
   lastMs: number;
-  /** By the monotonic clock; undefined: never written. */
+  /** When it was written last, by the monotonic clock. Undefined: never. */
   writtenMs: number | undefined;
   lastWallMs: number;
   pending: boolean;

@@ -1,5 +1,5 @@
 // Why a Subscription's consumers are as many as they are, as text. Pure; the words are the operator's
-// (operator/core/autoscale-explain.ts), and are only put into order here.
+// (operator/core/autoscale/explain.ts), and are only put into order here.
 import { type Columns, formatTable } from './output.ts';
 import { formatCount, formatDuration } from './units.ts';
 
@@ -126,10 +126,9 @@ export function explainScale(resource: ScaledSubscription, nowMs: number): strin
 
 function result({ desired, current, recommended, since }: Autoscaling, nowMs: number): string {
   const set = current === undefined || current === desired ? '' : `, ${current} set`;
-  const wanted =
-    recommended === undefined || recommended === desired ? '' : ` (${recommended} without dryRun)`;
+  const without = recommended === undefined || recommended === desired ? '' : ` (${recommended} recommended)`;
   const when = since === undefined ? '' : `, ${sinceWhen(since, nowMs)}`;
-  return `${plural(desired ?? 0, 'replica')} wanted${wanted}${set}${when}`;
+  return `${plural(desired ?? 0, 'replica')} desired${without}${set}${when}`;
 }
 
 function because({ reason = '-', limitedBy, need }: Autoscaling): string {
@@ -167,7 +166,7 @@ function inputsOf(inputs: Inputs): Record<string, string> {
     published: rates({ 'over 15 s': arrivalRate, 'over 2 min': slowArrivalRate }),
     acknowledged: rates({ '': inputs.ackRate }),
     consumers: inputs.consumers === undefined ? 'not known' : `${formatCount(inputs.consumers)} open`,
-    replicas: `${inputs.replicas ?? '?'} wanted, ${inputs.readyReplicas ?? '?'} ready`,
+    replicas: `${inputs.replicas ?? '?'} set, ${inputs.readyReplicas ?? '?'} ready`,
     partitions: inputs.partitions === undefined ? 'not known' : String(inputs.partitions),
   };
 }

@@ -19,7 +19,7 @@ const BUSY: AutoscalingStatus = {
   active: true,
   reason: 'Backlog',
   limitedBy: 'ScaleUpPolicy',
-  message: '7 replicas (11.3 wanted): Backlog, limited by ScaleUpPolicy',
+  message: '7 replicas (11.3 needed): Backlog, limited by ScaleUpPolicy',
   since: '2026-11-21T11:57:50Z',
   lastScaleTime: '2026-11-21T11:57:50Z',
   inputs: {

@@ -3,7 +3,7 @@
 import { create, type DescMethod, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { status } from '@grpc/grpc-js';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
-import type { Decision } from '../../operator/core/autoscale-types.ts';
+import type { Decision } from '../../operator/core/autoscale/decision.ts';
 import { METRIC_NAME, type ScalerDecision, type ScalerSource } from '../../operator/keda/external-scaler.ts';
 import { type ScalerServer, startScalerServer } from '../../operator/keda/server.ts';
 import {
@@ -22,7 +22,7 @@ class FakeSource implements ScalerSource {
   readonly listeners = new Map<string, Set<() => void>>();
 
   decide(name: string, decision: Partial<Decision>): void {
-    this.decisions.set(name, { need: undefined, active: true, conditions: [], ...decision });
+    this.decisions.set(name, { need: undefined, active: true, condition: undefined, ...decision });
     for (const listener of this.listeners.get(name) ?? []) listener();
   }
 

@@ -29,6 +29,7 @@ import { SUBSCRIPTION, TOPIC } from '../support/engine-rig.ts';
 import { outcomeOf } from '../support/fuzz-connection.ts';
 import { type Authority, createAuthority, startGrpcRig } from '../support/grpc-rig.ts';
 import { frameOf, PlainConnection, startLimitsRig } from '../support/limits-rig.ts';
+import { untilPasses } from '../support/until.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 
 const KIB = 1024;
@@ -145,7 +146,7 @@ test('a consumer that reads nothing is given as much as its outbox holds, and is
   await using connection = await PlainConnection.open(authority, rig.grpc.address, 0);
   const stream = connection.start(Subscriber.method.subscribe);
   stream.write(frameOf(Subscriber.method.subscribe, { subscription: SUBSCRIPTION }));
-  await vi.waitFor(() => expect(broker.stats.consumers).toBe(1));
+  await untilPasses(() => expect(broker.stats.consumers).toBe(1));
   const size = 100_000;
   for (let nth = 0; nth < 40; nth += 1) {
     void publish('x'.repeat(size));
@@ -176,7 +177,7 @@ test('a consumer that reads nothing has so many small writes under way', async (
   await using connection = await PlainConnection.open(authority, rig.grpc.address, 0);
   const stream = connection.start(Subscriber.method.subscribe);
   stream.write(frameOf(Subscriber.method.subscribe, { subscription: SUBSCRIPTION }));
-  await vi.waitFor(() => expect(broker.stats.consumers).toBe(1));
+  await untilPasses(() => expect(broker.stats.consumers).toBe(1));
   for (let nth = 0; nth < 100; nth += 1) {
     void publish('x');
     await clock.settle();

@@ -41,6 +41,7 @@ import { padding } from '../support/fuzz-requests.ts';
 import { type Authority, createAuthority, pathOf, type TestClient } from '../support/grpc-rig.ts';
 import { frameOf, type LimitsRig, PlainConnection, startLimitsRig } from '../support/limits-rig.ts';
 import { requestBytes } from '../support/publish-requests.ts';
+import { untilPasses } from '../support/until.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 
 const SECOND_MS = 1_000;
@@ -183,7 +184,7 @@ test('messages of a pull, and how long it waits', async () => {
   const waiting = client.call(pull, patient).finally(() => {
     over = true;
   });
-  await vi.waitFor(() => expect(broker.stats.consumers).toBe(1));
+  await untilPasses(() => expect(broker.stats.consumers).toBe(1));
   await clock.advance(MAX_PULL_WAIT_MS - 1);
   // What had been answered before would have come before this.
   await client.call(method.listTopics, { parent });
@@ -278,7 +279,7 @@ test('intervals of watching, the one of who names none, and how soon a first mes
   /** Lets the time pass up to the answer, and sees that there was none before. */
   const answeredAfter = async (stream: ReturnType<typeof watch>, ms: number): Promise<void> => {
     const before = backlog.calls;
-    await vi.waitFor(() => expect(watchClock.timerCount).toBe(1));
+    await untilPasses(() => expect(watchClock.timerCount).toBe(1));
     await watchClock.advance(ms - 1);
     expect(backlog.calls).toBe(before);
     await watchClock.advance(1);
@@ -293,12 +294,12 @@ test('intervals of watching, the one of who names none, and how soon a first mes
     const stream = watch(given);
     await stream.next();
     await answeredAfter(stream, intervalMs);
-    await vi.waitFor(() => expect(watchClock.timerCount).toBe(1));
+    await untilPasses(() => expect(watchClock.timerCount).toBe(1));
     for (const listener of backlog.listeners) listener(AUDIT);
     await answeredAfter(stream, FIRST_MESSAGE_DELAY_MS);
     stream.call.cancel();
     await stream.status;
-    await vi.waitFor(() => expect(backlog.listeners.size).toBe(0));
+    await untilPasses(() => expect(backlog.listeners.size).toBe(0));
   }
 });
 

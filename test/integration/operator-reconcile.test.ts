@@ -239,17 +239,18 @@ test('deletionPolicy: Retain, Delete, DeleteIfEmpty', SLOW, async () => {
     topic('shop', 'dropped', { deletionPolicy: 'Delete' }),
     topic('shop', 'guarded', { deletionPolicy: 'DeleteIfEmpty' }),
     subscription('shop', 'guard', 'guarded', { deletionPolicy: 'DeleteIfEmpty' }),
-    topic('shop', 'shared', { deletionPolicy: 'DeleteIfEmpty' }),
+    topic('shop', 'crowded', { deletionPolicy: 'DeleteIfEmpty' }),
   );
   await stage.until(
     'all are ready',
-    () => ['kept', 'dropped', 'guarded', 'shared'].every((name) => ready(name)) && subscriptionReady('guard'),
+    () =>
+      ['kept', 'dropped', 'guarded', 'crowded'].every((name) => ready(name)) && subscriptionReady('guard'),
   );
   await client.publisher('guarded').publish({ data: 'precious' });
   // Made beside Kubernetes, after the operator has looked.
-  await client.admin.createSubscription('beside', { topic: 'shared' });
-  await client.publisher('shared').publish({ data: 'precious, too' });
-  for (const name of ['kept', 'dropped', 'guarded', 'shared']) await stage.remove('topics', 'shop', name);
+  await client.admin.createSubscription('beside', { topic: 'crowded' });
+  await client.publisher('crowded').publish({ data: 'precious, too' });
+  for (const name of ['kept', 'dropped', 'guarded', 'crowded']) await stage.remove('topics', 'shop', name);
   await stage.remove('subscriptions', 'shop', 'guard');
   await stage.until(
     'two go',
@@ -261,7 +262,7 @@ test('deletionPolicy: Retain, Delete, DeleteIfEmpty', SLOW, async () => {
     'three wait',
     () =>
       condition(stage.topic('shop', 'guarded'), 'Synced') === 'False/DeletionBlocked' &&
-      condition(stage.topic('shop', 'shared'), 'Synced') === 'False/DeletionBlocked' &&
+      condition(stage.topic('shop', 'crowded'), 'Synced') === 'False/DeletionBlocked' &&
       condition(stage.subscription('shop', 'guard'), 'Synced') === 'False/DeletionBlocked',
   );
   expect(
@@ -275,7 +276,7 @@ test('deletionPolicy: Retain, Delete, DeleteIfEmpty', SLOW, async () => {
   await stage.until(
     'they go',
     () =>
-      ['guarded', 'shared'].every((name) => stage.topic('shop', name) === undefined) &&
+      ['guarded', 'crowded'].every((name) => stage.topic('shop', name) === undefined) &&
       stage.subscription('shop', 'guard') === undefined,
   );
   expect(await gone(client.admin.getTopic('guarded'))).toBe(true);

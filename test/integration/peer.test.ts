@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
-import { afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { Identity } from '../../services/broker/adapters/grpc/identity.ts';
 import { peerService } from '../../services/broker/adapters/grpc/peer.ts';
 import { peerConnector } from '../../services/broker/adapters/grpc/peer-connector.ts';
@@ -18,6 +18,7 @@ import type { CertificatePair } from '../../services/certs/pem-files.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
 import { TestClient } from '../support/grpc-rig.ts';
 import { createSharedMemory, move, PROJECT, RelayNode, TestRoutes } from '../support/relay-rig.ts';
+import { untilPasses } from '../support/until.ts';
 
 interface Linked extends AsyncDisposable {
   readonly node: RelayNode;
@@ -27,7 +28,6 @@ interface Linked extends AsyncDisposable {
 }
 
 const isBroker = (principal: string): boolean => principal.startsWith('spiffe://fanfare/broker/');
-const UNTIL = { timeout: 20_000, interval: 5 };
 
 let ca: CertificatePair;
 let dir: string;
@@ -142,11 +142,11 @@ test('publish, subscribe and acknowledge over links, and while a partition moves
     await new Promise((resolve) => setImmediate(resolve));
   }
   await Promise.all(publishing);
-  await vi.waitFor(() => expect(new Set(consumer.data).size).toBe(1_000), UNTIL);
-  await vi.waitFor(async () => {
+  await untilPasses(() => expect(new Set(consumer.data).size).toBe(1_000));
+  await untilPasses(async () => {
     const [report] = await x.backlog.report(PROJECT, []);
     expect(report).toMatchObject({ messages: 0, outstandingMessages: 0 });
-  }, UNTIL);
+  });
   expect(consumer.messages).toHaveLength(1_000);
   expect(linked.flatMap(({ node }) => node.logs.filter((line) => line.startsWith('unexpected')))).toEqual([]);
 });
@@ -160,13 +160,14 @@ test('bytes cross once: 64 subscriptions behind a relay cost little more than on
   const consumers = names.map((name) => x.node.subscribe(name));
   const payload = 'x'.repeat(1_000);
   const messages = 4_000;
-  await vi.waitFor(() => expect(y.node.broker.stats.consumers).toBe(64), UNTIL);
+  const { broker } = y.node;
+  const joined = (name: string): number => broker.runtimeOf(`${PROJECT}/subscriptions/${name}`).consumers;
+  await untilPasses(() => expect(names.map(joined)).toEqual(names.map(() => 1)));
   const before = { ...y.proxy.bytes };
   for (let sent = 0; sent < messages; sent += 200)
     await y.node.publish(Array.from({ length: 200 }, (_, at) => ({ data: payload, key: `${at}` })));
-  await vi.waitFor(
-    () => expect(consumers.every((consumer) => consumer.messages.length === messages)).toBe(true),
-    UNTIL,
+  await untilPasses(() =>
+    expect(consumers.every((consumer) => consumer.messages.length === messages)).toBe(true),
   );
   const sent = y.proxy.bytes.toClient - before.toClient;
   const ratio = sent / (messages * payload.length);
@@ -212,7 +213,7 @@ test('a half-open link is given up within two seconds, and another one takes its
   await subscriptions(linked, 'audit');
   const consumer = x.node.subscribe('audit');
   await x.node.publish(keyed(1));
-  await vi.waitFor(() => expect(consumer.messages).toHaveLength(1), UNTIL);
+  await untilPasses(() => expect(consumer.messages).toHaveLength(1));
   y.proxy.set('both', { holds: true });
   const beganMs = performance.now();
   await expect(x.node.publish(keyed(1, 1))).rejects.toThrow('may have been stored');
@@ -222,7 +223,7 @@ test('a half-open link is given up within two seconds, and another one takes its
   y.proxy.cut();
   y.proxy.heal();
   await x.node.publish(keyed(1, 2));
-  await vi.waitFor(() => expect(consumer.data).toContain('2'), UNTIL);
+  await untilPasses(() => expect(consumer.data).toContain('2'));
 }, 30_000);
 
 function closedReason(

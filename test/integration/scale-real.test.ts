@@ -191,7 +191,7 @@ test('guarantee 12: a burst scales consumers up, is worked off, and they go agai
       `${deployment.history.at(-1)} pods after ${seconds(outcome.downMs)}; replicas ${deployment.history.join(' → ')}; ` +
       `${published.length} published, ${processed.length} processed, ${redeliveredTotal} redelivered\n${explained}`,
   );
-  expect(explained).toMatch(/^shop\/burst-work: \d replicas? wanted/);
+  expect(explained).toMatch(/^shop\/burst-work: \d replicas? desired/);
   expect(explained).toContain('drain-up');
   const twice = processed.filter(({ attempt }) => attempt > 1);
   expect({ redeliveredTotal, twice }).toEqual({ redeliveredTotal: 0, twice: [] });

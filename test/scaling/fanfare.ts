@@ -1,10 +1,11 @@
 // Fanfare's autoscaler in the simulation: the real decide() and rates, fed as the operator feeds them: a
 // backlog pushed every second, a decision every 5 s, and at once when a message arrives for a subscription
 // without replicas.
-import { decide } from '../../operator/core/autoscale.ts';
-import { type ScaleSettings, type ScaleSpec, scaleSpec } from '../../operator/core/autoscale-spec.ts';
-import type { AutoscaleState, Decision } from '../../operator/core/autoscale-types.ts';
-import { foldBacklog, type RateState } from '../../operator/core/rates.ts';
+import { decide } from '../../operator/core/autoscale/decide.ts';
+import type { Decision } from '../../operator/core/autoscale/decision.ts';
+import { foldBacklog, type RateState } from '../../operator/core/autoscale/rates.ts';
+import { type ScaleSettings, type ScaleSpec, scaleSpec } from '../../operator/core/autoscale/spec.ts';
+import type { AutoscaleState } from '../../operator/core/autoscale/state.ts';
 import type { Observed, Scaler } from './scaler.ts';
 
 const DECIDE_SECONDS = 5;

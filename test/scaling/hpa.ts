@@ -4,8 +4,13 @@
 // % or 4 pods in 15 s, down to the highest recommendation of 300 s. A missing metric changes nothing. It does
 // nothing at 0 replicas.
 
-import type { ScaleRules } from '../../operator/core/autoscale-spec.ts';
-import { type Change, scaleDownLimit, scaleUpLimit, withChange } from '../../operator/core/stabilize.ts';
+import {
+  type Change,
+  scaleDownLimit,
+  scaleUpLimit,
+  withChange,
+} from '../../operator/core/autoscale/behavior.ts';
+import type { ScaleRules } from '../../operator/core/autoscale/spec.ts';
 import type { Observed, Scaler } from './scaler.ts';
 
 const SYNC_SECONDS = 15;

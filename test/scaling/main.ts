@@ -1,5 +1,5 @@
 // `npx node test/scaling/main.ts`: Fanfare's autoscaler against the HPA's and KEDA's over all load shapes, in
-// about a minute. The defaults of operator/core/autoscale-spec.ts were chosen on TUNING_SEEDS; so are, here,
+// about a minute. The defaults of operator/core/autoscale/spec.ts were chosen on TUNING_SEEDS; so are, here,
 // the targets with which HPA and KEDA keep the objective best. What is printed is from other seeds.
 //
 //   SEEDS=n   how many instead of 6

@@ -1,5 +1,5 @@
 // Runs one shape with one autoscaler and one seed, and adds runs up.
-import type { ScaleRules, ScaleSettings } from '../../operator/core/autoscale-spec.ts';
+import type { ScaleRules, ScaleSettings } from '../../operator/core/autoscale/spec.ts';
 import { Chance } from '../sim/prng.ts';
 import { Fanfare } from './fanfare.ts';
 import { Hpa } from './hpa.ts';

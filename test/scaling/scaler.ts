@@ -1,6 +1,6 @@
 // What the simulated autoscalers have in common: they see what is observed and say how many replicas there
 // should be.
-import type { BacklogSample } from '../../operator/core/rates.ts';
+import type { BacklogSample } from '../../operator/core/autoscale/rates.ts';
 
 export interface Observed {
   readonly second: number;

@@ -3,7 +3,7 @@
 //
 // A lane is what must be served together: usually there is one; a poison message or a hot ordering key has
 // its own, with a limit on how fast it can go whatever the number of pods.
-import type { BacklogSample } from '../../operator/core/rates.ts';
+import type { BacklogSample } from '../../operator/core/autoscale/rates.ts';
 import type { Chance } from '../sim/prng.ts';
 import { Lane } from './lane.ts';
 import type { Shape } from './shapes.ts';

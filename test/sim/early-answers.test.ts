@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { EarlyAnswers } from './cluster/early-answers.ts';
 import { PartitionTruth } from './cluster/partition-truth.ts';
 import { SentIndex } from './cluster/sent-index.ts';
-import type { SentMessage } from './log-history.ts';
+import type { SentMessage } from './sent-message.ts';
 
 const [FIRST, SECOND] = ['p/1', 'p/2'].map(
   (identity, batch): SentMessage => ({ identity, key: '', content: '', batch, nth: 1, batchFirst: 1 }),

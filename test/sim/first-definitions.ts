@@ -5,7 +5,7 @@
 import { encodeDefinition } from '../../services/broker/core/definition-codec.ts';
 import type { DurabilityLevel } from '../../services/broker/core/definitions.ts';
 import type { DefinitionStore } from '../../services/broker/ports/definition-store.ts';
-import type { SubscriptionPlan, TopicPlan } from './scenario.ts';
+import type { SubscriptionPlan, TopicPlan } from './cluster/scenario.ts';
 
 type FirstSubscription = Pick<SubscriptionPlan, 'name' | 'ordering' | 'ackDeadlineMs'>;
 

@@ -1,9 +1,11 @@
 // Tells decide() a story second by second: what the broker says, how many replicas there are, and what came
 // of it. Replicas follow the decision at once and are ready when the story says so.
-import { decide } from '../../operator/core/autoscale.ts';
-import { type ScaleSettings, type ScaleSpec, scaleSpec } from '../../operator/core/autoscale-spec.ts';
-import type { AutoscaleInputs, AutoscaleState, Decision } from '../../operator/core/autoscale-types.ts';
-import { foldBacklog, type RateState } from '../../operator/core/rates.ts';
+import { decide } from '../../operator/core/autoscale/decide.ts';
+import type { Decision } from '../../operator/core/autoscale/decision.ts';
+import type { AutoscaleInputs } from '../../operator/core/autoscale/inputs.ts';
+import { foldBacklog, type RateState } from '../../operator/core/autoscale/rates.ts';
+import { type ScaleSettings, type ScaleSpec, scaleSpec } from '../../operator/core/autoscale/spec.ts';
+import type { AutoscaleState } from '../../operator/core/autoscale/state.ts';
 
 export interface Moment {
   /** Messages per second. */

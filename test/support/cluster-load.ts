@@ -2,12 +2,12 @@
 // restart brokers.
 //
 // One publisher and several subscriptions with ordering, one consumer each, in this process, all as clients
-// of any broker. A message says its number within its key. `finish` finds what was lost, what overtook, and
-// what was delivered again after its acknowledgement; `resumed` tells how long after a moment each partition
-// delivered something that was published later.
+// of any broker. `finish` has what was seen judged (history-checker.ts), and counts what was delivered again;
+// `resumed` tells how long after a moment each partition delivered something that was published later.
 import type { Client } from '../../services/client/client.ts';
 import type { Publisher } from '../../services/client/publisher.ts';
 import type { Subscription } from '../../services/client/subscription.ts';
+import { checkHistory, type PublishedMessage, type SubscriberEvent } from './history-checker.ts';
 
 export interface ClusterLoadOptions {
   readonly topic: string;
@@ -25,17 +25,17 @@ export interface ClusterLoadOptions {
   readonly late?: boolean;
 }
 
+/** What one subscription has seen. */
 interface Seen {
-  /** How often each number of a key was delivered, by key. */
-  readonly counts: Map<string, number[]>;
-  /** The greatest number delivered, by key. */
-  readonly newest: Map<string, number>;
-  /** When this consumer acknowledged a message, by key and number. */
-  readonly ackedMs: Map<string, number>;
-  readonly faults: string[];
+  readonly events: SubscriberEvent[];
+  /** Ids of what it was handed, and acknowledged at once. */
+  readonly ids: Set<string>;
+  /** The payloads of these: a message that was sent again may have several ids. */
+  readonly payloads: Set<string>;
   redelivered: number;
-  redeliveredAfterAck: number;
 }
+
+const ACK_DEADLINE_SECONDS = 60;
 
 /** A delivery, as far as gaps are concerned. */
 interface Arrival {
@@ -46,11 +46,11 @@ interface Arrival {
 export interface LoadReport {
   readonly published: number;
   readonly deliveries: number;
+  /** Messages, acknowledged to the publisher, that a subscription has not had. */
   readonly lost: number;
-  readonly misordered: number;
   readonly redelivered: number;
-  readonly redeliveredAfterAck: number;
   readonly clientErrors: number;
+  /** What the judge has found, and what clients were told. */
   readonly faults: readonly string[];
 }
 
@@ -62,8 +62,8 @@ export class ClusterLoad implements AsyncDisposable {
   readonly #seen: Seen[] = [];
   /** Arrivals by subscription and partition, in their order. */
   readonly #arrivals: Arrival[][][] = [];
-  /** The greatest acknowledged number of each key. */
-  readonly #published = new Map<string, number>();
+  /** In the order of publishing. */
+  readonly #messages: { -readonly [K in keyof PublishedMessage]: PublishedMessage[K] }[] = [];
   readonly #publishing = new Set<Promise<void>>();
   readonly #readers: Promise<void>[] = [];
   readonly errors: string[] = [];
@@ -89,16 +89,9 @@ export class ClusterLoad implements AsyncDisposable {
       await this.#client.admin.createSubscription(`${topic}-${i}`, {
         topic,
         ordering: true,
-        ackDeadlineSeconds: 60,
+        ackDeadlineSeconds: ACK_DEADLINE_SECONDS,
       });
-      this.#seen.push({
-        counts: new Map(),
-        newest: new Map(),
-        ackedMs: new Map(),
-        faults: [],
-        redelivered: 0,
-        redeliveredAfterAck: 0,
-      });
+      this.#seen.push({ events: [], ids: new Set(), payloads: new Set(), redelivered: 0 });
       this.#arrivals.push(Array.from({ length: growsTo }, () => []));
       if (i < subscriptions) this.#subscribe(i);
     }
@@ -184,29 +177,31 @@ export class ClusterLoad implements AsyncDisposable {
     await this.#publisher.close();
     for (const subscription of this.#subscriptions) await subscription.close();
     await Promise.all(this.#readers);
-    const sum = (of: (seen: Seen) => number): number =>
-      this.#seen.reduce((total, seen) => total + of(seen), 0);
+    const { topic, partitions, growsTo = partitions } = this.#options;
+    const { problems } = checkHistory({
+      published: this.#messages,
+      subscriptions: this.#seen.map(({ events }, i) => ({
+        ...{ subscription: `${topic}-${i}`, ordering: true, ackDeadlineMs: ACK_DEADLINE_SECONDS * 1000 },
+        events,
+      })),
+      faults: undefined,
+      grew: growsTo > partitions,
+    });
     return {
       published: this.#count,
       deliveries: this.#arrivals.flat().reduce((total, { length }) => total + length, 0),
       lost,
-      misordered: sum(({ faults }) => faults.length),
-      redelivered: sum(({ redelivered }) => redelivered),
-      redeliveredAfterAck: sum(({ redeliveredAfterAck }) => redeliveredAfterAck),
+      redelivered: this.#seen.reduce((total, { redelivered }) => total + redelivered, 0),
       clientErrors: this.errors.length,
-      faults: [...this.#seen.flatMap(({ faults }) => faults), ...this.errors].slice(0, 10),
+      faults: [...problems, ...this.errors].slice(0, 10),
     };
   }
 
-  /** How many acknowledged publishes some subscription has not had. */
+  /** How many acknowledged publishes subscriptions have not had. */
   #missing(): number {
     let missing = 0;
-    for (const [key, newest] of this.#published) {
-      for (const { counts } of this.#seen) {
-        const got = counts.get(key) ?? [];
-        for (let n = 0; n <= newest; n += 1) if (!(got[n]! > 0)) missing += 1;
-      }
-    }
+    for (const { toldId } of this.#messages)
+      for (const { ids } of this.#seen) if (toldId !== undefined && !ids.has(toldId)) missing += 1;
     return missing;
   }
 
@@ -228,12 +223,20 @@ export class ClusterLoad implements AsyncDisposable {
 
   #publish(key: string, n: number): void {
     const data = JSON.stringify([n, performance.now()]);
+    // Whether it is sent again is the client's business.
+    const sent = {
+      key,
+      fingerprint: `${key} ${data}`,
+      toldId: undefined as string | undefined,
+      retried: true,
+    };
+    this.#messages.push(sent);
     const done: Promise<void> = this.#publisher
       .publish({ data, orderingKey: key })
       .then(
-        () => {
+        ({ messageId }) => {
           this.#count += 1;
-          this.#published.set(key, Math.max(n, this.#published.get(key) ?? -1));
+          sent.toldId = messageId;
         },
         (error: unknown) => void this.errors.push(`publish: ${error}`),
       )
@@ -254,32 +257,25 @@ export class ClusterLoad implements AsyncDisposable {
     const seen = this.#seen[index]!;
     try {
       for await (const message of subscription) {
-        const [n, publishedMs] = JSON.parse(message.data.toString()) as [number, number];
+        const [, publishedMs] = JSON.parse(message.data.toString()) as [number, number];
         const atMs = performance.now();
         this.#arrivals[index]![message.partition]!.push({ atMs, publishedMs });
-        this.#note(seen, message.orderingKey, n, index);
+        const { messageId, orderingKey: key } = message;
+        const consumer = `consumer-${index}`;
+        const fingerprint = `${key} ${message.data}`;
+        if (seen.payloads.has(fingerprint)) seen.redelivered += 1;
+        seen.payloads.add(fingerprint);
+        seen.ids.add(messageId);
+        const what = { atMs, consumer, messageId };
+        seen.events.push(
+          { kind: 'handed', ...what, stream: 1, attempt: message.deliveryAttempt, fingerprint, key },
+          { kind: 'acked', ...what },
+        );
         message.ack();
-        seen.ackedMs.set(`${message.orderingKey} ${n}`, atMs);
       }
     } catch (error) {
       this.errors.push(`subscription ${index}: ${error}`);
     }
-  }
-
-  #note(seen: Seen, key: string, n: number, index: number): void {
-    const counts = seen.counts.get(key) ?? [];
-    seen.counts.set(key, counts);
-    const times = (counts[n] ?? 0) + 1;
-    counts[n] = times;
-    const newest = seen.newest.get(key) ?? -1;
-    if (times > 1) {
-      seen.redelivered += 1;
-      if (seen.ackedMs.has(`${key} ${n}`)) seen.redeliveredAfterAck += 1;
-      return;
-    }
-    // A first delivery is the next number of its key; a publish whose outcome was unknown may come twice.
-    if (n !== newest + 1) seen.faults.push(`subscription ${index}: ${key} has ${n} after ${newest}`);
-    if (n > newest) seen.newest.set(key, n);
   }
 }
 

@@ -31,13 +31,14 @@ export interface FaultyStores extends Stores {
 
 const NO_FAULTS: Faults = { down: false, full: false, slow: 0, failBefore: 0, timeoutAfter: 0, slowMs: 100 };
 
+/** `given` is completed and used itself: several views of one store may share their faults. */
 export function withFaults(
   inner: Stores,
   random: Random,
   clock: Clock,
-  initial: Partial<Faults> = {},
+  given: Partial<Faults> = {},
 ): FaultyStores {
-  const faults: Faults = { ...NO_FAULTS, ...initial };
+  const faults: Faults = Object.assign(given, { ...NO_FAULTS, ...given });
   const struck = { down: 0, full: 0, slow: 0, failBefore: 0, timeoutAfter: 0 };
 
   const strikes = (fault: 'slow' | 'failBefore' | 'timeoutAfter'): boolean => {

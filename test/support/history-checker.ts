@@ -12,6 +12,9 @@
 //                  handed to the same stream just before it (history-order.ts)
 //   duplicates     only where a lease was open or an acknowledgement could not be recorded in time
 //                  (history-duplicates.ts)
+//
+// Where faults and retries happened unseen, a duplicate needs no reason, and a copy of a message that was
+// told may be missing.
 import { DuplicateJudge, type DuplicateReason } from './history-duplicates.ts';
 import { OrderJudge } from './history-order.ts';
 
@@ -74,7 +77,10 @@ export interface History {
   /** Messages in the order of publishing. */
   readonly published: readonly PublishedMessage[];
   readonly subscriptions: readonly SubscriptionHistory[];
-  readonly faults: Faults;
+  /** Undefined: they happened unseen. */
+  readonly faults: Faults | undefined;
+  /** The topic has got more partitions meanwhile: a key may have moved to another one. */
+  readonly grew?: boolean;
 }
 
 export interface Verdict {
@@ -95,6 +101,8 @@ interface LogEntry {
   readonly key: string;
   /** The message's index in the input. */
   readonly index: number;
+  /** Whether this is the place that its publisher was told. */
+  readonly isTold: boolean;
 }
 
 /** Most problems told of one subscription, or of the log: more say nothing new. */
@@ -109,7 +117,7 @@ export function checkHistory(history: History): Verdict {
     'ack lost in a kill': 0,
   };
   const log = readLog(history, problems);
-  const keys = checkLog(log, history.published, problems);
+  const keys = checkLog(log, history, problems);
   let handed = 0;
   for (const subscription of history.subscriptions) {
     handed += checkSubscription(subscription, log, keys, history.faults, duplicates, problems);
@@ -127,7 +135,7 @@ function readLog({ published, subscriptions }: History, problems: string[]): Map
     indexOf.set(fingerprint, index);
     if (toldId === undefined) found.push(`message ${index} was never acknowledged to the publisher`);
     else if (log.has(toldId)) found.push(`${toldId} was told for two messages, the second is ${index}`);
-    else log.set(toldId, { ...placeOf(toldId), key, index });
+    else log.set(toldId, { ...placeOf(toldId), key, index, isTold: true });
   }
   addProblems(problems, 'publisher', found);
   for (const { subscription, events } of subscriptions) {
@@ -139,7 +147,8 @@ function readLog({ published, subscriptions }: History, problems: string[]): Map
       const index = known?.index ?? indexOf.get(fingerprint);
       const original = index === undefined ? undefined : published[index]!;
       if (original?.fingerprint === fingerprint && original.key === event.key) {
-        if (known === undefined) log.set(messageId, { ...placeOf(messageId), key: event.key, index: index! });
+        if (known === undefined)
+          log.set(messageId, { ...placeOf(messageId), key: event.key, index: index!, isTold: false });
         continue;
       }
       const what = original?.fingerprint === fingerprint ? 'key' : 'payload';
@@ -153,17 +162,19 @@ function readLog({ published, subscriptions }: History, problems: string[]): Map
 /** Checks the log itself; returns the message ids of each key, in its order. */
 function checkLog(
   log: ReadonlyMap<string, LogEntry>,
-  published: readonly PublishedMessage[],
+  { published, faults, grew = false }: History,
   problems: string[],
 ): Map<string, string[]> {
   const byKey = Map.groupBy(log.values(), ({ key }) => key);
   const copies = new Map<number, number>();
   const found: string[] = [];
   for (const [key, entries] of byKey) {
-    const partitions = new Set(entries.map(({ partition }) => partition));
-    if (partitions.size > 1)
-      found.push(`the messages of ${key} lie in partitions ${[...partitions].join(', ')}`);
-    entries.sort((a, b) => a.offset - b.offset);
+    const firsts = new Map<string, number>();
+    for (const { partition, index } of entries)
+      firsts.set(partition, Math.min(index, firsts.get(partition) ?? index));
+    if (firsts.size > 1 && !grew)
+      found.push(`the messages of ${key} lie in partitions ${[...firsts.keys()].join(', ')}`);
+    entries.sort((a, b) => firsts.get(a.partition)! - firsts.get(b.partition)! || a.offset - b.offset);
     checkKeyOrder(key, entries, published, found);
     for (const { index } of entries) copies.set(index, (copies.get(index) ?? 0) + 1);
   }
@@ -172,7 +183,8 @@ function checkLog(
       found.push(`message ${index} is stored ${count} times, but was sent once`);
     }
   }
-  for (const [partition, entries] of Map.groupBy(log.values(), (entry) => entry.partition)) {
+  const byPartition = Map.groupBy(log.values(), (entry) => entry.partition);
+  for (const [partition, entries] of faults === undefined ? [] : byPartition) {
     const end = Math.max(...entries.map(({ offset }) => offset)) + 1;
     if (end !== entries.length) {
       found.push(
@@ -214,12 +226,12 @@ function checkSubscription(
   history: SubscriptionHistory,
   log: ReadonlyMap<string, LogEntry>,
   keys: ReadonlyMap<string, readonly string[]>,
-  faults: Faults,
+  faults: Faults | undefined,
   duplicates: Record<DuplicateReason, number>,
   problems: string[],
 ): number {
   const order = history.ordering ? new OrderJudge(keys) : undefined;
-  const duplicateJudge = new DuplicateJudge(history, faults);
+  const duplicateJudge = faults && new DuplicateJudge(history, faults);
   const handedIds = new Set<string>();
   const ackedIds = new Set<string>();
   const misorders: string[] = [];
@@ -230,18 +242,19 @@ function checkSubscription(
     if (event.kind === 'acked') {
       ackedIds.add(event.messageId);
       order?.acked(event.messageId);
-      duplicateJudge.acked(event);
+      duplicateJudge?.acked(event);
     } else if (event.kind === 'handed') {
       handed += 1;
       const misordered = order?.handed(event);
       if (misordered !== undefined) misorders.push(misordered);
-      const verdict = duplicateJudge.handed(event);
+      const verdict = duplicateJudge?.handed(event);
       if (verdict !== undefined && 'problem' in verdict) repeats.push(verdict.problem);
       else if (verdict !== undefined) duplicates[verdict.reason] += 1;
       handedIds.add(event.messageId);
     }
   }
-  for (const [messageId, { key, index }] of log) {
+  for (const [messageId, { key, index, isTold }] of log) {
+    if (faults === undefined && !isTold) continue;
     if (!handedIds.has(messageId))
       losses.push(`${messageId} (message ${index}, ${key}) was never handed out`);
     else if (!ackedIds.has(messageId)) losses.push(`${messageId} was handed out, but never acknowledged`);

@@ -2,11 +2,13 @@
 // are slow to come.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { decide, STALE_MS } from '../../operator/core/autoscale.ts';
-import { depthNeed, drainNeed, type Work } from '../../operator/core/autoscale-need.ts';
-import { type ScaleSettings, scaleSpec } from '../../operator/core/autoscale-spec.ts';
-import type { AutoscaleInputs, AutoscaleState, Decision } from '../../operator/core/autoscale-types.ts';
-import type { Load } from '../../operator/core/rates.ts';
+import { decide, STALE_MS } from '../../operator/core/autoscale/decide.ts';
+import type { Decision } from '../../operator/core/autoscale/decision.ts';
+import type { AutoscaleInputs } from '../../operator/core/autoscale/inputs.ts';
+import { depthNeed, drainNeed, type Work } from '../../operator/core/autoscale/need.ts';
+import type { Load } from '../../operator/core/autoscale/rates.ts';
+import { type ScaleSettings, scaleSpec } from '../../operator/core/autoscale/spec.ts';
+import type { AutoscaleState } from '../../operator/core/autoscale/state.ts';
 import { KNOWN, type Moment, Story } from '../support/autoscale-story.ts';
 import { cases, TIMEOUT_MS } from '../support/property.ts';
 
@@ -115,11 +117,11 @@ describe('whatever happens', () => {
     fc.assert(
       fc.property(settings, replicas, life, (given, first, parts) => {
         let heardMs = Number.NEGATIVE_INFINITY;
-        live(given, first, parts, ({ desired, conditions }, before, { silent }, { spec, nowMs }) => {
+        live(given, first, parts, ({ desired, condition }, before, { silent }, { spec, nowMs }) => {
           if (!silent) heardMs = nowMs;
           if (nowMs - heardMs <= STALE_MS) return;
           expect(desired).toBe(Math.min(spec.maxReplicas, Math.max(spec.minReplicas, before)));
-          expect(conditions[0]).toMatchObject({ status: 'Unknown', reason: 'MetricsUnavailable' });
+          expect(condition).toMatchObject({ status: 'Unknown', reason: 'MetricsUnavailable' });
         });
       }),
       cases(100),

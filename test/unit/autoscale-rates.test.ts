@@ -1,6 +1,6 @@
 // operator/core/rates.ts: rates from a broker's counters, and what is unknown.
 import { describe, expect, test } from 'vitest';
-import { type BacklogSample, foldBacklog, type RateState } from '../../operator/core/rates.ts';
+import { type BacklogSample, foldBacklog, type RateState } from '../../operator/core/autoscale/rates.ts';
 
 const sample = (second: number, more: Partial<BacklogSample> = {}): BacklogSample => ({
   messages: 10,

@@ -1,6 +1,5 @@
 // operator/core/stabilize.ts: step limits and stabilization windows.
 import { describe, expect, test } from 'vitest';
-import type { ScaleRules } from '../../operator/core/autoscale-spec.ts';
 import {
   type Change,
   type Extremes,
@@ -9,7 +8,8 @@ import {
   withChange,
   withMaximum,
   withMinimum,
-} from '../../operator/core/stabilize.ts';
+} from '../../operator/core/autoscale/behavior.ts';
+import type { ScaleRules } from '../../operator/core/autoscale/spec.ts';
 import { seededRandom } from '../support/random.ts';
 
 const PODS = { type: 'Pods', value: 4, periodSeconds: 15 } as const;

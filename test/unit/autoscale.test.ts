@@ -1,9 +1,11 @@
 // decide() in stories: what the load asks for, what keeps it from that, and what it says.
 import { describe, expect, test } from 'vitest';
 import type { Consumers } from '../../operator/api/v1alpha1/consumers.ts';
-import { initialState } from '../../operator/core/autoscale.ts';
-import { capacityFrom, learnedFrom } from '../../operator/core/autoscale-capacity.ts';
-import { type ScaleSettings, scaleSpec } from '../../operator/core/autoscale-spec.ts';
+import { capacityFrom, learnedFrom } from '../../operator/core/autoscale/capacity.ts';
+import { SLOTS_PER_PARTITION } from '../../operator/core/autoscale/caps.ts';
+import { type ScaleSettings, scaleSpec } from '../../operator/core/autoscale/spec.ts';
+import { initialState } from '../../operator/core/autoscale/state.ts';
+import { SLOTS } from '../../services/broker/core/key-slots.ts';
 import { KNOWN, Story } from '../support/autoscale-story.ts';
 
 const opinion = (story: Story, rule: string) => story.last!.opinions.find((each) => each.rule === rule);
@@ -89,13 +91,17 @@ describe('what the load asks for', () => {
   });
 });
 
+test('a partition has as many slots of keys as in the broker', () => {
+  expect(SLOTS_PER_PARTITION).toBe(SLOTS);
+});
+
 describe('what keeps it from that', () => {
   test('minReplicas and maxReplicas, at once', () => {
     const story = new Story({ ...KNOWN, minReplicas: 2, maxReplicas: 5 }, 1);
     expect(story.during(5, {}).desired).toBe(2);
     story.during(120, { arriving: 5000 });
     expect(story.last).toMatchObject({ desired: 5, limitedBy: 'MaxReplicas' });
-    expect(story.last!.conditions[0]).toMatchObject({ status: 'False', reason: 'AtMaxReplicas' });
+    expect(story.last!.condition).toMatchObject({ status: 'False', reason: 'AtMaxReplicas' });
     story.replicas = 9;
     expect(story.step({ arriving: 5000 })).toMatchObject({ desired: 5, reason: 'Bounds' });
   });
@@ -123,6 +129,19 @@ describe('what keeps it from that', () => {
     });
     const aligned = new Story({ ...KNOWN, alignToPartitions: true });
     expect(aligned.during(120, { arriving: 480, inputs: { partitions: 12 } }).desired).toBe(6);
+  });
+
+  test('partitions that are not known bound nothing, and it is said', () => {
+    const story = new Story({ ...KNOWN, maxReplicas: 600, alignToPartitions: true }, 300);
+    const inputs = { partitions: undefined, ordered: true };
+    expect(story.during(60, { arriving: 30_000, inputs })).toMatchObject({ desired: 300 });
+    expect(opinion(story, 'align-to-partitions')!.says).toContain('not known');
+    expect(opinion(story, 'useful-parallelism')).toBeUndefined();
+    story.step({ arriving: 30_000, inputs: { ...inputs, activeKeys: 4 } });
+    expect(opinion(story, 'useful-parallelism')).toMatchObject({ replicas: 4 });
+    const known = new Story({ ...KNOWN, maxReplicas: 600 }, 250);
+    known.during(60, { arriving: 60_000, inputs: { partitions: 1, ordered: true } });
+    expect(known.last).toMatchObject({ desired: 256, limitedBy: 'UsefulParallelism' });
   });
 
   test('step limits: up by 4 or 100 % in 15 s, down by 50 % in a minute', () => {
@@ -169,7 +188,7 @@ describe('what keeps it from that', () => {
     expect(story.replicas).toBe(5);
   });
 
-  test('after a restart, present replicas count as recommended for one window', () => {
+  test('after a restart, present replicas count as proposed for one window', () => {
     const story = new Story({ ...KNOWN, behavior: { scaleDown: { stabilizationWindowSeconds: 300 } } }, 10);
     story.during(290, { arriving: 100 });
     expect(story.replicas).toBe(10);
@@ -197,7 +216,7 @@ describe('guards', () => {
     const story = new Story({ ...KNOWN, maxReplicas: 40 }, 4);
     for (let i = 0; i < 30; i += 1) story.step(full(story.replicas, 400));
     expect(story.last!.limitedBy).toBe('DownstreamSaturated');
-    expect(story.last!.conditions[0]).toMatchObject({ status: 'False', reason: 'DownstreamSaturated' });
+    expect(story.last!.condition).toMatchObject({ status: 'False', reason: 'DownstreamSaturated' });
     expect(opinion(story, 'downstream')).toMatchObject({ replicas: 4 });
     for (let i = 0; i < 24; i += 1) story.step(full(story.replicas, 400));
     expect(story.replicas).toBe(4);
@@ -242,7 +261,7 @@ describe('zero', () => {
     story.during(300, {});
     expect(story.changes.at(-1)).toMatch(/:1>0$/);
     expect(story.last).toMatchObject({ desired: 0, active: false });
-    expect(story.last!.conditions[0]).toMatchObject({ status: 'True', reason: 'ScaledToZero' });
+    expect(story.last!.condition).toMatchObject({ status: 'True', reason: 'ScaledToZero' });
   });
 
   test('not on what was measured half a minute ago', () => {
@@ -297,7 +316,7 @@ describe('when the load is unknown', () => {
       limitedBy: 'StaleMetrics',
       need: undefined,
     });
-    expect(story.last!.conditions[0]).toMatchObject({ status: 'Unknown', reason: 'MetricsUnavailable' });
+    expect(story.last!.condition).toMatchObject({ status: 'Unknown', reason: 'MetricsUnavailable' });
   });
 
   test('a measurement that has become old is no reason to go down', () => {

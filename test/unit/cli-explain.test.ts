@@ -51,7 +51,7 @@ test('asks kubectl for the resource where the flags say, and prints it as a tabl
   const table = await explain('invoices', { stdout: DECIDED });
   expect(table).toMatchObject({ code: 0, stderr: '' });
   expect(table.asked).toBe('get subscriptions.fanfare.dev invoices -o json --request-timeout=10s');
-  expect(table.stdout.toString()).toContain('shop/invoices: 3 replicas wanted');
+  expect(table.stdout.toString()).toContain('shop/invoices: 3 replicas desired');
   const flags = '-n shop --kube-context prod --kubeconfig /tmp/some --timeout 1500ms -o json';
   const json = await explain(`invoices ${flags}`, { stdout: DECIDED });
   expect(json.asked).toBe(

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { contextPath, writeContext } from '../../services/certs/context-file.ts';
 import { runCli, startCli } from '../support/cli.ts';
 import { FakeBroker } from '../support/fake-broker.ts';
+import { until } from '../support/until.ts';
 
 // A test runs several commands, on a machine that may be busy.
 vi.setConfig({ testTimeout: 30_000 });
@@ -136,7 +137,7 @@ test('a topic that goes ends pub with 3, and says which lines were not published
     requestId === 1n ? undefined : { refuse: status.NOT_FOUND, message: 'the topic was deleted' };
   const { child, finished } = startCli(['pub', 'orders'], { cwd });
   child.stdin.write('1\n2\n');
-  await vi.waitUntil(() => broker.stored('orders').length === 2, { timeout: 10_000 });
+  await until(() => broker.stored('orders').length === 2);
   // It stops there: it does not wait for its input to go on, or to end.
   child.stdin.write('3\n');
   const pub = await finished;
@@ -158,10 +159,10 @@ test('a line that the broker refuses is named, and the others are published', as
       : undefined;
   const { child, finished } = startCli(['pub', 'orders', '--key-field', '1'], { cwd });
   child.stdin.write('k 1\n');
-  await vi.waitUntil(() => broker.stored('orders').length === 1, { timeout: 10_000 });
+  await until(() => broker.stored('orders').length === 1);
   const before = broker.publishRequests.length;
   child.stdin.write('k bad\n');
-  await vi.waitUntil(() => broker.publishRequests.length > before, { timeout: 10_000 });
+  await until(() => broker.publishRequests.length > before);
   child.stdin.end('k 3\nother\n');
   const pub = await finished;
   expect(pub).toMatchObject({ code: 1, stderr: expect.stringMatching(/^fanfare: line 2: .*not so$/m) });
@@ -180,7 +181,7 @@ test('a reader that goes away ends sub as SIGPIPE would, and what it may not hav
   const { child, finished } = startCli(['sub', 'audit', '--max-outstanding', '2000'], { cwd });
   child.stdout.once('data', () => child.stdout.destroy());
   expect(await finished).toMatchObject({ code: 141, stderr: '' });
-  await vi.waitUntil(() => [...broker.subscriptions.values()][0]!.leased.size === 0, { timeout: 10_000 });
+  await until(() => [...broker.subscriptions.values()][0]!.leased.size === 0);
   expect(broker.acked('audit')).toEqual([]);
   const { attempts } = [...broker.subscriptions.values()][0]!;
   expect(attempts.size).toBeLessThan(100);
@@ -196,7 +197,7 @@ test('Ctrl-C ends sub with 130 and says how much was printed; what may lie unrea
   });
   expect(broker.acked('audit')).toEqual([]);
   const late = startCli(['sub', 'audit'], { cwd });
-  await vi.waitUntil(() => broker.acked('audit').length === 1, { timeout: 10_000 });
+  await until(() => broker.acked('audit').length === 1);
   late.child.kill('SIGINT');
   expect(await late.finished).toMatchObject({
     code: 130,
@@ -209,10 +210,10 @@ test('a second Ctrl-C ends pub at once, with what nobody knows; the first one an
     messages.some(({ data }) => Buffer.from(data).toString() === '1') ? undefined : 'ignore';
   const { child, finished } = startCli(['pub', 'orders'], { cwd });
   child.stdin.write('1\n');
-  await vi.waitUntil(() => broker.stored('orders').length === 1, { timeout: 10_000 });
+  await until(() => broker.stored('orders').length === 1);
   const before = broker.publishRequests.length;
   child.stdin.write('2\n3\n');
-  await vi.waitUntil(() => broker.publishRequests.length > before, { timeout: 10_000 });
+  await until(() => broker.publishRequests.length > before);
   child.kill('SIGINT');
   const impatience = setInterval(() => child.kill('SIGINT'), 100);
   const pub = await finished;

@@ -1,11 +1,12 @@
 // The client among several brokers: going on with another, following the routing table, telling twice what
 // may not have arrived.
 import { status } from '@grpc/grpc-js';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Client, connect } from '../../services/client/client.ts';
 import { partitionOfKey } from '../../services/client/partitioning.ts';
 import type { ReceivedMessage } from '../../services/client/received-message.ts';
 import { FakeBroker } from '../support/fake-broker.ts';
+import { until } from '../support/until.ts';
 
 const backoff = { initialMs: 1, maxMs: 20 };
 const PARTITIONS = 4;
@@ -101,7 +102,7 @@ test('acknowledgements of the last seconds are told again, before anything can b
   const { promise: broken, resolve } = Promise.withResolvers<void>();
   const subscription = client.subscribe('audit', { backoff, onRetry: () => resolve() });
   for (let n = 0; n < 8; n++) ((await subscription.next()).value as ReceivedMessage).ack();
-  await vi.waitUntil(() => brokers[0]!.acked('audit').length === 8);
+  await until(() => brokers[0]!.acked('audit').length === 8);
   // The broker that had the acknowledgements has died with them.
   const audit = brokers[0]!.subscriptions.get('projects/default/subscriptions/audit')!;
   audit.acked.clear();
@@ -148,7 +149,7 @@ test('what was given back on a stream that ended with its leases kept is given b
   for (const each of brokers) each.losesSettles = true;
   first.nack();
   const nacks = () => brokers.flatMap((each) => each.subscribeRequests.flatMap((r) => r.nackRanges));
-  await vi.waitUntil(() => nacks().length === 1);
+  await until(() => nacks().length === 1);
   for (const each of brokers) each.losesSettles = false;
   brokers[0]!.breakSubscribers('audit', status.UNAVAILABLE, 'the broker is stopping', { keepLeases: true });
   const again = (await subscription.next()).value as ReceivedMessage;
@@ -184,7 +185,7 @@ test('direct: messages go to the owner of their partition, and follow it in orde
   const client = connectTo([a], true);
   const publisher = client.publisher('orders', { backoff });
   // The first message may go before the routing table is here.
-  await vi.waitUntil(async () => {
+  await until(async () => {
     await publisher.publish({ data: 'probe', orderingKey: KEYS[2]! });
     return c.publishRequests.length > 0;
   });
@@ -272,7 +273,7 @@ test('direct: a consumer has a stream to each owner, shares its credit out, and 
   expect(second.every((text) => Number(text) % PARTITIONS === 3)).toBe(true);
   store(20);
   await take(20);
-  await vi.waitUntil(() => a.acked('audit').length === 40);
+  await until(() => a.acked('audit').length === 40);
   expect(new Set([...consumers.values()].map(({ clientId }) => clientId)).size).toBe(1);
 });
 

@@ -1,9 +1,10 @@
 // Consumers on a fake broker: loops, handlers, raw chunks, credit, leases, streams that break.
 import { status } from '@grpc/grpc-js';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Client, connect } from '../../services/client/client.ts';
 import type { ReceivedMessage } from '../../services/client/received-message.ts';
 import { FakeBroker } from '../support/fake-broker.ts';
+import { until } from '../support/until.ts';
 
 let broker: FakeBroker;
 let client: Client;
@@ -89,7 +90,7 @@ test('a broken stream is opened again, with the same client id, and unsent acks 
   await publish('1', '2');
   const first = (await subscription.next()).value as ReceivedMessage;
   broker.breakSubscribers('audit', status.UNAVAILABLE);
-  await vi.waitUntil(() => first.isStale);
+  await until(() => first.isStale);
   first.ack();
   const texts: string[] = [];
   for await (const message of subscription) {
@@ -139,7 +140,7 @@ test('an aborted signal ends the loop', async () => {
     aborter.abort();
   }
   expect(texts).toEqual(['1']);
-  await vi.waitUntil(() => broker.acked('audit').length === 1);
+  await until(() => broker.acked('audit').length === 1);
 });
 
 test('leases of what is held are extended; the deadline is that of the subscription', async () => {
@@ -147,7 +148,7 @@ test('leases of what is held are extended; the deadline is that of the subscript
   await publish('1', '2');
   await using subscription = client.subscribe('audit');
   const message = (await subscription.next()).value as ReceivedMessage;
-  await vi.waitUntil(() => broker.subscribeRequests.some((request) => request.extendSeconds === 1), 5_000);
+  await until(() => broker.subscribeRequests.some((request) => request.extendSeconds === 1));
   const extension = broker.subscribeRequests.find((request) => request.extendSeconds > 0)!;
   expect(extension.extendRanges).toMatchObject([{ firstOffset: 0n, lastOffset: 1n }]);
   message.ack();

@@ -12,7 +12,7 @@ import { REASONS } from '../../operator/api/v1alpha1/reasons.ts';
 import type { Subscription, SubscriptionSpec } from '../../operator/api/v1alpha1/subscription.ts';
 import { subscriptionSpec } from '../../operator/api/v1alpha1/subscription.ts';
 import { type Topic, topicSpec } from '../../operator/api/v1alpha1/topic.ts';
-import { scaleSpec } from '../../operator/core/autoscale-spec.ts';
+import { scaleSpec } from '../../operator/core/autoscale/spec.ts';
 import { OWNER_LABELS } from '../../operator/core/plan-owner.ts';
 import { DURABILITY_LEVELS } from '../../services/broker/core/definitions.ts';
 import { MAX_ID_LENGTH, MIN_ID_LENGTH, nameProblem } from '../../services/broker/core/names.ts';

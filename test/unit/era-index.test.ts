@@ -11,7 +11,7 @@ test('nothing is kept of what was found: a failover may have moved it', async ()
     cursors.commit([
       { partition, ownerEpoch: 0, subscription: 1, record: encodeEras([{ partitions: 2, fromOffset }]) },
     ]);
-  const topics = new Map([[1, { definition: { name: 'top' }, owners: new Map() }]]);
+  const topics = new Map([[1, { definition: { name: 'top' }, partitions: { owner: () => undefined } }]]);
   const logger = { info: () => {}, warn: () => {}, error: () => {} };
   const index = new EraIndex({ cursors, topics, logger });
   const source = { partition: 0, partitions: 2 };

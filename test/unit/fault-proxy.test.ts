@@ -1,8 +1,9 @@
 // The fault proxy does what it says: holds, cuts, delays and throttles, and loses no byte out of the middle.
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
+import { until } from '../support/until.ts';
 
 let server: Server;
 let proxy: FaultProxy;
@@ -44,7 +45,7 @@ test('without faults it passes everything on, ends included', async () => {
   expect(proxy.bytes).toEqual({ toServer: 5, toClient: 10 });
   client.end();
   await closed(client);
-  await vi.waitUntil(() => proxy.connections === 0);
+  await until(() => proxy.connections === 0);
 });
 
 test('holding one direction: the other goes on, and what was held arrives after healing, in order', async () => {
@@ -56,12 +57,12 @@ test('holding one direction: the other goes on, and what was held arrives after 
     heard += bytes;
   });
   client.write('1');
-  await vi.waitUntil(() => received === '01');
+  await until(() => received === '01');
   client.write('2');
-  await vi.waitUntil(() => received === '012');
+  await until(() => received === '012');
   expect(heard).toBe('');
   proxy.heal();
-  await vi.waitUntil(() => heard === 'echo:1echo:2');
+  await until(() => heard === 'echo:1echo:2');
 });
 
 test('half-open: new connections are accepted, nobody learns that the other side has gone', async () => {
@@ -80,7 +81,7 @@ test('half-open: new connections are accepted, nobody learns that the other side
   await new Promise(setImmediate);
   expect({ gone, received }).toEqual({ gone: false, received: '0' });
   proxy.heal();
-  await vi.waitUntil(() => gone && received === '01');
+  await until(() => gone && received === '01');
   other.destroy();
 });
 
@@ -109,6 +110,6 @@ test('delay and throttle make it take their time', async () => {
   proxy.set('toServer', { bytesPerSecond: 100_000 });
   startMs = performance.now();
   client.write('x'.repeat(10_000));
-  await vi.waitUntil(() => received.length === 10_004);
+  await until(() => received.length === 10_004);
   expect(performance.now() - startMs).toBeGreaterThan(90);
 });

@@ -4,7 +4,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import type { TopicDefinition } from '../../services/broker/core/definitions.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { parsePublish } from '../../services/broker/core/publish-batch.ts';
-import type { PendingPublish } from '../../services/broker/engine/log/partition-owner.ts';
+import type { PendingPublish } from '../../services/broker/engine/log/publish-group.ts';
 import type { PublishedRun } from '../../services/broker/engine/routed-batch.ts';
 import { createStats } from '../../services/broker/engine/stats.ts';
 import { SteadyClock } from '../../services/broker/engine/steady-clock.ts';
@@ -201,6 +201,26 @@ describe('an owner', () => {
       });
     await rig.clock.advance(1_000);
     expect(ends).toEqual(['misrouted', 'misrouted']);
+  });
+
+  test('that is being opened has what is published meanwhile', async () => {
+    const between = (stores: Stores): Stores => ({
+      ...stores,
+      ownership: {
+        ...stores.ownership,
+        acquire: async (id, how) => {
+          if (id.partition >= 2) await new Promise<void>((resolve) => rig.clock.setTimer(500, resolve));
+          return stores.ownership.acquire(id, how);
+        },
+      },
+    });
+    const rig: EngineRig = await startEngine({ partitions: 2, ordering: true, between });
+    const grown = grow(rig, 4);
+    await rig.clock.advance(300);
+    expect(rig.broker.ownedPartitions).toBe(2);
+    const published = rig.publish(`${TO_NEW}:first`, `${STAYS}:second`);
+    await rig.clock.finish(grown);
+    expect(await rig.clock.finish(published)).toMatchObject([{ partition: 2 }, { partition: 0 }]);
   });
 
   test('begins the era behind everything that it has accepted', async () => {

@@ -276,3 +276,53 @@ describe('what a broker may do is accepted', () => {
     expect({ problems, storedAgain }).toEqual({ problems: [], storedAgain: 2 });
   });
 });
+
+describe('where faults and retries happened unseen', () => {
+  const unseen = (events: readonly SubscriberEvent[], more: { grew?: boolean } = {}) =>
+    checkHistory({
+      published: PUBLISHED.map((message) => ({ ...message, retried: true })),
+      faults: undefined,
+      subscriptions: [{ subscription: 'tried', ordering: true, ackDeadlineMs: ACK_DEADLINE_MS, events }],
+      ...more,
+    }).problems;
+
+  it('a duplicate needs no reason', () => {
+    expect(unseen([...undisturbed(), handed(2_000, 9), acked(2_001, 9)])).toEqual([]);
+  });
+
+  it('losses and broken order are found all the same', () => {
+    expect(unseen(undisturbed({ without: [9] }))).toEqual([expect.stringMatching(/never handed out/)]);
+    const swapped = undisturbed({ without: [0] }).concat(handed(2_000, 0), acked(2_001, 0));
+    expect(unseen(swapped)[0]).toMatch(/was handed to a #1 while 7\.0-0, before it in the key, was not/);
+  });
+
+  it('a copy that is not where its publisher was told to be may be missing', () => {
+    const copies = [handed(1, 0, { messageId: '7.0-9' }), handed(2, 2, { messageId: '7.0-12' })];
+    expect(unseen([...undisturbed(), ...copies].toSorted((a, b) => a.atMs - b.atMs))).not.toContainEqual(
+      expect.stringMatching(/never handed out|never acknowledged|were seen/),
+    );
+  });
+
+  it('a key lies in several partitions only if the topic grew, in order over them', () => {
+    const moved = new Map([4, 6, 8].map((index, nth) => [idOf(index), `7.5-${nth}`]));
+    const events = undisturbed().map((event) =>
+      'messageId' in event ? { ...event, messageId: moved.get(event.messageId) ?? event.messageId } : event,
+    );
+    const check = (order: readonly SubscriberEvent[], grew: boolean) =>
+      checkHistory({
+        published: PUBLISHED.map((message) => ({
+          ...message,
+          toldId: moved.get(message.toldId!) ?? message.toldId,
+        })),
+        faults: undefined,
+        subscriptions: [
+          { subscription: 'tried', ordering: true, ackDeadlineMs: ACK_DEADLINE_MS, events: order },
+        ],
+        grew,
+      }).problems;
+    expect(check(events, true)).toEqual([]);
+    expect(check(events, false)).toEqual([expect.stringMatching(/libs lie in partitions 7\.0, 7\.5/)]);
+    const early = [...events].toSorted((a, b) => Number(b.atMs >= 400) - Number(a.atMs >= 400));
+    expect(check(early, true)[0]).toMatch(/7\.5-0 .* while 7\.0-0, before it in the key/);
+  });
+});

@@ -220,11 +220,11 @@ test('a link that takes nothing more gets nothing until it does; its consumers l
   link.accepts = true;
   link.handler.drained();
   expect(link.of('deliver')).toHaveLength(2);
-  expect(node.broker.stats.consumers).toBe(1);
+  expect(node.broker.runtimeOf(`${PROJECT}/subscriptions/audit`).consumers).toBe(1);
   // A relay has only one link: the newest.
   const next = new Link('x');
   expect(link.closed).toBe(true);
-  expect(node.broker.stats.consumers).toBe(0);
+  expect(node.broker.runtimeOf(`${PROJECT}/subscriptions/audit`).consumers).toBe(0);
   expect(node.peers.links).toBe(1);
   await clock.advance((SILENT_BEATS + 2) * BEAT_MS);
   expect(next.closed).toBe(true);

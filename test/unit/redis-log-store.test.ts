@@ -50,7 +50,7 @@ test('a reply that nobody knows leaves the outcome open, and bounds() settles it
   await expectCode(append(), 'UNAVAILABLE');
   await log.bounds(P);
   await log.bounds(P);
-  expect(scripts).toEqual(['append', 'settle', 'bounds']);
+  expect(scripts).toEqual(['append', 'fence', 'bounds']);
 });
 
 test('what comes before the first write says that nothing was written', async () => {

@@ -117,5 +117,5 @@ test('what waits for an owner ends with its subscription', async () => {
   await clock.advance(1_000);
   await run(near.definitions.deleteSubscription('test', AUDIT));
   expect(await timed(settling)).toBeLessThan(300);
-  expect(await timed(near.relay.settled())).toBeLessThan(300);
+  expect(await timed(near.relay.endPublishes())).toBeLessThan(300);
 });

@@ -524,6 +524,16 @@ test('nothing is left behind when all have gone', async () => {
   const consumer = nodes[0]!.subscribe('audit');
   await run(nodes[1]!.publish(numbers(30)));
   await clock.runUntil(() => consumer.messages.length === 30);
+  // It is counted where its stream ends, though it has sessions at all owners.
+  expect(nodes.map(({ broker }) => broker.stats.consumers)).toEqual([1, 0, 0]);
+  const reports = await run(
+    Promise.all(nodes.map(({ broker }) => broker.backlog.reportLocal([`${PROJECT}/subscriptions/audit`]))),
+  );
+  expect(reports.map(([report]) => report)).toMatchObject([
+    { consumers: 1, connectedConsumers: 1 },
+    { consumers: 1, connectedConsumers: 0 },
+    { consumers: 1, connectedConsumers: 0 },
+  ]);
   consumer.consumer.leave();
   for (const node of nodes) node.peers.close();
   await run(Promise.all(nodes.map(({ broker }) => broker.stop())));

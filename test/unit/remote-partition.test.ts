@@ -10,7 +10,7 @@ import {
   RelayedPublishes,
   WAIT_FOR_OWNER_MS,
 } from '../../services/broker/engine/links/relay/relayed-publishes.ts';
-import type { PendingPublish } from '../../services/broker/engine/log/partition-owner.ts';
+import type { PendingPublish } from '../../services/broker/engine/log/publish-group.ts';
 import { createStats } from '../../services/broker/engine/stats.ts';
 import { SteadyClock } from '../../services/broker/engine/steady-clock.ts';
 import { engineLimits, PUBLISH_LIMITS } from '../../services/broker/limits.ts';

@@ -1,5 +1,5 @@
 // status.autoscaling of a Subscription: why the number of consumers is what it is, in the words of
-// core/autoscale-types.ts. No enums: an older CRD must not refuse what a newer operator says.
+// core/autoscale/decision.ts. No enums: an older CRD must not refuse what a newer operator says.
 import { decimal, flag, type Loose, list, object, optional, type TypeOf, text, time } from '../schema.ts';
 import { count } from './common-fields.ts';
 
@@ -15,16 +15,16 @@ function rate(description: string) {
 
 const inputs = object('What the decision was made from. Absent: not known.', {
   backlog: optional(count('Messages not acknowledged, outstanding ones included.')),
-  outstanding: optional(count('Of these, with a consumer just now.')),
-  blocked: optional(count('Of these, that no number of consumers would speed up.')),
-  oldestUnackedAgeSeconds: optional(rate('Age of the oldest of them, in seconds.')),
+  outstanding: optional(count('Messages of the backlog that a consumer has just now.')),
+  blocked: optional(count('Messages of the backlog that no number of consumers would speed up.')),
+  oldestUnackedAgeSeconds: optional(rate('Age of the oldest message of the backlog, in seconds.')),
   arrivalRate: optional(rate('Messages published per second, over about 15 seconds.')),
   slowArrivalRate: optional(rate('The same over about 2 minutes.')),
   ackRate: optional(rate('Messages acknowledged per second.')),
   consumers: optional(count('Open streams.')),
-  replicas: optional(count('Of the target, as wanted at that time.')),
-  readyReplicas: optional(count('Of these, ready.')),
-  partitions: optional(count('Of the topic.')),
+  replicas: optional(count('How many the target was set to at that time.')),
+  readyReplicas: optional(count('How many of them were ready.')),
+  partitions: optional(count('Partitions of the topic.')),
   measureTime: optional(time('When the broker measured it.')),
 });
 
@@ -47,13 +47,15 @@ const learned = object(
 );
 
 export const autoscalingStatus = object('Why the number of consumers is what it is.', {
-  desired: optional(count('How many there should be.')),
-  recommended: optional(count('The same as if dryRun were false.')),
+  desired: optional(
+    count('What the target is to be set to: as many as recommended or, with dryRun, as many as there are.'),
+  ),
+  recommended: optional(count('How many there should be, after windows and steps.')),
   current: optional(count('How many the target is set to.')),
   need: optional(rate('What the load asks for, before windows and steps; a fraction of a replica counts.')),
   active: optional(flag('False: idle, may be scaled to zero.')),
   reason: optional(word('The rule that had the last word.')),
-  limitedBy: optional(word('What kept it from being what the rules wanted.')),
+  limitedBy: optional(word('What kept it from being what the load asks for.')),
   message: optional(text('All of it in a sentence.', { max: 1_024 })),
   since: optional(time('Since when desired has been what it is.')),
   lastScaleTime: optional(time('When the target was changed last.')),

@@ -120,7 +120,7 @@ export const paused = withDefault(
 
 export const applied = optional(
   object('What the broker confirmed last; a difference from it is drift and is repaired.', {
-    hash: text('Of the settings that were applied.', { max: 128 }),
+    hash: text('A hash of the settings that were applied.', { max: 128 }),
     revision: optional(text("The broker's number of that state.", { max: 64 })),
     incarnation: optional(
       text('New each time an object of that name is created in the broker.', { max: 64 }),

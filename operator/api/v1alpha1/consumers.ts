@@ -1,8 +1,8 @@
 // The consumers block of a Subscription: which Deployment reads it and how its replicas follow the load.
-// core/autoscale-spec.ts and AUTOSCALER.md say what the numbers mean; names under behavior are the
+// core/autoscale/spec.ts and AUTOSCALER.md say what the numbers mean; names under behavior are the
 // HorizontalPodAutoscaler's.
 //
-// Defaults that depend on other fields (mode, behavior's policies) are filled in by core/autoscale-spec.ts.
+// Defaults that depend on other fields (mode, behavior's policies) are filled in by core/autoscale/spec.ts.
 import {
   choice,
   decimal,

@@ -115,9 +115,9 @@ export const subscriptionStatus = object('What was seen of it last.', {
     decimal('Messages published per second, over about 2 minutes.', { min: 0, max: Number.MAX_SAFE_INTEGER }),
   ),
   measureTime: optional(time('When backlog and rate were measured.')),
-  replicas: optional(count('Of the target, as many as there are.')),
-  readyReplicas: optional(count('Of these, ready.')),
-  desiredReplicas: optional(count('Of the target, as many as there should be.')),
+  replicas: optional(count('How many the target has.')),
+  readyReplicas: optional(count('How many of them are ready.')),
+  desiredReplicas: optional(count('What the target is to be set to.')),
   selector: optional(text('Selects the pods of the target; for the scale subresource.', { max: 4_096 })),
   autoscaling: optional(autoscalingStatus),
 });

@@ -5,7 +5,7 @@
 //        └──────▶ routes ─▶ relay ─links─▶ owners elsewhere; owner links: relays elsewhere
 //
 // Invariant: nothing is served before membership has started, and membership is the last to stop.
-import type { Clock } from '../ports/clock.ts';
+import { type Clock, sleep } from '../ports/clock.ts';
 import type { MembershipStore } from '../ports/membership-store.ts';
 import type { OwnershipStore } from '../ports/ownership-store.ts';
 import type { PeerConnector, PeerLinkHandler, PeerLinkServer } from '../ports/peer.ts';
@@ -128,7 +128,7 @@ export class ClusterMember {
    */
   async handOver(timeoutMs: number): Promise<void> {
     await this.ownership.handOverAll(timeoutMs);
-    await new Promise<void>((resolve) => this.#clock.setTimer(LINGER_MS, resolve));
+    await sleep(this.#clock, LINGER_MS);
     this.#links.owner.close();
   }
 

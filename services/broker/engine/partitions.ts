@@ -29,11 +29,13 @@ import type { CursorCommitter } from './log/cursor-committer.ts';
 import { EraIndex } from './log/era-index.ts';
 import { LogWriter } from './log/log-writer.ts';
 import { PartitionGrowth } from './log/partition-growth.ts';
-import { MOVED, PartitionOwner, type PendingPublish } from './log/partition-owner.ts';
+import { MOVED, PartitionOwner } from './log/partition-owner.ts';
 import { PassedOn } from './log/passed-on.ts';
+import type { PendingPublish } from './log/publish-group.ts';
 import { RecentRing } from './log/recent-chunks.ts';
 import { RememberedCursors } from './log/remembered-cursors.ts';
 import type { HandedOver as PartitionHandedOver, PartitionHost } from './partition-host.ts';
+import type { CatchingUp, HandingOver, Opening } from './partition-phases.ts';
 import type { TopicRuntime } from './topic-runtime.ts';
 
 export interface PartitionsOptions {
@@ -73,13 +75,9 @@ export class Partitions implements PartitionHost {
   readonly passedOn: PassedOn;
   readonly #eras: EraIndex;
   readonly #gates: EraGates;
-  /** Partitions that are being opened; an abandon meanwhile is noted here. */
-  readonly #opening = new Map<string, { abandoned: boolean }>();
-  /** Partitions that are closed for publishes, and whose cursors are not committed yet. */
-  readonly #handingOver = new Map<string, { owner: PartitionOwner; dispatchers: readonly Dispatcher[] }>();
   /**
    * What was outstanding at the former owner, by the incarnations of subscriptions that have no dispatcher
-   * here yet: they may not be known here yet.
+   * here so far (they may not even be known here).
    */
   readonly #former = new WeakMap<PartitionOwner, Map<number, readonly FormerLease[]>>();
   readonly #staleListeners: ((id: PartitionId) => void)[] = [];
@@ -104,7 +102,7 @@ export class Partitions implements PartitionHost {
     if (!this.#recent.keeps) return;
     this.#cancelVerify = this.#options.context.clock.setTimer(VERIFY_MS, () => {
       for (const topic of this.#options.topics.values())
-        for (const owner of topic.owners.values()) owner.verify();
+        for (const owner of topic.partitions.owners()) owner.verify();
       this.start();
     });
   }
@@ -118,8 +116,8 @@ export class Partitions implements PartitionHost {
    * Tells the owners of the new count. Publishes by an older one that wait for other brokers have been given
    * back before.
    */
-  topicGrown({ definition, owners }: TopicRuntime): void {
-    for (const owner of owners.values()) owner.growth?.grow(partitionCounts(definition));
+  topicGrown({ definition, partitions }: TopicRuntime): void {
+    for (const owner of partitions.owners()) owner.growth?.grow(partitionCounts(definition));
   }
 
   async own(id: PartitionId, claim: Claim): Promise<void> {
@@ -127,8 +125,9 @@ export class Partitions implements PartitionHost {
     const topic = this.#options.topics.get(id.logEpoch);
     if (topic === undefined)
       throw new BrokerError('NOT_FOUND', `the topic of partition ${key} is not known here`);
-    const opening = { abandoned: false };
-    this.#opening.set(key, opening);
+    const opening: Opening = { kind: 'opening' };
+    const isAbandoned = (): boolean => topic.partitions.of(id.partition) !== opening;
+    topic.partitions.set(id.partition, opening);
     const prepared = new Map<SubscriptionRuntime, Dispatcher | undefined>();
     let owner: PartitionOwner | undefined;
     try {
@@ -138,25 +137,25 @@ export class Partitions implements PartitionHost {
       this.#former.set(owner, former);
       for (let next = lacking(topic, prepared); next !== undefined; next = lacking(topic, prepared)) {
         prepared.set(next, await this.#prepareDispatcher(next, owner));
-        if (opening.abandoned) break;
+        if (isAbandoned()) break;
       }
-      if (opening.abandoned || owner.closed || this.#options.topics.get(id.logEpoch) !== topic)
+      if (isAbandoned() || owner.closed || this.#options.topics.get(id.logEpoch) !== topic)
         throw new BrokerError('ABORTED', `partition ${key} was given up while it was being opened`);
       owner.growth?.grow(partitionCounts(topic.definition));
-      topic.owners.set(id.partition, owner);
     } catch (error) {
+      topic.partitions.end(id.partition, opening);
       for (const dispatcher of prepared.values()) dispatcher?.close();
       if (owner !== undefined) this.#close(topic, owner);
       throw error;
-    } finally {
-      this.#opening.delete(key);
     }
+    const catchingUp: CatchingUp = { kind: 'catching up', owner };
+    topic.partitions.set(id.partition, catchingUp);
     // Nothing goes out before this point: another try would know nothing of it.
     for (const [runtime, dispatcher] of prepared)
       if (dispatcher !== undefined) this.#begin(runtime, dispatcher);
-    topic.opening.add(id.partition);
     void this.#options.opened(topic.definition, owner).then(() => {
-      if (topic.owners.get(id.partition) === owner) topic.opening.delete(id.partition);
+      if (topic.partitions.of(id.partition) === catchingUp)
+        topic.partitions.set(id.partition, { kind: 'open', owner });
     });
   }
 
@@ -175,14 +174,14 @@ export class Partitions implements PartitionHost {
   async handOver(id: PartitionId): Promise<PartitionHandedOver> {
     const key = formatPartitionId(id);
     const topic = this.#options.topics.get(id.logEpoch);
-    const owner = topic?.owners.get(id.partition);
+    const owner = topic?.partitions.owner(id.partition);
     if (topic === undefined || owner === undefined)
       throw new BrokerError('NOT_FOUND', `partition ${key} is not open here`);
     const dispatchers: Dispatcher[] = [];
+    const handingOver: HandingOver = { kind: 'handing over', owner, dispatchers };
     let isHandedOver = false;
-    this.#handingOver.set(key, { owner, dispatchers });
+    topic.partitions.set(id.partition, handingOver);
     try {
-      topic.owners.delete(id.partition);
       await owner.flushed();
       this.#checkOpen(owner);
       for (const { dispatcher } of followersOf(topic, owner)) dispatchers.push(dispatcher);
@@ -201,7 +200,7 @@ export class Partitions implements PartitionHost {
       isHandedOver = true;
       return { ownerEpoch: owner.ownerEpoch, note, confirm: this.#confirmation(owner, dispatchers) };
     } finally {
-      this.#handingOver.delete(key);
+      topic.partitions.end(id.partition, handingOver);
       this.#remember(owner, dispatchers, isHandedOver);
       for (const dispatcher of dispatchers) dispatcher.close();
       // The partition may have been given up before its deliveries were ended.
@@ -235,19 +234,15 @@ export class Partitions implements PartitionHost {
 
   abandon(id: PartitionId, reason: string): void {
     const key = formatPartitionId(id);
-    const opening = this.#opening.get(key);
-    if (opening !== undefined) opening.abandoned = true;
-    const leaving = this.#handingOver.get(key);
+    // A topic that is not known has no partition here any more.
     const topic = this.#options.topics.get(id.logEpoch);
-    if (leaving !== undefined) {
-      for (const dispatcher of leaving.dispatchers) dispatcher.close();
-      leaving.owner.close(MOVED);
-      if (topic !== undefined) this.#close(topic, leaving.owner);
-    }
-    const owner = topic?.owners.get(id.partition);
-    if (topic === undefined || owner === undefined) return;
-    this.#options.context.logger.warn({ partition: key, reason }, 'stopped serving a partition');
-    this.#close(topic, owner);
+    const phase = topic?.partitions.of(id.partition);
+    if (topic === undefined || phase === undefined) return;
+    topic.partitions.end(id.partition, phase);
+    if (phase.kind === 'opening') return;
+    if (phase.kind === 'handing over') for (const dispatcher of phase.dispatchers) dispatcher.close();
+    else this.#options.context.logger.warn({ partition: key, reason }, 'stopped serving a partition');
+    this.#close(topic, phase.owner);
   }
 
   onStale(listener: (id: PartitionId) => void): void {
@@ -260,6 +255,19 @@ export class Partitions implements PartitionHost {
 
   onTopics(listener: () => void): void {
     this.#topicListeners.push(listener);
+  }
+
+  /**
+   * Closes what is here of a topic that has gone, on its way to another broker or not. Resolves once nothing
+   * of it is being appended any more, so that its data can be dropped.
+   */
+  async topicEnded({ partitions }: TopicRuntime, reason: BrokerError): Promise<void> {
+    const leaving = partitions.leaving();
+    const owners = [...partitions.owners(), ...leaving.map(({ owner }) => owner)];
+    for (const { dispatchers } of leaving) for (const dispatcher of dispatchers) dispatcher.close();
+    for (const owner of owners) owner.close(reason);
+    this.topicsChanged();
+    await Promise.all(owners.map((owner) => owner.flushed()));
   }
 
   /** A topic came to be known, or has gone with its owners closed. */
@@ -447,7 +455,10 @@ export class Partitions implements PartitionHost {
   }
 
   #close(topic: TopicRuntime, owner: PartitionOwner): void {
-    if (topic.owners.get(owner.id.partition) === owner) topic.owners.delete(owner.id.partition);
+    const { partition } = owner.id;
+    const phase = topic.partitions.of(partition);
+    if (phase !== undefined && phase.kind !== 'opening' && phase.owner === owner)
+      topic.partitions.end(partition, phase);
     const followers = followersOf(topic, owner);
     const dispatchers = followers.map(({ dispatcher }) => dispatcher);
     this.#remember(owner, dispatchers, false);

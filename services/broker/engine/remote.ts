@@ -10,7 +10,8 @@ import type { SettledSubscription, SettleOperation } from '../core/settle-reques
 import type { Consumer, ConsumerSink } from './delivery/consumer.ts';
 import type { DrainableConsumer } from './delivery/draining-consumers.ts';
 import type { SessionLimits } from './delivery/session.ts';
-import type { PartitionOwner, PendingPublish } from './log/partition-owner.ts';
+import type { PartitionOwner } from './log/partition-owner.ts';
+import type { PendingPublish } from './log/publish-group.ts';
 
 export interface Remote {
   /**
@@ -86,7 +87,7 @@ export interface Remote {
    * Fails publishes that wait; resolves when what was sent to owners is answered, or when that takes too
    * long.
    */
-  settled(): Promise<void>;
+  endPublishes(): Promise<void>;
 
   /** Fails what waits and closes all links. */
   close(): void;

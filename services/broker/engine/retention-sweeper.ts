@@ -59,7 +59,7 @@ export class RetentionSweeper {
   async sweep(): Promise<void> {
     this.#context.steady.look();
     for (const topic of [...this.#topics()]) {
-      for (const owner of [...topic.owners.values()]) {
+      for (const owner of topic.partitions.owners()) {
         try {
           while (!this.#stopped && !owner.closed && (await this.#step(topic, owner)));
         } catch (error) {

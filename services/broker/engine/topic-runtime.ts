@@ -3,7 +3,8 @@
 //
 // When the topic has grown, a key may belong to another partition. Invariant: nothing is routed by the new
 // count before everything that was routed by an older one has been answered or has come back (misrouted), and
-// what came back goes first. What is published meanwhile waits here.
+// what came back goes first. What is published meanwhile waits here, as it does while new partitions are
+// being opened.
 import { type Slice, sliceBytes, sliceLength } from '../core/chunk.ts';
 import type { TopicDefinition } from '../core/definitions.ts';
 import { BrokerError } from '../core/errors.ts';
@@ -12,7 +13,8 @@ import type { PublishBatch } from '../core/publish-batch.ts';
 import { admit } from './admission.ts';
 import type { EngineContext } from './context.ts';
 import type { SubscriptionRuntime } from './delivery/subscription-runtime.ts';
-import type { PartitionOwner, PendingPublish } from './log/partition-owner.ts';
+import type { PendingPublish } from './log/publish-group.ts';
+import { PartitionPhases } from './partition-phases.ts';
 import { type PublishedRun, RoutedBatch } from './routed-batch.ts';
 
 /**
@@ -32,13 +34,7 @@ interface Returned {
 export class TopicRuntime {
   /** Changed by grow() alone. */
   definition: TopicDefinition;
-  /** The owners that are here, by partition. */
-  readonly owners = new Map<number, PartitionOwner>();
-  /**
-   * Those of them that were opened a moment ago: earlier publishes may still be on their way to a former
-   * owner.
-   */
-  readonly opening = new Set<number>();
+  readonly partitions = new PartitionPhases();
   readonly subscriptions = new Map<string, SubscriptionRuntime>();
   readonly #context: EngineContext;
   readonly #elsewhere: (id: PartitionId, publish: PendingPublish) => void;
@@ -51,13 +47,14 @@ export class TopicRuntime {
   /** Some of the unanswered slices were routed by an older count. */
   #growing = false;
   #returned: Returned[] = [];
-  /** Batches that wait while #growing. */
+  /** New partitions are being opened: nothing is routed. */
+  #held = false;
+  /** Batches that wait while #growing or #held. */
   #waiting: RoutedBatch[] = [];
   #closed: BrokerError | undefined;
 
   /**
-   * `elsewhere` takes publishes for partitions that are not owned here, or that were opened only a moment
-   * ago.
+   * `elsewhere` takes publishes for partitions that are not open here, or that still catch up.
    */
   constructor(
     definition: TopicDefinition,
@@ -74,6 +71,15 @@ export class TopicRuntime {
     const hasGrown = definition.partitions > this.definition.partitions;
     this.definition = definition;
     if (hasGrown && this.#unanswered > 0) this.#growing = true;
+  }
+
+  /** Keeps what is published until the returned function is called. */
+  hold(): () => void {
+    this.#held = true;
+    return () => {
+      this.#held = false;
+      this.#goOnIfQuiet();
+    };
   }
 
   /** Fails what waits here, now and later. */
@@ -113,7 +119,7 @@ export class TopicRuntime {
         failed(error);
       },
     );
-    if (this.#growing) this.#waiting.push(routed);
+    if (this.#growing || this.#held) this.#waiting.push(routed);
     else this.#route(routed, { batch, indexes: undefined });
   }
 
@@ -165,14 +171,19 @@ export class TopicRuntime {
         this.#answered();
       },
     };
-    const owner = this.owners.get(partition);
-    if (owner !== undefined && !this.opening.has(partition)) owner.publish(publish);
+    const phase = this.partitions.of(partition);
+    if (phase?.kind === 'open') phase.owner.publish(publish);
     else this.#elsewhere({ logEpoch, partition }, publish);
   }
 
   #answered(): void {
     this.#unanswered -= 1;
-    if (this.#growing && this.#unanswered === 0) this.#goOn();
+    if (this.#growing) this.#goOnIfQuiet();
+  }
+
+  #goOnIfQuiet(): void {
+    if (this.#growing && this.#unanswered > 0) return;
+    if (!this.#held) this.#goOn();
   }
 
   /** Nothing is under way by an older count any more. */

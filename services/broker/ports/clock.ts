@@ -13,3 +13,10 @@ export interface Clock {
 
 /** At least 0, below 1. */
 export type Random = () => number;
+
+/** Resolves after at least `ms`. For what is not to be cancelled: the caller looks around when it wakes. */
+export function sleep(clock: Clock, ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    clock.setTimer(ms, resolve);
+  });
+}

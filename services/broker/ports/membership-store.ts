@@ -55,8 +55,8 @@ export interface MembershipStore {
   /**
    * Registers the member or renews its lease, and takes or renews the coordinator's lease if that is free or
    * its own; a member that is `draining` gives it up instead. Atomic. A member that had a lease and finds it
-   * ended renews, for one lease more, those of all others that have ended as well and that no heartbeat has
-   * cleared away yet: a store that was out of reach, or went back, was so for all of them.
+   * ended renews those of the others, too: all that have ended and that no heartbeat has cleared away yet,
+   * for one lease more. For a store that was out of reach, or went back, was so for all of them.
    * FAILED_PRECONDITION: the store does not hold the cluster `identity`. ABORTED: a living member with
    * another id has this name.
    */

@@ -9,23 +9,31 @@
 //                was stored, is acknowledged
 //   one owner    only the newest claim gives anything out; a member robbed of a partition by force may be
 //                late to learn it
+//   prompt       a lone broker commits acks within cursorCommitMs, or as soon as the store lets it; in calm
+//                weather nothing waits for long to be delivered to consumers that are quick
+//   fair         of partitions that wait, none is passed over (turns.ts)
+//   in order     a lone broker that has stopped has stored all that it has answered, and committed what was
+//                acknowledged
 import type { SubscriptionDefinition, TopicDefinition } from '../../../services/broker/core/definitions.ts';
 import { formatPartitionId, type PartitionId } from '../../../services/broker/core/partition.ts';
 import type { SettleOperation } from '../../../services/broker/core/settle-request.ts';
+import type { EngineLimits } from '../../../services/broker/engine/context.ts';
 import type { PublishedRun } from '../../../services/broker/engine/routed-batch.ts';
 import type { Clock } from '../../../services/broker/ports/clock.ts';
+import type { CursorCommit } from '../../../services/broker/ports/cursor-store.ts';
 import { CLUSTER_SLOT, type Slot } from '../../support/memory-store.ts';
-import { publisherOf, type SentMessage } from '../log-history.ts';
 import { decodeFrames, type Received } from '../received.ts';
+import { publisherOf, type SentMessage } from '../sent-message.ts';
 import { Violation } from '../violation.ts';
 import { AssignmentTruth } from './assignment-truth.ts';
 import { DefinitionTruth } from './definition-truth.ts';
-import { DeliveryTruth, type Holder } from './delivery-truth.ts';
+import { AT_HAND, DeliveryTruth, FAR_AWAY, type Holder } from './delivery-truth.ts';
 import { EarlyAnswers } from './early-answers.ts';
 import { InForce } from './in-force.ts';
 import { type PartitionCheckpoint, PartitionTruth } from './partition-truth.ts';
 import { RetentionTruth } from './retention-truth.ts';
 import { byRun, SentIndex } from './sent-index.ts';
+import { Turns } from './turns.ts';
 import type { StoreWitness } from './witnessed-store.ts';
 
 interface Place {
@@ -39,7 +47,13 @@ export interface ClusterCheckerOptions {
   readonly clock: Clock;
   /** See RetentionTruth. */
   readonly clocksStep: boolean;
+  /** There is one broker, and it has the store to itself. */
+  readonly alone: boolean;
+  readonly limits: EngineLimits;
 }
+
+/** How long the engine waits after a commit that failed; see engine/log/cursor-committer.ts. */
+const COMMIT_RETRY_MS = 250;
 
 export class ClusterChecker {
   readonly sent = new SentIndex();
@@ -55,7 +69,12 @@ export class ClusterChecker {
   readonly definitions = new DefinitionTruth();
   /** Counts for tests. */
   readonly counts = { deliveries: 0, redeliveries: 0, acquisitions: 0 };
+  readonly #options: ClusterCheckerOptions;
   readonly #clock: Clock;
+  /** Turns by incarnation. */
+  readonly #turns = new Map<number, Turns>();
+  #commitsUnderWay = 0;
+  #lastCommitEndMs = 0;
   readonly #partitions = new Map<string, PartitionTruth>();
   /** Deliveries by incarnation and partition. */
   readonly #deliveries = new Map<string, DeliveryTruth>();
@@ -73,16 +92,17 @@ export class ClusterChecker {
   /** When each member's lease ends, by the checker's clock. */
   readonly #leases = new Map<string, number>();
 
-  constructor({ clock, clocksStep }: ClusterCheckerOptions) {
-    this.#clock = clock;
-    this.#retention = new RetentionTruth(clocksStep);
+  constructor(options: ClusterCheckerOptions) {
+    this.#options = options;
+    this.#clock = options.clock;
+    this.#retention = new RetentionTruth(options.clocksStep);
   }
 
   partition(id: PartitionId): PartitionTruth {
     const name = formatPartitionId(id);
     let found = this.#partitions.get(name);
     if (found === undefined) {
-      found = new PartitionTruth(id);
+      found = new PartitionTruth(id, this.#options.alone);
       this.#partitions.set(name, found);
     }
     return found;
@@ -92,7 +112,15 @@ export class ClusterChecker {
     return [...this.#partitions.values()].filter(({ id }) => id.logEpoch === logEpoch);
   }
 
+  /** The partitions that hold anything. */
+  get stored(): PartitionTruth[] {
+    return [...this.#partitions.values()].filter(
+      (truth) => !truth.deleted && truth.headOffset < truth.endOffset,
+    );
+  }
+
   holdsLease(memberId: string): boolean {
+    if (this.#options.alone) return true;
     return (this.#leases.get(memberId) ?? 0) > this.#clock.monotonicMs();
   }
 
@@ -165,7 +193,7 @@ export class ClusterChecker {
           throw new Violation(`${memberId} has acquired ${truth.name} although nothing has changed`);
         const lives = claim !== undefined && claim.memberId !== '' && this.holdsLease(claim.memberId);
         // It has lost it, or will hear so.
-        if (above === undefined && claim !== undefined && claim.memberId !== '')
+        if (above === undefined && claim !== undefined && claim.memberId !== '' && !this.#options.alone)
           this.#early.lost(claim.memberId, truth);
         const hasNote = handOver !== undefined && handOver.length > 0;
         truth.acquired({ memberId, ownerEpoch }, above, hasNote, lives, this.#clock.monotonicMs());
@@ -211,6 +239,9 @@ export class ClusterChecker {
   died(memberId: string): void {
     this.#early.died(memberId);
     this.gaveUp(memberId);
+    this.#commitsUnderWay = 0;
+    this.#lastCommitEndMs = this.#clock.monotonicMs();
+    for (const truth of this.#deliveries.values()) truth.snapshotTaken();
   }
 
   /**
@@ -220,6 +251,77 @@ export class ClusterChecker {
     this.#early.lost(memberId, id && this.partition(id));
     const partitions = id === undefined ? this.#partitions.values() : [this.partition(id)];
     for (const truth of partitions) truth.gaveUp(memberId);
+  }
+
+  /** It is about to be asked to stop. Returns what to call when it says that it has. */
+  stopping(memberId: string): () => void {
+    if (!this.#options.alone) return () => {};
+    const inOrder = [...this.#deliveries].map(([name, truth]) => ({ name, check: truth.stopping() }));
+    return () => {
+      for (const { name, check } of inOrder) if (!this.#forgotten.has(Number.parseInt(name, 10))) check();
+      this.#early.stopped(memberId);
+    };
+  }
+
+  /** A lone broker begins a commit. Returns what to call when it has an answer. */
+  commitBegins(commits: readonly CursorCommit[]): () => void {
+    this.#commitsUnderWay += 1;
+    for (const { subscription, partition } of commits)
+      this.#deliveries.get(`${subscription} ${formatPartitionId(partition)}`)?.snapshotTaken();
+    return () => {
+      this.#commitsUnderWay -= 1;
+      this.#lastCommitEndMs = this.#clock.monotonicMs();
+    };
+  }
+
+  checkCommitsArePrompt(live: Iterable<SubscriptionDefinition>): void {
+    if (this.#commitsUnderWay > 0) return;
+    const nowMs = this.#clock.monotonicMs();
+    const patienceMs = Math.max(this.#options.limits.cursorCommitMs, COMMIT_RETRY_MS) + 1;
+    for (const definition of live) {
+      for (const { dirtySinceMs } of this.#allOf(definition)) {
+        if (dirtySinceMs === undefined) continue;
+        if (nowMs - Math.max(dirtySinceMs, this.#lastCommitEndMs) > patienceMs)
+          throw new Violation(
+            `${definition.name}: an ack of ${dirtySinceMs} is not being committed at ${nowMs}`,
+          );
+      }
+    }
+  }
+
+  /** Checks that everything appended longer than delayMs ago has been delivered. */
+  checkNotDelayed(definition: SubscriptionDefinition, delayMs: number): void {
+    const beforeMs = this.#clock.monotonicMs() - delayMs;
+    for (const truth of this.#allOf(definition)) {
+      const offset = truth.firstUndelivered(beforeMs);
+      if (offset !== undefined)
+        throw new Violation(`${definition.name} has waited ${delayMs} ms for ${truth.log.name}-${offset}`);
+    }
+  }
+
+  /**
+   * Something of one partition was delivered for a subscription whose consumers could have had something of
+   * any.
+   */
+  tookTurn(definition: SubscriptionDefinition, { partition }: PartitionId): void {
+    const { incarnation, name } = definition;
+    const turns = this.#turns.get(incarnation) ?? new Turns(name);
+    this.#turns.set(incarnation, turns);
+    const all = this.#allOf(definition);
+    const served = all.find(({ log }) => log.id.partition === partition)!;
+    turns.served(served, all, this.#clock.monotonicMs());
+  }
+
+  /** How many messages the client of a lone broker has for certain. */
+  heldBy(definition: SubscriptionDefinition, holder: Holder): number {
+    const nowMs = this.#clock.monotonicMs();
+    return this.#allOf(definition).reduce((sum, truth) => sum + truth.heldBy(holder, nowMs), 0);
+  }
+
+  #allOf(definition: SubscriptionDefinition): DeliveryTruth[] {
+    return this.partitionsOf(definition.topicEpoch)
+      .sort((a, b) => a.id.partition - b.id.partition)
+      .map(({ id }) => this.#of(definition, id));
   }
 
   // --- what owners give out ---
@@ -245,7 +347,7 @@ export class ClusterChecker {
         throw new Violation(`${what} although ${truth.ownerId || 'nobody'} owns it`);
       return messages;
     }
-    if (this.#forgotten.has(definition.incarnation)) return messages;
+    if (this.#forgotten.has(definition.incarnation) && !this.#options.alone) return messages;
     const history = this.#of(definition, partition);
     const deadlines = this.#ackDeadlines.lately(definition.incarnation, nowMs);
     const ackDeadlineMs = holder.ackDeadlineMs ?? Math.min(...deadlines);
@@ -296,7 +398,7 @@ export class ClusterChecker {
     for (const { partition, firstOffset, messages: told } of byRun(messages, runs)) {
       const truth = this.partition({ logEpoch, partition });
       const hears = (sent: SentMessage, offset: number): void =>
-        this.#early.told(truth, sent, offset, broker, runs.length === 1);
+        this.#early.told(truth, sent, offset, broker, this.#options.alone || runs.length === 1);
       truth.told(told, firstOffset, early ? hears : undefined);
       for (const [index, sent] of told.entries()) {
         if (sent.key === '') continue;
@@ -308,7 +410,10 @@ export class ClusterChecker {
     }
   }
 
-  /** A client sends these operations; `holder` is the client if it sends them on a stream. */
+  /**
+   * A client sends these operations, or a lone broker hears them; `holder` is the client if it sends them
+   * on a stream.
+   */
   settling(
     definition: SubscriptionDefinition,
     operations: readonly SettleOperation[],
@@ -319,8 +424,8 @@ export class ClusterChecker {
       if (logEpoch !== definition.topicEpoch) continue;
       const history = this.#of(definition, { logEpoch, partition });
       if (kind === 'ack') history.acked(first, last, nowMs, holder);
-      else if (kind === 'nack') history.nacked(first, last, nowMs);
-      else history.extended(first, last, nowMs + seconds * 1_000);
+      else if (kind === 'nack') history.nacked(first, last, nowMs, holder);
+      else history.extended(first, last, nowMs + seconds * 1_000, nowMs, holder);
     }
   }
 
@@ -384,8 +489,14 @@ export class ClusterChecker {
     if (history === undefined) {
       const what = `${definition.name} (${definition.incarnation})`;
       const start = definition.startOffsets?.[id.partition] ?? 0;
-      const told = this.#toldAtCreation.get(definition.incarnation)?.get(id.partition) ?? 0;
-      history = new DeliveryTruth(what, definition.ordering, start, told, this.partition(id));
+      const { alone, limits } = this.#options;
+      const { ordering, incarnation } = definition;
+      const toldAtCreation = this.#toldAtCreation.get(incarnation)?.get(id.partition) ?? 0;
+      const distance = alone ? AT_HAND : FAR_AWAY;
+      history = new DeliveryTruth(
+        { what, ordering, startOffset: start, toldAtCreation, limits, distance },
+        this.partition(id),
+      );
       const record = this.#records.get(name);
       if (record !== undefined) history.committed('', record, true);
       this.#deliveries.set(name, history);

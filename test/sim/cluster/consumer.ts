@@ -17,6 +17,10 @@ export class ClusterConsumer {
    * Acks that were ready when a stream was lost, and the incarnation they are for: sent on the next stream.
    */
   late: { readonly incarnation: number; readonly places: readonly Place[] } | undefined;
+  /**
+   * Whether the broker must let the partitions take turns for it: it may have whatever waits in any of them.
+   */
+  readonly judgesTurns: boolean;
   good = false;
   #stream: ConsumerStream | undefined;
   #streams = 0;
@@ -25,6 +29,8 @@ export class ClusterConsumer {
     this.world = world;
     this.plan = plan;
     this.subscription = subscription.name;
+    const { steady, ordering, consumers } = subscription;
+    this.judgesTurns = world.scenario.calm && steady && (!ordering || consumers.length === 1);
     this.chance = world.chance.fork();
     world.spawn(this.#run());
   }

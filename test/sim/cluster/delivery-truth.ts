@@ -7,15 +7,26 @@
 //                consumer or a link that has gone, an owner that left no note. A planned hand-over alone ends
 //                no lease
 //   ordered      everything before a message of its key has been settled, or was delivered under the same
-//                chain of claims; and while a message of the key is out for sure, no other consumer gets one
+//                chain of claims; and while a message of the key is out for sure, no other consumer gets one,
+//                nor anybody more than maxRun of them
 //   heard        what a client has acknowledged on a stream that lasted is not delivered again, unless the
 //                ack was late
 //   remembered   what an owner has committed as settled it does not deliver again, whatever the store has
 //                lost since: not before its process ends, or the log has lost what it had then
 //   acked        a cursor settles only what somebody has acknowledged, or retention deleted
+//
+// Of a broker that is alone the judge is told when it hears something, not when its client has said so. So it
+// knows what the broker knows (AT_HAND), and some promises are judged to the letter:
+//
+//   settled      nothing that was acknowledged is delivered again while the process lasts, and what is
+//                acknowledged when it is asked to stop is in a cursor when it has
+//   ordered      what is before a message of its key is settled, or is out at the very same stream
+//   bounded      a cursor has no more holes than the limits let come about; nobody has more than its credit
+//   prompt       acks are committed as soon as the store lets them
 import { type Cursor, decodeCursor } from '../../../services/broker/core/cursor.ts';
-import type { SentMessage } from '../log-history.ts';
+import type { EngineLimits } from '../../../services/broker/engine/context.ts';
 import type { Received } from '../received.ts';
+import type { SentMessage } from '../sent-message.ts';
 import { Violation } from '../violation.ts';
 import type { Logged, PartitionTruth } from './partition-truth.ts';
 
@@ -42,25 +53,52 @@ interface Delivered {
   readonly losses: number;
   deadlineMs: number;
   nacked: boolean;
+  /** By its deadline it may have ended before it was extended. */
+  mayHaveExpired: boolean;
   /** When its holder acknowledged it, while everything between the two was whole; Infinity: it has not. */
   ackedMs: number;
 }
 
-/** The most by which clocks of brokers run fast. */
-const FASTEST = 1.11;
-/** The longest that brokers keep what they are told while the partition has no owner. */
-const LONGEST_WAY_MS = 12_000;
+/** How far the judge is from what owners know. */
+export interface Distance {
+  /** The longest that what a client has said is on its way; 0: the judge is told when it has arrived. */
+  readonly wayMs: number;
+  /** The most by which clocks of brokers run fast. */
+  readonly fastest: number;
+}
+
+export const AT_HAND: Distance = { wayMs: 0, fastest: 1 };
+/** Brokers keep what they are told for so long while the partition has no owner. */
+export const FAR_AWAY: Distance = { wayMs: 12_000, fastest: 1.11 };
+
+export interface DeliveryTruthOptions {
+  readonly what: string;
+  readonly ordering: boolean;
+  readonly startOffset: number;
+  /** What publishers had been told of when the subscription was created. */
+  readonly toldAtCreation: number;
+  readonly limits: Pick<EngineLimits, 'maxRun' | 'maxHoles' | 'maxQueued'>;
+  readonly distance: Distance;
+}
+
 const NO_CURSOR: Cursor = { floor: 0, settled: [], attempts: [] };
 
 export class DeliveryTruth {
-  readonly #what: string;
+  readonly #options: DeliveryTruthOptions;
   readonly #ordering: boolean;
   readonly #startOffset: number;
-  readonly #toldAtCreation: number;
+  readonly #isAtHand: boolean;
   readonly #log: PartitionTruth;
   readonly #delivered = new Map<number, Delivered>();
   /** Acknowledged offsets, with how often the store had gone back when they were first acknowledged. */
   readonly #acked = new Map<number, number>();
+  /** At hand: what the owner was told is settled, with the chain under which it was. */
+  readonly #heard = new Map<number, number>();
+  /** At hand: what was delivered and not acknowledged since, and the most that this ever was. */
+  readonly #open = new Set<number>();
+  #mostOpen = 0;
+  /** At hand: when the oldest ack was given that no commit has taken along yet. */
+  dirtySinceMs: number | undefined;
   /** Until when a nack may arrive: by then its message may have been given out once more. */
   readonly #nackedUntilMs = new Map<number, number>();
   /** What each member has committed last, and the log's newest message at that time. */
@@ -77,18 +115,16 @@ export class DeliveryTruth {
   #returns = 0;
   #count = 0;
 
-  constructor(
-    what: string,
-    ordering: boolean,
-    startOffset: number,
-    toldAtCreation: number,
-    log: PartitionTruth,
-  ) {
-    this.#what = what;
-    this.#ordering = ordering;
-    this.#startOffset = startOffset;
-    this.#toldAtCreation = toldAtCreation;
+  constructor(options: DeliveryTruthOptions, log: PartitionTruth) {
+    this.#options = options;
+    this.#ordering = options.ordering;
+    this.#startOffset = options.startOffset;
+    this.#isAtHand = options.distance.wayMs === 0;
     this.#log = log;
+  }
+
+  get log(): PartitionTruth {
+    return this.#log;
   }
 
   delivered(memberId: string, message: Received, holder: Holder, ackDeadlineMs: number, nowMs: number): void {
@@ -98,12 +134,14 @@ export class DeliveryTruth {
       this.#fail(offset, `is delivered as ${identity}, which it never was`);
     // What it may get below its start offset is what nobody had been told of when it was created: its owner
     // may not have known yet that the store had that.
-    if (offset < Math.min(this.#startOffset, this.#toldAtCreation))
+    const { toldAtCreation, distance } = this.#options;
+    if (offset < (this.#isAtHand ? this.#startOffset : Math.min(this.#startOffset, toldAtCreation)))
       this.#fail(offset, `is delivered; the subscription begins at ${this.#startOffset}`);
     if (this.#isSettled(offset))
       this.#fail(offset, `is delivered although a cursor in the store has it as settled`);
     if (this.#isKnownTo(memberId, offset))
       this.#fail(offset, `is delivered by ${memberId}, which has committed it as settled`);
+    if (this.#isHeard(offset)) this.#fail(offset, `is delivered to ${nameOf(holder)} although it is settled`);
     const durable = this.#attemptsOf(offset) + 1;
     const isKnown = this.#returns === returns && offset < this.#cursorEnd;
     if ((attempt < durable && isKnown) || (attempt > durable && this.#returns === returns))
@@ -115,48 +153,95 @@ export class DeliveryTruth {
           offset,
           `is delivered a second time with attempt ${attempt}: its owner has forgotten the first time`,
         );
-      if (before.ackedMs + LONGEST_WAY_MS < nowMs && this.#lasted(before))
+      if (before.ackedMs + distance.wayMs < nowMs && this.#lasted(before))
         this.#fail(offset, `is delivered again: ${nameOf(before.holder)} acknowledged it long ago`);
       if (!this.#mayHaveEnded(before, nowMs))
         this.#fail(offset, `is delivered to ${nameOf(holder)} although ${nameOf(before.holder)} has it`);
     }
     const { key } = this.#log.log[offset]?.sent ?? { key: '' };
-    if (this.#ordering && key !== '') this.#checkOrder(offset, key, holder, nowMs);
+    if (this.#ordering && key !== '') {
+      this.#checkOrder(offset, key, holder, nowMs);
+      this.#checkRun(offset, key, holder, nowMs);
+    }
     this.#count += 1;
+    if (this.#isAtHand) this.#mostOpen = Math.max(this.#mostOpen, this.#open.add(offset).size);
     const { departures, losses } = holder;
-    const deadlineMs = nowMs + ackDeadlineMs / FASTEST;
+    const deadlineMs = nowMs + ackDeadlineMs / distance.fastest;
     this.#delivered.set(offset, {
       ...{ offset, identity, attempt, chain, returns, at: this.#count, holder },
       ...{ departures, losses: losses.count, deadlineMs },
       ackedMs: Number.POSITIVE_INFINITY,
+      mayHaveExpired: false,
       nacked: nowMs < (this.#nackedUntilMs.get(offset) ?? 0),
     });
   }
 
-  /** A client is about to acknowledge these; `holder` is the client if it does so on a stream. */
+  /**
+   * A client is about to acknowledge these, or at hand: does so. `holder` is the client if it does so on a
+   * stream.
+   */
   acked(first: number, last: number, nowMs: number, holder: Holder | undefined): void {
     for (let offset = first; offset <= Math.min(last, this.#log.furthestEnd - 1); offset += 1) {
       if (!this.#acked.has(offset)) this.#acked.set(offset, this.#log.returns);
+      if (this.#isAtHand) this.#hears(offset, nowMs);
       const delivered = this.#delivered.get(offset);
       if (delivered !== undefined && delivered.holder === holder && nowMs < delivered.deadlineMs)
         delivered.ackedMs = Math.min(delivered.ackedMs, nowMs);
     }
   }
 
-  nacked(first: number, last: number, nowMs: number): void {
+  nacked(first: number, last: number, nowMs: number, holder: Holder | undefined): void {
+    const { wayMs } = this.#options.distance;
     for (let offset = first; offset <= last; offset += 1) {
-      this.#nackedUntilMs.set(offset, nowMs + LONGEST_WAY_MS);
+      if (wayMs > 0) this.#nackedUntilMs.set(offset, nowMs + wayMs);
       const delivered = this.#delivered.get(offset);
-      if (delivered !== undefined) delivered.nacked = true;
+      if (delivered !== undefined && this.#mayBeHeldBy(delivered, holder)) delivered.nacked = true;
     }
   }
 
-  extended(first: number, last: number, deadlineMs: number): void {
+  extended(first: number, last: number, deadlineMs: number, nowMs: number, holder: Holder | undefined): void {
+    const { fastest } = this.#options.distance;
     for (let offset = first; offset <= last; offset += 1) {
       const delivered = this.#delivered.get(offset);
-      if (delivered !== undefined)
-        delivered.deadlineMs = Math.min(delivered.deadlineMs, deadlineMs / FASTEST);
+      if (delivered === undefined || !this.#mayBeHeldBy(delivered, holder)) continue;
+      // A lease that may have ended already may also live on.
+      delivered.mayHaveExpired ||= nowMs >= delivered.deadlineMs;
+      delivered.deadlineMs = this.#isAtHand
+        ? deadlineMs
+        : Math.min(delivered.deadlineMs, deadlineMs / fastest);
     }
+  }
+
+  /** Far away anybody may have been given it since, unseen. */
+  #mayBeHeldBy(delivered: Delivered, holder: Holder | undefined): boolean {
+    if (!this.#isAtHand || holder === undefined) return true;
+    return delivered.holder === holder && this.#lasted(delivered);
+  }
+
+  /** The owner hears that it is acknowledged: that settles what it knows to have been delivered. */
+  #hears(offset: number, nowMs: number): void {
+    this.#open.delete(offset);
+    if (!this.#isKnownDelivered(offset) || this.#isHeard(offset)) return;
+    this.#heard.set(offset, this.#log.chain);
+    // No commit is owed for what the cursor is past already.
+    if (!this.#isSettled(offset) && !this.#isGone(offset)) this.dirtySinceMs ??= nowMs;
+  }
+
+  /** A commit takes along everything so far. */
+  snapshotTaken(): void {
+    this.dirtySinceMs = undefined;
+  }
+
+  /** The owner has been asked to stop. Returns what to call when it says that it has. */
+  stopping(): () => void {
+    const { chain } = this.#log;
+    const settled = [...this.#heard].filter(([, under]) => under === chain);
+    return () => {
+      if (this.#log.deleted) return;
+      for (const [offset] of settled)
+        if (!this.#isSettled(offset) && !this.#isGone(offset))
+          this.#fail(offset, 'was acknowledged, and the cursor of the broker that has stopped has it not');
+    };
   }
 
   /**
@@ -166,6 +251,12 @@ export class DeliveryTruth {
   committed(memberId: string, record: Uint8Array, isOwners: boolean): void {
     const cursor = decodeCursor(record);
     const { endOffset: end, log } = this.#log;
+    const { maxHoles, maxQueued } = this.#options.limits;
+    const most = maxHoles + maxQueued + this.#mostOpen;
+    if (this.#isAtHand && cursor.settled.length > most)
+      throw new Violation(
+        `${this.#options.what}: the cursor of ${this.#log.name} has ${cursor.settled.length} holes; at most ${most} can have come about`,
+      );
     this.#known.set(memberId, { cursor, end, newest: log[end - 1] });
     const before = this.#cursor;
     this.#cursor = cursor;
@@ -204,36 +295,76 @@ export class DeliveryTruth {
   get firstUnsettled(): number | undefined {
     const from = Math.max(this.#startOffset, this.#log.headOffset);
     for (let offset = from; offset < this.#log.endOffset; offset += 1)
-      if (!this.#isSettled(offset)) return offset;
+      if (!this.#isSettled(offset) && !this.#log.isGivenUp(offset)) return offset;
     return undefined;
+  }
+
+  /** The first message appended before that moment and never delivered; undefined if there is none. */
+  firstUndelivered(appendedBeforeMs: number): number | undefined {
+    const from = Math.max(this.#startOffset, this.#log.headOffset);
+    for (let offset = from; offset < this.#log.endOffset; offset += 1) {
+      if (this.#log.log[offset]!.firstAppendedMs >= appendedBeforeMs) return undefined;
+      if (!this.#delivered.has(offset) && !this.#isSettled(offset) && !this.#isGone(offset)) return offset;
+    }
+    return undefined;
+  }
+
+  /** How many messages the client has for certain, at hand. */
+  heldBy(holder: Holder, nowMs: number): number {
+    let held = 0;
+    for (const offset of this.#open) {
+      const delivered = this.#delivered.get(offset);
+      if (delivered?.holder !== holder || this.#isGone(offset) || this.#isSettled(offset)) continue;
+      if (!this.#mayHaveEnded(delivered, nowMs)) held += 1;
+    }
+    return held;
   }
 
   /** Whether the message is there, and the subscription's, and nobody has acknowledged it. */
   owes(offset: number, sent: SentMessage): boolean {
     if (this.#log.log[offset]?.sent !== sent) return false;
-    if (offset < this.#startOffset || offset < this.#log.furthestHead) return false;
-    return !this.#acked.has(offset) && !this.#isSettled(offset);
+    if (offset < this.#startOffset || this.#isGone(offset)) return false;
+    return !this.#isDone(offset);
   }
 
   #checkAcked(offset: number): void {
     if (offset < this.#log.headOffset || this.#acked.has(offset) || this.#log.returns > 0) return;
+    if (this.#log.isGivenUp(offset)) return;
     this.#fail(offset, 'is settled by a cursor, and nobody has acknowledged it');
   }
 
   #checkOrder(offset: number, key: string, holder: Holder, nowMs: number): void {
     for (const earlier of this.#log.byKey.get(key) ?? []) {
       if (earlier >= offset) return;
-      if (earlier < this.#startOffset || earlier < this.#log.furthestHead) continue;
-      if (this.#acked.has(earlier) || this.#isSettled(earlier)) continue;
+      if (earlier < this.#startOffset || this.#isGone(earlier) || this.#isDone(earlier)) continue;
       const out = this.#delivered.get(earlier);
       if (out === undefined || (out.chain !== this.#log.chain && out.returns === this.#log.returns))
         this.#fail(offset, `of key ${key} overtakes ${earlier}, which is not settled`);
+      if (this.#isAtHand && (out.holder !== holder || out.nacked || !this.#lasted(out)))
+        this.#fail(offset, `of key ${key} overtakes ${earlier}, which ${nameOf(holder)} does not have`);
       if (out.chain === this.#log.chain && out.holder.hash !== holder.hash && !this.#mayHaveEnded(out, nowMs))
         this.#fail(
           offset,
           `of key ${key} is delivered to ${nameOf(holder)} while ${nameOf(out.holder)} has ${earlier}`,
         );
     }
+  }
+
+  /** Of one key nobody has more than maxRun messages. */
+  #checkRun(offset: number, key: string, holder: Holder, nowMs: number): void {
+    const { maxRun } = this.#options.limits;
+    let run = 1;
+    // A message that is given back takes those of its key behind it along.
+    let mayHaveEnded = false;
+    for (const other of this.#log.byKey.get(key) ?? []) {
+      const out = this.#delivered.get(other);
+      if (other === offset || out?.holder.hash !== holder.hash || out.chain !== this.#log.chain) continue;
+      if (this.#isGone(other) || this.#isDone(other)) continue;
+      mayHaveEnded ||= this.#hasEnded(out, nowMs);
+      if (!mayHaveEnded) run += 1;
+    }
+    if (run > maxRun)
+      this.#fail(offset, `is one too many of key ${key} at ${nameOf(holder)}: ${run} of ${maxRun}`);
   }
 
   /** Whether the lease of that delivery can be over, by all that is known out here. */
@@ -255,8 +386,8 @@ export class DeliveryTruth {
   }
 
   #hasEnded(delivered: Delivered, nowMs: number): boolean {
-    const { nacked, deadlineMs } = delivered;
-    return nacked || nowMs >= deadlineMs || !this.#lasted(delivered);
+    const { nacked, mayHaveExpired, deadlineMs } = delivered;
+    return nacked || mayHaveExpired || nowMs >= deadlineMs || !this.#lasted(delivered);
   }
 
   /** Whether neither the holder's stream nor the owner's memory has ended since. */
@@ -274,6 +405,21 @@ export class DeliveryTruth {
     return isSameLog && settles(known.cursor, offset);
   }
 
+  /** Whether the owner knows it as settled, by all that can be known out here. */
+  #isDone(offset: number): boolean {
+    if (this.#isSettled(offset)) return true;
+    return this.#isAtHand ? this.#isHeard(offset) : this.#acked.has(offset);
+  }
+
+  #isHeard(offset: number): boolean {
+    return this.#heard.get(offset) === this.#log.chain;
+  }
+
+  /** Whether nobody can want it any more. */
+  #isGone(offset: number): boolean {
+    return offset < this.#log.furthestHead || this.#log.isGivenUp(offset);
+  }
+
   #isSettled(offset: number): boolean {
     return offset < this.#cursorEnd && settles(this.#cursor ?? NO_CURSOR, offset);
   }
@@ -284,7 +430,7 @@ export class DeliveryTruth {
   }
 
   #fail(offset: number, what: string): never {
-    throw new Violation(`${this.#what}: ${this.#log.name}-${offset} ${what}`);
+    throw new Violation(`${this.#options.what}: ${this.#log.name}-${offset} ${what}`);
   }
 }
 

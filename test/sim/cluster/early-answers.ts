@@ -7,8 +7,8 @@
 //   kept       who loses a partition and lives passes on what it has answered: it comes to a log, later and
 //              elsewhere than was told. It is lost only with the process of an owner that has answered it and
 //              not stored it
-//   in order   an owner that lets go in order has stored it before
-import type { SentMessage } from '../log-history.ts';
+//   in order   an owner that lets go in order, or stops, has stored it before
+import type { SentMessage } from '../sent-message.ts';
 import { Violation } from '../violation.ts';
 import type { PartitionTruth } from './partition-truth.ts';
 import type { SentIndex } from './sent-index.ts';
@@ -106,6 +106,15 @@ export class EarlyAnswers {
       if (owed.truth === truth && owed.memberId === memberId && owed.tenure === truth.tenure)
         throw new Violation(
           `${truth.name}: ${memberId} has let go without storing ${owed.sent.identity}, acknowledged at ${owed.offset}`,
+        );
+  }
+
+  /** Its process ends in order. */
+  stopped(memberId: string): void {
+    for (const { memberId: by, truth, sent, offset } of this.#owed.values())
+      if (by === memberId && !truth.deleted)
+        throw new Violation(
+          `${truth.name}: ${memberId} has stopped without storing ${sent.identity}, acknowledged at ${offset}`,
         );
   }
 

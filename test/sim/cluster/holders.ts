@@ -33,6 +33,11 @@ export class Holders {
     return holder;
   }
 
+  /** A stream at a lone broker, which knows each by itself. */
+  stream(relay: string, losses: { count: number }, hash: number): Holder {
+    return { hash, relay, losses, departures: 0, ackDeadlineMs: this.#ackDeadlines.get(hash) };
+  }
+
   /** A client's new stream takes the place of those it has elsewhere, if nobody has noticed their end yet. */
   supersede(newest: Holder): void {
     for (const holder of this.#holders.values())
@@ -121,6 +126,7 @@ export class Holders {
       const messages = world.checker.delivered(member.id, definition, partition, frames, holder);
       // Whoever hears of the stream's end may be another owner by then.
       if (lastSink?.kind === 'link' && lastSink.isOver) holder.departures += 1;
+      if (world.scenario.alone && lastSink?.kind === 'stream') lastSink.stream.judge(definition, partition);
       if (!world.trace.on) return;
       const places = messages.map(
         ({ offset, attempt, key }) => `${offset}${attempt > 1 ? `-${attempt}` : ''}${key && `(${key})`}`,

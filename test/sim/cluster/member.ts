@@ -1,5 +1,6 @@
 // One broker of a simulated cluster, from its start to its stop or death: the real engine and all that makes
-// it a member (engine/cluster-member.ts), on a clock and a connection of its own.
+// it a member (engine/cluster-member.ts), on a clock and a connection of its own. Alone it is put together as
+// on the embedded store: no membership, no links, and its partitions are all there are.
 //
 // kill(): nothing of it runs any more; what it had asked of the store may still arrive there. pause():
 // nothing runs until resume(), and then everything that is due, late.
@@ -13,34 +14,54 @@ import type { MembershipKeeper } from '../../../services/broker/engine/membershi
 import type { PartitionHost } from '../../../services/broker/engine/partition-host.ts';
 import { DEFINITION_LIMITS } from '../../../services/broker/limits.ts';
 import type { Clock } from '../../../services/broker/ports/clock.ts';
+import type { CursorCommit } from '../../../services/broker/ports/cursor-store.ts';
 import type { PeerConnector } from '../../../services/broker/ports/peer.ts';
 import type { DeliveryWrite } from '../../../services/broker/ports/telemetry.ts';
-import type { MemberConnection } from '../../support/memory-cluster.ts';
+import type { ConnectionFaults, MemberClock } from '../../support/memory-cluster.ts';
 import type { AcceptLink } from '../../support/memory-peers.ts';
+import type { ClusterStores } from '../../support/memory-store.ts';
 import { seededRandom } from '../../support/random.ts';
 import type { Trace } from '../trace.ts';
 import type { Holder } from './delivery-truth.ts';
 import { guardedStores } from './guarded-stores.ts';
 import type { Sabotage } from './sabotage.ts';
 import type { ClusterScenario } from './scenario.ts';
+import type { ConsumerStream } from './stream.ts';
 
 export const CLUSTER = 'sim-cluster';
 
 export type LastSink =
-  | { readonly kind: 'stream'; readonly frames: Uint8Array; readonly holder: Holder }
+  | {
+      readonly kind: 'stream';
+      readonly frames: Uint8Array;
+      readonly holder: Holder;
+      readonly stream: ConsumerStream;
+    }
   /** `isOver`: its stream had ended, and the owner had not heard of that. */
   | { readonly kind: 'link'; readonly holder: Holder; readonly isOver: boolean };
+
+/** A process's clock and the store as it sees it. */
+export interface StoreConnection {
+  readonly clock: MemberClock;
+  readonly stores: ClusterStores;
+  /** Undefined: the store is in the process itself. */
+  readonly faults: ConnectionFaults | undefined;
+  /** Writes under way, even after the end of the process, that no claim fences off. */
+  unfencedCalls(): number;
+}
 
 export interface MemberOptions {
   readonly id: string;
   readonly name: string;
   readonly scenario: ClusterScenario;
-  readonly connection: MemberConnection;
+  readonly connection: StoreConnection;
   readonly skewMs: number;
   readonly connector: (clock: Clock) => PeerConnector;
   readonly listen: (address: string, clock: Clock, accept: AcceptLink) => void;
   readonly trace: Trace;
   readonly sabotage: Sabotage;
+  /** A commit begins; returns what to call when it has an answer. */
+  readonly onCommit: (commits: readonly CursorCommit[]) => () => void;
   /** A sink has taken a delivery. */
   readonly onDelivered: (member: Member, write: DeliveryWrite) => void;
   /** The member has lost its lease. */
@@ -53,6 +74,8 @@ export interface MemberOptions {
 }
 
 const LEASE_MS = 2_000;
+const EMBEDDED_LEVELS = { supported: ['memory', 'stored', 'fsync'], default: 'fsync' } as const;
+const REDIS_LEVELS = { supported: ['stored', 'memory'], default: 'stored' } as const;
 /** Retention that a simulation sees the end of. */
 const SMALL = { ...DEFINITION_LIMITS, minRetentionMs: 1_000, minRetentionBytes: 1_000 };
 const CIRCLE = 20_000;
@@ -65,8 +88,9 @@ export class Member {
   readonly broker: Broker;
   readonly definitions: Definitions;
   readonly backlog: BacklogReporter;
-  readonly membership: MembershipKeeper;
-  readonly connection: MemberConnection;
+  /** Undefined: the broker is alone. */
+  readonly membership: MembershipKeeper | undefined;
+  readonly connection: StoreConnection;
   /** The member's losses: its links that broke, its pauses and its death. */
   readonly losses = { count: 0 };
   /** The consumer that was given something last, as far as this process has seen it. */
@@ -81,27 +105,27 @@ export class Member {
   /** When the member last abandoned a partition. */
   abandonedMs = Number.NEGATIVE_INFINITY;
   readonly #options: MemberOptions;
-  readonly #cluster: ClusterMember;
+  readonly #cluster: ClusterMember | undefined;
   readonly #endListeners = new Set<() => void>();
   #instantMs = 0;
   #inInstant = 0;
 
   constructor(options: MemberOptions) {
-    const { id, name, scenario, connection, trace, sabotage } = options;
+    const { id, scenario, connection, trace, sabotage } = options;
     this.#options = options;
     this.id = id;
-    this.name = name;
-    this.address = `${name}:7443`;
+    this.name = options.name;
+    this.address = `${this.name}:7443`;
     this.skewMs = options.skewMs;
     this.connection = connection;
     const clock = this.#clock();
     this.clock = clock;
+    const seen = sabotage.stores?.(id, connection.stores) ?? connection.stores;
     const stores = guardedStores(
-      sabotage.stores?.(id, connection.stores) ?? connection.stores,
+      scenario.alone ? this.#withCommitsWatched(seen) : seen,
       () => this.#meter(),
       options.onBug,
     );
-    const { signals } = stores;
     const say = (fields: object, message: string): void => {
       if (trace.on) trace.say(id, `${message} ${JSON.stringify(fields)}`);
     };
@@ -110,7 +134,7 @@ export class Member {
     this.definitions = new Definitions({
       store: stores.definitions,
       clock,
-      durability: { supported: ['stored', 'memory'], default: 'stored' },
+      durability: scenario.alone ? EMBEDDED_LEVELS : REDIS_LEVELS,
       limits: SMALL,
       currentEnds: (topic) => this.broker.currentEnds(topic),
       audit: ({ verb, resource, result }) => say({ verb, resource, result }, 'audit'),
@@ -118,7 +142,9 @@ export class Member {
         const reason = 'error' in fields && fields.error instanceof Error ? fields.error.message : undefined;
         say({ ...fields, error: reason }, message);
       },
-      onWritten: (kind, written) => signals.send('definitions', `${kind} ${written}`),
+      ...(!scenario.alone && {
+        onWritten: (kind, written) => stores.signals.send('definitions', `${kind} ${written}`),
+      }),
     });
     this.broker = new Broker({
       ...stores,
@@ -134,32 +160,19 @@ export class Member {
       tracing: { publishing: () => undefined, delivered: (write) => options.onDelivered(this, write) },
       maxPullBytes: scenario.maxPullBytes,
       maxConsumersPerSubscription: 100,
-      mayServe: () => this.membership.holds,
-      checkStore: async () => {
-        if ((await stores.membership.identity()) !== CLUSTER)
-          throw new BrokerError('UNAVAILABLE', 'the store holds another cluster');
-      },
+      ...(!scenario.alone && {
+        mayServe: () => this.membership!.holds,
+        checkStore: async () => {
+          if ((await stores.membership.identity()) !== CLUSTER)
+            throw new BrokerError('UNAVAILABLE', 'the store holds another cluster');
+        },
+      }),
     });
     sabotage.broker?.(this.broker);
-    this.#cluster = new ClusterMember({
-      stores,
-      connector: options.connector(clock),
-      clock,
-      broker: this.broker,
-      definitions: this.definitions,
-      host: this.#host(),
-      identity: CLUSTER,
-      self: { id, name, version: 'sim', address: () => this.address },
-      leaseMs: LEASE_MS,
-      handOverMs: scenario.handOverMs,
-      maxConsumersPerSubscription: 100,
-      onCutOff: (isCutOff) => {
-        this.isCutOff = isCutOff;
-        options.onCutOff(isCutOff);
-      },
-    });
-    this.backlog = this.#cluster.backlog;
-    this.membership = this.#cluster.membership;
+    this.#cluster = scenario.alone ? undefined : this.#join(stores);
+    this.backlog = this.#cluster?.backlog ?? this.broker.backlog;
+    this.membership = this.#cluster?.membership;
+    if (this.membership === undefined) return;
     this.membership.listen({ changed: () => {}, fenced: () => options.onFenced(this) });
     sabotage.membership?.(this.membership);
   }
@@ -173,24 +186,31 @@ export class Member {
    */
   async start(): Promise<void> {
     await this.definitions.load();
-    this.#options.listen(this.address, this.clock, (link, relay) => this.#cluster.accept(link, relay));
-    await this.#cluster.start();
+    const cluster = this.#cluster;
+    if (cluster === undefined) await this.broker.start();
+    else {
+      this.#options.listen(this.address, this.clock, (link, relay) => cluster.accept(link, relay));
+      await cluster.start();
+    }
     this.state = 'ready';
   }
 
   /** Stops it in order; stays pending if the member is killed meanwhile. */
   async stop(handOverMs: number): Promise<void> {
     this.state = 'stopping';
-    await this.#cluster.handOver(handOverMs);
+    await this.#cluster?.handOver(handOverMs);
     await this.broker.stop();
-    await this.#cluster.stop();
+    await this.#cluster?.stop();
   }
 
   /**
-   * Runs `fn` as something that arrives at this process from outside; not at all if the process has ended.
+   * Runs `fn` as something that arrives at this process from outside: at once, or when it goes on; not at
+   * all if it has ended.
    */
   enter(fn: () => void): void {
-    this.clock.setTimer(0, fn);
+    const { clock } = this.connection;
+    if (clock.running) fn();
+    else clock.defer(fn);
   }
 
   pause(suspended = false): void {
@@ -218,6 +238,47 @@ export class Member {
   onEnd(listener: () => void): () => void {
     this.#endListeners.add(listener);
     return () => this.#endListeners.delete(listener);
+  }
+
+  #withCommitsWatched(stores: ClusterStores): ClusterStores {
+    const { cursors } = stores;
+    return {
+      ...stores,
+      cursors: {
+        load: (subscription, partition) => cursors.load(subscription, partition),
+        drop: (subscription) => cursors.drop(subscription),
+        commit: async (commits) => {
+          const ended = this.#options.onCommit(commits);
+          try {
+            return await cursors.commit(commits);
+          } finally {
+            ended();
+          }
+        },
+      },
+    };
+  }
+
+  #join(stores: ClusterStores): ClusterMember {
+    const { scenario, connector, onCutOff } = this.#options;
+    const { id, name, clock } = this;
+    return new ClusterMember({
+      stores,
+      connector: connector(clock),
+      clock,
+      broker: this.broker,
+      definitions: this.definitions,
+      host: this.#host(),
+      identity: CLUSTER,
+      self: { id, name, version: 'sim', address: () => this.address },
+      leaseMs: LEASE_MS,
+      handOverMs: scenario.handOverMs,
+      maxConsumersPerSubscription: 100,
+      onCutOff: (isCutOff) => {
+        this.isCutOff = isCutOff;
+        onCutOff(isCutOff);
+      },
+    });
   }
 
   #host(): PartitionHost {

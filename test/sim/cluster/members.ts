@@ -3,7 +3,6 @@
 
 import { partitionsOf } from '../../../services/broker/core/assignment.ts';
 import { BrokerError } from '../../../services/broker/core/errors.ts';
-import type { MemoryCluster } from '../../support/memory-cluster.ts';
 import { MemoryPeers } from '../../support/memory-peers.ts';
 import type { Chance } from '../prng.ts';
 import { Holders } from './holders.ts';
@@ -22,13 +21,11 @@ export class Members {
   readonly all: Member[] = [];
   readonly peers: MemoryPeers;
   readonly #world: ClusterWorld;
-  readonly #cluster: MemoryCluster;
   readonly #chance: Chance;
   readonly holders: Holders;
 
-  constructor(world: ClusterWorld, cluster: MemoryCluster) {
+  constructor(world: ClusterWorld) {
     this.#world = world;
-    this.#cluster = cluster;
     this.#chance = world.chance.fork();
     this.holders = new Holders(world);
     const linkChance = world.chance.fork();
@@ -75,6 +72,7 @@ export class Members {
     if (member.state !== 'ready') return;
     this.#say(`${member.id} is asked to stop`);
     const { world } = this;
+    const inOrder = world.checker.stopping(member.id);
     const stopped = world.calls
       .call(member, () => member.stop(patienceMs * 0.6))
       .then(
@@ -87,6 +85,7 @@ export class Members {
     await stopped;
     cancel();
     if (!member.alive) return;
+    inOrder();
     // What an owner that was given up has under way may take as long as a call to the store.
     const isLate = world.clock.monotonicMs() - member.abandonedMs < LONGEST_CALL_MS;
     if (member.broker.stats.uncommittedBytes !== 0 && !isLate)
@@ -111,7 +110,12 @@ export class Members {
   get unsettled(): string | undefined {
     const names = [...this.names].sort();
     if (this.ready.length < names.length) return `${names.length - this.ready.length} brokers are not ready`;
-    for (const { id, membership, definitions } of this.ready) {
+    for (const { id, name, membership, definitions } of this.ready) {
+      if (membership === undefined) {
+        const missing = this.#missingAlone(name);
+        if (missing !== undefined) return missing;
+        continue;
+      }
       const { assignment } = membership.known;
       if (!membership.inForce) return `${id} has no lease or no assignment`;
       if (assignment.members.join() !== names.join())
@@ -136,6 +140,16 @@ export class Members {
     return undefined;
   }
 
+  /** A partition that a lone broker has not opened yet. */
+  #missingAlone(name: string): string | undefined {
+    const { definitions, broker } = this.named(name)!;
+    for (const { logEpoch, partitions } of definitions.topics())
+      for (let partition = 0; partition < partitions; partition += 1)
+        if (broker.owner({ logEpoch, partition }) === undefined)
+          return `${name} has not opened ${logEpoch}.${partition} yet`;
+    return undefined;
+  }
+
   get world(): ClusterWorld {
     return this.#world;
   }
@@ -150,6 +164,8 @@ export class Members {
 
   async #live(name: string): Promise<void> {
     const { world } = this;
+    const former = this.#byName.get(name);
+    while ((former?.connection.unfencedCalls() ?? 0) > 0) await world.sleep(1);
     const member = this.#make(name);
     this.#byName.set(name, member);
     this.all.push(member);
@@ -171,22 +187,25 @@ export class Members {
     const chance = this.#chance.fork();
     const id = `${name}#${this.all.filter((each) => each.name === name).length + 1}`;
     const rate = 1 + (chance.random() * 2 - 1) * scenario.drift;
-    const connection = this.#cluster.connect(id, rate);
+    const connection = world.connect(id, rate);
     const { storeMs } = scenario.weather;
-    Object.assign(connection.faults, this.#faults(), {
-      latencyMs: () => (world.phase === 'chaos' ? chance.scale(1, storeMs * 10) / 10 : 0.1),
-    });
+    if (connection.faults !== undefined)
+      Object.assign(connection.faults, this.#faults(), {
+        latencyMs: () => (world.phase === 'chaos' ? chance.scale(1, storeMs * 10) / 10 : 0.1),
+      });
     const member: Member = new Member({
       id,
       name,
       scenario,
       connection,
-      skewMs: chance.int(-2_000, 2_000),
+      // A lone broker starts again on the same machine.
+      skewMs: (scenario.alone ? this.named(name)?.skewMs : undefined) ?? chance.int(-2_000, 2_000),
       connector: (clock) => this.peers.connector(id, clock),
       listen: (address, clock, accept) =>
         this.peers.listen(id, address, clock, this.holders.watch(member, accept)),
       trace,
       sabotage,
+      onCommit: (commits) => checker.commitBegins(commits),
       onDelivered: (from, write) => this.holders.delivered(from, write),
       onFenced: () => {
         this.#say(`${id} has lost its lease`);

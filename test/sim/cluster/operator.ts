@@ -9,11 +9,13 @@ import type { Chance } from '../prng.ts';
 import { Violation } from '../violation.ts';
 import type { DefinitionTruth } from './definition-truth.ts';
 import type { Member } from './member.ts';
-import { DAY_MS, type SubscriptionPlan, type TopicPlan } from './scenario.ts';
+import { DAY_MS, PROJECT, type SubscriptionPlan, type TopicPlan } from './scenario.ts';
 import type { ClusterWorld } from './world.ts';
 
 const ROOT = 'operator';
 const MAX_PARTITIONS = 12;
+/** The most subscriptions that are created beside those of the scenario. */
+const MAX_EXTRAS = 3;
 const SECOND_MS = 1_000;
 
 export class ClusterOperator {
@@ -21,10 +23,14 @@ export class ClusterOperator {
   readonly #chance: Chance;
   #underWay = 0;
   #updates = 0;
+  #extras = 0;
+  readonly #plans: { readonly topic: TopicPlan; readonly subscription: SubscriptionPlan }[] = [];
 
   constructor(world: ClusterWorld) {
     this.#world = world;
     this.#chance = world.chance.fork();
+    for (const topic of world.scenario.topics)
+      for (const subscription of topic.subscriptions) this.#plans.push({ topic, subscription });
   }
 
   get busy(): boolean {
@@ -61,18 +67,19 @@ export class ClusterOperator {
   }
 
   async #change(member: Member): Promise<void> {
-    const topic = this.#chance.pick(this.#world.scenario.topics);
-    const subscription = this.#chance.pick(topic.subscriptions);
+    const { topic, subscription } = this.#chance.pick(this.#plans);
     const { definitions } = member;
     if (definitions.topic(topic.name) === undefined) return this.#createTopic(member, topic);
     if (definitions.subscription(subscription.name) === undefined)
       return this.#createSubscription(member, topic.name, subscription);
-    switch (this.#chance.int(0, 4)) {
+    switch (this.#chance.int(0, 5)) {
       case 0:
         return this.#deleteTopic(member, topic);
       case 1:
       case 2:
         return this.#deleteSubscription(member, subscription.name);
+      case 3:
+        return this.#addSubscription(member, topic);
       default:
         return this.#addPartitions(member, topic.name);
     }
@@ -94,7 +101,10 @@ export class ClusterOperator {
     const subscriptions = member.definitions.subscriptionsOf(topic.name);
     await this.#try(
       member,
-      [topic.name, ...topic.subscriptions.map(({ name }) => name)],
+      [
+        topic.name,
+        ...this.#plans.filter((plan) => plan.topic === topic).map((plan) => plan.subscription.name),
+      ],
       () => member.definitions.deleteTopic(ROOT, topic.name, { force: true }),
       () => {
         this.#truth.deleted(topic.name, logEpoch, member.id);
@@ -164,6 +174,20 @@ export class ClusterOperator {
     );
   }
 
+  /** One more, with consumers of its own. */
+  async #addSubscription(member: Member, topic: TopicPlan): Promise<void> {
+    this.#extras += 1;
+    if (this.#extras > MAX_EXTRAS) return;
+    const plan = this.#chance.pick(topic.subscriptions);
+    const id = `extra${this.#extras}`;
+    const consumers = plan.consumers.map((each, nth) => ({ ...each, name: `${id}-c${nth}` }));
+    const name = `${PROJECT}/subscriptions/${id}`;
+    const subscription = { ...plan, name, consumers, ordering: this.#chance.bool(0.5) };
+    this.#plans.push({ topic, subscription });
+    this.#world.populate(subscription);
+    await this.#createSubscription(member, topic.name, subscription);
+  }
+
   async #createSubscription(member: Member, topic: string, plan: SubscriptionPlan): Promise<void> {
     const { name, ordering } = plan;
     const start = this.#chance.pick(['earliest', 'latest'] as const);
@@ -172,7 +196,8 @@ export class ClusterOperator {
     const logEpoch = member.definitions.topic(topic)?.logEpoch ?? 0;
     const before = checker
       .partitionsOf(logEpoch)
-      .map((truth) => ({ truth, toldEnd: truth.toldEnd, returns: truth.returns }));
+      // Whose publishers hear early may give out as new what they have heard of.
+      .map((truth) => ({ truth, toldEnd: truth.toldEarly ? 0 : truth.toldEnd, returns: truth.returns }));
     const ackDeadlineMs = Math.max(SECOND_MS, plan.ackDeadlineMs);
     await this.#try(
       member,

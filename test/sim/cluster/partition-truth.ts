@@ -5,13 +5,14 @@
 //   intact       every frame holds exactly what some publisher has sent
 //   one writer   only the newest claim writes, and no two members write under one ownerEpoch
 //   ordered      the messages of a publisher and key come to the log in the order of publishing; again only
-//                if they were sent again
+//                if they were sent again. Where there is one broker alone they come in whole batches, none
+//                of which follows a later one
 //   kept         what a publisher was told is in the log. A store that went back may lose what its owner did
 //                not outlive
 import type { PartitionId } from '../../../services/broker/core/partition.ts';
-import type { Chunk } from '../../../services/broker/ports/log-store.ts';
-import { publisherOf, type SentMessage } from '../log-history.ts';
+import type { Chunk, LogRange } from '../../../services/broker/ports/log-store.ts';
 import { decodeFrames } from '../received.ts';
+import { publisherOf, type SentMessage } from '../sent-message.ts';
 import { Violation } from '../violation.ts';
 import type { EarlyAnswers } from './early-answers.ts';
 import type { SentIndex } from './sent-index.ts';
@@ -110,9 +111,16 @@ export class PartitionTruth {
   /** What was once at an offset and is not any more. */
   readonly #former = new Map<number, Set<string>>();
   readonly #writers = new Map<number, string>();
+  /** Offsets that are damaged and were given up. */
+  readonly #givenUp = new Set<number>();
+  /** There is one broker alone. */
+  readonly #alone: boolean;
+  /** The last message of each publisher and key. */
+  readonly #last = new Map<string, SentMessage>();
 
-  constructor(id: PartitionId) {
+  constructor(id: PartitionId, alone = false) {
     this.id = id;
+    this.#alone = alone;
   }
 
   get name(): string {
@@ -121,6 +129,15 @@ export class PartitionTruth {
 
   get endOffset(): number {
     return this.log.length;
+  }
+
+  /** Whether nobody can want it any more: it is damaged, and an operator has given it up. */
+  isGivenUp(offset: number): boolean {
+    return this.#givenUp.has(offset);
+  }
+
+  gaveUpDamaged({ firstOffset, endOffset }: LogRange): void {
+    for (let offset = firstOffset; offset < endOffset; offset += 1) this.#givenUp.add(offset);
   }
 
   /** Whether the member may not know yet that the partition is another's. */
@@ -194,6 +211,8 @@ export class PartitionTruth {
     nowMs: number,
   ): void {
     this.#checkWriter(memberId, ownerEpoch, 'appended');
+    // A new owner that finds nothing in the log does not know when the last message was published.
+    const isDateKnown = this.#openedTenure === this.tenure || this.headOffset < this.endOffset;
     this.#openedTenure = this.tenure;
     for (const chunk of chunks) {
       if (chunk.firstOffset !== this.endOffset)
@@ -202,7 +221,7 @@ export class PartitionTruth {
         );
       // They may go further back: a clock was ahead, this member's or that of the owner before it.
       const backMs = (this.log.at(-1)?.publishTimeMs ?? 0) - chunk.publishTimeMs;
-      if (backMs > 0 && backMs <= MAX_BACK_MS)
+      if (isDateKnown && backMs > 0 && backMs <= MAX_BACK_MS)
         throw new Violation(`${this.name}: the publish time goes back at ${chunk.firstOffset}`);
       const frames = decodeFrames(chunk.bytes);
       if (frames.length !== chunk.count)
@@ -239,6 +258,7 @@ export class PartitionTruth {
         else ofKey.push(offset);
         sent.appended(message, this.name);
         this.#checkOrder(offset, message, sent);
+        if (this.#alone) this.#checkBatch(offset, message);
       }
     }
   }
@@ -324,6 +344,21 @@ export class PartitionTruth {
     if (writer !== undefined && writer !== memberId)
       throw new Violation(`${this.name}: ${writer} and ${memberId} have written under epoch ${ownerEpoch}`);
     this.#writers.set(ownerEpoch, memberId);
+  }
+
+  #checkBatch(offset: number, message: SentMessage): void {
+    if (message.key === '') return;
+    const who = `${publisherOf(message.identity)} ${message.key}`;
+    const before = this.#last.get(who);
+    this.#last.set(who, message);
+    const continues =
+      before !== undefined && before.batch === message.batch && message.nth === before.nth + 1;
+    const begins =
+      message.nth === message.batchFirst && (before === undefined || before.batch <= message.batch);
+    if (!continues && !begins)
+      throw new Violation(
+        `${this.name}-${offset}: ${message.identity} of key ${message.key} follows ${before?.identity}`,
+      );
   }
 
   #checkOrder(offset: number, message: SentMessage, sent: SentIndex): void {

@@ -3,9 +3,9 @@
 import { BrokerError } from '../../../services/broker/core/errors.ts';
 import { type PublishBatch, parsePublish } from '../../../services/broker/core/publish-batch.ts';
 import { LIMITS, requestBytes } from '../../support/publish-requests.ts';
-import type { SentMessage } from '../log-history.ts';
 import type { Chance } from '../prng.ts';
 import { contentOf } from '../received.ts';
+import type { SentMessage } from '../sent-message.ts';
 import { Violation } from '../violation.ts';
 import type { Member } from './member.ts';
 import type { PublisherPlan } from './scenario.ts';
@@ -84,8 +84,9 @@ export class ClusterPublisher {
       const batchFirst = firstOfKey.get(key) ?? nth;
       firstOfKey.set(key, batchFirst);
       const data = Buffer.from(`${identity}|${'.'.repeat(this.#chance.int(0, maxDataBytes))}`);
-      bodies.push({ data, attributes: {}, orderingKey: key });
-      return { identity, key, content: contentOf(data, {}, key), batch: id, nth, batchFirst };
+      const attributes: Record<string, string> = this.#chance.bool(0.2) ? { n: String(id), ä: '€' } : {};
+      bodies.push({ data, attributes, orderingKey: key });
+      return { identity, key, content: contentOf(data, attributes, key), batch: id, nth, batchFirst };
     });
     const request = parsePublish(requestBytes(this.#topic, bodies), LIMITS);
     return { id, messages, request, keys: new Set([...firstOfKey.keys()].filter((key) => key !== '')) };
@@ -128,7 +129,6 @@ export class ClusterPublisher {
       world.clock.setTimer(networkMs, () => this.#refused(stream, batch, UNREACHABLE));
       return;
     }
-    world.checker.sent.sending(batch.messages, world.clock.monotonicMs());
     const cancelPatience = world.clock.setTimer(this.#chance.scale(500, LONGEST_PATIENCE_MS), () => {
       if (stream === this.#stream && this.#sent.has(batch.id)) this.#breakOff('waits no longer');
     });
@@ -150,6 +150,7 @@ export class ClusterPublisher {
 
   #arrive(member: Member, batch: Batch, stream: number, answer: (then: () => void) => void): void {
     const world = this.#world;
+    world.checker.sent.sending(batch.messages, world.clock.monotonicMs());
     const refuse = (error: BrokerError): void => {
       if (error.code === 'RESOURCE_EXHAUSTED') world.checker.sent.refused(batch.messages);
       if (world.trace.on)

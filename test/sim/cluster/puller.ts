@@ -61,7 +61,13 @@ export class ClusterPuller {
     if (!this.#good && chance.bool(0.1))
       await this.#settle(definition, operationsFor(chance, 'extend', acked, chance.int(1, 3)));
     await this.#settle(definition, operationsFor(chance, 'nack', nacked));
-    await this.#settle(definition, operationsFor(chance, 'ack', acked));
+    for (const part of this.#parts(acked)) await this.#settle(definition, operationsFor(chance, 'ack', part));
+  }
+
+  #parts(places: readonly Received[]): (readonly Received[])[] {
+    if (places.length < 2 || this.#chance.bool(0.7)) return [places];
+    const at = this.#chance.int(1, places.length - 1);
+    return [places.slice(0, at), places.slice(at)];
   }
 
   async #pull(member: Member, most: number, waitMs: number): Promise<readonly Received[]> {
@@ -88,10 +94,12 @@ export class ClusterPuller {
     if (member === undefined || current?.incarnation !== definition.incarnation || operations.length === 0)
       return;
     if (world.trace.on) world.say(this.#name, `${describe(operations)} at ${member.id}`);
-    const confirmed = world.checker.acknowledging(definition, operations);
-    await world.calls.ask(member, `${this.#name} settles`, () =>
-      member.broker.settle({ subscription: this.#subscription, operations }),
-    );
+    const { alone } = world.scenario;
+    let confirmed = alone ? () => {} : world.checker.acknowledging(definition, operations);
+    await world.calls.ask(member, `${this.#name} settles`, () => {
+      if (alone) confirmed = world.checker.acknowledging(definition, operations);
+      return member.broker.settle({ subscription: this.#subscription, operations });
+    });
     if (member.definitions.subscription(this.#subscription)?.incarnation === definition.incarnation)
       confirmed();
   }

@@ -1,5 +1,6 @@
-// Runs one seed of the cluster simulation from beginning to end and says what became of it.
+// Runs one seed from beginning to end and says what became of it.
 import { withRejections } from '../rejections.ts';
+import { drawLoneScenario } from './lone-scenario.ts';
 import { type ClusterScenario, drawClusterScenario } from './scenario.ts';
 import { ClusterWorld, type ClusterWorldOptions } from './world.ts';
 
@@ -18,13 +19,16 @@ export interface ClusterOutcome {
 }
 
 export interface ClusterRunOptions extends ClusterWorldOptions {
+  /** Whether the seed stands for a broker that is alone. */
+  readonly alone?: boolean;
   /** Makes another scenario of the one that the seed stands for. */
   readonly change?: (scenario: ClusterScenario) => ClusterScenario;
 }
 
 export async function runClusterSeed(seed: number, options: ClusterRunOptions = {}): Promise<ClusterOutcome> {
-  const { change = (scenario) => scenario } = options;
-  const world = new ClusterWorld(change(drawClusterScenario(seed)), options);
+  const { alone = false, change = (scenario) => scenario } = options;
+  const drawn = alone ? drawLoneScenario(seed) : drawClusterScenario(seed);
+  const world = new ClusterWorld(change(drawn), options);
   const failure = await withRejections(
     (error) => world.fail(error),
     () => world.run(),

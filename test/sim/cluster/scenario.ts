@@ -1,8 +1,8 @@
-// What a seed stands for in a simulated cluster: how many brokers on what clocks, which topics, subscriptions
-// and clients, how tight the limits, how bad the weather. All of it is drawn once, before anything runs.
+// What a seed stands for in a simulated cluster, or with a broker that is alone: how many brokers on what
+// clocks, which topics, subscriptions and clients, how tight the limits, how bad the weather. All of it is
+// drawn once, before anything runs.
 import type { EngineLimits } from '../../../services/broker/engine/context.ts';
 import { Chance } from '../prng.ts';
-import { PROJECT } from '../scenario.ts';
 
 export interface ConsumerPlan {
   readonly name: string;
@@ -33,6 +33,10 @@ export interface SubscriptionPlan {
   readonly ackDeadlineMs: number;
   readonly consumers: readonly ConsumerPlan[];
   readonly pullers: number;
+  /** Its consumers are quick and have credit: others must not delay it. */
+  readonly prompt: boolean;
+  /** Its consumers are slow and steady: no partition in which something waits is passed over. */
+  readonly steady: boolean;
 }
 
 export interface PublisherPlan {
@@ -57,7 +61,7 @@ export interface TopicPlan {
   readonly retentionMs: number;
   /** 0: no limit. */
   readonly retentionBytes: number;
-  readonly durability: 'stored' | 'memory';
+  readonly durability: 'fsync' | 'stored' | 'memory';
   readonly subscriptions: readonly SubscriptionPlan[];
   readonly publishers: readonly PublisherPlan[];
 }
@@ -94,10 +98,19 @@ export interface ClusterWeather {
   /** The longest time from an append to its confirmation (0: none), and the probability that it fails. */
   readonly confirmMs: number;
   readonly failConfirms: number;
+  /** How often a lone broker's store changes how it fails, and the worst probability of each fault. */
+  readonly faultChanges: number;
+  readonly worstFault: number;
+  /** Stored chunks that a bad disk damages, to be given up by an operator a while later. */
+  readonly damages: number;
 }
 
 export interface ClusterScenario {
   readonly seed: number;
+  /** One broker, on a store of its own. */
+  readonly alone: boolean;
+  /** No faults, and nothing that takes long: then the bounds on delay are checked. */
+  readonly calm: boolean;
   readonly brokers: number;
   /** The most by which a clock's rate may differ from 1. */
   readonly drift: number;
@@ -106,10 +119,18 @@ export interface ClusterScenario {
   readonly limits: EngineLimits;
   readonly maxPullBytes: number;
   readonly maxLinkBytes: number;
+  /** How long a lone broker's store takes for a call. */
+  readonly storeLatencyMs: readonly [number, number];
+  /**
+   * Beyond this a lone broker's store is full and stays so until retention has made room, in the drain as
+   * well. Infinity: it never is.
+   */
+  readonly storeCapacityBytes: number;
   readonly topics: readonly TopicPlan[];
   readonly weather: ClusterWeather;
 }
 
+export const PROJECT = 'projects/sim';
 /** Longer than any simulation. */
 export const DAY_MS = 86_400_000;
 
@@ -122,6 +143,8 @@ export function drawClusterScenario(seed: number): ClusterScenario {
   const planned = chance.bool(0.25);
   return {
     seed,
+    alone: false,
+    calm: false,
     brokers: chance.pick([2, 2, 3, 3, 4, 5]),
     drift: chance.pick([0, 0.01, 0.09]),
     chaosMs: chance.scale(1_500, 7_000),
@@ -129,6 +152,8 @@ export function drawClusterScenario(seed: number): ClusterScenario {
     limits: drawLimits(chance),
     maxPullBytes: chance.scale(500, 20_000),
     maxLinkBytes: chance.scale(1_000, 500_000),
+    storeLatencyMs: [0, 0],
+    storeCapacityBytes: Number.POSITIVE_INFINITY,
     topics: Array.from({ length: chance.pick([1, 1, 2]) }, (_, index) => drawTopic(chance, index, planned)),
     weather: planned ? drawPlanned(chance) : drawRough(chance),
   };
@@ -173,7 +198,7 @@ function drawTopic(chance: Chance, index: number, planned: boolean): TopicPlan {
   };
 }
 
-export function drawSubscription(chance: Chance, id: string, planned: boolean): SubscriptionPlan {
+function drawSubscription(chance: Chance, id: string, planned: boolean): SubscriptionPlan {
   return {
     name: `${PROJECT}/subscriptions/${id}`,
     ordering: chance.bool(0.6),
@@ -182,6 +207,8 @@ export function drawSubscription(chance: Chance, id: string, planned: boolean): 
       drawConsumer(chance, `${id}-c${nth}`, planned),
     ),
     pullers: chance.bool(0.7) ? 0 : 1,
+    prompt: false,
+    steady: false,
   };
 }
 
@@ -248,6 +275,9 @@ export const FAIR: ClusterWeather = {
   linkMs: 1,
   confirmMs: 0,
   failConfirms: 0,
+  faultChanges: 0,
+  worstFault: 0,
+  damages: 0,
 };
 
 function drawPlanned(chance: Chance): ClusterWeather {
@@ -269,7 +299,7 @@ function drawPlanned(chance: Chance): ClusterWeather {
 
 function drawRough(chance: Chance): ClusterWeather {
   const some = (...rates: number[]): number => (chance.bool(0.4) ? chance.pick(rates) : 0);
-  return {
+  const weather = {
     kills: some(0.2, 0.5),
     pauses: some(0.2, 0.5),
     suspended: 0.4,
@@ -294,5 +324,9 @@ function drawRough(chance: Chance): ClusterWeather {
     linkMs: chance.pick([1, 10, 100]),
     confirmMs: chance.pick([0, 0, 20, 900]),
     failConfirms: chance.pick([0, 0.1, 0.5]),
+    faultChanges: 0,
+    worstFault: 0,
   };
+  // A store that goes back has what was damaged, and does not know that it was given up.
+  return { ...weather, damages: weather.failovers > 0 ? 0 : some(0.3) };
 }

@@ -1,6 +1,6 @@
 // Everything that publishers of a cluster have sent, and how often.
 import type { PublishedRun } from '../../../services/broker/engine/routed-batch.ts';
-import type { SentMessage } from '../log-history.ts';
+import type { SentMessage } from '../sent-message.ts';
 import { Violation } from '../violation.ts';
 
 /** The runs of a batch as its publisher was told them, with the messages of each. */

@@ -5,13 +5,15 @@
 // keep it from giving up.
 import type { SubscriptionDefinition } from '../../../services/broker/core/definitions.ts';
 import { BrokerError } from '../../../services/broker/core/errors.ts';
+import type { PartitionId } from '../../../services/broker/core/partition.ts';
 import type { SettleOperation } from '../../../services/broker/core/settle-request.ts';
-import type {
-  Consumer,
-  ConsumerSink,
-  DeliveredMessages,
+import {
+  type Consumer,
+  type ConsumerSink,
+  type DeliveredMessages,
+  LocalConsumer,
 } from '../../../services/broker/engine/delivery/consumer.ts';
-import type { RelayedConsumer } from '../../../services/broker/engine/links/relay/relayed-consumer.ts';
+import { RelayedConsumer } from '../../../services/broker/engine/links/relay/relayed-consumer.ts';
 import { decodeFrames, type Received } from '../received.ts';
 import { describe, operationsFor, type Place } from '../settlements.ts';
 import { Violation } from '../violation.ts';
@@ -50,7 +52,11 @@ export class ConsumerStream implements ConsumerSink {
     this.name = name;
     this.#member = member;
     this.#drawn = owner.chance.random();
-    this.#holder = world.members.holders.holder(member.id, member.losses, owner.hash(this.#drawn));
+    const { holders } = world.members;
+    const hash = owner.hash(this.#drawn);
+    this.#holder = world.scenario.alone
+      ? holders.stream(member.id, member.losses, hash)
+      : holders.holder(member.id, member.losses, hash);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.over = promise;
     this.#resolveOver = resolve;
@@ -72,10 +78,29 @@ export class ConsumerStream implements ConsumerSink {
     if (this.#owner.hasNewer(this))
       world.fail(new Violation(`${this.name} was written to, and its client has a newer stream there`));
     if (!this.writable) world.fail(new Violation(`${this.name} was written to with a full outbox`));
-    this.#member.lastSink = { kind: 'stream', frames, holder: this.#holder };
+    this.#member.lastSink = { kind: 'stream', frames, holder: this.#holder, stream: this };
     this.#outboxBytes += frames.length;
     if (this.#blocked) this.#outbox.push(frames);
     else this.#transmit(frames);
+  }
+
+  /** A lone broker has given it something: it has no more than its credit, and its partitions take turns. */
+  judge(definition: SubscriptionDefinition, partition: PartitionId): void {
+    const { world, judgesTurns } = this.#owner;
+    if (judgesTurns) world.checker.tookTurn(definition, partition);
+    const consumer = this.#consumer;
+    if (!(consumer instanceof LocalConsumer)) return;
+    const { outstandingMessages, outstandingBytes, limits } = consumer.session;
+    const held = world.checker.heldBy(definition, this.#holder);
+    if (Math.max(outstandingMessages, held) > limits.maxOutstandingMessages)
+      throw new Violation(
+        `${this.name} has ${held} messages, ${outstandingMessages} as the broker counts; its credit is ${limits.maxOutstandingMessages}`,
+      );
+    // Parts of leases are counted in proportion, so the sum may be off by a byte.
+    if (outstandingMessages > 1 && outstandingBytes > limits.maxOutstandingBytes + 1)
+      throw new Violation(
+        `${this.name} has ${outstandingBytes} bytes; its credit is ${limits.maxOutstandingBytes}`,
+      );
   }
 
   /**
@@ -189,11 +214,15 @@ export class ConsumerStream implements ConsumerSink {
     const { world, plan } = this.#owner;
     if (!this.#open || operations.length === 0 || this.#definition === undefined) return;
     if (world.trace.on) world.say(this.name, describe(operations));
-    world.checker.settling(this.#definition, operations, this.#holder);
+    const tell = (): void => world.checker.settling(this.#definition!, operations, this.#holder);
+    const { alone } = world.scenario;
+    if (!alone) tell();
     world.clock.setTimer(plan.networkMs, () => {
       if (!this.#open) return;
       this.#member.enter(() => {
-        if (this.#joined) this.#consumer?.settle({ operations });
+        if (!this.#joined) return;
+        if (alone) tell();
+        this.#consumer?.settle({ operations });
       });
     });
   }
@@ -261,16 +290,18 @@ export class ConsumerStream implements ConsumerSink {
     if (!this.#open) return;
     const { world } = this.#owner;
     this.#open = false;
-    this.#holder.departures += 1;
+    if (!world.scenario.alone) this.#holder.departures += 1;
     this.#forgetMember();
-    // Every member of a cluster relays.
-    const relayed = this.#consumer as RelayedConsumer | undefined;
-    if (relayed !== undefined) world.members.holders.streamEnded(relayed.client.stream);
+    if (this.#consumer instanceof RelayedConsumer)
+      world.members.holders.streamEnded(this.#consumer.client.stream);
     if (world.trace.on) world.say(this.name, `is over: ${why}`);
     this.#member.clock.setTimer(heardAfterMs, () => {
       this.#joined = false;
       this.#holder.departures += 1;
-      this.#consumer?.leave();
+      const consumer = this.#consumer;
+      consumer?.leave();
+      const left = consumer instanceof LocalConsumer ? consumer.session.outstandingMessages : 0;
+      if (left > 0) world.fail(new Violation(`${this.name} has left, and keeps ${left} messages`));
     });
     this.#resolveOver();
   }

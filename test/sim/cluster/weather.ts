@@ -1,5 +1,8 @@
 // The weather of a cluster: deaths, pauses, restarts, joins, drains, cuts between brokers and to the store,
-// failovers that lose the last writes. When the chaos is over it puts everything right again.
+// failovers that lose the last writes; of a lone broker's store outages, errors and damage. When the chaos is
+// over it puts everything right again.
+import { BrokerError } from '../../../services/broker/core/errors.ts';
+import { DamagedLog } from '../../../services/broker/ports/log-store.ts';
 import { CLUSTER_SLOT, type Slot } from '../../support/memory-store.ts';
 import type { Chance } from '../prng.ts';
 import type { Member } from './member.ts';
@@ -50,14 +53,17 @@ export class ClusterWeatherman {
       { perSecond: weather.joins, happen: () => this.#join() },
       { perSecond: weather.drains, happen: () => this.#drain() },
       { perSecond: weather.storeCuts, happen: () => this.#withAny((member) => this.#cutStore([member])) },
-      { perSecond: weather.outages, happen: () => this.#cutStore(this.#world.members.alive) },
+      { perSecond: weather.outages, happen: () => this.#outage() },
       { perSecond: weather.fullStores, happen: () => this.#fill() },
       { perSecond: weather.failovers, happen: () => this.#failOver() },
       { perSecond: weather.linkCuts, happen: () => this.#withTwo((a, b) => this.#cutLinks(a, b)) },
       { perSecond: weather.silences, happen: () => this.#withTwo((a, b) => this.#silence(a, b)) },
       { perSecond: weather.wallJumps, happen: () => this.#jump() },
       { perSecond: weather.storeClockJumps, happen: () => this.#jumpStore() },
+      { perSecond: weather.faultChanges, happen: () => this.#changeFaults() },
+      { perSecond: weather.damages, happen: () => this.#damage() },
     ];
+    if (weather.faultChanges > 0) this.#changeFaults();
     for (const kind of kinds) if (kind.perSecond > 0) this.#world.spawn(this.#repeat(kind));
   }
 
@@ -70,18 +76,16 @@ export class ClusterWeatherman {
 
   /** Ends all faults. */
   async calm(): Promise<void> {
-    const { members, state, confirmation } = this.#world;
+    const { members, state, confirmation, storeFaults } = this.#world;
     state.full = false;
+    Object.assign(storeFaults, { down: false, slow: 0, failBefore: 0, timeoutAfter: 0 });
     confirmation.fails = 0;
     members.peers.heal();
     for (const member of members.all) {
       members.resume(member);
-      Object.assign(member.connection.faults, {
-        cut: false,
-        loseAnswers: 0,
-        loseRequests: 0,
-        loseSignals: 0,
-      });
+      const { faults } = member.connection;
+      if (faults !== undefined)
+        Object.assign(faults, { cut: false, loseAnswers: 0, loseRequests: 0, loseSignals: 0 });
     }
     for (const name of this.#drained) await this.#setDrained(name, false);
     for (const name of this.#absent) members.names.add(name);
@@ -120,6 +124,8 @@ export class ClusterWeatherman {
   /** Stops the member in order; it is back at once, or after a while. */
   async #restart(member: Member): Promise<void> {
     const { members } = this.#world;
+    // Killed if it takes too long, as a supervisor would.
+    if (this.#world.scenario.alone) return members.stop(member, this.#chance.scale(10, 3_000));
     const { name } = member;
     const staysAway = members.names.size > 2 && this.#chance.bool(0.4);
     if (staysAway) {
@@ -157,15 +163,59 @@ export class ClusterWeatherman {
     signals.send('assignment', 'drained');
   }
 
+  /** The store is out of everybody's reach. */
+  async #outage(): Promise<void> {
+    const { scenario, storeFaults } = this.#world;
+    if (!scenario.alone) return this.#cutStore(this.#world.members.alive);
+    this.#world.say('store', 'is down');
+    storeFaults.down = true;
+    await this.#world.sleep(this.#chance.scale(10, 3_000));
+    storeFaults.down = false;
+    this.#world.say('store', 'is no longer down');
+  }
+
+  /** How often the store is slow, fails, or writes and says that it has not answered. */
+  #changeFaults(): void {
+    const { storeFaults, scenario } = this.#world;
+    const draw = (): number =>
+      this.#chance.bool(0.5) ? 0 : this.#chance.random() * scenario.weather.worstFault;
+    Object.assign(storeFaults, {
+      slow: draw(),
+      failBefore: draw(),
+      timeoutAfter: draw(),
+      slowMs: this.#chance.scale(5, 400),
+    });
+    if (this.#world.trace.on) this.#world.say('store', `faults are now ${JSON.stringify(storeFaults)}`);
+  }
+
+  /** Damages a chunk, which an operator gives up after a while. */
+  async #damage(): Promise<void> {
+    const { checker, memory, operatorStores } = this.#world;
+    const { stored } = checker;
+    if (stored.length === 0) return;
+    const { id, headOffset, endOffset } = this.#chance.pick(stored);
+    const offset = this.#chance.int(headOffset, endOffset - 1);
+    memory.damage(id, offset, 'flip');
+    this.#world.say('store', `has damaged ${id.logEpoch}.${id.partition}-${offset}`);
+    await this.#world.sleep(this.#chance.scale(10, 5_000));
+    const { log } = operatorStores;
+    const error: unknown = await log.read(id, offset, 1).catch((reason: unknown) => reason);
+    if (!(error instanceof DamagedLog)) return;
+    // It is refused if the topic has been deleted meanwhile.
+    await log.skip(id, error.range).catch(expectAborted);
+    checker.partition(id).gaveUpDamaged(error.range);
+    this.#world.say('operator', `gives up what is damaged: ${error.message}`);
+  }
+
   async #cutStore(members: readonly Member[]): Promise<void> {
     for (const { id, connection } of members) {
       if (this.#world.trace.on) this.#world.say('store', `is cut from ${id}`);
-      connection.faults.cut = true;
+      connection.faults!.cut = true;
     }
     await this.#world.sleep(this.#chance.scale(100, 5_000));
     for (const { id, connection } of members) {
       if (this.#world.trace.on) this.#world.say('store', `is reached by ${id}`);
-      connection.faults.cut = false;
+      connection.faults!.cut = false;
     }
   }
 
@@ -179,7 +229,7 @@ export class ClusterWeatherman {
   }
 
   async #failOver(): Promise<void> {
-    const { cluster, checker, members } = this.#world;
+    const { memory, checker, members } = this.#world;
     // What fails is a whole server, or one of those that share the slots of a Redis Cluster.
     const fails = this.#chance.pick<(slot: Slot) => boolean>([
       () => true,
@@ -187,14 +237,14 @@ export class ClusterWeatherman {
       (slot) => slot !== CLUSTER_SLOT,
       (slot) => slot.endsWith('0'),
     ]);
-    const goBack = cluster.memory.checkpoint(fails);
+    const goBack = memory.checkpoint(fails);
     const followBack = checker.checkpoint(fails);
     this.#world.say('store', 'a replica stays behind');
     await this.#world.sleep(this.#chance.scale(5, MAX_LOST_MS));
     this.#world.say('store', 'the replica takes over');
     goBack();
     this.#returnedMs = this.#world.clock.monotonicMs();
-    followBack((id) => members.all.find((each) => each.id === id)?.membership.holds === true);
+    followBack((id) => members.all.find((each) => each.id === id)?.membership?.holds === true);
   }
 
   async #cutLinks(a: Member, b: Member): Promise<void> {
@@ -241,11 +291,15 @@ export class ClusterWeatherman {
   #jumpStore(): void {
     const byMs = this.#jumpMs();
     if (this.#world.trace.on) this.#world.say('store', `has its clock set by ${byMs} ms`);
-    this.#world.cluster.memory.setClock(byMs);
+    this.#world.memory.setClock(byMs);
   }
 
   #jumpMs(): number {
     const most = this.#chance.pick([20_000, 20_000, 30 * DAY_MS, 20 * 365 * DAY_MS]);
     return this.#chance.int(-most, most);
   }
+}
+
+function expectAborted(error: unknown): void {
+  if (!(error instanceof BrokerError) || error.code !== 'ABORTED') throw error;
 }

@@ -1,6 +1,6 @@
-// One simulated cluster: a shared store, a network, brokers that come and go, everybody who talks to them,
-// and the checker that watches. It runs in one thread, on virtual time, with all chance from the scenario's
-// seed.
+// One simulated world: a store, brokers that come and go, the network between them, everybody who talks to
+// them, and the checker that watches. A broker that is alone has the store to itself. It runs in one
+// thread, on virtual time, with all chance from the scenario's seed.
 //
 //   begin   the cluster is initialized, the scenario's definitions are put into the store, the brokers start
 //   chaos   actors at work, the weather as planned
@@ -9,25 +9,26 @@
 //   quiet   a broker is restarted in order: nothing is delivered again
 //   end     all stop in order, and nothing may be left pending
 import { BrokerError } from '../../../services/broker/core/errors.ts';
+import { type Faults, withFaults } from '../../support/faulty-store.ts';
 import { type Confirmation, confirmedLate } from '../../support/late-confirmation.ts';
 import { MemoryCluster } from '../../support/memory-cluster.ts';
-import { type ClusterStores, createSharedMemory } from '../../support/memory-store.ts';
+import { type ClusterStores, createSharedMemory, type SharedMemory } from '../../support/memory-store.ts';
 import { VirtualClock } from '../../support/virtual-clock.ts';
 import { putDefinitions } from '../first-definitions.ts';
 import { Chance } from '../prng.ts';
-import { PROJECT } from '../scenario.ts';
 import { Trace } from '../trace.ts';
 import { Violation } from '../violation.ts';
 import { Calls, LONGEST_CALL_MS } from './calls.ts';
 import { ClusterChecker } from './cluster-checker.ts';
 import { ClusterConsumer } from './consumer.ts';
-import { CLUSTER, type Member } from './member.ts';
+import { CLUSTER, type Member, type StoreConnection } from './member.ts';
 import { Members } from './members.ts';
 import { ClusterOperator } from './operator.ts';
+import { ownStore } from './own-store.ts';
 import { ClusterPublisher } from './publisher.ts';
 import { ClusterPuller } from './puller.ts';
 import { HONEST, type Sabotage } from './sabotage.ts';
-import type { ClusterScenario } from './scenario.ts';
+import { type ClusterScenario, PROJECT, type SubscriptionPlan } from './scenario.ts';
 import { ClusterWeatherman } from './weather.ts';
 import { type StoreState, witnessed } from './witnessed-store.ts';
 
@@ -36,10 +37,14 @@ const SLICE_MS = 50;
 const DRAIN_MS = 120_000;
 const STILL_MS = 1_200;
 const QUIET_MS = 30_000;
+/** In which all consumers have come back after a restart. */
+const BACK_MS = 1_000;
 const STOP_MS = 30_000;
 /** Longer than any timer that anybody sets; the longest closes unused links after 30 s. */
 const LAST_TIMER_MS = 40_000;
 const CACHE_SLACK_BYTES = 16_000;
+/** The longest time from append to delivery in calm, for consumers that are quick, whatever the others do. */
+const PROMPT_MS = 2_000;
 
 export type Phase = 'chaos' | 'drain' | 'end';
 
@@ -66,7 +71,11 @@ export class ClusterWorld {
   readonly checker: ClusterChecker;
   readonly sabotage: Sabotage;
   readonly state: StoreState = { full: false };
-  readonly cluster: MemoryCluster;
+  /** Of the store in a lone broker's own process. */
+  readonly storeFaults: Partial<Faults> = {};
+  readonly memory: SharedMemory;
+  /** Connects a new process with that id to the store; its clock runs at that rate. */
+  readonly connect: (id: string, rate: number) => StoreConnection;
   readonly members: Members;
   /** The operator's view of the store, without faults. */
   readonly operatorStores: ClusterStores;
@@ -86,9 +95,14 @@ export class ClusterWorld {
     this.trace = new Trace(traced, this.clock);
     this.chance = new Chance(scenario.seed ^ 0x5eed);
     const { pauses, wallJumps } = scenario.weather;
-    this.checker = new ClusterChecker({ clock: this.clock, clocksStep: pauses > 0 || wallJumps > 0 });
+    this.checker = new ClusterChecker({
+      clock: this.clock,
+      clocksStep: pauses > 0 || wallJumps > 0,
+      alone: scenario.alone,
+      limits: scenario.limits,
+    });
     this.calls = new Calls(this.clock);
-    const memory = createSharedMemory({ clock: this.clock });
+    const memory = this.#makeStore();
     const confirmChance = new Chance(scenario.seed ^ 0xc0f1);
     const { confirmMs, failConfirms } = scenario.weather;
     this.confirmation = {
@@ -100,7 +114,7 @@ export class ClusterWorld {
       fails: failConfirms,
     };
     const { open, ...rest } = sabotage.memory?.(memory) ?? memory;
-    this.cluster = new MemoryCluster(this.clock, this.chance.fork().random, {
+    this.memory = {
       ...rest,
       open: (id) => {
         const stores = witnessed(open(id), this.checker.witness(id), this.state, (error) => this.fail(error));
@@ -109,14 +123,15 @@ export class ClusterWorld {
           log: confirmedLate(stores.log, this.clock, confirmChance.random, this.confirmation),
         };
       },
-    });
+    };
     this.operatorStores = witnessed(
       memory.open('operator'),
       this.checker.witness('operator'),
       this.state,
       (error) => this.fail(error),
     );
-    this.members = new Members(this, this.cluster);
+    this.connect = this.#connector(this.chance.fork());
+    this.members = new Members(this);
     this.#operator = new ClusterOperator(this);
     this.#weather = new ClusterWeatherman(this);
   }
@@ -159,6 +174,35 @@ export class ClusterWorld {
     );
   }
 
+  /** Starts consumers for a subscription; they come back whatever happens, until the world is over. */
+  populate(subscription: SubscriptionPlan): void {
+    for (const plan of subscription.consumers)
+      this.#consumers.push(new ClusterConsumer(this, subscription, plan));
+    for (let nth = 0; nth < subscription.pullers; nth += 1)
+      this.#consumers.push(new ClusterPuller(this, subscription, nth));
+  }
+
+  #makeStore(): SharedMemory {
+    const { alone, storeLatencyMs, storeCapacityBytes } = this.scenario;
+    const { clock } = this;
+    if (!alone) return createSharedMemory({ clock });
+    const chance = new Chance(this.scenario.seed ^ 0x1a7e);
+    const [minMs, maxMs] = storeLatencyMs;
+    const latencyMs = (): number => chance.int(minMs, maxMs);
+    return createSharedMemory({ clock, latencyMs, capacityBytes: storeCapacityBytes });
+  }
+
+  #connector({ random }: Chance): ClusterWorld['connect'] {
+    const { clock, memory, storeFaults } = this;
+    if (this.scenario.alone)
+      return (id) => {
+        const stores = memory.open(id);
+        return ownStore({ ...stores, ...withFaults(stores, random, clock, storeFaults) }, clock);
+      };
+    const cluster = new MemoryCluster(clock, random, memory);
+    return (id, rate) => ({ ...cluster.connect(id, rate), unfencedCalls: () => 0 });
+  }
+
   async #begin(): Promise<void> {
     let ready = false;
     const { membership, definitions } = this.operatorStores;
@@ -173,12 +217,7 @@ export class ClusterWorld {
     await this.clock.runUntil(() => ready);
     for (let nth = 1; nth <= this.scenario.brokers; nth += 1) this.members.begin(`broker-${nth}`);
     for (const topic of this.scenario.topics) {
-      for (const subscription of topic.subscriptions) {
-        for (const plan of subscription.consumers)
-          this.#consumers.push(new ClusterConsumer(this, subscription, plan));
-        for (let nth = 0; nth < subscription.pullers; nth += 1)
-          this.#consumers.push(new ClusterPuller(this, subscription, nth));
-      }
+      for (const subscription of topic.subscriptions) this.populate(subscription);
       for (const plan of topic.publishers)
         this.#publishers.push(new ClusterPublisher(this, topic.name, plan));
     }
@@ -192,6 +231,15 @@ export class ClusterWorld {
     for (const member of this.members.alive) {
       this.#checkBounds(member);
       this.checker.definitions.checkNothingCameBack(member.definitions, member.id);
+    }
+    const [first] = this.members.ready;
+    if (first === undefined) return;
+    if (this.scenario.alone) this.checker.checkCommitsArePrompt(first.definitions.subscriptions());
+    for (const { subscriptions } of this.scenario.calm ? this.scenario.topics : []) {
+      for (const { prompt, name } of subscriptions) {
+        const definition = first.definitions.subscription(name);
+        if (prompt && definition !== undefined) this.checker.checkNotDelayed(definition, PROMPT_MS);
+      }
     }
   }
 
@@ -214,7 +262,7 @@ export class ClusterWorld {
     const drainedMs = this.clock.monotonicMs();
     for (;;) {
       await this.#slice();
-      const unfinished = this.#unfinished() ?? (await this.#backlog());
+      const unfinished = this.#unfinished() ?? (await this.#notTakenUp()) ?? (await this.#backlog());
       const passedMs = this.clock.monotonicMs() - drainedMs;
       const late = this.calls.unanswered(LONGEST_CALL_MS);
       if (late !== undefined && passedMs > LONGEST_CALL_MS) throw new Violation(late);
@@ -236,7 +284,7 @@ export class ClusterWorld {
     if (first === undefined) return 'there is no broker';
     for (const other of others) {
       if (knownTo(other) !== knownTo(first)) return `${other.id} has other definitions than ${first.id}`;
-      if (other.membership.known.storedVersion !== first.membership.known.storedVersion)
+      if (other.membership?.known.storedVersion !== first.membership?.known.storedVersion)
         return `${other.id} has another assignment than ${first.id}`;
     }
     for (const definition of first.definitions.subscriptions()) {
@@ -254,6 +302,32 @@ export class ClusterWorld {
       if (overdue !== undefined) return overdue;
     }
     return undefined;
+  }
+
+  /**
+   * A definition that brokers have not taken up as the store has it: a put whose outcome was unknown counts,
+   * too.
+   */
+  async #notTakenUp(): Promise<string | undefined> {
+    let missing: string | undefined = 'the store has not listed its definitions';
+    const { definitions } = this.members.ready[0]!;
+    this.spawn(
+      this.operatorStores.definitions.list().then((stored) => {
+        const unknown = stored.find(({ kind, name, revision, body }) => {
+          if (JSON.parse(body).deleted === true) return false;
+          const known = kind === 'topic' ? definitions.topic(name) : definitions.subscription(name);
+          return known?.revision !== revision;
+        });
+        missing = unknown && `no broker has taken up ${unknown.name} as the store has it`;
+      }),
+    );
+    await this.clock.advance(this.#answerMs);
+    return missing;
+  }
+
+  /** In which any store call is answered when nothing is wrong. */
+  get #answerMs(): number {
+    return this.scenario.storeLatencyMs[1] * 10 + 1;
   }
 
   /**
@@ -283,7 +357,7 @@ export class ClusterWorld {
           },
         ),
     );
-    await this.clock.advance(200);
+    await this.clock.advance(this.scenario.alone ? this.#answerMs : 200);
     return backlog;
   }
 
@@ -303,6 +377,7 @@ export class ClusterWorld {
       if (ms > QUIET_MS) throw new Violation(`${QUIET_MS} ms after a restart: ${this.members.unsettled}`);
       await this.#slices(SLICE_MS);
     }
+    await this.#slices(BACK_MS);
   }
 
   async #end(): Promise<void> {

@@ -87,7 +87,7 @@ export class DurableKv {
 
   readonly #stall: Stall;
   /** A direct write whose outcome LMDB could not tell yet. */
-  #unsettled: { readonly batch: Batch; readonly sequence: number } | undefined;
+  #doubtful: { readonly batch: Batch; readonly sequence: number } | undefined;
   readonly #counters = {
     commits: 0,
     journalWrites: 0,
@@ -130,9 +130,9 @@ export class DurableKv {
    */
   commit<T>(commit: Commit<T>): Promise<T> {
     if (this.#closed) return Promise.reject(new BrokerError('UNAVAILABLE', 'the store is closed'));
-    const settled = this.#queue.push(commit);
+    const done = this.#queue.push(commit);
     this.#wake();
-    return settled;
+    return done;
   }
 
   get(table: Table, key: Buffer): Uint8Array | undefined {
@@ -310,7 +310,7 @@ export class DurableKv {
   async #directFailed(batch: Batch, sequence: number, cause: unknown): Promise<void> {
     this.#overlay.thaw();
     this.#tablesFailed = true;
-    this.#unsettled = { batch, sequence };
+    this.#doubtful = { batch, sequence };
     let told = await this.#stalled(cause, batch.bytes);
     const happened = (await this.#reopenTables()) ? this.tables.sequence() >= sequence : true;
     if (happened) told = this.#stall.becomeFailed(cause);
@@ -438,14 +438,14 @@ export class DurableKv {
       return false;
     }
     this.#tablesFailed = false;
-    this.#settle(this.#tables.sequence());
+    this.#resolve(this.#tables.sequence());
     return true;
   }
 
-  #settle(sequence: number): void {
-    if (!this.#unsettled) return;
-    const { batch, sequence: own } = this.#unsettled;
-    this.#unsettled = undefined;
+  #resolve(sequence: number): void {
+    if (!this.#doubtful) return;
+    const { batch, sequence: own } = this.#doubtful;
+    this.#doubtful = undefined;
     if (sequence < own) {
       // Its sequence is given again, for the journal must have no gap. No later one was given: nothing else
       // runs beside a direct write.

@@ -98,11 +98,11 @@ export class EmbeddedLogStore implements LogStore {
         return { ops, result: undefined };
       },
       applied: (sequence) => {
-        this.#partitions.settle(slot, after, true);
+        this.#partitions.ended(slot, after, true);
         // After a direct write LMDB has them already. Otherwise they are pending until a merge.
         if (sequence > this.#kv.mergedSequence) this.#partitions.addPending(slot, chunks, keys, sequence);
       },
-      failed: () => this.#partitions.settle(slot, after, false),
+      failed: () => this.#partitions.ended(slot, after, false),
     });
   }
 
@@ -172,10 +172,10 @@ export class EmbeddedLogStore implements LogStore {
         return { ops: planned.ops, result: boundsOf(after) };
       },
       applied: () => {
-        this.#partitions.settle(slot, after, true);
+        this.#partitions.ended(slot, after, true);
         slot.pending = slot.pending.filter(({ chunk }) => chunk.firstOffset >= after.headOffset);
       },
-      failed: () => this.#partitions.settle(slot, after, false),
+      failed: () => this.#partitions.ended(slot, after, false),
     });
   }
 

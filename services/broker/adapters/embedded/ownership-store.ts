@@ -79,8 +79,8 @@ export class EmbeddedOwnershipStore implements OwnershipStore {
         slot.staged = after;
         return { ops: [stateOp(partition, after), holderOp(partition, after)], result: decided.result };
       },
-      applied: () => this.#partitions.settle(slot, after, true),
-      failed: () => this.#partitions.settle(slot, after, false),
+      applied: () => this.#partitions.ended(slot, after, true),
+      failed: () => this.#partitions.ended(slot, after, false),
     });
   }
 }

@@ -2,7 +2,7 @@
 // the journal but not yet in LMDB.
 //
 // There are two copies: `durable` is what readers see, `staged` what the next commit is planned against. They
-// differ only while a batch is being written; settle() makes them one again, forwards or backwards.
+// differ only while a batch is being written; ended() makes them one again, forwards or backwards.
 //
 // In LMDB a state is written when a partition is acquired, released or trimmed. Its end is not written with
 // each append: it follows from the last chunk. So loading a state costs three key look-ups, however long the
@@ -74,7 +74,7 @@ export class PartitionTable {
   }
 
   /** Ends the commit that was planned for this slot: it is durable, or was not written. */
-  settle(slot: PartitionSlot, state: PartitionState, durable: boolean): void {
+  ended(slot: PartitionSlot, state: PartitionState, durable: boolean): void {
     if (durable) slot.durable = state;
     else slot.staged = slot.durable;
   }

@@ -5,6 +5,7 @@
 // collects.
 import type { BacklogReport } from '../../core/backlog-report.ts';
 import type { TopicSize } from '../../engine/broker.ts';
+import type { LocalBacklog } from '../../engine/delivery/backlog-reporter.ts';
 import type { Stats } from '../../engine/stats.ts';
 import type { ProcessFigures } from './process-figures.ts';
 
@@ -47,7 +48,7 @@ export interface Snapshot {
   /** Undefined: the broker is alone. */
   readonly cluster: ClusterFigures | undefined;
   readonly topics: readonly TopicSize[];
-  readonly backlogs: readonly BacklogReport[];
+  readonly backlogs: readonly LocalBacklog[];
   /** Topics and subscriptions that are in neither list because there are too many. */
   readonly unreported: number;
   readonly process: ProcessFigures;
@@ -94,7 +95,7 @@ export const METRICS: readonly Metric[] = [
   stat('ackedMessages', 'settle.acked', 'counter', '{message}', 'Messages acknowledged'),
   stat('nackedMessages', 'settle.nacked', 'counter', '{message}', 'Messages given back'),
   stat('expiredLeases', 'settle.expired', 'counter', '{message}', 'Messages whose ack deadline passed'),
-  stat('consumers', 'consumers', 'sum', '{consumer}', 'Consumers connected'),
+  stat('consumers', 'consumers', 'sum', '{consumer}', 'Consumers connected to this broker'),
   stat('slowConsumers', 'consumers.slow', 'counter', '{consumer}', 'Streams closed as SLOW_CONSUMER'),
 
   stat('cursorCommits', 'cursor.commits', 'counter', '{commit}', 'Cursors committed'),
@@ -144,7 +145,13 @@ export const METRICS: readonly Metric[] = [
     'Messages leased to consumers',
     (b) => b.outstandingMessages,
   ),
-  subscription('consumers', 'sum', '{consumer}', 'Consumers connected', (b) => b.consumers),
+  subscription(
+    'consumers',
+    'sum',
+    '{consumer}',
+    'Consumers connected to this broker',
+    (b) => b.connectedConsumers,
+  ),
   subscription('appended', 'counter', '{message}', 'Messages appended for it', (b) => b.appendedTotal),
   subscription('delivered', 'counter', '{message}', 'Messages delivered to it', (b) => b.deliveredTotal),
   subscription(
@@ -239,7 +246,7 @@ function subscription(
   kind: MetricKind,
   unit: string,
   meaning: string,
-  read: (report: BacklogReport) => number | undefined,
+  read: (report: LocalBacklog) => number | undefined,
 ): Metric {
   const points = ({ backlogs }: Snapshot): Point[] => {
     const all: Point[] = [];

@@ -13,9 +13,8 @@ import {
   type MetricData,
   type MetricProducer,
 } from '@opentelemetry/sdk-metrics';
-import type { BacklogReport } from '../../core/backlog-report.ts';
 import type { TopicSize } from '../../engine/broker.ts';
-import type { BacklogReporter } from '../../engine/delivery/backlog-types.ts';
+import type { EngineBacklogReporter, LocalBacklog } from '../../engine/delivery/backlog-reporter.ts';
 import type { Stats } from '../../engine/stats.ts';
 import type { Clock } from '../../ports/clock.ts';
 import {
@@ -35,7 +34,7 @@ export interface MetricSources {
   /** Absent: the broker is alone. */
   readonly cluster?: (() => ClusterFigures) | undefined;
   readonly topics: () => readonly TopicSize[];
-  readonly backlog: Pick<BacklogReporter, 'report'>;
+  readonly backlog: Pick<EngineBacklogReporter, 'reportLocal'>;
   readonly subscriptions: () => Iterable<{ readonly name: string }>;
 }
 
@@ -122,11 +121,11 @@ export class BrokerMetrics implements MetricProducer {
     };
   }
 
-  async #backlogs(names: readonly string[]): Promise<BacklogReport[]> {
-    const reports: BacklogReport[] = [];
+  async #backlogs(names: readonly string[]): Promise<LocalBacklog[]> {
+    const reports: LocalBacklog[] = [];
     for (let from = 0; from < names.length; from += REPORTS_PER_TURN) {
       if (from > 0) await setImmediate();
-      reports.push(...(await this.#sources.backlog.report('', names.slice(from, from + REPORTS_PER_TURN))));
+      reports.push(...(await this.#sources.backlog.reportLocal(names.slice(from, from + REPORTS_PER_TURN))));
     }
     return reports;
   }

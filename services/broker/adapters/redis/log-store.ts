@@ -42,7 +42,7 @@ export interface LogStoreParts {
 export class RedisLogStore implements LogStore {
   readonly #parts: LogStoreParts;
   /** Partitions whose last append has an unknown outcome. */
-  readonly #unsettled = new Set<string>();
+  readonly #doubtful = new Set<string>();
 
   constructor(parts: LogStoreParts) {
     this.#parts = parts;
@@ -52,11 +52,11 @@ export class RedisLogStore implements LogStore {
     const { connection, keys, memberId, numbers } = this.#parts;
     const { meta, index } = keys.partition(partition);
     const name = formatPartitionId(partition);
-    if (!this.#unsettled.has(name)) {
+    if (!this.#doubtful.has(name)) {
       return boundsOf((await connection.script('bounds', [meta, index], [])) as string[]);
     }
-    const reply = await connection.script('settle', [meta, index], [memberId, numbers.next()]);
-    this.#unsettled.delete(name);
+    const reply = await connection.script('fence', [meta, index], [memberId, numbers.next()]);
+    this.#doubtful.delete(name);
     return boundsOf(reply as string[]);
   }
 
@@ -79,7 +79,7 @@ export class RedisLogStore implements LogStore {
     } catch (error) {
       // Only this answer of Redis certainly comes before the first write.
       if (error instanceof BrokerError && error.code === 'RESOURCE_EXHAUSTED') throw error;
-      this.#unsettled.add(formatPartitionId(partition));
+      this.#doubtful.add(formatPartitionId(partition));
       throw unknownOutcome(error);
     }
     if (verdict[0] !== 'OK') throw refusalError(partition, ownerEpoch, verdict);

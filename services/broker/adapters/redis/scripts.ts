@@ -18,7 +18,7 @@ interface ScriptDefinition {
 const SCRIPTS = {
   append: { keys: 3, flags: '', libraries: ['partition'] },
   bounds: { keys: 2, flags: 'no-writes', libraries: ['partition'] },
-  settle: { keys: 2, flags: 'allow-oom', libraries: ['partition'] },
+  fence: { keys: 2, flags: 'allow-oom', libraries: ['partition'] },
   trim: { keys: 3, flags: 'allow-oom', libraries: ['partition'] },
   skip: { keys: 1, flags: 'allow-oom' },
   touch: { keys: 1, flags: 'allow-oom', libraries: ['partition'] },

@@ -74,7 +74,7 @@ export class DefinitionCatalog {
   /** Definitions that were created or changed, but a listener failed: it hears of them again. */
   readonly #unheard = new Map<string, DefinitionEntry>();
   /** Names of which what is known and what the store has may differ: they are to be brought together. */
-  readonly #unsettled = new Map<string, Name>();
+  readonly #differing = new Map<string, Name>();
   readonly #serial = new SerialByKey();
   readonly #listeners = new Set<ChangeListener>();
   /** The store's version when everything was in agreement with it; undefined: not known. */
@@ -209,7 +209,7 @@ export class DefinitionCatalog {
   exclusively<T>(kind: DefinitionKind, name: string, change: () => Promise<T>): Promise<T> {
     return this.#serial.run(keyOf(kind, name), async () => {
       await this.#checkStore();
-      await this.#settle(kind, name);
+      await this.#finishEarlier(kind, name);
       return change();
     });
   }
@@ -244,11 +244,11 @@ export class DefinitionCatalog {
    * up.
    */
   async finishChanges(): Promise<void> {
-    const left = new Map(this.#unsettled);
+    const left = new Map(this.#differing);
     for (const [key, { kind, definition }] of this.#unheard) left.set(key, { kind, name: definition.name });
     // Topics first: their subscriptions need them.
     for (const [key, { kind, name }] of [...left].sort(([, a], [, b]) => topicsFirst(a, b))) {
-      const error = await this.#expected(() => this.#serial.run(key, () => this.#settle(kind, name)));
+      const error = await this.#expected(() => this.#serial.run(key, () => this.#finishEarlier(kind, name)));
       if (error !== undefined)
         this.#warn('a change is not in effect yet and will be tried again', { error, name });
     }
@@ -264,7 +264,7 @@ export class DefinitionCatalog {
   }
 
   /** Within the name's turn: ends what earlier changes have left open. */
-  async #settle(kind: DefinitionKind, name: string): Promise<void> {
+  async #finishEarlier(kind: DefinitionKind, name: string): Promise<void> {
     this.#isTouched = true;
     await this.#reconcile(kind, name);
     this.#sayWhatWasPutRight();
@@ -281,14 +281,14 @@ export class DefinitionCatalog {
   /** Within the name's turn: brings what is known and what the store has into agreement, step by step. */
   async #reconcile(kind: DefinitionKind, name: string): Promise<void> {
     const key = keyOf(kind, name);
-    this.#unsettled.set(key, { kind, name });
+    this.#differing.set(key, { kind, name });
     for (let steps = 0; steps < MAX_STEPS; steps += 1) {
       const stored = await this.#store.get(kind, name);
       const found = stored && decode(stored);
       const known = this.#known.get(kind, name);
       let step = merge(known, found, this.#past);
       if (step.kind === 'none') {
-        this.#unsettled.delete(key);
+        this.#differing.delete(key);
         return;
       }
       // The check comes after the name was looked up: nothing may be concluded from a store that was out of
@@ -484,7 +484,7 @@ export class DefinitionCatalog {
       // The outcome is unknown, or someone else wrote. If ours is there it was written; otherwise
       // finishChanges and the next change of the name look again, since a write that timed out may still
       // arrive.
-      this.#unsettled.set(keyOf(kind, name), { kind, name });
+      this.#differing.set(keyOf(kind, name), { kind, name });
       let found: Definition | undefined;
       const failure = await this.#expected(async () => {
         found = await this.#store.get(kind, name);

@@ -12,6 +12,12 @@ interface Floor {
   readonly byte: number;
 }
 
+/** What one broker has of a subscription: the partitions that it owns, and its consumers. */
+export interface LocalBacklog extends BacklogReport {
+  /** Consumers whose streams end at this broker; `consumers` has those of other brokers as well. */
+  readonly connectedConsumers: number;
+}
+
 export class EngineBacklogReporter implements BacklogReporter {
   readonly #context: EngineContext;
   readonly #subscriptions: ReadonlyMap<string, SubscriptionRuntime>;
@@ -37,6 +43,15 @@ export class EngineBacklogReporter implements BacklogReporter {
     for (const runtime of runtimes)
       if (runtime !== undefined) reports.push(await this.#reportOne(runtime, question));
     return reports;
+  }
+
+  /** As report, with what only this broker can say. */
+  async reportLocal(names: readonly string[]): Promise<LocalBacklog[]> {
+    const reports = await this.report('', names);
+    return reports.map((report) => ({
+      ...report,
+      connectedConsumers: this.#subscriptions.get(report.subscription)?.connectedConsumers ?? 0,
+    }));
   }
 
   onFirstMessage(listener: (subscription: string) => void): () => void {

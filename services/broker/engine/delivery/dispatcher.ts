@@ -1,10 +1,12 @@
 // Delivery of one subscription in one partition, run by the partition's owner: collects events, lets
 // core/delivery decide, performs the effects. Invariant: effects are performed in one place, in the order in
 // which they were decided.
+
 import type { SubscriptionDefinition } from '../../core/definitions.ts';
 import type { Delivery } from '../../core/delivery.ts';
 import type { DeliveryEffect, DeliveryEvent } from '../../core/delivery-events.ts';
 import { assertNever, BrokerError } from '../../core/errors.ts';
+import { sleep } from '../../ports/clock.ts';
 import { DamagedLog, type LogRange } from '../../ports/log-store.ts';
 import type { EngineContext } from '../context.ts';
 import type { CachedChunk } from '../log/chunk-cache.ts';
@@ -249,7 +251,7 @@ export class Dispatcher implements LogFollower, CursorHolder, LeaseHolder {
       this.#context.logger.warn({ reason: error.message, offset }, 'the log cannot be read: trying again');
       waitMs = LOAD_RETRY_MS;
     }
-    if (waitMs > 0) await new Promise<void>((resolve) => this.#context.clock.setTimer(waitMs, resolve));
+    if (waitMs > 0) await sleep(this.#context.clock, waitMs);
     this.#loading = false;
     if (!this.closed) this.host.pump(this);
   }

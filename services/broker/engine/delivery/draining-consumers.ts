@@ -47,7 +47,7 @@ export interface DrainingConsumersOptions {
   readonly logger: EngineLogger;
   readonly consumersOf: (subscription: string) => Iterable<DrainableConsumer>;
   /** Resolves when every partition has an owner that knows who holds what of it. UNAVAILABLE: not in time. */
-  readonly settled: (subscription: string) => Promise<void>;
+  readonly whenOwned: (subscription: string) => Promise<void>;
   /** Messages here that wait for the consumer which holds them to connect. */
   readonly awaitedMessages: (subscription: string) => number;
 }
@@ -88,7 +88,7 @@ export class DrainingConsumers implements ConsumerDrain {
     }
     this.#replace(request, names);
     const matching = this.#apply(subscription);
-    if (matching.length > 0) await this.#options.settled(subscription);
+    if (matching.length > 0) await this.#options.whenOwned(subscription);
     if (this.#options.awaitedMessages(subscription) > 0) {
       throw new BrokerError(
         'UNAVAILABLE',

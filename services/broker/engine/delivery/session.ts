@@ -35,7 +35,9 @@ export class Session {
    * ended in good order.
    */
   resumes = false;
-  /** Undefined: the consumer's stream does not end here. */
+  /** The consumer's stream ends at another broker, which counts it. */
+  relayed = false;
+  /** Where the stream comes from; undefined: it is not a stream of its own, but a share of a consumer's. */
   origin: ConsumerOrigin | undefined;
   #limits: SessionLimits;
   /**

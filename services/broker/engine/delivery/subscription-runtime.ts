@@ -71,6 +71,13 @@ export class SubscriptionRuntime implements DispatcherHost {
     return this.#sessions.size;
   }
 
+  /** The consumers whose streams end at this broker. */
+  get connectedConsumers(): number {
+    let count = 0;
+    for (const session of this.#order) if (!session.relayed) count += 1;
+    return count;
+  }
+
   /** Messages that are outstanding at consumers which have not joined here yet. */
   get awaitedMessages(): number {
     let messages = 0;
@@ -137,7 +144,7 @@ export class SubscriptionRuntime implements DispatcherHost {
     this.#takePlace(session);
     this.#sessions.set(session.id, session);
     this.#order.push(session);
-    this.#context.stats.consumers += 1;
+    if (!session.relayed) this.#context.stats.consumers += 1;
     session.sink.describe?.(this.#definition);
     for (const dispatcher of this.dispatchers.values()) joinAt(dispatcher, session);
     // What comes later, with another partition, may be a newer stream's.
@@ -180,7 +187,7 @@ export class SubscriptionRuntime implements DispatcherHost {
   #remove(session: Session, leases: LeasesOnLeave): void {
     session.closed = true;
     if (!this.#sessions.has(session.id)) return;
-    this.#context.stats.consumers -= 1;
+    if (!session.relayed) this.#context.stats.consumers -= 1;
     for (const dispatcher of this.dispatchers.values())
       dispatcher.apply({ kind: 'leave', consumer: session.id, leases });
     this.#sessions.delete(session.id);

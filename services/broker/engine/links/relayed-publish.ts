@@ -1,5 +1,5 @@
 // A publish on its way from a relay to the owner, as the owner's broker holds it.
-import type { PendingPublish } from '../log/partition-owner.ts';
+import type { PendingPublish } from '../log/publish-group.ts';
 
 /**
  * A publish that came over a link. It goes no further than to the owner here, or two brokers could wait for

@@ -3,7 +3,7 @@
 import type { TopicDefinition } from '../../core/definitions.ts';
 import { BrokerError } from '../../core/errors.ts';
 import type { PartitionId } from '../../core/partition.ts';
-import type { Clock } from '../../ports/clock.ts';
+import { type Clock, sleep } from '../../ports/clock.ts';
 import type { Routes } from '../membership/routes.ts';
 import type { PeerHost } from './peer-host.ts';
 
@@ -50,7 +50,7 @@ export async function whenOwned(
         `partition ${id.partition} of a topic has no owner just now, so the backlog is not known: try again`,
       );
     }
-    await new Promise<void>((resolve) => clock.setTimer(LOOK_AGAIN_MS, resolve));
+    await sleep(clock, LOOK_AGAIN_MS);
   }
 }
 

@@ -11,8 +11,7 @@ import type { PartitionOwner } from './partition-owner.ts';
 /** A topic as far as it is at work here. */
 export interface LocalTopic {
   readonly definition: { readonly name: string };
-  /** The owners that are here, by partition. */
-  readonly owners: ReadonlyMap<number, PartitionOwner>;
+  readonly partitions: { owner(partition: number): PartitionOwner | undefined };
 }
 
 export interface EraIndexOptions {
@@ -37,7 +36,7 @@ export class EraIndex {
     const { topics, cursors, logger } = this.#options;
     const topic = topics.get(logEpoch);
     if (topic === undefined) return undefined;
-    const owner = topic.owners.get(partition);
+    const owner = topic.partitions.owner(partition);
     if (owner?.growth !== undefined) return beginOf(owner.growth.durableEras, partitions);
     try {
       const record = await cursors.load(logEpoch, { logEpoch, partition });

@@ -1,7 +1,7 @@
 // Reads a partition's log from end to end and says what is not as it was appended. Takes a step at a time, so
 // that others get their turns; the log may grow and be trimmed meanwhile.
 import type { PartitionId } from '../../core/partition.ts';
-import type { Clock } from '../../ports/clock.ts';
+import { type Clock, sleep } from '../../ports/clock.ts';
 import { type Chunk, DamagedLog, type LogRange, type LogStore } from '../../ports/log-store.ts';
 
 export interface Damage {
@@ -53,7 +53,7 @@ export async function checkLog(
         at = range.endOffset;
       }
     }
-    await new Promise<void>((resolve) => clock.setTimer(0, resolve));
+    await sleep(clock, 0);
   }
   return { headOffset, endOffset, damages };
 }

@@ -13,8 +13,10 @@
 // and perhaps the claim. What the owner still holds is appended again with the same offsets and bytes, so
 // nobody notices. It holds what it has appended, and what it has found in the log that was appended lately by
 // others.
+
 import { BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
+import { sleep } from '../../ports/clock.ts';
 import {
   type ChunkInfo,
   DamagedLog,
@@ -227,7 +229,7 @@ export class LogWriter {
       if (waiting.closed) return { kind: 'lost', perhaps };
       // Publishers hear when their time is up, not when the pause is over in which it ends.
       const pauseMs = gaveUp ? delayMs : Math.min(delayMs, giveUpMs - clock.monotonicMs());
-      await new Promise<void>((resolve) => clock.setTimer(pauseMs, resolve));
+      await sleep(clock, pauseMs);
     }
   }
 

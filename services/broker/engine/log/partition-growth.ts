@@ -16,7 +16,8 @@ import { formatPartitionId, partitionOfKey } from '../../core/partition.ts';
 import type { EngineContext } from '../context.ts';
 import type { CursorCommitter, CursorHolder } from './cursor-committer.ts';
 import type { EraIndex } from './era-index.ts';
-import type { PartitionOwner, PendingPublish } from './partition-owner.ts';
+import type { PartitionOwner } from './partition-owner.ts';
+import type { PendingPublish } from './publish-group.ts';
 
 const WAIT_MS = 10_000;
 /** The pause between two looks at the partitions from which keys come. */

@@ -10,35 +10,21 @@
 // under its offsets, until the store takes it, and meanwhile nobody else hears early. If the partition moves
 // before that, the messages are brought to the new owner, under other offsets. They are lost if this broker
 // crashes, or if the new owner refuses them.
-import { cutChunk, type Slice, sliceBytes, sliceLength, splitSlice } from '../../core/chunk.ts';
+
+import type { Slice } from '../../core/chunk.ts';
 import { BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
+import { sleep } from '../../ports/clock.ts';
 import type { ChunkInfo, LogBounds, LogRange, LogStore } from '../../ports/log-store.ts';
+import { hold } from '../admission.ts';
 import type { EngineContext } from '../context.ts';
-import { CachedChunk, type ChunkCache, PartitionChunks } from './chunk-cache.ts';
+import { type CachedChunk, type ChunkCache, PartitionChunks } from './chunk-cache.ts';
 import { LogDamage } from './log-damage.ts';
+import { LogDates } from './log-dates.ts';
 import type { AppendOutcome, LogWriter } from './log-writer.ts';
 import type { PartitionGrowth } from './partition-growth.ts';
+import { type PendingPublish, type PublishGroup, PublishQueue } from './publish-group.ts';
 import { KEEP_MS } from './recent-chunks.ts';
-
-/** Exactly one of its functions is called, once. */
-export interface PendingPublish {
-  readonly slice: Slice;
-  /** The count of partitions by which it was routed. Undefined: it came over a link, and nobody knows. */
-  readonly partitions?: number | undefined;
-  /** It came over a link on which something before it was refused, which it must not overtake. */
-  readonly behindRefused?: boolean;
-  /**
-   * The slice's messages have consecutive offsets from firstOffset on and are as durable as the topic asks.
-   */
-  done(firstOffset: number): void;
-  failed(error: BrokerError): void;
-  /**
-   * Nothing of it was stored: the topic has grown, and its keys may belong elsewhere. Whoever brought it
-   * routes it anew.
-   */
-  misrouted(): void;
-}
 
 /** Somebody who follows the log: a dispatcher. */
 export interface LogFollower {
@@ -89,31 +75,15 @@ const DOUBTFUL_MS = 10_000;
 /** The reason with which a partition is closed whose publishes are to go on elsewhere. */
 export const MOVED = new BrokerError('UNAVAILABLE', 'the partition has moved to another broker: try again');
 
-/** A publish on its way through the append. */
-interface Waiting {
-  readonly publish: PendingPublish;
-  /** The bytes of its messages. */
-  readonly bytes: number;
-  /** Its publisher has heard: of two reasons to answer the first one counts. */
-  answered: boolean;
-  /** Its publisher has heard before it was stored. */
-  toldEarly: boolean;
-}
-
 /** The pause between tries to append what has been answered. */
 const FIRST_RETRY_MS = 50;
 const MAX_RETRY_MS = 2_000;
 
+const NOTHING_STORED = new BrokerError('UNAVAILABLE', 'the store does not answer: nothing was stored');
 const UNKNOWN = new BrokerError(
   'UNAVAILABLE',
   'the store does not answer: the messages may have been stored',
 );
-
-/**
- * How much the clocks of brokers may differ, or one may be put back little by little, without dates in a
- * partition going back.
- */
-const MAX_AHEAD_MS = 5_000;
 
 export class PartitionOwner {
   readonly id: PartitionId;
@@ -127,19 +97,8 @@ export class PartitionOwner {
   readonly #context: EngineContext;
   #bounds: LogBounds;
   #newest: ChunkInfo | undefined;
-  #lastPublishTimeMs: number;
-  /**
-   * The shifts of the clock: what was appended from fromOffset on is dated later than elapsed time by
-   * shiftMs.
-   */
-  readonly #shifts: { readonly fromOffset: number; readonly shiftMs: number }[] = [];
-  /**
-   * What lies below #ownFrom was dated before this broker had the partition, perhaps by another clock; at
-   * #ownSinceMs the broker took it over.
-   */
-  readonly #ownFrom: number;
-  readonly #ownSinceMs: number;
-  #pending: Waiting[] = [];
+  readonly #dates: LogDates;
+  readonly #pending: PublishQueue;
   #working = false;
   #verify = false;
   readonly #openedMs: number;
@@ -154,14 +113,14 @@ export class PartitionOwner {
     this.#options = options;
     this.id = options.id;
     this.#newest = options.newest;
-    this.#lastPublishTimeMs = options.newest?.publishTimeMs ?? 0;
     this.chunks = new PartitionChunks(options.id, options.cache);
     this.#log = options.cache.log;
     this.#damage = new LogDamage(options.id, options.cache.log, options.context);
     this.#bounds = options.bounds;
-    this.#ownFrom = options.bounds.endOffset;
-    this.#ownSinceMs = options.context.steady.elapsedMs();
     this.#context = options.context;
+    this.#pending = new PublishQueue(options.context);
+    const newestMs = options.newest?.publishTimeMs ?? 0;
+    this.#dates = new LogDates(options.context.steady, newestMs, options.bounds.endOffset);
     this.#openedMs = options.context.clock.monotonicMs();
   }
 
@@ -193,15 +152,8 @@ export class PartitionOwner {
    * broker's life, in which a clock that was wrong at the start is mostly put right; after that the least age
    * that it can have.
    */
-  ageMs({ firstOffset, publishTimeMs }: ChunkInfo, doubtedMs: number): number | undefined {
-    const { steady } = this.#context;
-    if (firstOffset < this.#ownFrom) {
-      if (steady.runningMs < doubtedMs) return undefined;
-      // A date later than #ownSinceMs was given by a clock that was ahead.
-      return steady.elapsedMs() - Math.min(this.#ownSinceMs, publishTimeMs - steady.lowestShiftMs);
-    }
-    const dated = this.#shifts.findLast(({ fromOffset }) => fromOffset <= firstOffset);
-    return steady.elapsedMs() - (publishTimeMs - (dated?.shiftMs ?? 0));
+  ageMs(chunk: ChunkInfo, doubtedMs: number): number | undefined {
+    return this.#dates.ageMs(chunk, doubtedMs);
   }
 
   /** Takes messages into the next append. Never throws: `failed` says why not. */
@@ -212,7 +164,7 @@ export class PartitionOwner {
       return;
     }
     if (this.growth?.admits(publish) === false) return;
-    this.#pending.push({ publish, bytes: sliceBytes(publish.slice), answered: false, toldEarly: false });
+    this.#pending.add(publish);
     this.#work();
   }
 
@@ -256,8 +208,8 @@ export class PartitionOwner {
     this.#closed = reason;
     this.#damage.gone(Number.POSITIVE_INFINITY);
     const held = this.growth?.close() ?? [];
-    if (reason === MOVED) this.#move(this.#pending.splice(0), false);
-    else this.#fail(this.#pending.splice(0), reason);
+    if (reason === MOVED) this.#move(this.#pending.takeAll(), false);
+    else this.#pending.takeAll().fail(reason);
     for (const publish of held) this.publish(publish);
   }
 
@@ -340,7 +292,7 @@ export class PartitionOwner {
   async #workAll(): Promise<void> {
     try {
       for (;;) {
-        if (this.#pending.length > 0) await this.#appendGroup(this.#takeGroup());
+        if (!this.#pending.isEmpty) await this.#appendGroup(this.#pending.takeGroup());
         else if (this.#verify && this.#closed === undefined) {
           this.#verify = false;
           if ((await this.#options.writer.verify(this.#bounds.endOffset)) === 'lost') this.lose();
@@ -356,41 +308,28 @@ export class PartitionOwner {
     }
   }
 
-  #takeGroup(): Waiting[] {
-    const { maxAppendBytes } = this.#context.limits;
-    let bytes = 0;
-    let count = 0;
-    for (const waiting of this.#pending) {
-      bytes += waiting.bytes;
-      if (count > 0 && bytes > maxAppendBytes) break;
-      count += 1;
-    }
-    return count === this.#pending.length ? this.#pending.splice(0) : this.#pending.splice(0, count);
-  }
-
-  async #appendGroup(group: readonly Waiting[]): Promise<void> {
+  async #appendGroup(group: PublishGroup): Promise<void> {
     const { stats, mayServe } = this.#context;
     const expectedEnd = this.#bounds.endOffset;
-    const chunks = this.#cut(group);
+    const publishTimeMs = this.#dates.next(expectedEnd);
+    const { endByte: startByte } = this.#bounds;
+    const chunks = group.cut({ partition: this.id, firstOffset: expectedEnd, startByte, publishTimeMs });
     const early = this.#options.answerFirst && !this.#troubled && mayServe?.() !== false;
     // What was answered is no longer counted as received, but it is still held.
     const heldBytes = early ? chunks.reduce((bytes, { byteLength }) => bytes + byteLength, 0) : 0;
-    if (early) {
-      this.#answer(group, expectedEnd);
-      for (const waiting of group) waiting.toldEarly = true;
-    }
-    stats.uncommittedBytes += heldBytes;
+    if (early) group.answerEarly(expectedEnd);
+    const release = hold(stats, heldBytes);
     const outcome = early
       ? await this.#appendForSure(group, expectedEnd, chunks)
       : await this.#append(group, expectedEnd, chunks);
-    stats.uncommittedBytes -= heldBytes;
+    release();
     this.#troubled = outcome.kind !== 'appended';
     if (outcome.kind === 'refused') {
-      this.#fail(group, outcome.error);
+      group.fail(outcome.error);
       return;
     }
     if (outcome.kind === 'lost') {
-      if (outcome.perhaps) this.#fail(group, UNKNOWN);
+      if (outcome.perhaps) group.fail(UNKNOWN);
       this.#move(group, outcome.perhaps);
       this.lose();
       return;
@@ -401,13 +340,13 @@ export class PartitionOwner {
       endOffset: last.endOffset,
       endByte: last.startByte + last.byteLength,
     };
-    const { firstOffset, count, publishTimeMs, startByte, byteLength } = last;
-    this.#newest = { firstOffset, count, publishTimeMs, startByte, byteLength };
+    const { firstOffset, count, byteLength } = last;
+    this.#newest = { firstOffset, count, publishTimeMs, startByte: last.startByte, byteLength };
     stats.appendedChunks += chunks.length;
     stats.publishedMessages += last.endOffset - expectedEnd;
     stats.publishedBytes += this.#bounds.endByte - chunks[0]!.startByte;
     for (const chunk of chunks) this.chunks.add(chunk);
-    if (!early) this.#answer(group, expectedEnd);
+    if (!early) group.answer(expectedEnd);
     const { headOffset } = this.#bounds;
     for (const follower of this.followers) {
       follower.appended(last.endOffset);
@@ -416,22 +355,15 @@ export class PartitionOwner {
     }
   }
 
-  #append(
-    group: readonly Waiting[],
-    expectedEnd: number,
-    chunks: readonly CachedChunk[],
-  ): Promise<AppendOutcome> {
+  #append(group: PublishGroup, expectedEnd: number, chunks: readonly CachedChunk[]): Promise<AppendOutcome> {
     this.#context.stats.appends += 1;
     const isClosed = (): boolean => this.#closed !== undefined;
     return this.#options.writer.append(expectedEnd, chunks, {
       giveUp: () => {
         this.#troubled = true;
         // Publishers may try again elsewhere; this owner goes on until it knows.
-        this.#fail(group, UNKNOWN);
-        this.#fail(
-          this.#pending.splice(0),
-          new BrokerError('UNAVAILABLE', 'the store does not answer: nothing was stored'),
-        );
+        group.fail(UNKNOWN);
+        this.#pending.takeAll().fail(NOTHING_STORED);
       },
       get closed() {
         return isClosed();
@@ -444,7 +376,7 @@ export class PartitionOwner {
    * closed. Those behind them are refused meanwhile.
    */
   async #appendForSure(
-    group: readonly Waiting[],
+    group: PublishGroup,
     expectedEnd: number,
     chunks: readonly CachedChunk[],
   ): Promise<AppendOutcome> {
@@ -452,63 +384,10 @@ export class PartitionOwner {
     for (let delayMs = FIRST_RETRY_MS; ; delayMs = Math.min(delayMs * 2, MAX_RETRY_MS)) {
       const outcome = await this.#append(group, expectedEnd, chunks);
       if (outcome.kind !== 'refused') return outcome;
-      this.#fail(this.#pending.splice(0), outcome.error);
+      this.#pending.takeAll().fail(outcome.error);
       if (this.#closed !== undefined) return { kind: 'lost', perhaps: false };
-      await new Promise<void>((resolve) => clock.setTimer(delayMs, resolve));
+      await sleep(clock, delayMs);
     }
-  }
-
-  /** Cuts chunks of at most maxChunkBytes and maxChunkMessages, as far as the slices' bounds allow. */
-  #cut(group: readonly Waiting[]): CachedChunk[] {
-    const { steady, limits } = this.#context;
-    this.#date(Math.floor(steady.datedMs()), steady.shiftMs);
-    const chunks: CachedChunk[] = [];
-    let firstOffset = this.#bounds.endOffset;
-    let startByte = this.#bounds.endByte;
-    let slices: Slice[] = [];
-    let bytes = 0;
-    let messages = 0;
-    const cut = (): void => {
-      const made = cutChunk(slices, this.id, firstOffset, this.#lastPublishTimeMs, Buffer.allocUnsafeSlow);
-      const chunk = { firstOffset, count: made.count, publishTimeMs: this.#lastPublishTimeMs, startByte };
-      chunks.push(new CachedChunk({ ...chunk, bytes: made.bytes as Buffer }, made.ends, made.keyHashes));
-      firstOffset += made.count;
-      startByte += made.bytes.length;
-      slices = [];
-      bytes = 0;
-      messages = 0;
-    };
-    for (const waiting of group) {
-      const count = sliceLength(waiting.publish.slice);
-      const isFull =
-        bytes + waiting.bytes > limits.maxChunkBytes || messages + count > limits.maxChunkMessages;
-      if (slices.length > 0 && isFull) cut();
-      if (waiting.bytes > limits.maxChunkBytes) {
-        const parts = splitSlice(waiting.publish.slice, limits.maxChunkBytes);
-        for (const part of parts.slice(0, -1)) {
-          slices.push(part);
-          cut();
-        }
-        slices.push(parts.at(-1)!);
-        bytes = sliceBytes(parts.at(-1)!);
-        messages = sliceLength(parts.at(-1)!);
-      } else {
-        slices.push(waiting.publish.slice);
-        bytes += waiting.bytes;
-        messages += count;
-      }
-    }
-    cut();
-    return chunks;
-  }
-
-  /** Dates the next chunks. Dates in a partition rise, unless a clock was set back for good. */
-  #date(nowMs: number, shiftMs: number): void {
-    const ahead = this.#lastPublishTimeMs - nowMs;
-    if (ahead <= 0 || ahead > MAX_AHEAD_MS) this.#lastPublishTimeMs = nowMs;
-    const { endOffset } = this.#bounds;
-    if ((this.#shifts.at(-1)?.shiftMs ?? 0) !== shiftMs)
-      this.#shifts.push({ fromOffset: endOffset, shiftMs });
   }
 
   /** Gives the partition up: a write was refused because the claim is stale. */
@@ -524,43 +403,17 @@ export class PartitionOwner {
     this.close(MOVED);
   }
 
-  #answer(group: readonly Waiting[], expectedEnd: number): void {
-    let firstOffset = expectedEnd;
-    for (const waiting of group) {
-      const { publish } = waiting;
-      if (this.#settle(waiting)) publish.done(firstOffset);
-      firstOffset += sliceLength(publish.slice);
-    }
-  }
-
-  #fail(group: readonly Waiting[], error: BrokerError): void {
-    for (const waiting of group) {
-      if (!this.#settle(waiting)) continue;
-      this.#context.stats.refusedPublishes += 1;
-      waiting.publish.failed(error);
-    }
-  }
-
-  /**
-   * Brings what was not stored to the new owner. Of what may have been stored it gets only that whose
-   * publishers were told that it is safe, which may then come twice.
-   */
-  #move(group: readonly Waiting[], perhapsStored: boolean): void {
-    for (const waiting of group) {
-      if (waiting.toldEarly) this.#passOn(waiting.publish);
-      else if (!perhapsStored && this.#settle(waiting)) this.#options.onMoved(waiting.publish);
-    }
+  /** Brings what was not stored to the new owner. */
+  #move(group: PublishGroup, perhapsStored: boolean): void {
+    group.move(perhapsStored, {
+      moved: this.#options.onMoved,
+      passedOn: (publish) => this.#passOn(publish),
+    });
   }
 
   /** It gets another offset than its publisher was told, at the end of what the new owner has by then. */
   #passOn({ slice, partitions }: PendingPublish): void {
     if (this.#closed?.code === 'NOT_FOUND') return;
     this.#options.onPassedOn(slice, partitions ?? this.growth?.eras.at(-1)?.partitions);
-  }
-
-  #settle(waiting: Waiting): boolean {
-    if (waiting.answered) return false;
-    waiting.answered = true;
-    return true;
   }
 }

@@ -7,6 +7,7 @@
 import { type Slice, sliceBytes, sliceLength } from '../../core/chunk.ts';
 import type { BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
+import { hold } from '../admission.ts';
 import type { EngineContext } from '../context.ts';
 
 export interface PassedOnMessages {
@@ -22,6 +23,11 @@ export interface PassedOnMessages {
   bring(done: () => void, failed: (error: BrokerError) => void): void;
 }
 
+interface Held extends PassedOnMessages {
+  /** Ends their counting. */
+  readonly release: () => void;
+}
+
 /** Between two tries. */
 const FIRST_RETRY_MS = 50;
 const MAX_RETRY_MS = 2_000;
@@ -33,7 +39,7 @@ export class PassedOn {
   #stopped = false;
   /** Of those that wait for the next try. */
   readonly #waiting = new Set<() => void>();
-  #settled: (() => void)[] = [];
+  #ended: (() => void)[] = [];
 
   constructor(context: EngineContext) {
     this.#context = context;
@@ -41,13 +47,13 @@ export class PassedOn {
 
   take(messages: PassedOnMessages): void {
     this.#left += 1;
-    this.#context.stats.uncommittedBytes += sliceBytes(messages.slice);
-    this.#bring(messages, FIRST_RETRY_MS, this.#context.clock.monotonicMs() + GIVE_UP_MS);
+    const release = hold(this.#context.stats, sliceBytes(messages.slice));
+    this.#bring({ ...messages, release }, FIRST_RETRY_MS, this.#context.clock.monotonicMs() + GIVE_UP_MS);
   }
 
   /** Resolves when nothing is left. */
-  async settled(): Promise<void> {
-    while (this.#left > 0) await new Promise<void>((resolve) => this.#settled.push(resolve));
+  async ended(): Promise<void> {
+    while (this.#left > 0) await new Promise<void>((resolve) => this.#ended.push(resolve));
   }
 
   /** From now on nothing is tried again. */
@@ -56,7 +62,7 @@ export class PassedOn {
     for (const tryNow of [...this.#waiting]) tryNow();
   }
 
-  #bring(messages: PassedOnMessages, delayMs: number, untilMs: number): void {
+  #bring(messages: Held, delayMs: number, untilMs: number): void {
     if (!messages.isWanted()) {
       this.#over(messages);
       return;
@@ -94,9 +100,9 @@ export class PassedOn {
     this.#waiting.add(tryNow);
   }
 
-  #over({ slice }: PassedOnMessages): void {
+  #over({ release }: Held): void {
     this.#left -= 1;
-    this.#context.stats.uncommittedBytes -= sliceBytes(slice);
-    if (this.#left === 0) for (const resolve of this.#settled.splice(0)) resolve();
+    release();
+    if (this.#left === 0) for (const resolve of this.#ended.splice(0)) resolve();
   }
 }

@@ -68,7 +68,7 @@ export class Coordinator {
   #view: ClusterView | undefined;
   #known: KnownAssignment | undefined;
   /** The assignment and the eligible members for which nothing had to be changed. */
-  #settled: { readonly known: KnownAssignment; readonly members: string } | undefined;
+  #atRest: { readonly known: KnownAssignment; readonly members: string } | undefined;
   #writing = false;
   #gathering: (() => void) | undefined;
   #cancelForgetting: () => void = () => {};
@@ -95,7 +95,7 @@ export class Coordinator {
   /** Someone else coordinates, or this member's lease has ended. */
   rest(): void {
     this.#view = undefined;
-    this.#settled = undefined;
+    this.#atRest = undefined;
     this.#gathering?.();
     this.#gathering = undefined;
     this.#cancelForgetting();
@@ -109,7 +109,7 @@ export class Coordinator {
   }
 
   #topicsChanged(): void {
-    this.#settled = undefined;
+    this.#atRest = undefined;
     this.#look();
   }
 
@@ -119,12 +119,12 @@ export class Coordinator {
     if (this.#stopped || this.#writing || view === undefined || known === undefined) return;
     const members = eligibleMembers(view);
     const names = members.join('\n');
-    if (this.#settled?.known === known && this.#settled.members === names) return;
-    const onlyJoins = this.#settled?.known === known && hasAll(members, known.assignment.members);
+    if (this.#atRest?.known === known && this.#atRest.members === names) return;
+    const onlyJoins = this.#atRest?.known === known && hasAll(members, known.assignment.members);
     if (onlyJoins && known.assignment.members.length > 0) {
       this.#gathering ??= this.#options.clock.setTimer(GATHER_JOINS_MS, () => {
         this.#gathering = undefined;
-        this.#settled = undefined;
+        this.#atRest = undefined;
         this.#look();
       });
       return;
@@ -142,7 +142,7 @@ export class Coordinator {
     if (next !== known.assignment) void this.#write(view, known, next);
     else if (known.isLost === true)
       void this.#write(view, known, { ...next, version: this.#highestVersion + 1 });
-    else this.#settled = { known, members: names };
+    else this.#atRest = { known, members: names };
   }
 
   /**

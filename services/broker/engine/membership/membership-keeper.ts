@@ -7,7 +7,7 @@
 //                   └──▶ coordinator, if this member is it ───┘
 import { type Assignment, decodeAssignment, EMPTY_ASSIGNMENT } from '../../core/assignment.ts';
 import { BrokerError } from '../../core/errors.ts';
-import type { Clock } from '../../ports/clock.ts';
+import { type Clock, sleep } from '../../ports/clock.ts';
 import type { ClusterView, Member, MemberLoad, MembershipStore } from '../../ports/membership-store.ts';
 import type { Signals } from '../../ports/signals.ts';
 import type { EngineLogger } from '../context.ts';
@@ -108,7 +108,10 @@ export class MembershipKeeper {
     return this.#lease.holds;
   }
 
-  /** The cluster as of the last heartbeat that was answered; undefined before the first. */
+  /**
+   * The cluster as of the last heartbeat that was answered, with the version of the newest assignment seen
+   * since; undefined before the first.
+   */
   get view(): ClusterView | undefined {
     return this.#view;
   }
@@ -119,8 +122,8 @@ export class MembershipKeeper {
   }
 
   /**
-   * Whether the lease holds and the assignment is the one of the last heartbeat. A member that has just got
-   * its lease back, or was cut off, must not act on what was true before.
+   * Whether the lease holds and `known` is the assignment that the store is known to have. A member that has
+   * just got its lease back, or was cut off, must not act on what was true before.
    */
   get inForce(): boolean {
     return this.holds && this.#view?.assignmentVersion === this.#known.storedVersion;
@@ -157,7 +160,7 @@ export class MembershipKeeper {
       if (failure?.code === 'ABORTED' && !waited) {
         logger.info({ name: self.name }, 'a broker of this name is alive: waiting for its lease to end');
       }
-      await new Promise<void>((resolve) => clock.setTimer(START_RETRY_MS, resolve));
+      await sleep(clock, START_RETRY_MS);
     }
     this.#unlisten = signals.listen(
       (kind) => kind === 'assignment' && this.refresh(),

@@ -22,14 +22,15 @@ export type Route = Message<"fanfare.v1.Route"> & {
   partition: number;
 
   /**
-   * host:port at which clients reach the owner. Empty: no broker owns the partition just now.
+   * host:port at which clients reach that broker. Empty: the partition is assigned to none just now.
    *
    * @generated from field: string address = 2;
    */
   address: string;
 
   /**
-   * Rises with every change of owner.
+   * Rises with every change of the address. In a cluster it is the version of the assignment, so that it rises with other changes,
+   * too, and a forced take-over by the same broker does not show.
    *
    * @generated from field: uint64 owner_epoch = 3;
    */
@@ -116,8 +117,8 @@ export const WatchRoutesResponseSchema: GenMessage<WatchRoutesResponse> = /*@__P
   messageDesc(file_fanfare_v1_routing, 4);
 
 /**
- * Tells which broker owns which partition. A client may ignore it: any broker serves every topic. One that follows it
- * saves a hop.
+ * Tells which broker owns each partition, or is about to: in a cluster the broker to which the partition is assigned, which takes it
+ * over within moments after a change. A client may ignore it: any broker serves every topic. One that follows it saves a hop.
  *
  * @generated from service fanfare.v1.Routing
  */

@@ -276,6 +276,7 @@ export class OwnerLink implements PeerLinkHandler {
     );
     session.fresh = fresh;
     session.resumes = resumes;
+    session.relayed = true;
     const attached: Attached = { session, sink, runtime, sequence: 0 };
     this.#consumers.set(consumer, attached);
     runtime.join(session);

@@ -17,7 +17,8 @@ import type { EngineContext } from '../../context.ts';
 import type { Consumer, ConsumerSink } from '../../delivery/consumer.ts';
 import type { DrainableConsumer } from '../../delivery/draining-consumers.ts';
 import type { SessionLimits } from '../../delivery/session.ts';
-import type { PartitionOwner, PendingPublish } from '../../log/partition-owner.ts';
+import type { PartitionOwner } from '../../log/partition-owner.ts';
+import type { PendingPublish } from '../../log/publish-group.ts';
 import type { Route, Routes } from '../../membership/routes.ts';
 import type { Remote } from '../../remote.ts';
 import type { PeerHost } from '../peer-host.ts';
@@ -41,7 +42,7 @@ const TURN_MS = 100;
 /** How long at most a partition that was added goes without its consumers. */
 const LOOK_MS = 500;
 /** How long a broker that stops waits for what it has passed on to owners to be answered. */
-const SETTLE_MS = 2_000;
+const END_PUBLISHES_MS = 2_000;
 /** From this many partitions on, those that nothing waits for are forgotten. */
 const MAX_EMPTY_PARTITIONS = 1_000;
 /** Ranges of offsets, about 100 bytes each. */
@@ -219,11 +220,11 @@ export class Relay implements Remote {
     }
   }
 
-  async settled(): Promise<void> {
+  async endPublishes(): Promise<void> {
     const publishes = [...this.#partitions.values()].map((partition) => partition.publishes);
     for (const each of publishes) each.close(STOPPING);
     const { promise: late, resolve } = Promise.withResolvers<void>();
-    const cancelTimer = this.#options.context.clock.setTimer(SETTLE_MS, resolve);
+    const cancelTimer = this.#options.context.clock.setTimer(END_PUBLISHES_MS, resolve);
     await Promise.race([
       late,
       Promise.all([...publishes.map((each) => each.emptied()), ...this.#settlingLater]),

@@ -23,7 +23,7 @@ import type { PartitionId } from '../../../core/partition.ts';
 import { varintLength, writeVarint } from '../../../core/wire.ts';
 import { MAX_CHUNK_BYTES, MAX_MESSAGES_PER_PUBLISH } from '../../../limits.ts';
 import type { EngineContext } from '../../context.ts';
-import type { PendingPublish } from '../../log/partition-owner.ts';
+import type { PendingPublish } from '../../log/publish-group.ts';
 import type { RelayedPublish } from '../relayed-publish.ts';
 import type { PublishOutcome } from './relay-link.ts';
 

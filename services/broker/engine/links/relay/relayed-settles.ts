@@ -3,7 +3,7 @@
 // exist is ignored, as its owner ignores one on a message that is not outstanding.
 import { BrokerError } from '../../../core/errors.ts';
 import type { SettledSubscription, SettleOperation } from '../../../core/settle-request.ts';
-import type { Clock } from '../../../ports/clock.ts';
+import { type Clock, sleep } from '../../../ports/clock.ts';
 import type { Route, Routes } from '../../membership/routes.ts';
 import type { PeerHost } from '../peer-host.ts';
 import type { RelayLinks } from './relay-links.ts';
@@ -45,7 +45,7 @@ export async function settleRemotely(
         `a partition of ${subscription.name} has no owner just now: settle the messages again`,
       );
     }
-    await new Promise<void>((resolve) => clock.setTimer(backoffMs, resolve));
+    await sleep(clock, backoffMs);
   }
 }
 
