@@ -5,16 +5,18 @@ import { afterEach, expect, test, vi } from 'vitest';
 import type { merge, Past } from '../../services/broker/core/definition-merge.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { decodeEras, encodeEras } from '../../services/broker/core/growth.ts';
+import { decodeHandOver, encodeHandOver } from '../../services/broker/core/hand-over.ts';
 import { PartitionOwner } from '../../services/broker/engine/log/partition-owner.ts';
 import type { MembershipKeeper } from '../../services/broker/engine/membership/membership-keeper.ts';
 import { TopicRuntime } from '../../services/broker/engine/topic-runtime.ts';
 import type { CursorStore } from '../../services/broker/ports/cursor-store.ts';
 import type { DefinitionStore } from '../../services/broker/ports/definition-store.ts';
 import type { Chunk, LogStore } from '../../services/broker/ports/log-store.ts';
+import type { Claim } from '../../services/broker/ports/ownership-store.ts';
 import type { ClusterStores, SharedMemory } from '../support/memory-store.ts';
 import { type ClusterRunOptions, runClusterSeed } from './cluster/run.ts';
 import type { Sabotage } from './cluster/sabotage.ts';
-import type { ClusterScenario } from './cluster/scenario.ts';
+import { type ClusterScenario, FAIR } from './cluster/scenario.ts';
 
 /** In place of core/definition-merge's, while it is there. */
 const planted = vi.hoisted(() => ({
@@ -294,7 +296,31 @@ const EARLY_FAILOVERS = early(FAILOVERS);
 /** Owners are lost while their topic grows. */
 const EARLY_GROWTHS = early(stormy({ growths: 1.5, kills: 0.5, storeCuts: 0.5 }));
 
+/** Partitions move, clients come back to other brokers, links are slow, and nothing else ends a lease. */
+const MOVES: Change = (scenario) => ({
+  ...scenario,
+  brokers: 3,
+  chaosMs: 6_000,
+  weather: { ...FAIR, drains: 2, linkMs: 600 },
+  topics: scenario.topics.map((topic) => ({
+    ...topic,
+    partitions: 4,
+    publishers: topic.publishers.map((publisher) => ({ ...publisher, batches: 150, pauseMs: 30 })),
+    subscriptions: topic.subscriptions.map((subscription) => ({
+      ...subscription,
+      ackDeadlineMs: 30_000,
+      consumers: subscription.consumers.map((consumer) => ({
+        ...consumer,
+        ...{ anonymous: false, leaves: 1, halfOpenMs: 0, networkMs: 2, ackDeadlineMs: undefined },
+        ...{ nack: 0, forget: 0, extend: 0, workMs: [0, 1_500] as const },
+        ...{ maxOutstandingMessages: 60, maxOutstandingBytes: 20_000 },
+      })),
+    })),
+  })),
+});
+
 const CONTROLS = {
+  MOVES,
   PAUSES,
   STORE_CUTS,
   DRAINS,
@@ -406,6 +432,16 @@ function keepsFirstRetention(): void {
   });
 }
 
+/** Leases of notes are the client's, whichever stream has them. */
+function withoutStreams({ ownerEpoch, handOver }: Claim): Claim {
+  if (handOver === undefined || handOver.length === 0) return { ownerEpoch, handOver };
+  const told = decodeHandOver(handOver).map(({ incarnation, leases }) => ({
+    incarnation,
+    leases: leases.map((lease) => ({ ...lease, holder: { ...lease.holder, stream: '' } })),
+  }));
+  return { ownerEpoch, handOver: encodeHandOver(told) };
+}
+
 const IN_CLUSTERS: readonly Planted[] = [
   {
     bug: 'a store that does not check the epoch',
@@ -472,6 +508,12 @@ const IN_CLUSTERS: readonly Planted[] = [
     change: DRAINS,
     sabotage: () => ({ claim: ({ ownerEpoch }) => ({ ownerEpoch, handOver: undefined }) }),
     noticed: /although .* has it|a second time with attempt/,
+  },
+  {
+    bug: 'a new owner for which a client is one, whatever stream of it has a lease',
+    change: MOVES,
+    sabotage: () => ({ claim: withoutStreams }),
+    noticed: /although .* has it/,
   },
   {
     bug: 'a subscription that does not wait for what was before its topic grew',

@@ -9,10 +9,11 @@ import {
 } from '../../services/broker/core/assignment.ts';
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../services/broker/core/partition.ts';
+import { ClusterPlaces } from '../../services/broker/engine/membership/cluster-places.ts';
 import { eligibleMembers, type TopicSource } from '../../services/broker/engine/membership/coordinator.ts';
-import { MembershipKeeper } from '../../services/broker/engine/membership/membership-keeper.ts';
-import { OwnershipKeeper } from '../../services/broker/engine/membership/ownership-keeper.ts';
-import { ClusterRoutes } from '../../services/broker/engine/membership/routes.ts';
+import type { MembershipKeeper } from '../../services/broker/engine/membership/membership-keeper.ts';
+import type { OwnershipKeeper } from '../../services/broker/engine/membership/ownership-keeper.ts';
+import type { ClusterRoutes } from '../../services/broker/engine/membership/routes.ts';
 import type { HandedOver, PartitionHost } from '../../services/broker/engine/partition-host.ts';
 import type { Claim } from '../../services/broker/ports/ownership-store.ts';
 import { type MemberConnection, MemoryCluster } from './memory-cluster.ts';
@@ -21,6 +22,8 @@ import { VirtualClock } from './virtual-clock.ts';
 
 export const CLUSTER = 'cluster-1';
 export const LEASE_MS = 2_000;
+/** How long a member has to hand a partition over. */
+const HAND_OVER_MS = 5_000;
 
 /** The topics that exist. Listeners hear of a change at once. */
 export class Topics {
@@ -253,12 +256,20 @@ export class KeeperRig {
     const { clock, stores } = connection;
     const logged: string[] = [];
     const log = (_fields: object, message: string): void => void logged.push(message);
-    const logger = { info: log, warn: log, error: log };
-    const membership = new MembershipKeeper({
-      store: stores.membership,
-      signals: stores.signals,
+    const host = new FakeHost(
+      id,
+      this.ledger,
+      connection,
+      () => places.membership,
+      () => places.ownership.counts.forcedAcquisitions,
+      this.topics,
+    );
+    const places: ClusterPlaces = new ClusterPlaces({
+      stores,
       clock,
-      logger,
+      logger: { info: log, warn: log, error: log },
+      host,
+      topics: this.topics.source(),
       identity: CLUSTER,
       self: {
         id,
@@ -267,26 +278,10 @@ export class KeeperRig {
         address: () => `${name}:7443`,
         load: () => ({ partitions: 0, consumers: 0, publishedPerSecond: 0, deliveredPerSecond: 0 }),
       },
-      topics: this.topics.source(),
       leaseMs: LEASE_MS,
+      handOverMs: HAND_OVER_MS,
     });
-    const host: FakeHost = new FakeHost(
-      id,
-      this.ledger,
-      connection,
-      () => membership,
-      () => ownership.counts.forcedAcquisitions,
-      this.topics,
-    );
-    const ownership: OwnershipKeeper = new OwnershipKeeper({
-      store: stores.ownership,
-      signals: stores.signals,
-      host,
-      membership,
-      clock,
-      logger,
-    });
-    const routes = new ClusterRoutes(membership);
+    const { membership, ownership, routes } = places;
     ownership.start();
     const started = membership.start();
     // The rejection is for whoever waits.

@@ -11,6 +11,7 @@ import { VirtualClock } from '../support/virtual-clock.ts';
 
 let clock: VirtualClock;
 let nodes: RelayNode[];
+let routes: TestRoutes;
 
 /** Three brokers; each partition is owned by the one that `owner` says. */
 async function brokers(
@@ -20,7 +21,7 @@ async function brokers(
 ): Promise<PartitionId[]> {
   clock = new VirtualClock();
   const peers = new MemoryPeers({ clock });
-  const routes = new TestRoutes();
+  routes = new TestRoutes();
   const memory = createSharedMemory({ clock });
   nodes = ['x', 'y', 'z'].map((id) => {
     routes.add(id, `${id}:1`);
@@ -103,6 +104,25 @@ for (const ordering of ORDERED_AND_NOT) {
   }
 }
 
+test('a note of a stream that has ended since: what it had is delivered at once', async () => {
+  const [id] = await brokers(1, () => 0, false);
+  const [x, y, z] = nodes;
+  const left = z!.subscribe('audit', { clientId: 'client', manual: true });
+  await publish(20, 1);
+  await clock.runUntil(() => left.messages.length === 20);
+  const other = y!.subscribe('audit', { clientId: 'other' });
+  routes.set(id!, y!.id);
+  const { ownerEpoch, note } = await run(x!.broker.partitions.handOver(id!));
+  await clock.advance(50);
+  left.consumer.leave();
+  await clock.advance(50);
+  await run(x!.stores.ownership.release(id!, ownerEpoch, note));
+  await run(y!.own(id!));
+  // Not after ten minutes, when the leases would end.
+  await clock.runUntil(() => other.messages.length === 20, 1_000);
+  expect(other.messages.map(({ attempt }) => attempt)).toEqual(new Array(20).fill(2));
+});
+
 test('a client has a stream to an owner beside one to any broker', async () => {
   await brokers(2, (partition) => partition, false);
   const any = nodes[2]!.subscribe('audit', { clientId: 'client' });
@@ -149,7 +169,7 @@ test('a thousand consumers of an ordered subscription come and go', { timeout: 6
   };
   const fromMs = performance.now();
   for (let consumer = 2; consumer <= 1_001; consumer += 1) {
-    const { hash } = consumerClient('stream', '', Math.random);
+    const { hash } = consumerClient('stream', '', Math.random, '');
     measured(() => {
       for (const delivery of partitions) delivery.step({ kind: 'join', consumer, hash }, 0);
     });

@@ -1,6 +1,6 @@
 // What a partition's former owner leaves behind: the note's codec, and Delivery taking the leases over.
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Delivery } from '../../services/broker/core/delivery.ts';
 import type { DeliveryEffect, FormerLease } from '../../services/broker/core/delivery-events.ts';
 import { decodeHandOver, encodeHandOver, MAX_HANDED_OVER } from '../../services/broker/core/hand-over.ts';
@@ -9,6 +9,8 @@ import { MAX_UNSETTLED_PER_PARTITION } from '../../services/broker/limits.ts';
 const OPTIONS = { ordering: false, maxHoles: 100, maxQueued: 100, maxUnsettled: 1_000, maxRun: 10 };
 const ORDERED = { ...OPTIONS, ordering: true };
 const HASH = 77;
+/** Members' ids are UUIDs. */
+const HOLDER = { hash: 0xffffffff, stream: '9b1c1f8e-5f0d-4c0e-9a53-3a2f6b0e7c11/1000000' };
 
 /** Ten messages of 10 bytes; even offsets have key 1, odd ones key 2. */
 const chunk = {
@@ -53,7 +55,7 @@ test('a note comes back as it was written', () => {
         length: fc.nat(1000),
         deadlineMs: fc.nat(600_000),
         bytes: fc.nat(1e9),
-        consumerHash: fc.nat(0xffffffff),
+        holder: fc.record({ hash: fc.nat(0xffffffff), stream: fc.constantFrom('', 'x/1', 'y/1') }),
         keyHash: fc.nat(0xffffffff),
       }),
       { minLength: 1, maxLength: 20 },
@@ -82,7 +84,7 @@ test('a note tells of all that four subscriptions with ordering can have outstan
       last: 2e15 + i,
       deadlineMs: 600_000,
       bytes: 2_097_152,
-      consumerHash: 0xffffffff,
+      holder: HOLDER,
       keyHash: keyHash && keyHash + i,
     }));
   const rows = [0, 1, 1, 1, 1].map((keyHash, incarnation) => ({ incarnation, leases: leasesOf(keyHash) }));
@@ -98,17 +100,27 @@ test('a note is bounded: what is beyond is left out', { timeout: 30_000 }, () =>
     last: 2e15 + 2 * i,
     deadlineMs: 600_000,
     bytes: 2_097_152,
-    consumerHash: 0xffffffff,
+    holder: HOLDER,
     keyHash: 0xffffffff,
   }));
   const note = encodeHandOver([{ incarnation: 1, leases }]);
   expect(note.length).toBeLessThan(16 * 1024 * 1024);
-  expect(decodeHandOver(note)[0]!.leases).toEqual(leases.slice(0, MAX_HANDED_OVER));
+  const told = JSON.stringify(decodeHandOver(note)[0]!.leases);
+  expect(told === JSON.stringify(leases.slice(0, MAX_HANDED_OVER))).toBe(true);
 });
 
 test('a note of another format is refused', () => {
-  expect(() => decodeHandOver(Buffer.from('[2,[]]'))).toThrow(/format is 2/);
-  expect(() => decodeHandOver(Buffer.from('x'))).toThrow(/cannot be read/);
+  expect(() => decodeHandOver(Buffer.from('[3,[]]'))).toThrow(/format is 3/);
+  for (const note of ['x', '{}', 'null', '[2,[[1,[0,0,1000,10,1,0],[[7,"x/1"]]]]]'])
+    expect(() => decodeHandOver(Buffer.from(note))).toThrow(/cannot be read/);
+});
+
+test('a note of a broker that knows no streams tells of clients', () => {
+  const holder = { hash: HASH, stream: '' };
+  const lease = { first: 4, last: 5, deadlineMs: 1_000, bytes: 20, holder, keyHash: 0 };
+  expect(decodeHandOver(Buffer.from(`[1,[[9,[4,1,1000,20,${HASH},0]]]]`))).toEqual([
+    { incarnation: 9, leases: [lease] },
+  ]);
 });
 
 for (const options of [OPTIONS, ORDERED]) {
@@ -174,6 +186,55 @@ for (const options of [OPTIONS, ORDERED]) {
     expect(delivered(lease(delivery, 7))).toEqual([0, 1, 2, 3]);
   });
 }
+
+describe('leases of a note go by stream', () => {
+  const noted = (stream: string): Delivery => {
+    const before = new Delivery(OPTIONS, { startOffset: 0 }, 4);
+    before.step({ kind: 'join', consumer: 5, hash: HASH, stream }, 0);
+    lease(before, 5);
+    const former = decodeHandOver(encodeHandOver([{ incarnation: 1, leases: before.formerLeases() }]));
+    return new Delivery(OPTIONS, { record: before.snapshot() }, 4, former[0]!.leases);
+  };
+  const join = (delivery: Delivery, stream: string, how: { fresh?: boolean; resumes?: boolean } = {}) =>
+    delivery.step({ kind: 'join', consumer: 1, hash: HASH, stream, ...how }, 0);
+  const adopted = [{ kind: 'credit', consumer: 1, messages: -4, bytes: -40 }];
+
+  test('a stream whose attach is late has its own, although it says that it begins with nothing', () => {
+    expect(join(noted('x/1'), 'x/1', { fresh: true })).toEqual(adopted);
+  });
+
+  test('another stream of the client has them if it resumes', () => {
+    expect(join(noted('x/1'), 'y/1', { resumes: true })).toEqual(adopted);
+  });
+
+  test('another one that begins with nothing is the newer one: they are given back', () => {
+    const delivery = noted('x/1');
+    expect(join(delivery, 'y/1', { fresh: true }).at(-1)).toEqual({ kind: 'persist' });
+    expect(delivery.outstandingMessages).toBe(0);
+  });
+
+  test('beside another one that was there before they wait for their own', () => {
+    const delivery = noted('x/1');
+    expect(join(delivery, 'y/1')).toEqual([]);
+    expect(delivery.awaitedMessages).toBe(4);
+    const effects = delivery.step({ kind: 'join', consumer: 2, hash: HASH, stream: 'x/1' }, 0);
+    expect(effects).toEqual([{ kind: 'credit', consumer: 2, messages: -4, bytes: -40 }]);
+    expect(delivery.awaitedMessages).toBe(0);
+  });
+
+  test('a stream that has ended has none', () => {
+    const delivery = noted('x/1');
+    expect(delivery.step({ kind: 'streamEnded', stream: 'y/1' }, 0)).toEqual([]);
+    delivery.step({ kind: 'streamEnded', stream: 'x/1' }, 0);
+    expect(delivery.outstandingMessages).toBe(0);
+  });
+
+  test('an owned stream says nothing of the streams of its client', () => {
+    const delivery = noted('x/1');
+    expect(join(delivery, '', { fresh: true })).toEqual([]);
+    expect(join(noted(''), '')).toEqual(adopted);
+  });
+});
 
 test('a key waits for what of it is outstanding at the former owner', () => {
   const { record, former } = handedOver(ORDERED);

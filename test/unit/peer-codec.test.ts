@@ -53,7 +53,7 @@ const request: fc.Arbitrary<PeerRequest> = fc.oneof(
     subscription: text,
     incarnation: whole,
     client: fc.oneof(
-      fc.record({ kind: kind('stream'), id: text, hash: fc.nat(0xffff_ffff) }),
+      fc.record({ kind: kind('stream'), id: text, hash: fc.nat(0xffff_ffff), stream: text }),
       fc.constant(PULLING),
     ),
     resumes: fc.boolean(),

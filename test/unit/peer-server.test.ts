@@ -60,7 +60,7 @@ function attach(consumer: number, incarnation: number): PeerRequest {
     consumer,
     subscription: `${PROJECT}/subscriptions/audit`,
     incarnation,
-    client: { kind: 'stream', id: '', hash: 7 },
+    client: { kind: 'stream', id: '', hash: 7, stream: 'x/1' },
     resumes: false,
     fresh: false,
   };

@@ -1,7 +1,7 @@
 // What a relay keeps of a consumer's settles until a partition has an owner again: the last settle of each
 // message, and of which delivery it was.
 import { expect, test } from 'vitest';
-import { KeptSettles, MAX_KEPT_SETTLES } from '../../services/broker/engine/links/relay/kept-settles.ts';
+import { KeptSettles, MAX_KEPT_SETTLES } from '../../services/broker/core/kept-settles.ts';
 
 const at = { logEpoch: 7, partition: 2 };
 

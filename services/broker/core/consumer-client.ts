@@ -1,5 +1,7 @@
-// Who a consumer is beyond one of its streams: by that, ordering keys are shared out and leases wait for it
-// when a stream ends.
+// Who a consumer is: its client, by which ordering keys are shared out and leases wait when a stream ends,
+// and its stream, which is the same at every owner to which it is attached.
+//
+// Invariant: no two streams have one name, whichever brokers they are at and whenever they were opened.
 import { hashOfKey } from './publish-batch.ts';
 
 /**
@@ -10,16 +12,25 @@ import { hashOfKey } from './publish-batch.ts';
  */
 export type ConsumerKind = 'stream' | 'owned' | 'pull';
 
-export interface ConsumerClient {
+/** The consumer that has a lease, as every owner knows it. */
+export interface ConsumerIdentity {
+  /** The client's: 32 bits; 0 stands for nobody. */
+  readonly hash: number;
+  /**
+   * The name of its stream. Empty where it has none: `owned` streams, which for a client are one, pulls, a
+   * broker that is alone, and brokers of an older version. Its leases go by the hash alone then.
+   */
+  readonly stream: string;
+}
+
+export interface ConsumerClient extends ConsumerIdentity {
   readonly kind: ConsumerKind;
   /** The client id; empty: it gave none, and each stream is another client. */
   readonly id: string;
-  /** 32 bits, never 0, which stands for nobody in hand-over notes. */
-  readonly hash: number;
 }
 
 /** The client of all Pull calls: they are one client, so that ordering keys stay with them. */
-export const PULLING: ConsumerClient = { kind: 'pull', id: '', hash: 0x9e3779b1 };
+export const PULLING: ConsumerClient = { kind: 'pull', id: '', hash: 0x9e3779b1, stream: '' };
 
 const utf8 = new TextEncoder();
 
@@ -27,8 +38,13 @@ const utf8 = new TextEncoder();
  * A client that opens a stream. `random` gives at least 0 and below 1, for a client without an id: no two of
  * them may have the same hash, whichever brokers they are at.
  */
-export function consumerClient(kind: 'stream' | 'owned', id: string, random: () => number): ConsumerClient {
-  if (id === '') return { kind, id, hash: 1 + Math.floor(random() * 0xffff_ffff) };
+export function consumerClient(
+  kind: 'stream' | 'owned',
+  id: string,
+  random: () => number,
+  stream: string,
+): ConsumerClient {
+  if (id === '') return { kind, id, hash: 1 + Math.floor(random() * 0xffff_ffff), stream };
   const bytes = utf8.encode(id);
-  return { kind, id, hash: hashOfKey(bytes, 0, bytes.length) };
+  return { kind, id, hash: hashOfKey(bytes, 0, bytes.length), stream };
 }

@@ -1,13 +1,14 @@
 // What delivery.ts is told and what it answers: the events and effects of the state machine of one
 // subscription in one partition. Both are plain data.
+import type { ConsumerIdentity } from './consumer-client.ts';
 import type { ChunkView } from './credit.ts';
 import type { Interval } from './intervals.ts';
 
 /**
  * What becomes of a consumer's leases when it leaves. `end`: they end, and others are given the messages.
  * `stay`: they last until their deadlines, for unary calls to settle and for the partition's next owner.
- * `wait`: they last as well, and the consumer that joins with the same hash takes them over: the stream ended
- * for the broker's sake, and its client comes back.
+ * `wait`: they last as well, and the client's next stream takes them over if it resumes: this one ended for
+ * the broker's sake, and its client comes back.
  */
 export type LeasesOnLeave = 'end' | 'stay' | 'wait';
 
@@ -22,11 +23,21 @@ export type DeliveryEvent =
   | { readonly kind: 'skip'; readonly first: number; readonly last: number }
   /**
    * A consumer joins, under a number from 1 on. The hash is that of its client (ConsumerClient), which is the
-   * same on its next stream. It takes over the leases that wait for the hash, from an earlier stream or the
-   * partition's former owner; with `fresh` its client does not have those messages any more, and they are
-   * given back instead.
+   * same on its next stream. Of the leases that wait for its client, it takes over those of its own stream,
+   * and with `resumes`, as its client has all that it was given before, those of earlier ones; with `fresh`
+   * its client has nothing of theirs, and they are given back. With neither they wait on: another stream may
+   * be the newer one. No stream, or an empty one: the hash alone says whose leases they are.
    */
-  | { readonly kind: 'join'; readonly consumer: number; readonly hash: number; readonly fresh?: boolean }
+  | {
+      readonly kind: 'join';
+      readonly consumer: number;
+      readonly hash: number;
+      readonly stream?: string;
+      readonly resumes?: boolean;
+      readonly fresh?: boolean;
+    }
+  /** That stream has ended, and nobody resumes it: what waits for it is given back. */
+  | { readonly kind: 'streamEnded'; readonly stream: string }
   | { readonly kind: 'leave'; readonly consumer: number; readonly leases: LeasesOnLeave }
   /** The consumer's keys go to others once nothing of them is outstanding; or it gets its share again. */
   | { readonly kind: 'drain'; readonly consumer: number; readonly draining: boolean }
@@ -69,8 +80,8 @@ export type DeliveryEvent =
 /** Messages that were outstanding when a partition changed its owner, as the former owner noted them. */
 export interface FormerLease extends Interval {
   readonly deadlineMs: number;
-  /** The hash of the client that has them: a consumer that joins with it takes the lease over. 0: none. */
-  readonly consumerHash: number;
+  /** The consumer that has them: it takes the lease over when it joins. Hash 0: none. */
+  readonly holder: ConsumerIdentity;
   readonly bytes: number;
   /** The hash of the messages' ordering key, in a subscription with ordering; 0: none. */
   readonly keyHash: number;

@@ -9,7 +9,8 @@
 //   leased                extend               → leased, with a new deadline    consumer
 //   leased                nack, expire, leave  → held                          consumer, time, end of stream
 //   leased                leave (stay, wait)   → leased to a former consumer   stop of a broker, move, Pull
-//   leased to a former    join                 → leased to its new consumer    its hash; if fresh: held
+//   leased to a former    join                 → leased to its new consumer    its stream, or who resumes it
+//   leased to a former    join (fresh), streamEnded → held                     a newer stream; its end
 //   held                  persisted            → available, attempt + 1        cursor commit
 //   available, held       ack (late)           → settled, if ever delivered    consumer
 //   any                   trim                 → settled                       retention
@@ -26,6 +27,7 @@
 //
 // The cursor counts what is outstanding as delivered in vain, for that is what it was if the cursor is all
 // that is left. An owner that learns from a note what is outstanding takes that back.
+import type { ConsumerIdentity } from './consumer-client.ts';
 import { bytesOf, type ChunkView, LeaseBudget } from './credit.ts';
 import { type Cursor, decodeCursor, encodeCursor } from './cursor.ts';
 import type {
@@ -72,6 +74,8 @@ export interface DeliveryOptions {
   readonly maxRun: number;
 }
 
+const NO_CONSUMER: ConsumerIdentity = { hash: 0, stream: '' };
+
 /** A consumer that let a lease expire. */
 interface Stall {
   readonly forMs: number;
@@ -81,8 +85,8 @@ interface Stall {
 
 interface Lease {
   readonly consumer: number;
-  /** The hash of the former consumer for which the lease waits; else 0. */
-  readonly formerHash: number;
+  /** The former consumer for which the lease waits; its hash is 0 where it is nobody's. */
+  readonly former: ConsumerIdentity | undefined;
   readonly deadlineMs: number;
   readonly bytes: number;
   readonly key: KeyState | undefined;
@@ -107,7 +111,7 @@ export class Delivery {
   readonly #adopted = new IntervalSet();
   /** Consumers that let a lease expire and have not been heard of since. */
   readonly #stalls = new Map<number, Stall>();
-  readonly #hashes = new Map<number, number>();
+  readonly #consumers = new Map<number, ConsumerIdentity>();
   /** Hashes of former consumers for which leases wait; some of those may have ended since. */
   readonly #awaited = new Set<number>();
   #floor: number;
@@ -193,7 +197,7 @@ export class Delivery {
         first,
         last,
         deadlineMs: value.deadlineMs,
-        consumerHash: this.#hashes.get(value.consumer) ?? value.formerHash,
+        holder: this.#holderOf(value),
         bytes: value.bytes,
         keyHash: value.key?.hash ?? 0,
       });
@@ -206,7 +210,7 @@ export class Delivery {
     if (this.#awaited.size === 0) return 0;
     let messages = 0;
     for (const { first, last, value } of this.#leases)
-      if (value.formerHash !== 0) messages += last - first + 1;
+      if (value.former !== undefined && value.former.hash !== 0) messages += last - first + 1;
     return messages;
   }
 
@@ -250,11 +254,11 @@ export class Delivery {
     let elsewhereMessages = 0;
     for (const { first, last: to, value } of this.#leases) {
       if (first > last) break;
-      const holder = value.formerHash || this.#hashes.get(value.consumer);
-      if (holder !== hash) elsewhereMessages += Math.min(to, last) - first + 1;
+      if (this.#holderOf(value).hash !== hash) elsewhereMessages += Math.min(to, last) - first + 1;
     }
-    if (![...this.#hashes.values()].includes(hash)) return { messages, elsewhereMessages };
-    const isOther = (consumer: number): boolean => this.#hashes.get(consumer) !== hash;
+    if (![...this.#consumers.values()].some((each) => each.hash === hash))
+      return { messages, elsewhereMessages };
+    const isOther = (consumer: number): boolean => this.#consumers.get(consumer)?.hash !== hash;
     elsewhereMessages += this.#keys?.waitingFor(isOther, before) ?? 0;
     // Where a bound is reached, what was not looked at waits for those who settle what was.
     const isAtBound =
@@ -300,7 +304,13 @@ export class Delivery {
         this.#giveUp(event.first, event.last, effects);
         break;
       case 'join':
-        this.#join(event.consumer, event.hash, event.fresh === true, effects);
+        this.#join(event, effects);
+        break;
+      case 'streamEnded':
+        this.#giveBack(
+          this.#takeAwaited(({ stream }) => stream === event.stream),
+          effects,
+        );
         break;
       case 'leave':
         this.#leave(event.consumer, event.leases, effects);
@@ -375,7 +385,7 @@ export class Delivery {
     const lease = (first: number, last: number, key: KeyState | undefined): void => {
       const size = bytesOf(chunk, first, last);
       bytes += size;
-      this.#leases.insert(first, last, { consumer, formerHash: 0, deadlineMs, bytes: size, key });
+      this.#leases.insert(first, last, { consumer, former: undefined, deadlineMs, bytes: size, key });
       taken.push({ first, last });
     };
 
@@ -450,7 +460,7 @@ export class Delivery {
     return unsettled.flatMap((gap) => this.#adopted.gaps(gap.first, gap.last));
   }
 
-  #adopt({ first: from, last: to, deadlineMs, consumerHash, bytes, keyHash }: FormerLease): void {
+  #adopt({ first: from, last: to, deadlineMs, holder, bytes, keyHash }: FormerLease): void {
     const start = Math.max(from, this.#floor);
     const end = Math.min(to, this.#end - 1);
     if (start > end) return;
@@ -459,7 +469,7 @@ export class Delivery {
       const share = (bytes * (last - first + 1)) / (to - from + 1);
       this.#leases.insert(first, last, {
         consumer: FORMER,
-        formerHash: consumerHash,
+        former: holder,
         deadlineMs,
         bytes: share,
         key,
@@ -469,7 +479,7 @@ export class Delivery {
       for (const piece of this.#attempts.cut(first, last))
         if (piece.value > 1) this.#attempts.insert(piece.first, piece.last, piece.value - 1);
     }
-    if (consumerHash !== 0) this.#awaited.add(consumerHash);
+    if (holder.hash !== 0) this.#awaited.add(holder.hash);
     this.#earliestDeadlineMs = Math.min(this.#earliestDeadlineMs, deadlineMs);
   }
 
@@ -657,38 +667,58 @@ export class Delivery {
     }
   }
 
-  /** The leases that wait for the consumer's hash are its own again, or end if it is fresh. */
-  #join(consumer: number, hash: number, fresh: boolean, effects: DeliveryEffect[]): void {
-    this.#hashes.set(consumer, hash);
+  #join(event: DeliveryEvent & { kind: 'join' }, effects: DeliveryEffect[]): void {
+    const { consumer, hash, stream = '', resumes = false, fresh = false } = event;
+    this.#consumers.set(consumer, { hash, stream });
     this.#keys?.join(consumer, hash);
-    if (!this.#awaited.delete(hash)) return;
-    const pieces = this.#leases.takeOut(
-      ({ value }) => value.consumer === FORMER && value.formerHash === hash,
+    if (!this.#awaited.has(hash)) return;
+    const own = this.#takeAwaited(
+      (former) =>
+        former.hash === hash &&
+        (former.stream === '' ? !fresh : former.stream === stream || (resumes && stream !== '')),
     );
-    if (fresh) {
-      this.#giveBack(pieces, effects);
-      return;
-    }
-    for (const { first, last, value } of pieces) {
+    for (const { first, last, value } of own) {
       addCredit(effects, consumer, first - last - 1, -value.bytes);
-      this.#leases.insert(first, last, { ...value, consumer, formerHash: 0 });
+      this.#leases.insert(first, last, { ...value, consumer, former: undefined });
       if (value.key !== undefined) this.#keys!.passRun(value.key, consumer);
     }
+    if (!fresh) return;
+    // What an `owned` stream says is not about the client's other ones.
+    const gone = this.#takeAwaited(
+      (former) => former.hash === hash && (stream !== '' || former.stream === ''),
+    );
+    this.#giveBack(gone, effects);
+  }
+
+  /** Takes out the leases that wait for those consumers. */
+  #takeAwaited(isMeant: (former: ConsumerIdentity) => boolean): Piece<Lease>[] {
+    if (this.#awaited.size === 0) return [];
+    const pieces = this.#leases.takeOut(
+      ({ value: { former } }) => former !== undefined && former.hash !== 0 && isMeant(former),
+    );
+    this.#awaited.clear();
+    for (const { value } of this.#leases)
+      if (value.former !== undefined && value.former.hash !== 0) this.#awaited.add(value.former.hash);
+    return pieces;
+  }
+
+  #holderOf({ consumer, former }: Lease): ConsumerIdentity {
+    return former ?? this.#consumers.get(consumer) ?? NO_CONSUMER;
   }
 
   #leave(consumer: number, leases: LeasesOnLeave, effects: DeliveryEffect[]): void {
     const pieces = this.#leases.takeOut(({ value }) => value.consumer === consumer);
     if (leases === 'end') this.#giveBack(pieces, effects);
     else {
-      const formerHash = leases === 'wait' ? (this.#hashes.get(consumer) ?? 0) : 0;
-      if (formerHash !== 0 && pieces.length > 0) this.#awaited.add(formerHash);
+      const former = (leases === 'wait' ? this.#consumers.get(consumer) : undefined) ?? NO_CONSUMER;
+      if (former.hash !== 0 && pieces.length > 0) this.#awaited.add(former.hash);
       for (const { first, last, value } of pieces) {
         addCredit(effects, consumer, last - first + 1, value.bytes);
-        this.#leases.insert(first, last, { ...value, consumer: FORMER, formerHash });
+        this.#leases.insert(first, last, { ...value, consumer: FORMER, former });
         if (value.key !== undefined) this.#keys!.passRun(value.key, FORMER);
       }
     }
-    this.#hashes.delete(consumer);
+    this.#consumers.delete(consumer);
     this.#stalls.delete(consumer);
     this.#keys?.leave(consumer);
   }

@@ -317,7 +317,14 @@ export class Broker {
     how: SubscribeHow = {},
   ): Consumer {
     const { ownedOnly = false, origin = UNKNOWN_ORIGIN, resumes = false } = how;
-    const client = consumerClient(ownedOnly ? 'owned' : 'stream', origin.clientId, this.#options.random);
+    // To its client, the owned streams at all brokers are one: the hash of the client says whose leases are.
+    const stream = ownedOnly ? '' : (this.#remote?.nextStream() ?? '');
+    const client = consumerClient(
+      ownedOnly ? 'owned' : 'stream',
+      origin.clientId,
+      this.#options.random,
+      stream,
+    );
     return this.#join(subscription, client, sink, limits, { origin, fresh: !resumes });
   }
 

@@ -17,12 +17,13 @@ import type { BacklogReporter } from './delivery/backlog-types.ts';
 import type { ConsumerDrain } from './delivery/draining-consumers.ts';
 import { ClusterLinks } from './links/cluster-links.ts';
 import { CursorTeller } from './links/relay/cursor-teller.ts';
+import { ClusterPlaces } from './membership/cluster-places.ts';
 import type { TopicSource } from './membership/coordinator.ts';
 import { CutOffWatch } from './membership/cut-off.ts';
 import { memberLoad } from './membership/member-load.ts';
-import { MembershipKeeper, type SelfMember } from './membership/membership-keeper.ts';
-import { OwnershipKeeper } from './membership/ownership-keeper.ts';
-import { ClusterRoutes, type Routes } from './membership/routes.ts';
+import type { MembershipKeeper, SelfMember } from './membership/membership-keeper.ts';
+import type { OwnershipKeeper } from './membership/ownership-keeper.ts';
+import type { Routes } from './membership/routes.ts';
 import type { PartitionHost } from './partition-host.ts';
 
 export interface ClusterMemberOptions {
@@ -70,41 +71,29 @@ export class ClusterMember {
 
   constructor(options: ClusterMemberOptions) {
     const { stores, clock, broker, definitions, leaseMs, handOverMs } = options;
-    const { membership, signals } = stores;
     const { context } = broker;
     const { logger } = context;
     this.#broker = broker;
     this.#clock = clock;
-    this.membership = new MembershipKeeper({
-      store: membership,
-      signals,
+    const places: ClusterPlaces = new ClusterPlaces({
+      stores,
       clock,
       logger,
-      identity: options.identity,
-      leaseMs,
+      host: options.host,
       topics: topicSource(definitions),
+      identity: options.identity,
       self: withLoad(
         options.self,
-        memberLoad(broker.stats, () => this.ownership.owned, clock),
+        memberLoad(broker.stats, () => places.ownership.owned, clock),
       ),
-    });
-    this.#cutOff = new CutOffWatch({
-      membership: this.membership,
-      clock,
-      afterMs: leaseMs,
-      onChange: options.onCutOff,
-    });
-    this.ownership = new OwnershipKeeper({
-      store: stores.ownership,
-      signals,
-      host: options.host,
-      membership: this.membership,
-      clock,
-      logger,
+      leaseMs,
       handOverMs,
     });
-    const routes = new ClusterRoutes(this.membership);
+    const { membership, routes } = places;
+    this.membership = membership;
+    this.ownership = places.ownership;
     this.routes = routes;
+    this.#cutOff = new CutOffWatch({ membership, clock, afterMs: leaseMs, onChange: options.onCutOff });
     const topics = () => definitions.topics();
     const { connector, maxConsumersPerSubscription } = options;
     this.#links = new ClusterLinks({ connector, routes, host: broker, topics, maxConsumersPerSubscription });
@@ -112,7 +101,7 @@ export class ClusterMember {
     this.draining = this.#links.draining;
     const { remembered } = broker.partitions;
     this.#teller = new CursorTeller({ remembered, routes, remote: this.#links.relay, context });
-    this.#watcher = new DefinitionWatcher({ definitions, signals, clock, logger });
+    this.#watcher = new DefinitionWatcher({ definitions, signals: stores.signals, clock, logger });
   }
 
   /** Another broker has opened a link, to be told of what arrives on it. */

@@ -26,6 +26,9 @@ export interface Remote {
    */
   opened(topic: TopicDefinition, owner: PartitionOwner): Promise<void>;
 
+  /** A name for a stream that ends at this broker, which no other one in the cluster ever has. */
+  nextStream(): string;
+
   /** Makes a consumer that gets messages from all owners. */
   consumer(
     subscription: SubscriptionDefinition,

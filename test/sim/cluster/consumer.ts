@@ -41,7 +41,7 @@ export class ClusterConsumer {
 
   /** The client's hash as brokers compute it; `drawn` is what the broker draws for a client without an id. */
   hash(drawn: number): number {
-    const { hash } = consumerClient('stream', this.clientId, () => drawn);
+    const { hash } = consumerClient('stream', this.clientId, () => drawn, '');
     this.world.members.holders.knows(hash, this.plan.ackDeadlineMs);
     return hash;
   }

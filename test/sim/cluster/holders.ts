@@ -1,5 +1,6 @@
 // Who holds what: the clients at each broker, as owners give them messages, directly and over links. The
 // checker is told of every delivery as the owner makes it, before any network.
+import type { ConsumerIdentity } from '../../../services/broker/core/consumer-client.ts';
 import type { PeerLinkServer } from '../../../services/broker/ports/peer.ts';
 import type { DeliveryWrite } from '../../../services/broker/ports/telemetry.ts';
 import type { AcceptLink } from '../../support/memory-peers.ts';
@@ -14,6 +15,8 @@ const PULL_HASH = 0;
 export class Holders {
   readonly #world: ClusterWorld;
   readonly #holders = new Map<string, Holder>();
+  /** The names of streams that have ended, by the brokers that they were at. */
+  readonly #ended = new Set<string>();
   readonly #ackDeadlines = new Map<number, number | undefined>();
 
   constructor(world: ClusterWorld) {
@@ -41,6 +44,10 @@ export class Holders {
       if (holder.hash === newest.hash && holder !== newest) holder.departures += 1;
   }
 
+  streamEnded(name: string): void {
+    this.#ended.add(name);
+  }
+
   /** A client of that hash asks for that ack deadline; undefined: the subscription's. */
   knows(hash: number, ackDeadlineMs: number | undefined): void {
     this.#ackDeadlines.set(hash, ackDeadlineMs);
@@ -51,7 +58,7 @@ export class Holders {
     const { sabotage, trace } = this.#world;
     return (link, relay) => {
       const losses = this.#world.members.all.find(({ id }) => id === relay)!.losses;
-      const hashes = new Map<number, number>();
+      const clients = new Map<number, ConsumerIdentity>();
       const publishes = new EarlyPublishes(this.#world.checker, member);
       let open = true;
       const lost = (): void => {
@@ -60,11 +67,11 @@ export class Holders {
       };
       const watched: PeerLinkServer = {
         send: (answer) => {
-          if (answer.kind === 'deliver')
-            member.lastSink = {
-              kind: 'link',
-              holder: this.holder(relay, losses, hashes.get(answer.consumer)!),
-            };
+          if (answer.kind === 'deliver') {
+            const { hash, stream } = clients.get(answer.consumer)!;
+            const isOver = this.#ended.has(stream);
+            member.lastSink = { kind: 'link', holder: this.holder(relay, losses, hash), isOver };
+          }
           if (trace.on && answer.kind !== 'chunk' && answer.kind !== 'deliver' && answer.kind !== 'backlogs')
             trace.say(member.id, `answers ${relay}: ${JSON.stringify(answer)}`);
           const told = sabotage.answer === undefined ? answer : sabotage.answer(answer);
@@ -81,17 +88,14 @@ export class Holders {
       return {
         request: (request) => {
           if (request.kind === 'attach') {
-            hashes.set(request.consumer, request.client.hash);
+            clients.set(request.consumer, request.client);
             if (request.client.kind === 'stream')
               this.supersede(this.holder(relay, losses, request.client.hash));
           }
-          // A fresh consumer says that it has nothing of what its client held at that broker: all of that is
-          // given back, even what a hand-over note has brought since.
-          if (request.kind === 'attach' && request.fresh)
-            this.holder(relay, losses, request.client.hash).departures += 1;
-          // What was given to the consumer meanwhile has reached nobody.
-          if (request.kind === 'detach' && request.leases === 'end')
-            this.holder(relay, losses, hashes.get(request.consumer)!).departures += 1;
+          // What was given to the consumer meanwhile has reached nobody. Its attach may have been swallowed.
+          const left = request.kind === 'detach' && request.leases === 'end' ? request.consumer : undefined;
+          const client = left === undefined ? undefined : clients.get(left);
+          if (client !== undefined) this.holder(relay, losses, client.hash).departures += 1;
           if (trace.on && request.kind !== 'backlog')
             trace.say(
               member.id,
@@ -120,6 +124,8 @@ export class Holders {
     this.#judge(() => {
       const { definition } = member.broker.runtimeOf(subscription);
       const messages = world.checker.delivered(member.id, definition, partition, frames, holder);
+      // Whoever hears of the stream's end may be another owner by then.
+      if (lastSink?.kind === 'link' && lastSink.isOver) holder.departures += 1;
       if (world.scenario.alone && lastSink?.kind === 'stream') lastSink.stream.judge(definition, partition);
       if (!world.trace.on) return;
       const places = messages.map(

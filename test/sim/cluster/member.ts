@@ -37,7 +37,8 @@ export type LastSink =
       readonly holder: Holder;
       readonly stream: ConsumerStream;
     }
-  | { readonly kind: 'link'; readonly holder: Holder };
+  /** `isOver`: its stream had ended, and the owner had not heard of that. */
+  | { readonly kind: 'link'; readonly holder: Holder; readonly isOver: boolean };
 
 /** A process's clock and the store as it sees it. */
 export interface StoreConnection {

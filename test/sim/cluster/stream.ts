@@ -13,6 +13,7 @@ import {
   type DeliveredMessages,
   LocalConsumer,
 } from '../../../services/broker/engine/delivery/consumer.ts';
+import { RelayedConsumer } from '../../../services/broker/engine/links/relay/relayed-consumer.ts';
 import { decodeFrames, type Received } from '../received.ts';
 import { describe, operationsFor, type Place } from '../settlements.ts';
 import { Violation } from '../violation.ts';
@@ -291,6 +292,8 @@ export class ConsumerStream implements ConsumerSink {
     this.#open = false;
     if (!world.scenario.alone) this.#holder.departures += 1;
     this.#forgetMember();
+    if (this.#consumer instanceof RelayedConsumer)
+      world.members.holders.streamEnded(this.#consumer.client.stream);
     if (world.trace.on) world.say(this.name, `is over: ${why}`);
     this.#member.clock.setTimer(heardAfterMs, () => {
       this.#joined = false;

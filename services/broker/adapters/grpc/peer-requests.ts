@@ -78,6 +78,7 @@ function requestKind(
         subscription,
         incarnation: BigInt(incarnation),
         hash: client.hash,
+        stream: client.stream,
         resumes,
         fresh,
         clientId: client.id,
@@ -153,13 +154,13 @@ function requestOf({ kind: { case: kind, value } }: Request): PeerRequest {
         messages: view(value.messages),
       };
     case 'attach': {
-      const { subscription, hash, resumes, fresh, clientId: id, pulls } = value;
+      const { subscription, hash, stream, resumes, fresh, clientId: id, pulls } = value;
       return {
         kind,
         consumer: number(value.consumer),
         subscription,
         incarnation: number(value.incarnation),
-        client: { kind: pulls ? 'pull' : 'stream', id, hash },
+        client: { kind: pulls ? 'pull' : 'stream', id, hash, stream },
         resumes,
         fresh,
       };

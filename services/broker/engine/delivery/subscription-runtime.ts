@@ -4,6 +4,7 @@
 // Credit is shared fairly: sessions take turns, and so do partitions, a round of at most a chunk for each
 // session at a time. A partition with a backlog never keeps the others from the credit that comes back.
 
+import type { ConsumerClient } from '../../core/consumer-client.ts';
 import type { SubscriptionDefinition } from '../../core/definitions.ts';
 import type { LeasesOnLeave } from '../../core/delivery-events.ts';
 import { BrokerError } from '../../core/errors.ts';
@@ -14,6 +15,9 @@ import type { Session } from './session.ts';
 
 /** They are kept as u32 at places. */
 const MAX_SESSION_ID = 0xffff_ffff;
+
+/** Streams that have ended, the newest ones: what the note of a former owner says of them ends as well. */
+const MAX_ENDED_STREAMS = 100;
 
 const REPLACED = 'another stream was opened with the same client_id: give each consumer its own';
 
@@ -30,6 +34,8 @@ export class SubscriptionRuntime implements DispatcherHost {
   #order: Session[] = [];
   /** The sessions of clients that have an id, by kind and id. */
   readonly #named = new Map<string, Session>();
+  /** The oldest first. */
+  readonly #endedStreams = new Set<string>();
   #lastSessionId = 0;
   #pumpsSoon = false;
   closed = false;
@@ -109,6 +115,8 @@ export class SubscriptionRuntime implements DispatcherHost {
     this.dispatchers.set(dispatcher.owner.id.partition, dispatcher);
     this.#turns.add(dispatcher);
     for (const session of this.#order) joinAt(dispatcher, session);
+    if (dispatcher.delivery.awaitedMessages > 0)
+      for (const stream of this.#endedStreams) dispatcher.apply({ kind: 'streamEnded', stream });
     this.pump(dispatcher);
   }
 
@@ -139,7 +147,7 @@ export class SubscriptionRuntime implements DispatcherHost {
     if (!session.relayed) this.#context.stats.consumers += 1;
     session.sink.describe?.(this.#definition);
     for (const dispatcher of this.dispatchers.values()) joinAt(dispatcher, session);
-    // What comes later, with another partition, was its own all the time.
+    // What comes later, with another partition, may be a newer stream's.
     session.fresh = false;
     this.pumpFor(session);
   }
@@ -157,8 +165,26 @@ export class SubscriptionRuntime implements DispatcherHost {
     this.#pumpSoon();
   }
 
-  /** Removes a session. Idempotent. */
+  /** Removes a session, whose stream ends. Idempotent. */
   leave(session: Session, leases: LeasesOnLeave = 'end'): void {
+    if (leases === 'end') this.#streamEnded(session.client);
+    this.#remove(session, leases);
+  }
+
+  /** Removes a session, the way to whose stream is gone: it ends here, and may go on elsewhere. */
+  lose(session: Session): void {
+    this.#remove(session, 'end');
+  }
+
+  #streamEnded({ stream }: ConsumerClient): void {
+    if (stream === '') return;
+    this.#endedStreams.add(stream);
+    if (this.#endedStreams.size <= MAX_ENDED_STREAMS) return;
+    const [oldest] = this.#endedStreams;
+    this.#endedStreams.delete(oldest!);
+  }
+
+  #remove(session: Session, leases: LeasesOnLeave): void {
     session.closed = true;
     if (!this.#sessions.has(session.id)) return;
     if (!session.relayed) this.#context.stats.consumers -= 1;
@@ -311,8 +337,9 @@ export class SubscriptionRuntime implements DispatcherHost {
   }
 }
 
-function joinAt(dispatcher: Dispatcher, { id, client, fresh, draining }: Session): void {
-  dispatcher.apply({ kind: 'join', consumer: id, hash: client.hash, fresh });
+function joinAt(dispatcher: Dispatcher, { id, client, resumes, fresh, draining }: Session): void {
+  const { hash, stream } = client;
+  dispatcher.apply({ kind: 'join', consumer: id, hash, stream, resumes, fresh });
   if (draining) dispatcher.apply({ kind: 'drain', consumer: id, draining });
 }
 

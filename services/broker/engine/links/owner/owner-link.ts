@@ -9,6 +9,7 @@
 import type { TopicDefinition } from '../../../core/definitions.ts';
 import { NOTHING_DRAINS } from '../../../core/draining.ts';
 import { BrokerError, type ErrorCode } from '../../../core/errors.ts';
+import { LinkLife } from '../../../core/link-life.ts';
 import { formatPartitionId } from '../../../core/partition.ts';
 import { parsePublish } from '../../../core/publish-batch.ts';
 import type { SettleOperation } from '../../../core/settle-request.ts';
@@ -59,10 +60,10 @@ export class OwnerLink implements PeerLinkHandler {
   /** The greatest attempt that was refused, by partition. */
   readonly #refused = new Map<string, number>();
   #stopWatching: () => void = () => undefined;
-  #silentBeats = 0;
+  /** One beat more than the relay bears, which is to find out first. */
+  readonly #life = new LinkLife('up', SILENT_BEATS + 1);
   #cancelBeat: () => void = () => undefined;
   writable = true;
-  closedAlready = false;
 
   constructor(link: PeerLinkServer, relay: string, options: OwnerLinkOptions, onClosed: () => void) {
     this.#link = link;
@@ -75,13 +76,17 @@ export class OwnerLink implements PeerLinkHandler {
     this.#beat();
   }
 
+  get #isClosed(): boolean {
+    return this.#life.state === 'closed';
+  }
+
   send(answer: PeerAnswer): void {
-    if (!this.closedAlready && !this.#link.send(answer)) this.writable = false;
+    if (!this.#isClosed && !this.#link.send(answer)) this.writable = false;
   }
 
   request(request: PeerRequest): void {
-    if (this.closedAlready) return;
-    this.#silentBeats = 0;
+    if (this.#isClosed) return;
+    this.#life.heard();
     switch (request.kind) {
       case 'publish':
         this.#publish(request);
@@ -139,31 +144,28 @@ export class OwnerLink implements PeerLinkHandler {
 
   /** Ends the link from this side. */
   end(reason: string): void {
-    if (this.closedAlready) return;
+    if (this.#isClosed) return;
     this.#context.logger.info({ relay: this.#relay, reason }, 'ended the link of a relay');
     this.#link.close();
     this.closed();
   }
 
   closed(): void {
-    if (this.closedAlready) return;
-    this.closedAlready = true;
+    if (!this.#life.close()) return;
     // What one consumer gives back must not go to the next of the same link.
     this.writable = false;
     this.#cancelBeat();
     this.#stopWatching();
     const consumers = [...this.#consumers.values()];
     this.#consumers.clear();
-    for (const { runtime, session } of consumers) runtime.leave(session);
+    for (const { runtime, session } of consumers) runtime.lose(session);
     this.#onClosed();
   }
 
   #beat(): void {
     this.#cancelBeat = this.#context.clock.setTimer(BEAT_MS, () => {
-      this.#silentBeats += 1;
-      // This is one more than the relay bears, which is to find out first.
-      if (this.#silentBeats > SILENT_BEATS + 1) this.end('nothing was heard of it');
-      else this.#beat();
+      if (this.#life.beat()) this.#beat();
+      else this.end('nothing was heard of it');
     });
   }
 
@@ -190,7 +192,7 @@ export class OwnerLink implements PeerLinkHandler {
     try {
       const batch = parsePublish(messages, PUBLISH_LIMITS);
       const release = admit(this.#context, batch);
-      const isGone = (): boolean => this.closedAlready;
+      const isGone = (): boolean => this.#isClosed;
       const isBehind = (): boolean => attempt <= (this.#refused.get(key) ?? 0);
       const back = (message: string): void => {
         this.#refused.set(key, Math.max(attempt, this.#refused.get(key) ?? 0));

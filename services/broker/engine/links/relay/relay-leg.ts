@@ -1,15 +1,18 @@
 // One owner's part of a relayed consumer: a leg over a link (RemoteLeg), or the session at this broker
-// (LocalLeg).
-//
-//   RemoteLeg:  down ─link is up→ attached ─link closed, ended for now→ down ─┐ (again, after a while)
-//                                    └─ended for good→ the consumer ends       └─ released → over
+// (LocalLeg). core/consumer-part decides for a leg over a link; here is what it decided on done.
 import type { ConsumerClient } from '../../../core/consumer-client.ts';
+import {
+  ConsumerPart,
+  type PartEffect,
+  type PartEvent,
+  type PartLimits,
+} from '../../../core/consumer-part.ts';
 import type { LeasesOnLeave } from '../../../core/delivery-events.ts';
-import type { BrokerError } from '../../../core/errors.ts';
+import { assertNever, type BrokerError } from '../../../core/errors.ts';
+import type { PartitionId } from '../../../core/partition.ts';
 import type { SettleOperation } from '../../../core/settle-request.ts';
 import type { Clock } from '../../../ports/clock.ts';
 import type { ConsumerSink, DeliveredMessages } from '../../delivery/consumer.ts';
-import type { SessionLimits } from '../../delivery/session.ts';
 import type { SubscriptionRuntime } from '../../delivery/subscription-runtime.ts';
 import type { Route } from '../../membership/routes.ts';
 import { ShareSession } from '../share-session.ts';
@@ -43,114 +46,81 @@ export interface LegHost {
 
 export type Leg = RemoteLeg | LocalLeg;
 
-const FIRST_BACKOFF_MS = 50;
-const MAX_BACKOFF_MS = 1_000;
-/**
- * The owner is told each time this many bytes were taken: well below its window, well above a word for each
- * message.
- */
-const TELL_TAKEN_BYTES = 256 * 1024;
-
 export class RemoteLeg implements AttachedConsumer, LinkUser {
   readonly route: Route;
   readonly #host: LegHost;
+  readonly #peers: RelayLinks;
   readonly #clock: Clock;
-  readonly #release: () => void;
+  readonly #part = new ConsumerPart();
+  #release: () => void = () => undefined;
   #link: RelayLink | undefined;
   /** The consumer's number on the link. */
   #number = 0;
-  #backoffMs = FIRST_BACKOFF_MS;
-  #cancelRetry: () => void = () => undefined;
-  #taken = 0;
-  #toldTaken = 0;
-  #newest: { readonly sequence: number; readonly limits: SessionLimits } | undefined;
-  /**
-   * What was settled since it attached, while the owner has not answered: it may refuse, and hears none of it
-   * then.
-   */
-  #unheard: SettleOperation[] | undefined;
-  #over = false;
-  #fresh: boolean;
+  #cancelRest: () => void = () => undefined;
 
   constructor(route: Route, host: LegHost, peers: RelayLinks, clock: Clock) {
     this.route = route;
     this.#host = host;
+    this.#peers = peers;
     this.#clock = clock;
-    this.#fresh = host.fresh;
-    this.#release = peers.use(route, this);
   }
 
-  get attached(): boolean {
-    return this.#number !== 0;
+  /** It may be attached, and even end everything, before this returns. */
+  open(): void {
+    const release = this.#peers.use(this.route, this);
+    if (this.#part.state.kind === 'over') release();
+    else this.#release = release;
   }
 
   /** Whether settles can be sent now. */
   get writable(): boolean {
-    return this.attached && this.#link!.writable;
+    return this.#part.state.kind === 'attached' && this.#link!.writable;
   }
 
   up(link: RelayLink): void {
-    if (this.#over || this.attached) return;
-    this.#cancelRetry();
     this.#link = link;
-    this.#taken = 0;
-    this.#toldTaken = 0;
-    this.#newest = undefined;
-    this.#unheard = [];
-    const { subscription, incarnation, client, resumes } = this.#host;
-    // What the consumer was given elsewhere since may be at this owner by now, by a note: that is not to be
-    // given back.
-    const isFresh = this.#fresh && this.#host.fresh;
-    this.#number = link.attach(this, { subscription, incarnation, client, resumes, fresh: isFresh });
-    this.#fresh = false;
-    this.#host.joined(this);
+    this.#on({ kind: 'up', opening: this.#host.fresh });
   }
 
   drained(): void {
-    if (this.attached) this.#host.drained();
+    if (this.#part.state.kind === 'attached') this.#host.drained();
   }
 
-  credit(sequence: number, limits: SessionLimits): void {
-    this.#newest = { sequence, limits };
-    this.#tell({ kind: 'credit', sequence, ...limits });
+  credit(sequence: number, limits: PartLimits): void {
+    this.#on({ kind: 'credit', sequence, limits });
+  }
+
+  sayDeadline(ackDeadlineMs: number): void {
+    this.#on({ kind: 'deadline', ackDeadlineMs });
   }
 
   settle(operations: readonly SettleOperation[]): void {
-    this.#unheard?.push(...operations);
-    this.#tell({ kind: 'settle', operations });
+    this.#on({ kind: 'settle', operations });
   }
 
   /** The consumer's stream has taken what was delivered through this leg. */
   took(bytes: number): void {
-    this.#taken += bytes;
-    if (this.#taken - this.#toldTaken < TELL_TAKEN_BYTES) return;
-    this.#toldTaken = this.#taken;
-    this.#tell({ kind: 'taken', bytes: this.#taken });
+    const taken = this.#part.took(bytes);
+    if (taken > 0) this.#link!.tell({ kind: 'taken', consumer: this.#number, bytes: taken });
   }
 
   /** Ends the leg: it is not one of the consumer's any more. */
   leave(leases: LeasesOnLeave): void {
-    if (this.#over) return;
-    this.#over = true;
-    this.#cancelRetry();
-    this.#tell({ kind: 'detach', leases });
-    this.#number = 0;
-    this.#release();
+    this.#on({ kind: 'leave', leases });
   }
 
   deliver(messages: DeliveredMessages): void {
-    this.#backoffMs = FIRST_BACKOFF_MS;
-    this.#unheard = undefined;
+    this.#part.delivered();
     this.#host.delivered(this, messages);
   }
 
   credited(sequence: number, outstandingMessages: number): void {
-    this.#unheard = undefined;
+    this.#part.heard();
     this.#host.credited(this, sequence, outstandingMessages);
   }
 
   wants(more: boolean): void {
-    this.#unheard = undefined;
+    this.#part.heard();
     this.#host.wants(this, more);
   }
 
@@ -159,39 +129,63 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
   }
 
   ended(error: BrokerError): void {
-    if (this.#over) return;
-    this.#number = 0;
-    this.#host.left(this);
-    const unheard = this.#unheard ?? [];
-    this.#unheard = undefined;
-    if (unheard.length > 0) this.#host.bounced(unheard);
-    const isFinal = error.code !== 'UNAVAILABLE';
-    if (isFinal) this.#host.ended(error);
-    if (this.#over) return;
-    const link = this.#link!;
-    // A link that has closed comes up again by itself.
-    if (link.state !== 'up') return;
-    this.#cancelRetry = this.#clock.setTimer(this.#backoffMs, () => {
-      if (link.state === 'up') this.up(link);
-    });
-    this.#backoffMs = Math.min(this.#backoffMs * 2, MAX_BACKOFF_MS);
+    this.#on({ kind: 'ended', code: error.code, linkIsUp: this.#link!.state === 'up' }, error);
   }
 
-  /** Repeats the order that is in force, with another deadline. */
-  sayDeadline(ackDeadlineMs: number): void {
-    if (this.#newest === undefined) return;
-    const { sequence, limits } = this.#newest;
-    this.credit(sequence, { ...limits, ackDeadlineMs });
+  #on(event: PartEvent, error?: BrokerError): void {
+    for (const effect of this.#part.step(event)) this.#perform(effect, error);
+  }
+
+  #perform(effect: PartEffect, error: BrokerError | undefined): void {
+    switch (effect.kind) {
+      case 'attach': {
+        const { subscription, incarnation, client, resumes } = this.#host;
+        const { fresh } = effect;
+        this.#number = this.#link!.attach(this, { subscription, incarnation, client, resumes, fresh });
+        break;
+      }
+      case 'credit':
+        this.#tell({ kind: 'credit', sequence: effect.sequence, ...effect.limits });
+        break;
+      case 'settle':
+      case 'detach':
+        this.#tell(effect);
+        break;
+      case 'joined':
+        this.#host.joined(this);
+        break;
+      case 'left':
+        this.#host.left(this);
+        break;
+      case 'bounced':
+        this.#host.bounced(effect.operations);
+        break;
+      case 'end':
+        this.#host.ended(error!);
+        break;
+      case 'rest':
+        this.#cancelRest = this.#clock.setTimer(effect.forMs, () => {
+          if (this.#link!.state === 'up') this.up(this.#link!);
+        });
+        break;
+      case 'stop resting':
+        this.#cancelRest();
+        break;
+      case 'release':
+        this.#release();
+        break;
+      default:
+        assertNever(effect);
+    }
   }
 
   #tell(
     what:
-      | ({ readonly kind: 'credit'; readonly sequence: number } & SessionLimits)
-      | { readonly kind: 'taken'; readonly bytes: number }
+      | ({ readonly kind: 'credit'; readonly sequence: number } & PartLimits)
       | { readonly kind: 'settle'; readonly operations: readonly SettleOperation[] }
       | { readonly kind: 'detach'; readonly leases: LeasesOnLeave },
   ): void {
-    if (this.attached) this.#link!.tell({ ...what, consumer: this.#number });
+    this.#link!.tell({ ...what, consumer: this.#number });
   }
 }
 
@@ -225,10 +219,10 @@ export class LocalLeg {
     return this.#session.outstandingMessages;
   }
 
-  credit(sequence: number, limits: SessionLimits): void {
+  credit(sequence: number, limits: PartLimits): void {
     this.#sequence = sequence;
     this.#session.limits = limits;
-    this.#runtime.drain(this.#session, limits.draining ?? false);
+    this.#runtime.drain(this.#session, limits.draining);
     this.#runtime.pumpFor(this.#session);
   }
 
@@ -236,8 +230,8 @@ export class LocalLeg {
     this.#session.limits = { ...this.#session.limits, ackDeadlineMs };
   }
 
-  owns(operation: SettleOperation): boolean {
-    return this.#runtime.owns(operation);
+  owns(id: PartitionId): boolean {
+    return this.#runtime.owns(id);
   }
 
   settle(operations: readonly SettleOperation[]): void {

@@ -9,6 +9,7 @@
 import type { BacklogReport, PartitionQuestion } from '../../../core/backlog-report.ts';
 import type { DrainReport, DrainRequest } from '../../../core/draining.ts';
 import { BrokerError } from '../../../core/errors.ts';
+import { LinkLife, type LinkState } from '../../../core/link-life.ts';
 import type { PartitionId } from '../../../core/partition.ts';
 import type { SettledSubscription, SettleOperation } from '../../../core/settle-request.ts';
 import type {
@@ -58,7 +59,7 @@ interface Waiting<T> {
 
 export class RelayLink implements PeerLinkEvents {
   readonly route: Route;
-  state: 'connecting' | 'up' | 'closed' = 'connecting';
+  readonly #life = new LinkLife('connecting', SILENT_BEATS);
   /** Whether the link takes more: not from a send that filled it until `drained`. */
   writable = true;
   readonly #link: PeerLink;
@@ -79,7 +80,6 @@ export class RelayLink implements PeerLinkEvents {
   readonly #chunks = new Map<number, { readonly partition: PartitionId; readonly chunk: CachedChunk }>();
   #keepFrom = 0;
   #lastNumber = 0;
-  #silentBeats = 0;
   #cancelBeat: () => void = () => undefined;
 
   constructor(connector: PeerConnector, route: Route, context: EngineContext, host: RelayLinkHost) {
@@ -88,9 +88,13 @@ export class RelayLink implements PeerLinkEvents {
     this.#host = host;
     this.#link = connector.connect(route.address, route.memberId, this);
     // A connector that knows at once that it can't connect has closed the link already.
-    if (this.#isClosed()) return;
+    if (this.state === 'closed') return;
     this.#ask();
     this.#beat();
+  }
+
+  get state(): LinkState {
+    return this.#life.state;
   }
 
   /** `messages`: records of field 2 of PublishRequest. */
@@ -168,11 +172,7 @@ export class RelayLink implements PeerLinkEvents {
 
   answer(answer: PeerAnswer): void {
     if (this.state === 'closed') return;
-    this.#silentBeats = 0;
-    if (this.state === 'connecting') {
-      this.state = 'up';
-      this.#host.up();
-    }
+    if (this.#life.heard()) this.#host.up();
     switch (answer.kind) {
       case 'published':
         take(this.#publishes, answer.call)?.({ kind: 'published', firstOffset: answer.firstOffset });
@@ -231,8 +231,7 @@ export class RelayLink implements PeerLinkEvents {
   }
 
   closed(reason: string): void {
-    if (this.state === 'closed') return;
-    this.state = 'closed';
+    if (!this.#life.close()) return;
     this.#cancelBeat();
     this.#chunks.clear();
     this.#leaving.clear();
@@ -246,10 +245,6 @@ export class RelayLink implements PeerLinkEvents {
     for (const { reject } of takeAll(this.#drains)) reject(gone);
     for (const consumer of takeAll(this.#consumers)) consumer.ended(gone);
     this.#host.closed(reason);
-  }
-
-  #isClosed(): boolean {
-    return this.state === 'closed';
   }
 
   #next(): number {
@@ -280,11 +275,9 @@ export class RelayLink implements PeerLinkEvents {
     for (const [number, { asked }] of this.#leaving) if (asked < this.#answered) this.#leaving.delete(number);
   }
 
-  /** Counts beats, not time: a process that stood still itself must not take the other for dead. */
   #beat(): void {
     this.#cancelBeat = this.#context.clock.setTimer(BEAT_MS, () => {
-      this.#silentBeats += 1;
-      if (this.#silentBeats > SILENT_BEATS) {
+      if (!this.#life.beat()) {
         this.close(`no answer for ${SILENT_BEATS * BEAT_MS} ms`);
         return;
       }

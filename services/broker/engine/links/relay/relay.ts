@@ -60,6 +60,7 @@ export class Relay implements Remote {
   /** How many operations these are about. */
   #settlingOperations = 0;
   #consumersMade = 0;
+  #streams = 0;
   /** The owners of topics by logEpoch, until routes change. */
   readonly #owners = new Map<number, { readonly partitions: number; readonly routes: Map<string, Route> }>();
   #turning: (() => void) | undefined;
@@ -101,6 +102,12 @@ export class Relay implements Remote {
     const partition = this.#partitions.get(formatPartitionId(owner.id));
     if (partition === undefined) return Promise.resolve();
     return partition.publishes.opened();
+  }
+
+  nextStream(): string {
+    this.#streams += 1;
+    // A member's id is another one after each start.
+    return `${this.#options.routes.selfId}/${this.#streams}`;
   }
 
   consumer(

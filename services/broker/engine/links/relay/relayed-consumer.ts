@@ -1,6 +1,6 @@
-// A consumer whose messages come from several owners: it shares its credit out among them, queues what they
-// send while its stream takes nothing, and brings what the client says to whom it concerns. Invariant:
-// together the owners never have more credit than the consumer gave (core/credit-shares.ts).
+// A consumer whose messages come from several owners. core/consumer-parts decides who is given how much
+// credit and is told what; here that is done, and what owners send is queued while the stream takes nothing.
+// Invariant: a decision is performed in the order of its effects, and what a leg says meanwhile in between.
 //
 //   client ◀─────── sink ─ RelayedConsumer ◀─┬─ LocalLeg: the partitions owned here
 //          ─ limits, settles ─▶              ├─ RemoteLeg: those of one other broker, over the link to it
@@ -10,11 +10,11 @@
 // delivers, and were the consumer to leave, its leases would end.
 
 import type { ConsumerClient } from '../../../core/consumer-client.ts';
-import { CreditShares, type ShareOrder } from '../../../core/credit-shares.ts';
+import { type ConsumerEffect, type ConsumerEvent, ConsumerParts } from '../../../core/consumer-parts.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../../../core/definitions.ts';
 import type { LeasesOnLeave } from '../../../core/delivery-events.ts';
 import type { ConsumerOrigin, OpeningConsumer } from '../../../core/draining.ts';
-import { BrokerError } from '../../../core/errors.ts';
+import { assertNever, BrokerError } from '../../../core/errors.ts';
 import { isOfAnother, type SettleOperation, type SettleRequest } from '../../../core/settle-request.ts';
 import type { EngineContext } from '../../context.ts';
 import type { Consumer, ConsumerSink, DeliveredMessages } from '../../delivery/consumer.ts';
@@ -22,7 +22,6 @@ import type { DrainableConsumer } from '../../delivery/draining-consumers.ts';
 import type { SessionLimits } from '../../delivery/session.ts';
 import type { SubscriptionRuntime } from '../../delivery/subscription-runtime.ts';
 import type { Route, Routes } from '../../membership/routes.ts';
-import { KeptSettles } from './kept-settles.ts';
 import { OutstandingCount } from './outstanding-count.ts';
 import { type Leg, type LegHost, LocalLeg, RemoteLeg } from './relay-leg.ts';
 import type { RelayLinks } from './relay-links.ts';
@@ -57,8 +56,6 @@ export interface RelayedConsumerOptions {
 
 /** Longer than a hand-over takes at the most. */
 export const LEG_LINGER_MS = 10_000;
-const FIRST_RETRY_MS = 10;
-const MAX_RETRY_MS = 250;
 
 export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
   readonly subscription: string;
@@ -66,46 +63,36 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
   readonly client: ConsumerClient;
   readonly #options: RelayedConsumerOptions;
   readonly #sink: ConsumerSink;
-  readonly #shares: CreditShares<Leg>;
+  readonly #parts: ConsumerParts;
+  /** This broker's member id, under which the local leg goes. */
+  readonly #here: string;
   readonly #local: LocalLeg;
-  #localJoined = false;
-  /** How many partitions the topic had when its owners were last looked up. */
-  #partitions = 0;
   /** By member id. */
   readonly #legs = new Map<string, RemoteLeg>();
-  /** Cancels the linger of a leg that is not wanted any more. */
-  readonly #lingering = new Map<Leg, () => void>();
+  /** Each cancels the linger of a leg that is not wanted any more. */
+  readonly #lingering = new Map<string, () => void>();
   readonly #queue = new RelayQueue<RemoteLeg>();
-  readonly #kept = new KeptSettles();
-  /** Whether it is being asked if partitions exist of which something is kept. */
-  #asking = false;
-  #retryMs = FIRST_RETRY_MS;
-  #cancelRetry: (() => void) | undefined;
-  #limits: SessionLimits;
+  readonly #counts = new Set<OutstandingCount<string>>();
+  #cancelRetry: () => void = () => undefined;
   #localFirst = false;
   #begun = false;
-  #left = false;
-  #whenQuiet: (() => void)[] | undefined;
-  /** The newest order of each leg that has not confirmed it. */
-  readonly #unconfirmed = new Map<Leg, number>();
-  /**
-   * Legs that are there when it opens. They are given their shares together: one alone would be given
-   * everything.
-   */
-  #opening: Leg[] | undefined = [];
-  #draining: boolean;
-  readonly #counts = new Set<OutstandingCount<Leg>>();
+  #whenQuiet: (() => void)[] = [];
 
   constructor(options: RelayedConsumerOptions) {
-    const { definition, runtime, client, sink, limits, context } = options;
+    const { definition, runtime, client, sink, limits, opening, context, routes, turn } = options;
     this.#options = options;
     this.subscription = definition.name;
     this.incarnation = definition.incarnation;
     this.client = client;
     this.#sink = sink;
-    this.#limits = limits;
-    this.#draining = options.opening.draining;
-    this.#shares = new CreditShares(limits.maxOutstandingMessages, limits.maxOutstandingBytes);
+    this.#here = routes.selfId;
+    this.#parts = new ConsumerParts({
+      here: this.#here,
+      limits,
+      draining: opening.draining,
+      logEpoch: definition.topicEpoch,
+      turn,
+    });
     this.#local = new LocalLeg(this, runtime, this.#localSink(), context.clock);
   }
 
@@ -118,7 +105,7 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
   }
 
   get over(): boolean {
-    return this.#left;
+    return this.#parts.phase === 'left';
   }
 
   get origin(): ConsumerOrigin {
@@ -127,17 +114,18 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
 
   /** Every owner is told with its credit, new ones when they get some. */
   drain(draining: boolean): void {
-    if (this.#left || this.#draining === draining) return;
-    this.#draining = draining;
-    this.#apply(this.#shares.again());
+    this.#on({ kind: 'drain', draining });
   }
 
   async outstanding(): Promise<number> {
-    if (this.#left) return 0;
-    const orders = this.#shares.again();
+    if (this.over) return 0;
+    const effects = this.#decide({ kind: 'count' });
+    const orders = effects.flatMap((effect) =>
+      effect.kind === 'credit' ? [{ owner: effect.part, sequence: effect.sequence }] : [],
+    );
     const count = new OutstandingCount(orders, this.#options.context.clock);
     this.#counts.add(count);
-    this.#apply(orders);
+    this.#perform(effects);
     try {
       return await count.messages;
     } finally {
@@ -146,34 +134,16 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
   }
 
   get limits(): SessionLimits {
-    return this.#limits;
+    return this.#parts.limits;
   }
 
-  set limits(limits: SessionLimits) {
-    if (this.#left || this.#whenQuiet !== undefined) return;
-    const isOtherDeadline = limits.ackDeadlineMs !== this.#limits.ackDeadlineMs;
-    this.#limits = limits;
-    this.#apply(this.#shares.setTotal(limits.maxOutstandingMessages, limits.maxOutstandingBytes));
-    if (isOtherDeadline) this.#sayDeadline();
+  set limits({ maxOutstandingMessages, maxOutstandingBytes, ackDeadlineMs }: SessionLimits) {
+    this.#on({ kind: 'limits', limits: { maxOutstandingMessages, maxOutstandingBytes, ackDeadlineMs } });
   }
 
   settle(request: SettleRequest): void {
-    if (this.#left || isOfAnother(request, this.incarnation)) return;
-    const { topicEpoch } = this.#options.definition;
-    const sendable = new Map<Leg, SettleOperation[]>();
-    for (const operation of request.operations) {
-      // The operation is on an earlier incarnation of the topic: there is nothing to settle.
-      if (operation.logEpoch !== topicEpoch) continue;
-      const leg = this.#kept.has(operation.partition) ? undefined : this.#legFor(operation);
-      if (leg === undefined) this.#keep(operation);
-      else {
-        const operations = sendable.get(leg);
-        if (operations === undefined) sendable.set(leg, [operation]);
-        else operations.push(operation);
-      }
-    }
-    for (const [leg, operations] of sendable) leg.settle(operations);
-    if (!this.#kept.empty) void this.#dropUnknown();
+    if (isOfAnother(request, this.incarnation)) return;
+    this.#on({ kind: 'settle', operations: request.operations });
   }
 
   pump(): void {
@@ -184,125 +154,83 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
   }
 
   quiesce(): Promise<void> {
-    if (this.#left) return Promise.resolve();
+    if (this.over) return Promise.resolve();
     return new Promise((resolve) => {
-      this.#whenQuiet ??= [];
       this.#whenQuiet.push(resolve);
-      this.#apply(this.#shares.setTotal(0, 0));
-      this.#checkQuiet();
+      this.#on({ kind: 'quiesce' });
     });
   }
 
   leave(leases: LeasesOnLeave = 'end'): void {
-    if (this.#left) return;
-    this.#left = true;
-    this.#cancelRetry?.();
-    for (const cancel of this.#lingering.values()) cancel();
-    this.#lingering.clear();
-    this.#queue.clear();
-    this.#local.leave(leases);
-    for (const leg of this.#legs.values()) leg.leave(leases);
-    this.#legs.clear();
-    const nowMs = this.#options.context.clock.monotonicMs();
-    const kept = this.#kept.partitions.flatMap((partition) => this.#kept.take(partition, nowMs));
-    this.#settleLater(kept);
-    for (const count of this.#counts) count.over();
-    this.#options.onLeft();
-    for (const resolve of this.#whenQuiet?.splice(0) ?? []) resolve();
+    this.#on({ kind: 'leave', leases });
   }
 
   /** The stream ends with this status. */
   ended(error: BrokerError): void {
-    if (this.#left) return;
+    if (this.over) return;
     this.leave();
     this.#sink.close(error);
   }
 
   /** At first, and after every change of routes: a leg to every owner, and none for long to others. */
   routed(): void {
-    if (this.#left) return;
-    const { topic, owners, routes, peers, context } = this.#options;
+    const { topic, owners } = this.#options;
     const now = topic();
-    this.#partitions = now.partitions;
-    const wanted = owners(now);
-    for (const [memberId, route] of wanted) {
-      if (memberId === routes.selfId) continue;
-      const leg = this.#legs.get(memberId);
-      if (leg !== undefined) this.#keepLeg(leg);
-      else {
-        // The leg may be attached, and even end everything, before its constructor returns.
-        const made = new RemoteLeg(route, this, peers, context.clock);
-        if (this.#left) made.leave('end');
-        else this.#legs.set(memberId, made);
-      }
-      if (this.#left) return;
-    }
-    for (const [memberId, leg] of this.#legs) if (!wanted.has(memberId)) this.#linger(leg);
-    if (wanted.has(routes.selfId)) {
-      this.#keepLeg(this.#local);
-      this.#joinLocal();
-    } else if (this.#localJoined) this.#linger(this.#local);
+    this.#on({ kind: 'routed', owners: [...owners(now).keys()], partitions: now.partitions });
     this.#begun = true;
-    this.#openShares();
-    this.#retryMs = FIRST_RETRY_MS;
-    this.#sendKept();
+    this.#on({ kind: 'placed' });
   }
 
   /** Partitions may have been added to the topic, and their routes known before they were. */
   look(): void {
-    if (!this.#left && this.#options.topic().partitions !== this.#partitions) this.routed();
+    if (!this.over && this.#options.topic().partitions !== this.#parts.partitions) this.routed();
   }
 
   /** Some time has passed. Returns whether it wants another turn. */
   turn(): boolean {
-    if (this.#left || this.#whenQuiet !== undefined) return false;
-    this.#apply(this.#shares.turn());
-    return this.#shares.restless;
+    this.#on({ kind: 'turn' });
+    return this.#parts.restless;
   }
 
-  joined(leg: RemoteLeg): void {
-    this.#join(leg);
-    this.#sendKept();
+  joined({ route }: RemoteLeg): void {
+    this.#on({ kind: 'joined', part: route.memberId });
   }
 
   left(leg: RemoteLeg): void {
     // The leases of what is queued have ended with the leg: others may have been given it by now.
     this.#queue.drop(leg);
-    this.#unconfirmed.delete(leg);
-    this.#opening = this.#opening?.filter((other) => other !== leg);
-    for (const count of this.#counts) count.gone(leg);
-    this.#apply(this.#shares.leave(leg));
-    if (this.#lingering.has(leg)) this.#drop(leg);
-    this.#checkQuiet();
+    const part = leg.route.memberId;
+    for (const count of this.#counts) count.gone(part);
+    this.#on({ kind: 'left', part });
   }
 
   delivered(leg: RemoteLeg, messages: DeliveredMessages): void {
-    if (this.#left) return;
+    if (this.over) return;
     if (this.#queue.length === 0 && this.#sink.writable) this.#give(leg, messages);
     else this.#queue.push(leg, messages);
   }
 
   credited(leg: Leg, sequence: number, outstandingMessages: number): void {
-    if (this.#left) return;
-    if (this.#unconfirmed.get(leg) === sequence) this.#unconfirmed.delete(leg);
-    for (const count of this.#counts) count.answered(leg, sequence, outstandingMessages);
-    this.#apply(this.#shares.credited(leg, sequence, outstandingMessages));
-    this.#checkQuiet();
+    if (this.over) return;
+    const part = this.#nameOf(leg);
+    for (const count of this.#counts) count.answered(part, sequence, outstandingMessages);
+    this.#on({ kind: 'credited', part, sequence, outstandingMessages });
   }
 
   wants(leg: Leg, more: boolean): void {
-    if (this.#left) return;
-    this.#apply(this.#shares.wants(leg, more));
-    this.#watchRestless();
+    this.#on({ kind: 'wants', part: this.#nameOf(leg), more });
   }
 
   bounced(operations: readonly SettleOperation[]): void {
-    if (this.#left) this.#settleLater(operations);
-    else for (const operation of operations) this.#keep(operation);
+    this.#on({ kind: 'bounced', operations });
   }
 
   drained(): void {
-    this.#sendKept();
+    this.#on({ kind: 'look', retried: false });
+  }
+
+  #nameOf(leg: Leg): string {
+    return leg === this.#local ? this.#here : (leg as RemoteLeg).route.memberId;
   }
 
   #localSink(): ConsumerSink {
@@ -317,171 +245,144 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
     };
   }
 
-  #joinLocal(): void {
-    if (this.#localJoined) return;
-    this.#localJoined = true;
-    this.#join(this.#local);
-  }
-
-  #join(leg: Leg): void {
-    if (this.#opening !== undefined) {
-      this.#opening.push(leg);
-      return;
-    }
-    this.#apply(this.#shares.join(leg));
-    this.#watchRestless();
-  }
-
-  #openShares(): void {
-    if (this.#opening === undefined) return;
-    const legs = this.#opening;
-    this.#opening = undefined;
-    const first = this.#options.turn % Math.max(1, legs.length);
-    this.#apply(this.#shares.join(...legs.slice(first), ...legs.slice(0, first)));
-    this.#watchRestless();
-  }
-
-  #watchRestless(): void {
-    if (this.#shares.restless && !this.#left) this.#options.onRestless();
-  }
-
-  /** Performs orders; a leg that is here confirms at once, which may give the next ones. */
-  #apply(orders: readonly ShareOrder<Leg>[]): void {
-    const { ackDeadlineMs } = this.#limits;
-    const draining = this.#draining;
-    // All of them are noted first: the leg that is here confirms while others have not been told.
-    for (const { owner: leg, sequence } of orders) this.#unconfirmed.set(leg, sequence);
-    for (const { owner: leg, sequence, messages, bytes } of orders) {
-      if (this.#left) return;
-      const limits = {
-        maxOutstandingMessages: messages,
-        maxOutstandingBytes: bytes,
-        ackDeadlineMs,
-        draining,
-      };
-      leg.credit(sequence, limits);
-      if (leg === this.#local) this.credited(leg, sequence, leg.outstandingMessages);
-    }
-  }
-
-  #sayDeadline(): void {
-    const { ackDeadlineMs } = this.#limits;
-    this.#local.sayDeadline(ackDeadlineMs);
-    for (const leg of this.#legs.values()) leg.sayDeadline(ackDeadlineMs);
-  }
-
   #give(leg: RemoteLeg, messages: DeliveredMessages): void {
     this.#sink.deliver(messages);
     leg.took(messages.bytes);
   }
 
   #flush(): void {
-    while (this.#queue.length > 0 && this.#sink.writable && !this.#left) {
+    while (this.#queue.length > 0 && this.#sink.writable && !this.over) {
       const { leg, messages } = this.#queue.shift();
       this.#give(leg, messages);
     }
-    this.#checkQuiet();
+    if (this.#parts.phase === 'quiet') this.#on({ kind: 'flushed' });
   }
 
-  #checkQuiet(): void {
-    if (this.#whenQuiet === undefined || this.#unconfirmed.size > 0) return;
-    if (this.#queue.length > 0 || !this.#kept.empty) return;
-    for (const resolve of this.#whenQuiet.splice(0)) resolve();
+  #on(event: ConsumerEvent): void {
+    this.#perform(this.#decide(event));
   }
 
-  /** The leg that can be told of it now. */
-  #legFor(operation: SettleOperation): Leg | undefined {
-    if (this.#local.owns(operation)) return this.#local;
-    const route = this.#options.routes.targetOf(operation);
-    const leg = route === undefined ? undefined : this.#legs.get(route.memberId);
-    return leg?.writable ? leg : undefined;
+  #decide(event: ConsumerEvent): readonly ConsumerEffect[] {
+    return this.#parts.step(event, {
+      nowMs: this.#options.context.clock.monotonicMs(),
+      tellable: this.#tellable,
+      queued: this.#queue.length,
+    });
   }
 
-  #keep(operation: SettleOperation): void {
-    this.#kept.add(operation, this.#options.context.clock.monotonicMs());
-    this.#retryLater();
+  readonly #tellable = (partition: number): string | undefined => {
+    const { definition, routes } = this.#options;
+    const id = { logEpoch: definition.topicEpoch, partition };
+    if (this.#local.owns(id)) return this.#here;
+    const memberId = routes.targetOf(id)?.memberId;
+    return memberId !== undefined && this.#legs.get(memberId)?.writable ? memberId : undefined;
+  };
+
+  /** The only place where what was decided is done. */
+  #perform(effects: readonly ConsumerEffect[]): void {
+    for (const effect of effects) {
+      // An earlier one may have ended the consumer.
+      if (this.over && effect.kind !== 'leave' && effect.kind !== 'settle later') continue;
+      this.#do(effect);
+    }
   }
 
-  /** The consumer has left: with its leases gone only its acks still mean something. */
-  #settleLater(operations: readonly SettleOperation[]): void {
-    const acks = operations.filter(({ kind }) => kind === 'ack');
-    if (acks.length > 0) this.#options.settleLater(acks);
-  }
-
-  #sendKept(): void {
+  #do(effect: ConsumerEffect): void {
     const { clock } = this.#options.context;
-    const { topicEpoch: logEpoch } = this.#options.definition;
-    for (const partition of this.#kept.partitions) {
-      const leg = this.#legFor({ kind: 'ack', logEpoch, partition, first: 0, last: 0, seconds: 0 });
-      if (leg !== undefined) leg.settle(this.#kept.take(partition, clock.monotonicMs()));
-    }
-    if (!this.#kept.empty) {
-      this.#retryLater();
-      void this.#dropUnknown();
-    } else {
-      this.#retryMs = FIRST_RETRY_MS;
-      this.#checkQuiet();
+    switch (effect.kind) {
+      case 'make leg':
+        this.#makeLeg(effect.part);
+        break;
+      case 'drop leg':
+        this.#dropLeg(effect.part);
+        break;
+      case 'linger': {
+        const { part } = effect;
+        const cancel = clock.setTimer(LEG_LINGER_MS, () => this.#on({ kind: 'lingered', part }));
+        this.#lingering.set(part, cancel);
+        break;
+      }
+      case 'stop lingering':
+        this.#lingering.get(effect.part)?.();
+        this.#lingering.delete(effect.part);
+        break;
+      case 'credit': {
+        const { part, sequence, limits } = effect;
+        this.#legAt(part)?.credit(sequence, limits);
+        if (part === this.#here) this.credited(this.#local, sequence, this.#local.outstandingMessages);
+        break;
+      }
+      case 'deadline':
+        this.#local.sayDeadline(effect.ackDeadlineMs);
+        for (const leg of this.#legs.values()) leg.sayDeadline(effect.ackDeadlineMs);
+        break;
+      case 'settle':
+        this.#legAt(effect.part)?.settle(effect.operations);
+        break;
+      case 'settle later':
+        this.#options.settleLater(effect.acks);
+        break;
+      case 'retry':
+        this.#cancelRetry = clock.setTimer(effect.afterMs, () => this.#on({ kind: 'look', retried: true }));
+        break;
+      case 'ask':
+        void this.#ask(effect.least);
+        break;
+      case 'restless':
+        this.#options.onRestless();
+        break;
+      case 'is quiet':
+        for (const resolve of this.#whenQuiet.splice(0)) resolve();
+        break;
+      case 'leave':
+        this.#end(effect.leases);
+        break;
+      default:
+        assertNever(effect);
     }
   }
 
-  /**
-   * Drops what was said of partitions that the topic does not have, which means nothing and would be kept for
-   * ever.
-   */
-  async #dropUnknown(): Promise<void> {
-    const unknown = this.#kept.partitions.filter((partition) => partition >= this.#partitions);
-    if (unknown.length === 0 || this.#asking || this.#left) return;
-    this.#asking = true;
+  #legAt(part: string): Leg | undefined {
+    return part === this.#here ? this.#local : this.#legs.get(part);
+  }
+
+  #makeLeg(part: string): void {
+    const { owners, topic, peers, context } = this.#options;
+    const route = owners(topic()).get(part);
+    if (route === undefined) return;
+    const leg = new RemoteLeg(route, this, peers, context.clock);
+    this.#legs.set(part, leg);
+    leg.open();
+  }
+
+  #dropLeg(part: string): void {
+    for (const count of this.#counts) count.gone(part);
+    const leg = this.#legs.get(part);
+    this.#legs.delete(part);
+    leg?.leave('stay');
+  }
+
+  async #ask(least: number): Promise<void> {
+    let partitions: number | undefined;
     try {
-      const partitions = await this.#options.partitions(Math.max(...unknown) + 1);
-      this.#kept.drop(unknown.filter((partition) => partition >= partitions));
+      partitions = await this.#options.partitions(least);
     } catch (error) {
       // The next retry asks again.
       if (!(error instanceof BrokerError)) throw error;
     }
-    this.#asking = false;
-    this.#checkQuiet();
+    this.#on({ kind: 'known', partitions });
   }
 
-  #retryLater(): void {
-    if (this.#cancelRetry !== undefined || this.#left) return;
-    this.#cancelRetry = this.#options.context.clock.setTimer(this.#retryMs, () => {
-      this.#cancelRetry = undefined;
-      this.#retryMs = Math.min(this.#retryMs * 2, MAX_RETRY_MS);
-      this.#sendKept();
-    });
-  }
-
-  #keepLeg(leg: Leg): void {
-    this.#lingering.get(leg)?.();
-    this.#lingering.delete(leg);
-  }
-
-  #linger(leg: Leg): void {
-    if (this.#lingering.has(leg)) return;
-    if (leg !== this.#local && !(leg as RemoteLeg).attached) {
-      this.#drop(leg);
-      return;
-    }
-    const cancel = this.#options.context.clock.setTimer(LEG_LINGER_MS, () => this.#drop(leg));
-    this.#lingering.set(leg, cancel);
-  }
-
-  #drop(leg: Leg): void {
-    this.#keepLeg(leg);
-    this.#unconfirmed.delete(leg);
-    for (const count of this.#counts) count.gone(leg);
-    if (leg === this.#local) {
-      this.#localJoined = false;
-      const { ackDeadlineMs } = this.#limits;
-      const draining = this.#draining;
-      this.#local.credit(0, { maxOutstandingMessages: 0, maxOutstandingBytes: 0, ackDeadlineMs, draining });
-    } else {
-      const remote = leg as RemoteLeg;
-      this.#legs.delete(remote.route.memberId);
-      remote.leave('stay');
-    }
-    this.#apply(this.#shares.leave(leg));
-    this.#checkQuiet();
+  #end(leases: LeasesOnLeave): void {
+    this.#cancelRetry();
+    for (const cancel of this.#lingering.values()) cancel();
+    this.#lingering.clear();
+    this.#queue.clear();
+    this.#local.leave(leases);
+    for (const leg of this.#legs.values()) leg.leave(leases);
+    this.#legs.clear();
+    for (const count of this.#counts) count.over();
+    this.#options.onLeft();
+    for (const resolve of this.#whenQuiet.splice(0)) resolve();
   }
 }

@@ -3,8 +3,8 @@
 //
 // An ack stands against everything, a nack against an extension; among words of one kind the last one counts.
 // Bounded: beyond, what comes is dropped, and its messages are delivered again when their leases end.
-import { type Interval, IntervalMap, IntervalSet } from '../../../core/intervals.ts';
-import type { SettleOperation } from '../../../core/settle-request.ts';
+import { type Interval, IntervalMap, IntervalSet } from './intervals.ts';
+import type { SettleOperation } from './settle-request.ts';
 
 /** The most intervals that are kept of one consumer. */
 export const MAX_KEPT_SETTLES = 10_000;
