@@ -18,14 +18,14 @@ export const CORE_BUGS: readonly PlantedBug[] = [
     file: `${CORE}/delivery.ts`,
     find: 'this.#held.add(first, last);\n      return;',
     replace: 'this.#returned.add(first, last);\n      return;',
-    noticed: unit('delivery'),
+    noticed: { test: 'test/golden/delivery.test.ts' },
   },
   {
     name: 'an acknowledgement gives no credit back',
     file: `${CORE}/delivery.ts`,
     find: 'addCredit(effects, value.consumer, count, value.bytes);',
     replace: '',
-    noticed: unit('delivery'),
+    noticed: { test: 'test/golden/delivery.test.ts' },
   },
   {
     name: 'an extended lease keeps its old deadline',

@@ -39,7 +39,7 @@ export const LINK_BUGS: readonly PlantedBug[] = [
     file: `${LINKS}/relay/relay-link.ts`,
     find: 'this.#leaving.set(request.consumer, { consumer, asked: this.#asked });',
     replace: '',
-    noticed: unit('relay'),
+    noticed: unit('relay', 'a hand-over that is late costs no lease'),
   },
   {
     name: 'a newer publish goes to the new target before the older ones are answered',
