@@ -218,13 +218,6 @@ export const CORE_BUGS: readonly PlantedBug[] = [
     noticed: unit('chunk'),
   },
   {
-    name: 'a slice is split only after it has outgrown a chunk',
-    file: `${CORE}/chunk.ts`,
-    find: 'if (i > from && bytes + size > maxBytes) {',
-    replace: 'if (i > from && bytes > maxBytes) {',
-    noticed: unit('chunk'),
-  },
-  {
     name: 'a count of partitions that only another broker has heard of is forgotten',
     file: `${CORE}/definition-merge.ts`,
     find: 'new Set([...counts, ...partitionCounts(other.definition)])',
