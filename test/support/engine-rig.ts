@@ -29,6 +29,9 @@ export interface EngineOptions {
   readonly ordering?: boolean;
   readonly limits?: Partial<EngineLimits>;
   readonly retentionMs?: number;
+  readonly retentionBytesPerPartition?: number;
+  /** See BrokerOptions. */
+  readonly mayServe?: () => boolean;
   /** An engine that was stopped: the new one goes on with its store and its time. */
   readonly after?: EngineRig;
   /** Puts something between the engine and the store with its faults. */
@@ -79,6 +82,7 @@ export async function startEngine(options: EngineOptions = {}): Promise<EngineRi
     logger: { info: say('info'), warn: say('warn'), error: say('error') },
     maxPullBytes: MAX_RESPONSE_BYTES,
     maxConsumersPerSubscription: MAX_CONSUMERS_PER_SUBSCRIPTION,
+    ...(options.mayServe && { mayServe: options.mayServe }),
   });
   await definitions.load();
   await broker.start();
@@ -132,12 +136,13 @@ export async function startEngine(options: EngineOptions = {}): Promise<EngineRi
 }
 
 async function define(definitions: Definitions, options: EngineOptions): Promise<void> {
-  const { partitions = 1, durability, ordering = false, retentionMs } = options;
+  const { partitions = 1, durability, ordering = false, retentionMs, retentionBytesPerPartition } = options;
   await definitions.createTopic('tester', {
     name: TOPIC,
     partitions,
     ...(durability && { durability }),
     ...(retentionMs && { retentionMs }),
+    ...(retentionBytesPerPartition && { retentionBytesPerPartition }),
   });
   await definitions.createSubscription('tester', {
     name: SUBSCRIPTION,

@@ -253,7 +253,7 @@ test(
           handlings.problems.push(`attempt ${handlings.maxAttempt} of ${most}`);
         expect(handlings.problems, handlings.text).toEqual([]);
       }),
-      cases(150),
+      cases(30),
     );
   },
   TIMEOUT_MS * 4,

@@ -122,10 +122,17 @@ test('a number beyond 2^53 is refused', () => {
 const small: fc.Arbitrary<Cursor> = fc
   .tuple(fc.nat(20), fc.array(fc.constantFrom('settled', 'once', 'twice', 'new'), { maxLength: 30 }))
   .map(([floor, states]) => {
-    const at = (state: string) =>
-      states.flatMap((each, index) =>
-        each === state ? [{ first: floor + 1 + index, last: floor + 1 + index }] : [],
-      );
+    const at = (state: string) => {
+      const found: { first: number; last: number }[] = [];
+      for (const [index, each] of states.entries()) {
+        const offset = floor + 1 + index;
+        const before = found.at(-1);
+        if (each !== state) continue;
+        if (before?.last === offset - 1) before.last = offset;
+        else found.push({ first: offset, last: offset });
+      }
+      return found;
+    };
     const attempts = [
       ...at('once').map((each) => ({ ...each, value: 1 })),
       ...at('twice').map((each) => ({ ...each, value: 2 })),

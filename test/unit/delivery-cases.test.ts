@@ -88,6 +88,18 @@ describe('a message that does not fit into the credit', () => {
   });
 });
 
+test('a busy key does not take all of a small credit', () => {
+  const delivery = started(ORDERED, 6);
+  const chunk = chunkView(0, [1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 2, 2]);
+  const taken: number[] = [];
+  for (let nth = 0; nth < 4; nth += 1) {
+    const [offset] = given(lease(delivery, chunk, { messages: 1 }));
+    taken.push(offset!);
+    delivery.step({ kind: 'ack', consumer: 1, first: offset!, last: offset! }, 0);
+  }
+  expect(taken).toEqual([0, 4, 1, 5]);
+});
+
 test('after a broken run has ended, the next run of the key grows again', () => {
   const delivery = started(ORDERED, 4);
   const chunk = chunkView(0, [1, 1, 1, 1], [1, 1, 1, 1]);

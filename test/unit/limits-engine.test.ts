@@ -225,3 +225,13 @@ test('what is older than the retention goes with the next sweep', async () => {
   await clock.advance(RETENTION_SWEEP_MS);
   expect(broker.stats.trimmedChunks).toBe(1);
 });
+
+test('of more bytes than a topic keeps the oldest go with the next sweep, and no others', async () => {
+  const { clock, broker, publish } = await startEngine({ retentionBytesPerPartition: MIB });
+  for (let nth = 0; nth < 10; nth += 1) await clock.finish(publish('x'.repeat(200_000)));
+  await clock.advance(RETENTION_SWEEP_MS);
+  const { storedMessages, storedBytes } = broker.topicSizes()[0]!;
+  expect(storedMessages).toBeGreaterThan(2);
+  expect(storedBytes).toBeLessThanOrEqual(MIB);
+  expect(broker.stats.trimmedChunks).toBe(10 - storedMessages);
+});

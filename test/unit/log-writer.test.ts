@@ -329,6 +329,23 @@ describe('an append whose outcome is not what it seems', () => {
     });
   }
 
+  test('written, then the store is full: nobody is told that it was refused', async () => {
+    const { append } = await between(async (write, nth) => {
+      await write();
+      if (nth === 1) throw new BrokerError('UNAVAILABLE', 'no answer');
+    });
+    const bounds = mine.log.bounds.bind(mine.log);
+    let refusals = 1;
+    Object.assign(mine.log, {
+      bounds: async (...args: Parameters<typeof bounds>) => {
+        if (refusals-- > 0) throw new BrokerError('RESOURCE_EXHAUSTED', 'the store is full');
+        return bounds(...args);
+      },
+    });
+    expect(await append('a')).toBe('appended');
+    expect(await stored()).toBe('a');
+  });
+
   test('written, and trimmed before anybody has looked: it is taken for ours', async () => {
     const { append, made } = await between(async (write) => {
       await write();

@@ -273,6 +273,19 @@ describe('the coordinator', () => {
     await rig.converge();
   });
 
+  test('takes no partition away because it knows of fewer than were assigned', async () => {
+    const { rig, a } = await openRig('a', 'b');
+    rig.topics.change([{ logEpoch: 1, partitions: 5 }]);
+    await rig.clock.advance(1_000);
+    rig.topics.change([
+      { logEpoch: 1, partitions: 5 },
+      { logEpoch: 2, partitions: 1 },
+    ]);
+    await rig.clock.advance(1_000);
+    const counts = [...a.membership.known.assignment.topics.values()].map(({ members }) => members.length);
+    expect(counts).toEqual([12, 1]);
+  });
+
   test('writes again what it has assigned, if the store has forgotten that', async () => {
     const { rig, a, b } = await openRig('a', 'b');
     const failOver = rig.cluster.memory.checkpoint((slot) => slot === CLUSTER_SLOT);

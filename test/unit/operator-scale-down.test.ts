@@ -82,6 +82,11 @@ describe('from nothing', () => {
   test('who is going anyhow is not chosen', () => {
     const pods = PODS.map((each) => (each.name === 'youngest' ? { ...each, ending: true } : each));
     expect(told(NO_SCALE_DOWN, { pods, current: 3 }).state).toMatchObject({ victims: ['starting'] });
+    const ready = PODS.filter(({ name }) => name !== 'starting');
+    const going = ready.map((each) => (each.name === 'youngest' ? { ...each, ending: true } : each));
+    expect(told(NO_SCALE_DOWN, { pods: going, current: 2, desired: 1 }).state).toMatchObject({
+      victims: ['young'],
+    });
   });
 });
 

@@ -67,7 +67,7 @@ const MOMENTS = fc.array(
   { maxLength: 60 },
 );
 
-test('whatever happens, a partition is never open twice, never forgotten open, never released open', () => {
+test('whatever happens, a partition is never open twice, forgotten or released open, or taken without a lease', () => {
   fc.assert(
     fc.property(MOMENTS, (moments) => {
       let ownership = newOwnership(0);
@@ -95,6 +95,7 @@ test('whatever happens, a partition is never open twice, never forgotten open, n
         const { after, effects } = stepOwnership(ownership, event, facts);
         ownership = after;
         for (const effect of effects) {
+          if (effect.kind === 'acquire' || effect.kind === 'hand over') expect(mayAct).toBe(true);
           switch (effect.kind) {
             case 'abandon':
               isOpen = false;

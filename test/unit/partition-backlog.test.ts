@@ -89,7 +89,7 @@ test.each([{ ordering: false }, { ordering: true }])(
           left.messages,
         );
       }),
-      cases(3_000),
+      cases(400),
     );
   },
 );

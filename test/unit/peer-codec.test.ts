@@ -219,6 +219,22 @@ test('what 64 consumers get alike is said once', () => {
   expect(Buffer.concat(encodeAnswers(answers)).length).toBeLessThan(64 * 2 + 40);
 });
 
+test('consumers that get the same runs of different chunks are told so', () => {
+  const alike = {
+    kind: 'deliver' as const,
+    runs: [{ first: 1, last: 2, attempt: 1 }],
+    messages: 2,
+    bytes: 9,
+  };
+  const answers = [
+    { ...alike, consumer: 1, chunk: 7 },
+    { ...alike, consumer: 2, chunk: 8 },
+    { ...alike, consumer: 3, chunk: 8, runs: [{ first: 1, last: 2, attempt: 2 }] },
+    { ...alike, consumer: 4, chunk: 8 },
+  ];
+  expect(decodeAnswers(Buffer.concat(encodeAnswers(answers)))).toEqual(answers);
+});
+
 test('the bytes of chunks and publishes are not copied', () => {
   const payload = Buffer.alloc(100_000, 1);
   const id = { logEpoch: 1, partition: 2 };
