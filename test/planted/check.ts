@@ -33,7 +33,7 @@ const BROKEN =
   /^(Syntax|Reference|Type|Range)Error\b|Cannot read properties|is not (a function|defined|iterable)|Hook timed out/;
 
 const SIMULATIONS = {
-  broker: { test: 'test/sim/sim.test.ts', named: 'the broker keeps every promise' },
+  broker: { test: 'test/sim/lone.test.ts', named: 'a lone broker keeps every promise' },
   cluster: { test: 'test/sim/cluster.test.ts', named: 'the cluster keeps every promise' },
 } as const;
 

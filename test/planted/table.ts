@@ -39,7 +39,7 @@ export function documentText(): string {
     'check passes. `npm run planted -- redis` takes only those with that word in name, file or check.',
     '',
     'The texts that are replaced are in `bugs/`; `test/repository` looks that each is still in its file exactly once. More bugs, put in at',
-    'run time by replacing methods, are in `test/sim/sabotage.test.ts`, `test/sim/cluster-sabotage.test.ts` and',
+    'run time by replacing methods, are in `test/sim/sabotage.test.ts` and',
     '`test/client-conformance/planted-faults.test.ts`. This page is written by `npm run planted -- --document`.',
     '',
     ...aligned([['bug', 'file', 'noticed by'], ...rows]),

@@ -278,6 +278,8 @@ const FAILOVERS = stormy({ failovers: 0.4 });
 /** Failovers with many changes that they can lose. */
 const LOST_CHANGES = stormy({ failovers: 1, adminChanges: 3 });
 const LOST_UPDATES = stormy({ failovers: 1, updates: 3, adminChanges: 1 });
+/** Failovers that lose changes of settings, and nothing else of what is defined. */
+const LOST_SETTINGS = stormy({ failovers: 1, updates: 3, adminChanges: 0 });
 const UPDATES = stormy({ updates: 3 });
 /** In which leases end. */
 const LONG_FAILOVERS = stormy({ failovers: 0.8, outages: 0.4 });
@@ -331,6 +333,7 @@ const CONTROLS = {
   GROWTHS,
   UPDATES,
   LOST_UPDATES,
+  LOST_SETTINGS,
   EARLY_DRAINS,
   EARLY_STORE_CUTS,
   EARLY_FAILOVERS,
@@ -531,7 +534,8 @@ const IN_CLUSTERS: readonly Planted[] = [
     bug: 'an update that the store has forgotten, and that is not written again',
     change: LOST_UPDATES,
     plant: takesWhatIsOlder,
-    noticed: /has \{.*\}; \S+ has said that it has \{/,
+    // A broker that has forgotten that a topic has grown routes in a circle.
+    noticed: /has \{.*\}; \S+ has said that it has \{|Maximum call stack size exceeded/,
   },
   {
     bug: 'retention that goes by what was in force when the topic was opened',
@@ -552,7 +556,7 @@ const IN_CLUSTERS: readonly Planted[] = [
   },
   {
     bug: 'what retention had deleted and a failover has brought back stays',
-    change: LOST_UPDATES,
+    change: LOST_SETTINGS,
     plant: () => void vi.spyOn(PartitionOwner.prototype, 'trimAgain').mockResolvedValue(),
     noticed: /retention has not deleted/,
   },
@@ -560,7 +564,7 @@ const IN_CLUSTERS: readonly Planted[] = [
     bug: 'a hand-over that does not wait until what was answered early is stored',
     change: EARLY_DRAINS,
     plant: () => void vi.spyOn(PartitionOwner.prototype, 'flushed').mockResolvedValue(),
-    noticed: /has let go without storing/,
+    noticed: /has let go without storing|the topic has grown/,
   },
   {
     bug: 'an owner that forgets what it has answered early when it loses a partition',
@@ -572,37 +576,34 @@ const IN_CLUSTERS: readonly Planted[] = [
   },
 ];
 
-function runsOf({ change, sabotage }: Omit<Planted, 'noticed'>, alone: boolean): () => ClusterRunOptions {
+function runsOf(
+  { change, sabotage }: Pick<Planted, 'change' | 'sabotage'>,
+  alone: boolean,
+): () => ClusterRunOptions {
   return () => ({ alone, ...(change && { change }), ...(sabotage && { sabotage: sabotage() }) });
 }
 
-test.each(ALONE)('alone, it is noticed: $bug', { timeout }, async ({ plant, noticed, ...planted }) => {
-  plant?.();
-  expect(await firstFailure(runsOf(planted, true))).toMatch(noticed);
-});
+for (const { bug, plant, noticed, ...planted } of ALONE)
+  test(`alone, it is noticed: ${bug}`, { timeout }, async () => {
+    plant?.();
+    expect(await firstFailure(runsOf(planted, true))).toMatch(noticed);
+  });
 
-test.each(LIVED_WITH)('alone, it is lived with: $bug', { timeout }, async (planted) => {
-  expect(await firstFailure(runsOf(planted, true))).toBe(NOTHING);
-});
+for (const { bug, ...planted } of LIVED_WITH)
+  test(`alone, it is lived with: ${bug}`, { timeout }, async () => {
+    expect(await firstFailure(runsOf(planted, true))).toBe(NOTHING);
+  });
 
-test.each(IN_CLUSTERS)(
-  'in a cluster, it is noticed: $bug',
-  { timeout },
-  async ({ plant, noticed, ...planted }) => {
+for (const { bug, plant, noticed, ...planted } of IN_CLUSTERS)
+  test(`in a cluster, it is noticed: ${bug}`, { timeout }, async () => {
     plant?.();
     expect(await firstFailure(runsOf(planted, false))).toMatch(noticed);
-  },
-);
+  });
 
-test.each(Object.entries(CONTROLS))(
-  'without a bug nothing is noticed in %s',
-  {
-    timeout,
-  },
-  async (_name, change) => {
+for (const [name, change] of Object.entries(CONTROLS))
+  test(`without a bug nothing is noticed in ${name}`, { timeout }, async () => {
     expect(await firstFailure(() => ({ change }), CONTROL_SEEDS)).toBe(NOTHING);
-  },
-);
+  });
 
 test('without a bug nothing is noticed with a lone store that is small or damaged', { timeout }, async () => {
   for (const change of [SOON_TRIMMED, SMALL_STORE, DAMAGES])

@@ -34,6 +34,8 @@ class Owner {
   heard = false;
   toOwner: ToOwner[] = [];
   toRelay: ToRelay[] = [];
+  /** What it has thrown away because it refuses the consumer, who does not know that yet. */
+  refused: SettleOperation[] = [];
   leg: ConsumerPart | undefined;
 
   get attached(): boolean {
@@ -42,9 +44,9 @@ class Owner {
 
   /** The consumer is not attached here any more. Returns what was on its way. */
   reset(): SettleOperation[] {
-    const lost = [...this.toOwner, ...this.toRelay].flatMap((said) =>
-      'operations' in said ? said.operations : [],
-    );
+    const onItsWay = [...this.toOwner, ...this.toRelay].flatMap(operationsOf);
+    const lost = [...this.refused, ...onItsWay];
+    this.refused = [];
     this.limit = 0;
     this.outstanding = 0;
     this.heard = false;
@@ -282,7 +284,9 @@ class World {
     const owner = this.owner(name);
     if (!owner.attached) return;
     owner.toRelay.push({ kind: 'refused' });
-    if (!owner.heard) owner.toOwner = [];
+    if (owner.heard) return;
+    owner.refused.push(...owner.toOwner.flatMap(operationsOf));
+    owner.toOwner = [];
   }
 
   deliver(name: string): void {
@@ -423,6 +427,10 @@ test('once it has left nobody is told anything but acks that nobody was told bef
     cases(300),
   );
 });
+
+function operationsOf(said: ToOwner | ToRelay): readonly SettleOperation[] {
+  return 'operations' in said ? said.operations : [];
+}
 
 function range(first: number, last: number): number[] {
   return Array.from({ length: last - first + 1 }, (_, at) => first + at);
