@@ -3,6 +3,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { scriptText } from '../../services/broker/adapters/redis/scripts.ts';
 import type { RedisStore, RedisStoreOptions } from '../../services/broker/adapters/redis/store.ts';
+import { MIN_REMEMBERED } from '../../services/broker/ports/definition-store.ts';
 import { appendTo, chunksAfter, EMPTY, expectCode, readAll } from '../conformance/harness.ts';
 import { type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
 import { createNotes, type Notes } from '../support/notes.ts';
@@ -71,6 +72,30 @@ async function untilOver(store: RedisStore, notes: Notes, condition: string): Pr
 }
 
 describe('a Redis that fails', { timeout: 60_000 }, () => {
+  test('its clock set by hours takes no removal from brokers that was a moment ago', async () => {
+    await using store = await opened();
+    const { definitions } = store;
+    const remove = async (nth: number): Promise<void> => {
+      await definitions.put('topic', `projects/p/topics/t${nth}`, `${nth}`, 0);
+      await definitions.remove('topic', `projects/p/topics/t${nth}`, 1);
+    };
+    const many = MIN_REMEMBERED + 40;
+    for (let nth = 0; nth < many; nth += 1) await remove(nth);
+    // To the next removal these are as old as if the clock had been set ahead.
+    const [key] = (await redis.command('KEYS', '*removed-definitions')) as string[];
+    await redis.command(
+      'EVAL',
+      `for _, each in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZINCRBY', KEYS[1], -1e10, each) end`,
+      '1',
+      key!,
+    );
+    await remove(many);
+    const { removed, forgottenTo } = await definitions.removals();
+    const newest = Array.from({ length: MIN_REMEMBERED }, (_, nth) => `${many + 1 - MIN_REMEMBERED + nth}`);
+    expect(removed.map(({ body }) => body).sort()).toEqual(newest.sort());
+    expect(forgottenTo).toBeGreaterThan(0);
+  });
+
   test('killed and restarted with its append-only file: everything is there, and appends go on', async () => {
     await using store = await opened();
     const appender = new RedisAppender(store, P, STORED);

@@ -6,6 +6,7 @@ import {
   type DefinitionKind,
   type DefinitionStore,
   MAX_REMEMBERED,
+  MIN_REMEMBERED,
   REMEMBERED_MS,
   type Removals,
 } from '../../services/broker/ports/definition-store.ts';
@@ -91,7 +92,8 @@ export class MemoryDefinitions implements DefinitionStore {
       definitions.delete(keyOf(kind, name));
       const atMs = this.#nowMs();
       removed.push({ definition, version: this.#content.version, atMs });
-      while (removed.length > this.#most || removed[0]!.atMs <= atMs - REMEMBERED_MS)
+      const isOld = ({ atMs: removedMs }: Removed): boolean => removedMs <= atMs - REMEMBERED_MS;
+      while (removed.length > this.#most || (removed.length > MIN_REMEMBERED && isOld(removed[0]!)))
         this.#content.forgottenTo = removed.shift()!.version;
     });
   }

@@ -27,6 +27,11 @@ export interface Removals {
 export const REMEMBERED_MS = 3_600_000;
 /** How many removals are remembered, the newest. */
 export const MAX_REMEMBERED = 4_096;
+/**
+ * How many of them, the newest, whatever their age: the store's clock may be set by years, which must not take
+ * from brokers what happened a moment ago.
+ */
+export const MIN_REMEMBERED = 256;
 
 export interface DefinitionStore {
   /** All definitions, in no particular order. */
@@ -62,8 +67,8 @@ export interface DefinitionStore {
   remove(kind: DefinitionKind, name: string, expectedRevision: number): Promise<void>;
 
   /**
-   * What was removed in the last REMEMBERED_MS, of more than MAX_REMEMBERED the newest; it may tell of older
-   * removals, too. A store that serves one broker and never goes back remembers nothing: nobody needs to be
+   * What was removed in the last REMEMBERED_MS, of more than MAX_REMEMBERED the newest, and the newest
+   * MIN_REMEMBERED in any case; it may tell of older removals, too. A store that serves one broker and never goes back remembers nothing: nobody needs to be
    * told.
    */
   removals(): Promise<Removals>;

@@ -191,6 +191,13 @@ export const SCRIPT_BUGS: readonly PlantedBug[] = [
     noticed: faults('the answers to a release and an acquire lost: repeated, they end as if they had come'),
   },
   {
+    name: 'deletions of a moment ago are forgotten when the clock is set',
+    file: `${LUA}/remove_definition.lua`,
+    find: 'if i > 2 * spare then break end',
+    replace: '',
+    noticed: faults('its clock set by hours takes no removal'),
+  },
+  {
     name: 'nobody learns that old deletions were forgotten',
     file: `${LUA}/removals.lua`,
     find: "redis.call('GET', KEYS[2]) or '0'",

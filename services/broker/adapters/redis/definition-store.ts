@@ -10,6 +10,7 @@ import {
   type DefinitionKind,
   type DefinitionStore,
   MAX_REMEMBERED,
+  MIN_REMEMBERED,
   REMEMBERED_MS,
   type Removals,
 } from '../../ports/definition-store.ts';
@@ -83,7 +84,7 @@ export class RedisDefinitionStore implements DefinitionStore {
       await this.#connection.script(
         'remove_definition',
         [definitions, definitionsVersion, removed, removedForgotten],
-        [fieldOf(kind, name), expectedRevision, REMEMBERED_MS * 1_000, MAX_REMEMBERED],
+        [fieldOf(kind, name), expectedRevision, REMEMBERED_MS * 1_000, MAX_REMEMBERED, MIN_REMEMBERED],
       ),
     );
     if (word !== 'OK') throw changed(name, Number(current), expectedRevision);
