@@ -28,7 +28,7 @@ export const REMEMBERED_MS = 3_600_000;
 /** How many removals are remembered, the newest. */
 export const MAX_REMEMBERED = 4_096;
 /**
- * How many of them, the newest, whatever their age: the store's clock may be set by years, which must not take
+ * How many of them, the newest, whatever their age: the store's clock may be set by years, and must not take
  * from brokers what happened a moment ago.
  */
 export const MIN_REMEMBERED = 256;
@@ -68,8 +68,8 @@ export interface DefinitionStore {
 
   /**
    * What was removed in the last REMEMBERED_MS, of more than MAX_REMEMBERED the newest, and the newest
-   * MIN_REMEMBERED in any case; it may tell of older removals, too. A store that serves one broker and never goes back remembers nothing: nobody needs to be
-   * told.
+   * MIN_REMEMBERED in any case; it may tell of older removals, too. A store that serves one broker and never
+   * goes back remembers nothing: nobody needs to be told.
    */
   removals(): Promise<Removals>;
 
