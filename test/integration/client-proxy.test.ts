@@ -120,7 +120,7 @@ test('a link to another broker takes no proxy', async () => {
   const { promise: reason, resolve } = Promise.withResolvers<string>();
   const link = links.connect('broker.invalid:7443', 'b', {
     answer: () => {},
-    drained: () => {},
+    writableAgain: () => {},
     closed: resolve,
   });
   expect(await reason).toMatch(/Name resolution failed for target dns:broker\.invalid/);

@@ -235,7 +235,7 @@ function closedReason(
   return new Promise((resolve) => {
     const link = connector.connect(address, memberId, {
       answer: () => resolve('it was answered'),
-      drained: () => {},
+      writableAgain: () => {},
       closed: resolve,
     });
     link.send({ kind: 'backlog', call: 0, parent: '', names: [] });

@@ -28,7 +28,7 @@ export class LinkDialogue {
       connect: (address, owner, events) => {
         const link = connector.connect(address, owner, {
           answer: (answer) => events.answer(answer),
-          drained: () => events.drained(),
+          writableAgain: () => events.writableAgain(),
           closed: (reason) => {
             this.#lines.push(`${relay} ✕ ${owner}  ${reason}`);
             events.closed(reason);

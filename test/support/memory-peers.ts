@@ -153,17 +153,17 @@ class Way {
   readonly #peers: MemoryPeers;
   readonly #from: string;
   readonly #to: string;
-  readonly #drained: () => void;
+  readonly #writableAgain: () => void;
   #busyUntilMs = 0;
   #pendingBytes = 0;
   #full = false;
   hasGap = false;
 
-  constructor(peers: MemoryPeers, from: string, to: string, drained: () => void) {
+  constructor(peers: MemoryPeers, from: string, to: string, writableAgain: () => void) {
     this.#peers = peers;
     this.#from = from;
     this.#to = to;
-    this.#drained = drained;
+    this.#writableAgain = writableAgain;
   }
 
   send(object: PeerRequest | PeerAnswer, arrive: () => void): boolean {
@@ -182,7 +182,7 @@ class Way {
       arrive();
       if (!this.#full || this.#pendingBytes > this.#peers.maxPendingBytes / 2) return;
       this.#full = false;
-      this.#drained();
+      this.#writableAgain();
     });
     return !this.#full;
   }
@@ -236,8 +236,8 @@ class MemoryLink {
     this.#relayClock = relayClock;
     this.#listener = listener;
     this.#events = events;
-    this.#requests = new Way(peers, relay, owner, () => this.#atRelay(() => events.drained()));
-    this.#answers = new Way(peers, owner, relay, () => this.#atOwner((handler) => handler.drained()));
+    this.#requests = new Way(peers, relay, owner, () => this.#atRelay(() => events.writableAgain()));
+    this.#answers = new Way(peers, owner, relay, () => this.#atOwner((handler) => handler.writableAgain()));
   }
 
   get hasGap(): boolean {

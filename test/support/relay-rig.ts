@@ -9,11 +9,8 @@ import type { SettleOperation } from '../../services/broker/core/settle-request.
 import { Broker } from '../../services/broker/engine/broker.ts';
 import { Definitions } from '../../services/broker/engine/definitions/definitions.ts';
 import type { BacklogReporter } from '../../services/broker/engine/delivery/backlog-types.ts';
-import type {
-  Consumer,
-  ConsumerSink,
-  DeliveredMessages,
-} from '../../services/broker/engine/delivery/consumer.ts';
+import type { Consumer, ConsumerSink } from '../../services/broker/engine/delivery/consumer.ts';
+import type { DeliveredMessages } from '../../services/broker/engine/delivery/delivered-messages.ts';
 import type { ConsumerDrain } from '../../services/broker/engine/delivery/draining-consumers.ts';
 import { ClusterLinks } from '../../services/broker/engine/links/cluster-links.ts';
 import type { OwnerLinks } from '../../services/broker/engine/links/owner/owner-links.ts';

@@ -1,6 +1,6 @@
 // What an owner sends to a relay: a chunk again once the relay has let go of it.
 import { expect, test } from 'vitest';
-import { DeliveredMessages } from '../../services/broker/engine/delivery/consumer.ts';
+import { DeliveredMessages } from '../../services/broker/engine/delivery/delivered-messages.ts';
 import { ChunkWindow } from '../../services/broker/engine/links/owner/peer-sink.ts';
 import { CachedChunk } from '../../services/broker/engine/log/chunk-cache.ts';
 import type { PeerAnswer } from '../../services/broker/ports/peer.ts';

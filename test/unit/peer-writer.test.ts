@@ -11,7 +11,7 @@ test('says when more waits than the transport will take soon, and when it may go
     encode: (objects) => [...objects],
     bytesOf: (object) => object.length,
     write: (_parts, _bytes, onTaken) => void taken.push(onTaken),
-    drained: () => {
+    writableAgain: () => {
       drained += 1;
     },
   });

@@ -23,7 +23,7 @@ test('publishes that are not answered when it closes may have been stored', () =
   const clock = new VirtualClock();
   const logger = { info: () => {}, warn: () => {}, error: () => {} };
   const route = { memberId: 'other', name: 'other', address: 'other:1', version: 1 };
-  const host = { up() {}, closed() {}, drained() {}, firstMessage() {} };
+  const host = { up() {}, closed() {}, writableAgain() {}, firstMessage() {} };
   const link = new RelayLink(connector, route, { clock, logger } as unknown as EngineContext, host);
   const outcomes: PublishOutcome[] = [];
   const partition = { logEpoch: 1, partition: 0 };

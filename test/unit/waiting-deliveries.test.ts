@@ -2,8 +2,8 @@
 import { expect, test } from 'vitest';
 import { cutChunk } from '../../services/broker/core/chunk.ts';
 import { parsePublish } from '../../services/broker/core/publish-batch.ts';
-import { DeliveredMessages } from '../../services/broker/engine/delivery/consumer.ts';
-import { RelayQueue } from '../../services/broker/engine/links/relay/waiting-deliveries.ts';
+import { DeliveredMessages } from '../../services/broker/engine/delivery/delivered-messages.ts';
+import { WaitingDeliveries } from '../../services/broker/engine/links/relay/waiting-deliveries.ts';
 import { CachedChunk } from '../../services/broker/engine/log/chunk-cache.ts';
 import { LIMITS, requestBytes } from '../support/publish-requests.ts';
 
@@ -29,7 +29,7 @@ test('a few messages do not hold the chunk that they came in', () => {
   const ends = chunk.ends();
   const bytes = ends[42]! - ends[39]!;
   const few = new DeliveredMessages(PARTITION, chunk, runs, 3, bytes);
-  const queue = new RelayQueue<string>();
+  const queue = new WaitingDeliveries<string>();
   queue.push('leg', few);
   const { messages } = queue.shift();
   expect(messages.frames).toEqual(few.frames);

@@ -50,7 +50,7 @@ export class LeaseBudget {
     let bytes = bytesOf(chunk, first, end);
     if (bytes > this.#bytes) {
       const ends = chunk.ends();
-      const start = first === chunk.firstOffset ? 0 : ends[first - chunk.firstOffset - 1]!;
+      const start = frameStart(chunk, first);
       while (end >= first && ends[end - chunk.firstOffset]! - start > this.#bytes) end -= 1;
       if (end < first && this.#idle) end = first;
       this.messages = 0;
@@ -66,7 +66,10 @@ export class LeaseBudget {
 /** The bytes of the frames of first..last, all of which the chunk holds. */
 export function bytesOf(chunk: ChunkView, first: number, last: number): number {
   if (first === chunk.firstOffset && last === chunk.firstOffset + chunk.count - 1) return chunk.byteLength;
-  const ends = chunk.ends();
-  const start = first === chunk.firstOffset ? 0 : ends[first - chunk.firstOffset - 1]!;
-  return ends[last - chunk.firstOffset]! - start;
+  return chunk.ends()[last - chunk.firstOffset]! - frameStart(chunk, first);
+}
+
+/** Where the frame of that offset begins in the chunk's bytes. */
+export function frameStart(chunk: ChunkView, offset: number): number {
+  return offset === chunk.firstOffset ? 0 : chunk.ends()[offset - chunk.firstOffset - 1]!;
 }

@@ -13,7 +13,7 @@ import type { FormerLease } from './delivery-events.ts';
 import { BrokerError } from './errors.ts';
 
 /** The outstanding messages of one subscription. */
-export interface HandedOver {
+export interface SubscriptionLeases {
   readonly incarnation: number;
   /** Sorted by offset; their deadlineMs count from the hand-over on. */
   readonly leases: readonly FormerLease[];
@@ -32,7 +32,7 @@ const WIDTH = 6;
 
 type Row = readonly [number, readonly number[], (readonly (readonly [number, string])[])?];
 
-export function encodeHandOver(subscriptions: readonly HandedOver[]): Uint8Array {
+export function encodeHandOver(subscriptions: readonly SubscriptionLeases[]): Uint8Array {
   const rows: Row[] = [];
   let left = MAX_HANDED_OVER;
   for (const { incarnation, leases } of [...subscriptions].sort(byOrdering)) {
@@ -73,13 +73,13 @@ class Holders {
 }
 
 /** Subscriptions with keys come first: a key whose leases are left out would be at two consumers at once. */
-function byOrdering(a: HandedOver, b: HandedOver): number {
-  const hasKeys = ({ leases }: HandedOver): boolean => leases.some(({ keyHash }) => keyHash !== 0);
+function byOrdering(a: SubscriptionLeases, b: SubscriptionLeases): number {
+  const hasKeys = ({ leases }: SubscriptionLeases): boolean => leases.some(({ keyHash }) => keyHash !== 0);
   return Number(hasKeys(b)) - Number(hasKeys(a));
 }
 
 /** FAILED_PRECONDITION: the note has another format. */
-export function decodeHandOver(note: Uint8Array): HandedOver[] {
+export function decodeHandOver(note: Uint8Array): SubscriptionLeases[] {
   let parsed: unknown;
   try {
     parsed = JSON.parse(Buffer.from(note).toString());

@@ -14,7 +14,12 @@ import { Delivery } from '../core/delivery.ts';
 import type { FormerLease } from '../core/delivery-events.ts';
 import { BrokerError } from '../core/errors.ts';
 import { decodeEras, firstEra, partitionCounts } from '../core/growth.ts';
-import { decodeHandOver, encodeHandOver, type HandedOver, MAX_HANDED_OVER } from '../core/hand-over.ts';
+import {
+  decodeHandOver,
+  encodeHandOver,
+  MAX_HANDED_OVER,
+  type SubscriptionLeases,
+} from '../core/hand-over.ts';
 import { formatPartitionId, type PartitionId } from '../core/partition.ts';
 import type { CursorCommit, CursorStore } from '../ports/cursor-store.ts';
 import type { LogStore } from '../ports/log-store.ts';
@@ -34,7 +39,7 @@ import { PassedOn } from './log/passed-on.ts';
 import type { PendingPublish } from './log/publish-group.ts';
 import { RecentRing } from './log/recent-chunks.ts';
 import { RememberedCursors } from './log/remembered-cursors.ts';
-import type { HandedOver as PartitionHandedOver, PartitionHost } from './partition-host.ts';
+import type { HandedOver, PartitionHost } from './partition-host.ts';
 import type { CatchingUp, HandingOver, Opening } from './partition-phases.ts';
 import type { TopicRuntime } from './topic-runtime.ts';
 
@@ -171,7 +176,7 @@ export class Partitions implements PartitionHost {
       throw new BrokerError('NOT_FOUND', `partition ${formatPartitionId(id)} is not known here yet`);
   }
 
-  async handOver(id: PartitionId): Promise<PartitionHandedOver> {
+  async handOver(id: PartitionId): Promise<HandedOver> {
     const key = formatPartitionId(id);
     const topic = this.#options.topics.get(id.logEpoch);
     const owner = topic?.partitions.owner(id.partition);
@@ -441,7 +446,7 @@ export class Partitions implements PartitionHost {
     return former;
   }
 
-  #leasesOf(dispatchers: readonly Dispatcher[]): HandedOver[] {
+  #leasesOf(dispatchers: readonly Dispatcher[]): SubscriptionLeases[] {
     const nowMs = this.#options.context.clock.monotonicMs();
     return dispatchers.map(({ delivery, subscription }) => ({
       incarnation: subscription,

@@ -164,7 +164,7 @@ export interface PeerLink {
 export interface PeerLinkEvents {
   answer(answer: PeerAnswer): void;
   /** The link takes more again, after a send that returned false. */
-  drained(): void;
+  writableAgain(): void;
   /** Nothing more comes; what was sent and not answered may or may not have arrived. Comes once. */
   closed(reason: string): void;
 }
@@ -184,6 +184,6 @@ export interface PeerLinkServer {
 /** What the owner does with a link that a relay has opened. */
 export interface PeerLinkHandler {
   request(request: PeerRequest): void;
-  drained(): void;
+  writableAgain(): void;
   closed(): void;
 }

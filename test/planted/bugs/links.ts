@@ -46,28 +46,28 @@ export const LINK_BUGS: readonly PlantedBug[] = [
     file: `${LINKS}/relay/relayed-publishes.ts`,
     find: 'if (this.#sent.length > 0 && (this.#sentOn !== link ||',
     replace: 'if (this.#sent.length < 0 && (this.#sentOn !== link ||',
-    noticed: unit('remote-partition'),
+    noticed: unit('relayed-publishes'),
   },
   {
     name: 'publishes that were returned go behind those that came since',
     file: `${LINKS}/relay/relayed-publishes.ts`,
     find: 'this.#waiting = returned.concat(this.#waiting);',
     replace: 'this.#waiting = this.#waiting.concat(returned);',
-    noticed: unit('remote-partition'),
+    noticed: unit('relayed-publishes'),
   },
   {
     name: 'publishes that were returned come again as the same attempt',
     file: `${LINKS}/relay/relayed-publishes.ts`,
     find: 'this.#attempt += 1;',
     replace: '',
-    noticed: unit('remote-partition'),
+    noticed: unit('relayed-publishes'),
   },
   {
     name: 'publishes go to the owner here while some are on their way to the former one',
     file: `${LINKS}/relay/relayed-publishes.ts`,
     find: 'if (this.#sent.length === 0) this.#flow(owner);',
     replace: 'this.#flow(owner);',
-    noticed: unit('remote-partition'),
+    noticed: unit('relayed-publishes'),
   },
   {
     name: 'what was kept of a consumer is forgotten when it leaves',
@@ -130,7 +130,7 @@ export const LINK_BUGS: readonly PlantedBug[] = [
     file: `${LINKS}/owner/owner-link.ts`,
     find: 'for (const { runtime, session } of consumers) runtime.lose(session);',
     replace: '',
-    noticed: unit('peer-server'),
+    noticed: unit('owner-link'),
   },
   {
     name: 'an owner never gives up a relay of which nothing is heard',
@@ -144,7 +144,7 @@ export const LINK_BUGS: readonly PlantedBug[] = [
     file: `${LINKS}/owner/owner-link.ts`,
     find: 'outstandingMessages: session.outstandingMessages });',
     replace: 'outstandingMessages: 0 });',
-    noticed: unit('peer-server'),
+    noticed: unit('owner-link'),
   },
   {
     name: 'a consumer whose stream takes nothing is sent more and more',
@@ -165,6 +165,6 @@ export const LINK_BUGS: readonly PlantedBug[] = [
     file: `${LINKS}/share-session.ts`,
     find: 'this.#outstandingTold = this.outstandingMessages;\n    this.#overdrawn = this.outstandingMessages > limits.maxOutstandingMessages;',
     replace: 'this.#outstandingTold = this.outstandingMessages;',
-    noticed: unit('peer-server'),
+    noticed: unit('owner-link'),
   },
 ];

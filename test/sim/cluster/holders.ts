@@ -105,7 +105,7 @@ export class Holders {
           if (heard?.kind === 'publish') publishes.asked(heard);
           if (heard !== undefined) handler.request(heard);
         },
-        drained: () => handler.drained(),
+        writableAgain: () => handler.writableAgain(),
         closed: () => {
           lost();
           handler.closed();

@@ -7,12 +7,9 @@ import type { SubscriptionDefinition } from '../../../services/broker/core/defin
 import { BrokerError } from '../../../services/broker/core/errors.ts';
 import type { PartitionId } from '../../../services/broker/core/partition.ts';
 import type { SettleOperation } from '../../../services/broker/core/settle-request.ts';
-import {
-  type Consumer,
-  type ConsumerSink,
-  type DeliveredMessages,
-  LocalConsumer,
-} from '../../../services/broker/engine/delivery/consumer.ts';
+import type { Consumer, ConsumerSink } from '../../../services/broker/engine/delivery/consumer.ts';
+import type { DeliveredMessages } from '../../../services/broker/engine/delivery/delivered-messages.ts';
+import { LocalConsumer } from '../../../services/broker/engine/delivery/local-consumer.ts';
 import { RelayedConsumer } from '../../../services/broker/engine/links/relay/relayed-consumer.ts';
 import { decodeFrames, type Received } from '../received.ts';
 import { describe, operationsFor, type Place } from '../settlements.ts';

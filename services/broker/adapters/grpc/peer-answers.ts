@@ -15,7 +15,7 @@ import {
   type PartitionBacklog as PartitionMessage,
 } from '../../../gen/fanfare/peer/v1/peer_pb.ts';
 import type { BacklogReport, PartitionBacklog } from '../../core/backlog-report.ts';
-import type { ErrorCode } from '../../core/errors.ts';
+import { assertNever, type ErrorCode } from '../../core/errors.ts';
 import type { PeerAnswer } from '../../ports/peer.ts';
 import {
   item,
@@ -166,8 +166,10 @@ function answerKind(
     }
     case 'draining':
       return { case: 'draining', value: wireDraining(answer) };
-    default:
+    case 'firstMessage':
       return { case: 'firstMessage', value: { subscription: answer.subscription } };
+    default:
+      return assertNever(answer);
   }
 }
 

@@ -103,7 +103,7 @@ class GrpcPeerLink implements PeerLink {
       bytesOf: requestBytes,
       write: (parts, _bytes, taken) =>
         void call.write(parts.length === 1 ? parts[0]! : Buffer.concat(parts), taken),
-      drained: () => events.drained(),
+      writableAgain: () => events.writableAgain(),
     });
     call.on('data', (bytes: Buffer) => {
       if (this.#over) return;

@@ -2,6 +2,7 @@
 //
 // The bytes of publishes are not copied: objects become a list of buffers, some of which are the engine's
 // own, and what is decoded are views of the message that was received.
+
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import {
   LinkRequestSchema,
@@ -9,6 +10,7 @@ import {
   type Request,
   RequestSchema,
 } from '../../../gen/fanfare/peer/v1/peer_pb.ts';
+import { assertNever } from '../../core/errors.ts';
 import type { PeerRequest } from '../../ports/peer.ts';
 import {
   item,
@@ -137,8 +139,10 @@ function requestKind(
       };
       return { case: 'drainConsumers', value };
     }
-    default:
+    case 'watchFirstMessages':
       return { case: 'watchFirstMessages', value: {} };
+    default:
+      return assertNever(request);
   }
 }
 

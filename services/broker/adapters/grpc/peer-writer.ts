@@ -16,7 +16,7 @@ export interface WriterOptions<T> {
   /** Writes one message of these parts and calls back once the transport has taken it. */
   readonly write: (parts: readonly Buffer[], bytes: number, taken: () => void) => void;
   /** After a send that returned false. */
-  readonly drained: () => void;
+  readonly writableAgain: () => void;
 }
 
 export class PeerWriter<T> {
@@ -63,7 +63,7 @@ export class PeerWriter<T> {
       this.#pending -= bytes;
       if (!this.#full || this.#pending > MAX_PENDING_BYTES / 2 || this.#closed) return;
       this.#full = false;
-      this.#options.drained();
+      this.#options.writableAgain();
     });
   }
 

@@ -75,7 +75,7 @@ function serve(options: PeerServiceOptions, call: BidiCall, relay: string): void
     encode: encodeAnswers,
     bytesOf: answerBytes,
     write: writeTo(call),
-    drained: () => handler.drained(),
+    writableAgain: () => handler.writableAgain(),
   });
   const end = (): void => {
     if (over) return;

@@ -15,12 +15,8 @@ import {
   type UnarySettleRequest,
 } from '../../core/settle-request.ts';
 import type { Broker } from '../../engine/broker.ts';
-import {
-  type Consumer,
-  type ConsumerSink,
-  type DeliveredMessages,
-  dismiss,
-} from '../../engine/delivery/consumer.ts';
+import { type Consumer, type ConsumerSink, dismiss } from '../../engine/delivery/consumer.ts';
+import type { DeliveredMessages } from '../../engine/delivery/delivered-messages.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { type BidiCall, frameWriter, type WriteFrames } from './frame-writer.ts';
 import { parsePull } from './hot-wire.ts';

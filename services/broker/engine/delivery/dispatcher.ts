@@ -13,7 +13,7 @@ import type { CachedChunk } from '../log/chunk-cache.ts';
 import type { CursorCommitter, CursorHolder } from '../log/cursor-committer.ts';
 import { MISSING } from '../log/log-check.ts';
 import type { LogFollower, PartitionOwner } from '../log/partition-owner.ts';
-import { DeliveredMessages } from './consumer.ts';
+import { DeliveredMessages } from './delivered-messages.ts';
 import type { EraGates } from './era-gates.ts';
 import type { LeaseHolder, LeaseSweeper } from './lease-sweeper.ts';
 import type { Session } from './session.ts';

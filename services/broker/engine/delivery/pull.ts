@@ -2,7 +2,8 @@
 // answer; the leases stay.
 import type { BrokerError } from '../../core/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
-import type { Consumer, ConsumerSink, DeliveredMessages } from './consumer.ts';
+import type { Consumer, ConsumerSink } from './consumer.ts';
+import type { DeliveredMessages } from './delivered-messages.ts';
 
 /**
  * Resolves with frames as soon as there are any, or with none after waitMs, or when the caller has gone

@@ -8,8 +8,6 @@ export interface SessionLimits {
   readonly maxOutstandingMessages: number;
   readonly maxOutstandingBytes: number;
   readonly ackDeadlineMs: number;
-  /** Given for a relayed consumer's share only: see Session.draining. */
-  readonly draining?: boolean | undefined;
 }
 
 export class Session {

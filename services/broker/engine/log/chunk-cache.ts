@@ -2,7 +2,7 @@
 // that live delivery does not read the store. Bounded in bytes for the whole broker; the oldest chunk is
 // dropped first, but one that was used meanwhile gets a second chance (as in the CLOCK algorithm).
 import { frameEnds, frameKeyHashes } from '../../core/chunk.ts';
-import type { ChunkView } from '../../core/credit.ts';
+import { type ChunkView, frameStart } from '../../core/credit.ts';
 import type { PartitionId } from '../../core/partition.ts';
 import type { Chunk, LogStore } from '../../ports/log-store.ts';
 
@@ -41,6 +41,23 @@ export class CachedChunk implements ChunkView {
   ends(): Uint32Array {
     this.#ends ??= frameEnds(this.bytes, this.count);
     return this.#ends;
+  }
+
+  /** The frames of first..last, in the chunk's own memory. */
+  frames(first: number, last: number): Buffer {
+    return this.bytes.subarray(frameStart(this, first), this.ends()[last - this.firstOffset]!);
+  }
+
+  /** The frames of first..last as a chunk of their own: in this one's memory, or in a copy. */
+  part(first: number, last: number, how: 'shared' | 'copied'): CachedChunk {
+    const frames = this.frames(first, last);
+    return new CachedChunk({
+      firstOffset: first,
+      count: last - first + 1,
+      publishTimeMs: this.publishTimeMs,
+      startByte: this.startByte + frameStart(this, first),
+      bytes: how === 'shared' ? frames : Buffer.from(frames),
+    });
   }
 
   keyHashes(): Uint32Array {

@@ -8,7 +8,7 @@
 // the same, because bytes that break a frame would break it for every subscriber.
 import type { TopicDefinition } from '../../../core/definitions.ts';
 import { NOTHING_DRAINS } from '../../../core/draining.ts';
-import { BrokerError, type ErrorCode } from '../../../core/errors.ts';
+import { assertNever, BrokerError, type ErrorCode } from '../../../core/errors.ts';
 import { LinkLife } from '../../../core/link-life.ts';
 import { formatPartitionId } from '../../../core/partition.ts';
 import { parsePublish } from '../../../core/publish-batch.ts';
@@ -128,15 +128,18 @@ export class OwnerLink implements PeerLinkHandler {
       case 'drain':
         void this.#drain(request);
         break;
-      default:
+      case 'watchFirstMessages':
         this.#stopWatching();
         this.#stopWatching = this.#options.backlog.onFirstMessage((subscription) =>
           this.send({ kind: 'firstMessage', subscription }),
         );
+        break;
+      default:
+        assertNever(request);
     }
   }
 
-  drained(): void {
+  writableAgain(): void {
     this.writable = true;
     const runtimes = new Set([...this.#consumers.values()].map(({ runtime }) => runtime));
     for (const runtime of runtimes) runtime.pumpAll();

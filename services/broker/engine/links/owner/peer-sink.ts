@@ -3,8 +3,9 @@
 import { bytesOf } from '../../../core/credit.ts';
 import type { BrokerError } from '../../../core/errors.ts';
 import type { PeerAnswer } from '../../../ports/peer.ts';
-import type { ConsumerSink, DeliveredMessages } from '../../delivery/consumer.ts';
-import { CachedChunk } from '../../log/chunk-cache.ts';
+import type { ConsumerSink } from '../../delivery/consumer.ts';
+import type { DeliveredMessages } from '../../delivery/delivered-messages.ts';
+import type { CachedChunk } from '../../log/chunk-cache.ts';
 
 /** The most bytes sent for one consumer and not taken by its stream. Full: nothing is leased to it. */
 export const PEER_WINDOW_BYTES = 1024 * 1024;
@@ -46,7 +47,7 @@ export class ChunkWindow {
       const last = runs.reduce((highest, run) => Math.max(highest, run.last), 0);
       // The rest of the chunk is wanted by nobody else: the others have had it.
       if (isRedelivery && 2 * bytesOf(chunk, first, last) < chunk.byteLength) {
-        number = this.#send(partition, part(chunk, first, last));
+        number = this.#send(partition, chunk.part(first, last, 'shared'));
       } else {
         number = this.#send(partition, chunk);
         this.#numbers.set(chunk, number);
@@ -78,19 +79,6 @@ export class ChunkWindow {
     });
     return this.#last;
   }
-}
-
-/** The frames of first..last as a chunk of their own. */
-function part(chunk: CachedChunk, first: number, last: number): CachedChunk {
-  const ends = chunk.ends();
-  const from = first === chunk.firstOffset ? 0 : ends[first - chunk.firstOffset - 1]!;
-  return new CachedChunk({
-    firstOffset: first,
-    count: last - first + 1,
-    publishTimeMs: chunk.publishTimeMs,
-    startByte: chunk.startByte + from,
-    bytes: chunk.bytes.subarray(from, ends[last - chunk.firstOffset]!),
-  });
 }
 
 /** One consumer behind a relay. */

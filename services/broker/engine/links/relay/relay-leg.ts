@@ -12,7 +12,8 @@ import { assertNever, type BrokerError } from '../../../core/errors.ts';
 import type { PartitionId } from '../../../core/partition.ts';
 import type { SettleOperation } from '../../../core/settle-request.ts';
 import type { Clock } from '../../../ports/clock.ts';
-import type { ConsumerSink, DeliveredMessages } from '../../delivery/consumer.ts';
+import type { ConsumerSink } from '../../delivery/consumer.ts';
+import type { DeliveredMessages } from '../../delivery/delivered-messages.ts';
 import type { SubscriptionRuntime } from '../../delivery/subscription-runtime.ts';
 import type { Route } from '../../membership/routes.ts';
 import { ShareSession } from '../share-session.ts';
@@ -41,7 +42,7 @@ export interface LegHost {
   /** The consumer is ended for good. */
   ended(error: BrokerError): void;
   /** A leg that could not be told of settles can be told again. */
-  drained(): void;
+  writableAgain(): void;
 }
 
 export type Leg = RemoteLeg | LocalLeg;
@@ -82,8 +83,8 @@ export class RemoteLeg implements AttachedConsumer, LinkUser {
     this.#on({ kind: 'up', opening: this.#host.fresh });
   }
 
-  drained(): void {
-    if (this.#part.state.kind === 'attached') this.#host.drained();
+  writableAgain(): void {
+    if (this.#part.state.kind === 'attached') this.#host.writableAgain();
   }
 
   credit(sequence: number, limits: PartLimits): void {

@@ -8,7 +8,7 @@
 // way to it, is taken for dead.
 import type { BacklogReport, PartitionQuestion } from '../../../core/backlog-report.ts';
 import type { DrainReport, DrainRequest } from '../../../core/draining.ts';
-import { BrokerError } from '../../../core/errors.ts';
+import { assertNever, BrokerError } from '../../../core/errors.ts';
 import { LinkLife, type LinkState } from '../../../core/link-life.ts';
 import type { PartitionId } from '../../../core/partition.ts';
 import type { SettledSubscription, SettleOperation } from '../../../core/settle-request.ts';
@@ -20,7 +20,7 @@ import type {
   PeerRequest,
 } from '../../../ports/peer.ts';
 import type { EngineContext } from '../../context.ts';
-import { DeliveredMessages } from '../../delivery/consumer.ts';
+import { DeliveredMessages } from '../../delivery/delivered-messages.ts';
 import { CachedChunk } from '../../log/chunk-cache.ts';
 import type { Route } from '../../membership/routes.ts';
 import { BEAT_MS, SILENT_BEATS } from '../heartbeat.ts';
@@ -48,7 +48,7 @@ export interface RelayLinkHost {
   up(): void;
   /** Everything that waited on the link has been told. */
   closed(reason: string): void;
-  drained(): void;
+  writableAgain(): void;
   firstMessage(subscription: string): void;
 }
 
@@ -60,7 +60,7 @@ interface Waiting<T> {
 export class RelayLink implements PeerLinkEvents {
   readonly route: Route;
   readonly #life = new LinkLife('connecting', SILENT_BEATS);
-  /** Whether the link takes more: not from a send that filled it until `drained`. */
+  /** Whether the link takes more: not from a send that filled it until `writableAgain`. */
   writable = true;
   readonly #link: PeerLink;
   readonly #context: EngineContext;
@@ -220,14 +220,17 @@ export class RelayLink implements PeerLinkEvents {
         else waiting?.reject(new BrokerError(answer.failed.code, answer.failed.message));
         break;
       }
-      default:
+      case 'firstMessage':
         this.#host.firstMessage(answer.subscription);
+        break;
+      default:
+        assertNever(answer);
     }
   }
 
-  drained(): void {
+  writableAgain(): void {
     this.writable = true;
-    if (this.state === 'up') this.#host.drained();
+    if (this.state === 'up') this.#host.writableAgain();
   }
 
   closed(reason: string): void {

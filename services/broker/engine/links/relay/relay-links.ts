@@ -12,7 +12,7 @@ export interface LinkUser {
   /** The link can be used now. Called at once where it is up already. */
   up(link: RelayLink): void;
   /** The link takes more again. */
-  drained?(link: RelayLink): void;
+  writableAgain?(link: RelayLink): void;
   /** There will be no link any more: this broker stops. */
   over?(): void;
 }
@@ -139,8 +139,8 @@ export class RelayLinks {
         logger.info(fields, 'linked to a broker');
         for (const user of [...peer.users]) user.up(link);
       },
-      drained: () => {
-        for (const user of [...peer.users]) user.drained?.(link);
+      writableAgain: () => {
+        for (const user of [...peer.users]) user.writableAgain?.(link);
       },
       closed: (reason) => {
         isOver = true;

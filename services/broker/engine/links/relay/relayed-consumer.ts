@@ -17,7 +17,8 @@ import type { ConsumerOrigin, OpeningConsumer } from '../../../core/draining.ts'
 import { assertNever, BrokerError } from '../../../core/errors.ts';
 import { isOfAnother, type SettleOperation, type SettleRequest } from '../../../core/settle-request.ts';
 import type { EngineContext } from '../../context.ts';
-import type { Consumer, ConsumerSink, DeliveredMessages } from '../../delivery/consumer.ts';
+import type { Consumer, ConsumerSink } from '../../delivery/consumer.ts';
+import type { DeliveredMessages } from '../../delivery/delivered-messages.ts';
 import type { DrainableConsumer } from '../../delivery/draining-consumers.ts';
 import type { SessionLimits } from '../../delivery/session.ts';
 import type { SubscriptionRuntime } from '../../delivery/subscription-runtime.ts';
@@ -25,7 +26,7 @@ import type { Route, Routes } from '../../membership/routes.ts';
 import { OutstandingCount } from './outstanding-count.ts';
 import { type Leg, type LegHost, LocalLeg, RemoteLeg } from './relay-leg.ts';
 import type { RelayLinks } from './relay-links.ts';
-import { RelayQueue } from './waiting-deliveries.ts';
+import { WaitingDeliveries } from './waiting-deliveries.ts';
 
 export interface RelayedConsumerOptions {
   readonly definition: SubscriptionDefinition;
@@ -71,7 +72,7 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
   readonly #legs = new Map<string, RemoteLeg>();
   /** Each cancels the linger of a leg that is not wanted any more. */
   readonly #lingering = new Map<string, () => void>();
-  readonly #queue = new RelayQueue<RemoteLeg>();
+  readonly #queue = new WaitingDeliveries<RemoteLeg>();
   readonly #counts = new Set<OutstandingCount<string>>();
   #cancelRetry: () => void = () => undefined;
   #localFirst = false;
@@ -225,7 +226,7 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
     this.#on({ kind: 'bounced', operations });
   }
 
-  drained(): void {
+  writableAgain(): void {
     this.#on({ kind: 'look', retried: false });
   }
 

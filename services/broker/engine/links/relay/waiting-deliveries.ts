@@ -2,15 +2,14 @@
 // bounded by what owners send ahead of `taken`, in bytes of messages and, because nothing here holds much
 // more than it needs, in memory.
 import { bytesOf } from '../../../core/credit.ts';
-import { DeliveredMessages } from '../../delivery/consumer.ts';
-import { CachedChunk } from '../../log/chunk-cache.ts';
+import { DeliveredMessages } from '../../delivery/delivered-messages.ts';
 
 interface Queued<Leg> {
   readonly leg: Leg;
   readonly messages: DeliveredMessages;
 }
 
-export class RelayQueue<Leg> {
+export class WaitingDeliveries<Leg> {
   #queued: Queued<Leg>[] = [];
 
   get length(): number {
@@ -43,14 +42,6 @@ function compact(messages: DeliveredMessages): DeliveredMessages {
   const last = runs.reduce((highest, run) => Math.max(highest, run.last), 0);
   if (4 * messages.bytes > chunk.byteLength) return messages;
   if (4 * bytesOf(chunk, first, last) > chunk.byteLength) return messages;
-  const ends = chunk.ends();
-  const from = first === chunk.firstOffset ? 0 : ends[first - chunk.firstOffset - 1]!;
-  const copy = new CachedChunk({
-    firstOffset: first,
-    count: last - first + 1,
-    publishTimeMs: chunk.publishTimeMs,
-    startByte: chunk.startByte + from,
-    bytes: Buffer.from(chunk.bytes.subarray(from, ends[last - chunk.firstOffset]!)),
-  });
+  const copy = chunk.part(first, last, 'copied');
   return new DeliveredMessages(partition, copy, runs, messages.messages, messages.bytes);
 }

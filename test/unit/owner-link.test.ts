@@ -218,7 +218,7 @@ test('a link that takes nothing more gets nothing until it does; its consumers l
   await clock.advance(10);
   expect(link.of('deliver')).toHaveLength(1);
   link.accepts = true;
-  link.handler.drained();
+  link.handler.writableAgain();
   expect(link.of('deliver')).toHaveLength(2);
   expect(node.broker.runtimeOf(`${PROJECT}/subscriptions/audit`).consumers).toBe(1);
   // A relay has only one link: the newest.
