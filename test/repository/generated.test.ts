@@ -13,7 +13,10 @@ const root = join(import.meta.dirname, '../..');
 test('services/gen is what `npm run generate` makes of proto', () => {
   const out = mkdtempSync(join(tmpdir(), 'fanfare-generated-'));
   try {
-    execFileSync('buf', ['generate', '--output', out], { cwd: root, stdio: 'pipe' });
+    // `npm test` finds buf and its plugins by the PATH; vitest alone does not.
+    const PATH = `${join(root, 'node_modules/.bin')}:${process.env.PATH}`;
+    const env = { ...process.env, PATH };
+    execFileSync('buf', ['generate', '--output', out], { cwd: root, stdio: 'pipe', env });
     expect(contents(join(out, 'services/gen'))).toEqual(contents(join(root, 'services/gen')));
   } finally {
     rmSync(out, { recursive: true });

@@ -19,6 +19,7 @@ import { DuplicateJudge, type DuplicateReason } from './history-duplicates.ts';
 import { OrderJudge } from './history-order.ts';
 
 export interface PublishedMessage {
+  /** Empty: it has none, so that no order is promised, and copies may lie in any partition. */
   readonly key: string;
   readonly fingerprint: string;
   /** The id the publisher was told; undefined if it was told nothing or that it failed. */
@@ -165,7 +166,8 @@ function checkLog(
   { published, faults, grew = false }: History,
   problems: string[],
 ): Map<string, string[]> {
-  const byKey = Map.groupBy(log.values(), ({ key }) => key);
+  const keyed = [...log.values()].filter(({ key }) => key !== '');
+  const byKey = Map.groupBy(keyed, ({ key }) => key);
   const copies = new Map<number, number>();
   const found: string[] = [];
   for (const [key, entries] of byKey) {
@@ -176,8 +178,8 @@ function checkLog(
       found.push(`the messages of ${key} lie in partitions ${[...firsts.keys()].join(', ')}`);
     entries.sort((a, b) => firsts.get(a.partition)! - firsts.get(b.partition)! || a.offset - b.offset);
     checkKeyOrder(key, entries, published, found);
-    for (const { index } of entries) copies.set(index, (copies.get(index) ?? 0) + 1);
   }
+  for (const { index } of log.values()) copies.set(index, (copies.get(index) ?? 0) + 1);
   for (const [index, count] of copies) {
     if (count > 1 && !published[index]!.retried) {
       found.push(`message ${index} is stored ${count} times, but was sent once`);

@@ -2,6 +2,7 @@
 // that share a key; what was not answered is sent again, perhaps elsewhere, in order, before anything new.
 import { BrokerError } from '../../../services/broker/core/errors.ts';
 import { type PublishBatch, parsePublish } from '../../../services/broker/core/publish-batch.ts';
+import type { PublishedRun } from '../../../services/broker/engine/routed-batch.ts';
 import { LIMITS, requestBytes } from '../../support/publish-requests.ts';
 import type { Chance } from '../prng.ts';
 import { contentOf } from '../received.ts';
@@ -89,6 +90,7 @@ export class ClusterPublisher {
       return { identity, key, content: contentOf(data, attributes, key), batch: id, nth, batchFirst };
     });
     const request = parsePublish(requestBytes(this.#topic, bodies), LIMITS);
+    this.#world.histories.publishes(this.#topic, messages);
     return { id, messages, request, keys: new Set([...firstOfKey.keys()].filter((key) => key !== '')) };
   }
 
@@ -177,7 +179,7 @@ export class ClusterPublisher {
           } catch (error) {
             world.fail(error);
           }
-          answer(() => this.#accepted(batch));
+          answer(() => this.#accepted(batch, logEpoch, runs));
         },
         (error) => {
           ended();
@@ -190,7 +192,8 @@ export class ClusterPublisher {
     }
   }
 
-  #accepted(batch: Batch): void {
+  #accepted(batch: Batch, logEpoch: number, runs: readonly PublishedRun[]): void {
+    this.#world.histories.told(this.#topic, logEpoch, batch.messages, runs);
     this.#sent.delete(batch.id);
     this.#pump();
   }
@@ -222,6 +225,7 @@ export class ClusterPublisher {
   }
 
   #later(batches: readonly Batch[]): void {
+    for (const { messages } of batches) this.#world.histories.publishesAgain(this.#topic, messages);
     this.#again = [...this.#again, ...batches].sort((a, b) => a.id - b.id);
     if (this.#pausing) return;
     this.#pausing = true;

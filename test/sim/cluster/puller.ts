@@ -15,6 +15,7 @@ export class ClusterPuller {
   readonly #world: ClusterWorld;
   readonly #name: string;
   readonly #subscription: string;
+  #rounds = 0;
   readonly #chance: Chance;
   #good = false;
 
@@ -54,6 +55,10 @@ export class ClusterPuller {
     const messages = await this.#pull(member, most, waitMs);
     const mine = messages.filter(({ logEpoch }) => logEpoch === definition.topicEpoch);
     if (mine.length === 0) return;
+    const { histories, clock } = this.#world;
+    this.#rounds += 1;
+    const round = `${this.#name}/${this.#rounds}`;
+    for (const message of mine) histories.handed(this.#subscription, round, clock.monotonicMs(), message);
     await this.#world.sleep(chance.scale(1, this.#good ? 10 : 400));
     if (!this.#good && chance.bool(0.1)) return;
     const nacked = mine.filter(() => !this.#good && chance.bool(0.1));
@@ -61,6 +66,7 @@ export class ClusterPuller {
     if (!this.#good && chance.bool(0.1))
       await this.#settle(definition, operationsFor(chance, 'extend', acked, chance.int(1, 3)));
     await this.#settle(definition, operationsFor(chance, 'nack', nacked));
+    for (const each of acked) histories.acked(this.#subscription, round, clock.monotonicMs(), each);
     for (const part of this.#parts(acked)) await this.#settle(definition, operationsFor(chance, 'ack', part));
   }
 

@@ -171,12 +171,13 @@ export class ConsumerStream implements ConsumerSink {
   // --- far end ---
 
   #receive(message: Received): void {
-    const { world, plan, chance, good } = this.#owner;
+    const { world, plan, chance, good, subscription } = this.#owner;
     if (world.trace.on)
       world.say(
         this.name,
         `gets ${message.logEpoch}.${message.partition}-${message.offset}-${message.attempt}`,
       );
+    world.histories.handed(subscription, this.name, world.clock.monotonicMs(), message);
     const [minMs, maxMs] = plan.workMs;
     const workMs = chance.int(minMs, good ? Math.min(maxMs, 20) : maxMs);
     const fate = chance.random();
@@ -196,10 +197,11 @@ export class ConsumerStream implements ConsumerSink {
 
   #acknowledge(place: Place): void {
     if (!this.#open) return;
+    const { world, chance, subscription } = this.#owner;
+    world.histories.acked(subscription, this.name, world.clock.monotonicMs(), place);
     this.#ready.push(place);
     if (this.#flushing) return;
     this.#flushing = true;
-    const { world, chance } = this.#owner;
     world.clock.setTimer(chance.pick([0, 1, 10, 50]), () => {
       this.#flushing = false;
       this.#request(operationsFor(chance, 'ack', this.#ready.splice(0)));

@@ -19,6 +19,7 @@ import { Chance } from '../prng.ts';
 import { Trace } from '../trace.ts';
 import { Violation } from '../violation.ts';
 import { Calls, LONGEST_CALL_MS } from './calls.ts';
+import { ClientHistories } from './client-histories.ts';
 import { ClusterChecker } from './cluster-checker.ts';
 import { ClusterConsumer } from './consumer.ts';
 import { CLUSTER, type Member, type StoreConnection } from './member.ts';
@@ -69,6 +70,7 @@ export class ClusterWorld {
   readonly trace: Trace;
   readonly chance: Chance;
   readonly checker: ClusterChecker;
+  readonly histories: ClientHistories;
   readonly sabotage: Sabotage;
   readonly state: StoreState = { full: false };
   /** Of the store in a lone broker's own process. */
@@ -101,6 +103,7 @@ export class ClusterWorld {
       alone: scenario.alone,
       limits: scenario.limits,
     });
+    this.histories = new ClientHistories(scenario);
     this.calls = new Calls(this.clock);
     const memory = this.#makeStore();
     const confirmChance = new Chance(scenario.seed ^ 0xc0f1);
@@ -266,7 +269,11 @@ export class ClusterWorld {
       const passedMs = this.clock.monotonicMs() - drainedMs;
       const late = this.calls.unanswered(LONGEST_CALL_MS);
       if (late !== undefined && passedMs > LONGEST_CALL_MS) throw new Violation(late);
-      if (unfinished === undefined) break;
+      if (unfinished === undefined) {
+        const problem = this.histories.problem();
+        if (problem !== undefined) throw new Violation(problem);
+        break;
+      }
       if (passedMs > DRAIN_MS) throw new Violation(`${DRAIN_MS} ms after the last fault: ${unfinished}`);
     }
   }

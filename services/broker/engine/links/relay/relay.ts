@@ -24,7 +24,7 @@ import type { Remote } from '../../remote.ts';
 import type { PeerHost } from '../peer-host.ts';
 import type { RelayLink } from './relay-link.ts';
 import { type LinkUser, RelayLinks } from './relay-links.ts';
-import { ownersOf, RelayedBacklog } from './relayed-backlog.ts';
+import { RelayedBacklog, targetsOf } from './relayed-backlog.ts';
 import { RelayedConsumer } from './relayed-consumer.ts';
 import { drainRemotely } from './relayed-drain.ts';
 import { RelayedPublishes } from './relayed-publishes.ts';
@@ -61,8 +61,8 @@ export class Relay implements Remote {
   #settlingOperations = 0;
   #consumersMade = 0;
   #streams = 0;
-  /** The owners of topics by logEpoch, until routes change. */
-  readonly #owners = new Map<number, { readonly partitions: number; readonly routes: Map<string, Route> }>();
+  /** The targets of topics by logEpoch, until routes change. */
+  readonly #targets = new Map<number, { readonly partitions: number; readonly routes: Map<string, Route> }>();
   #turning: (() => void) | undefined;
   #looking: (() => void) | undefined;
   #routing = false;
@@ -130,7 +130,7 @@ export class Relay implements Remote {
       routes,
       context,
       topic: () => this.#topicNow(topic),
-      owners: (now) => this.#ownersOf(now),
+      targets: (now) => this.#targetsOf(now),
       partitions: (least) => host.partitionsToSettle(definition, least),
       settleLater: (operations) => this.settleLater(definition, operations),
       turn: this.#consumersMade++,
@@ -255,17 +255,17 @@ export class Relay implements Remote {
     }
   }
 
-  #ownersOf(topic: TopicDefinition): ReadonlyMap<string, Route> {
-    const known = this.#owners.get(topic.logEpoch);
+  #targetsOf(topic: TopicDefinition): ReadonlyMap<string, Route> {
+    const known = this.#targets.get(topic.logEpoch);
     if (known?.partitions === topic.partitions) return known.routes;
-    const routes = ownersOf([topic], this.#options.routes);
-    this.#owners.set(topic.logEpoch, { partitions: topic.partitions, routes });
+    const routes = targetsOf([topic], this.#options.routes);
+    this.#targets.set(topic.logEpoch, { partitions: topic.partitions, routes });
     return routes;
   }
 
   /** Acts at the end of the turn: a change of routes may be told in several parts. */
   #routesChanged(): void {
-    this.#owners.clear();
+    this.#targets.clear();
     if (this.#routing) return;
     this.#routing = true;
     this.#options.context.clock.defer(() => {

@@ -43,7 +43,7 @@ export class RelayedBacklog {
     const { peers, routes, host, clock, topics } = this.#options;
     const wanted = concerned(host, topics(), names);
     await whenOwned(host, routes, wanted, clock);
-    const answers = [...ownersOf(wanted, routes).values()].map(async (route) => {
+    const answers = [...targetsOf(wanted, routes).values()].map(async (route) => {
       if (route.memberId === routes.selfId) return [];
       const { link, release } = await peers.reach(route, WAIT_FOR_OWNERS_MS);
       try {
@@ -71,7 +71,7 @@ export class RelayedBacklog {
   /** Keeps a link to every owner while somebody listens. */
   routed(): void {
     const { peers, routes, topics } = this.#options;
-    const wanted = this.#listeners.size === 0 ? new Map<string, Route>() : ownersOf(topics(), routes);
+    const wanted = this.#listeners.size === 0 ? new Map<string, Route>() : targetsOf(topics(), routes);
     wanted.delete(routes.selfId);
     for (const [memberId, release] of [...this.#watched]) {
       if (wanted.has(memberId)) continue;
@@ -85,16 +85,16 @@ export class RelayedBacklog {
   }
 }
 
-/** The owners of the topics' partitions, by member id. */
-export function ownersOf(topics: Iterable<TopicDefinition>, routes: Routes): Map<string, Route> {
-  const owners = new Map<string, Route>();
+/** The targets of the topics' partitions, by member id. */
+export function targetsOf(topics: Iterable<TopicDefinition>, routes: Routes): Map<string, Route> {
+  const targets = new Map<string, Route>();
   for (const { logEpoch, partitions } of topics) {
     for (let partition = 0; partition < partitions; partition += 1) {
       const route = routes.targetOf({ logEpoch, partition });
-      if (route !== undefined) owners.set(route.memberId, route);
+      if (route !== undefined) targets.set(route.memberId, route);
     }
   }
-  return owners;
+  return targets;
 }
 
 /**

@@ -39,8 +39,8 @@ export interface RelayedConsumerOptions {
   readonly routes: Routes;
   readonly context: EngineContext;
   readonly topic: () => TopicDefinition;
-  /** The owners of the topic's partitions, by member id. */
-  readonly owners: (topic: TopicDefinition) => ReadonlyMap<string, Route>;
+  /** The targets of the topic's partitions, by member id. */
+  readonly targets: (topic: TopicDefinition) => ReadonlyMap<string, Route>;
   /** See PeerHost.partitionsToSettle. */
   readonly partitions: (least: number) => Promise<number>;
   /** Settles what nobody could be told of before the consumer left. */
@@ -175,9 +175,9 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
 
   /** At first, and after every change of routes: a leg to every owner, and none for long to others. */
   routed(): void {
-    const { topic, owners } = this.#options;
+    const { topic, targets } = this.#options;
     const now = topic();
-    this.#on({ kind: 'routed', owners: [...owners(now).keys()], partitions: now.partitions });
+    this.#on({ kind: 'routed', owners: [...targets(now).keys()], partitions: now.partitions });
     this.#begun = true;
     this.#on({ kind: 'placed' });
   }
@@ -348,8 +348,8 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
   }
 
   #makeLeg(part: string): void {
-    const { owners, topic, peers, context } = this.#options;
-    const route = owners(topic()).get(part);
+    const { targets, topic, peers, context } = this.#options;
+    const route = targets(topic()).get(part);
     if (route === undefined) return;
     const leg = new RemoteLeg(route, this, peers, context.clock);
     this.#legs.set(part, leg);

@@ -235,12 +235,12 @@ export class RelayedPublishes {
     link.publish(topic, id, this.#attempt, encodeMessages(group), (outcome) => {
       sent.answered = true;
       if (outcome.kind === 'not owner') sent.returned = true;
-      else this.#settle(group, outcome);
+      else this.#tell(group, outcome);
       this.#answered();
     });
   }
 
-  #settle(group: readonly Waiting[], outcome: Exclude<PublishOutcome, { kind: 'not owner' }>): void {
+  #tell(group: readonly Waiting[], outcome: Exclude<PublishOutcome, { kind: 'not owner' }>): void {
     if (outcome.kind !== 'published') {
       this.#fail(group, outcome.kind === 'refused' ? outcome.error : UNKNOWN);
       return;
