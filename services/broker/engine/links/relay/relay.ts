@@ -22,13 +22,12 @@ import type { PendingPublish } from '../../log/publish-group.ts';
 import type { Route, Routes } from '../../membership/routes.ts';
 import type { Remote } from '../../remote.ts';
 import type { PeerHost } from '../peer-host.ts';
-import type { RelayLink } from './relay-link.ts';
-import { type LinkUser, RelayLinks } from './relay-links.ts';
+import { RelayLinks } from './relay-links.ts';
 import { RelayedBacklog, targetsOf } from './relayed-backlog.ts';
 import { RelayedConsumer } from './relayed-consumer.ts';
 import { drainRemotely } from './relayed-drain.ts';
-import { RelayedPublishes } from './relayed-publishes.ts';
 import { settleRemotely } from './relayed-settles.ts';
+import { RoutedPartition } from './routed-partition.ts';
 
 export interface RelayOptions {
   readonly connector: PeerConnector;
@@ -303,54 +302,5 @@ export class Relay implements Remote {
       partition.close(STOPPING);
       this.#partitions.delete(key);
     }
-  }
-}
-
-/** The publishes for one partition, with the link to its present target. */
-class RoutedPartition implements LinkUser {
-  readonly publishes: RelayedPublishes;
-  readonly #peers: RelayLinks;
-  readonly #routes: Routes;
-  readonly #id: PartitionId;
-  #link: RelayLink | undefined;
-  /** The member whose link is used; empty: none. */
-  #memberId = '';
-  #release: () => void = () => undefined;
-
-  constructor(topic: string, id: PartitionId, peers: RelayLinks, { routes, host, context }: RelayOptions) {
-    this.#peers = peers;
-    this.#routes = routes;
-    this.#id = id;
-    this.publishes = new RelayedPublishes({
-      topic,
-      id,
-      context,
-      link: () => (this.#link?.state === 'up' ? this.#link : undefined),
-      owner: () => host.owner(id),
-      partitions: () => host.partitionsOf(id.logEpoch),
-    });
-    this.routed();
-  }
-
-  up(link: RelayLink): void {
-    this.#link = link;
-    this.publishes.pump();
-  }
-
-  routed(): void {
-    const route = this.#routes.targetOf(this.#id);
-    const memberId = route === undefined || route.memberId === this.#routes.selfId ? '' : route.memberId;
-    if (memberId !== this.#memberId) {
-      this.#memberId = memberId;
-      this.#release();
-      this.#link = undefined;
-      this.#release = memberId === '' ? () => undefined : this.#peers.use(route!, this);
-    }
-    this.publishes.routed();
-  }
-
-  close(reason: BrokerError): void {
-    this.#release();
-    this.publishes.close(reason);
   }
 }

@@ -21,7 +21,7 @@ import { type Slice, sliceBytes, sliceLength } from '../../../core/chunk.ts';
 import { BrokerError } from '../../../core/errors.ts';
 import type { PartitionId } from '../../../core/partition.ts';
 import { varintLength, writeVarint } from '../../../core/wire.ts';
-import { MAX_CHUNK_BYTES, MAX_MESSAGES_PER_PUBLISH } from '../../../limits.ts';
+import { MAX_MESSAGES_PER_PUBLISH } from '../../../limits.ts';
 import type { EngineContext } from '../../context.ts';
 import type { PendingPublish } from '../../log/publish-group.ts';
 import type { RelayedPublish } from '../relayed-publish.ts';
@@ -215,14 +215,17 @@ export class RelayedPublishes {
     for (const resolve of this.#whenEmpty.splice(0)) resolve();
   }
 
+  /** What goes as one request: it fits into one chunk there, and an owner takes so many messages at most. */
   #takeGroup(): Waiting[] {
+    const { maxChunkBytes, maxChunkMessages } = this.#context.limits;
+    const maxMessages = Math.min(maxChunkMessages, MAX_MESSAGES_PER_PUBLISH);
     let bytes = 0;
     let messages = 0;
     let count = 0;
     for (const { publish, bytes: size } of this.#waiting) {
       bytes += size;
       messages += sliceLength(publish.slice);
-      if (count > 0 && (bytes > MAX_CHUNK_BYTES || messages > MAX_MESSAGES_PER_PUBLISH)) break;
+      if (count > 0 && (bytes > maxChunkBytes || messages > maxMessages)) break;
       count += 1;
     }
     return this.#waiting.splice(0, count);
