@@ -129,10 +129,19 @@ describe('a settled message', () => {
 
   test('is in the cursor once that was said to be durable, or the broker has stopped in order', () => {
     const history = new History('').deliver('a', 0).ack(0);
-    expect(() => history.judge.confirmed(0, 0, 0)).toThrow(/the cursor in the store has it not/);
+    const confirmed = history.judge.acknowledging(0, 0);
+    expect(confirmed).toThrow(/the cursor in the store has it not/);
     expect(history.judge.stopping()).toThrow(/the cursor of the broker that has stopped has it not/);
-    history.commit().judge.confirmed(0, 0, 0);
+    history.commit();
+    confirmed();
     history.judge.stopping()();
+  });
+
+  test('is ignored if its broker does not know yet that it was delivered', () => {
+    const history = new History('').deliver('a', 0).crash().ack(0);
+    const confirmed = history.judge.acknowledging(0, 0);
+    history.deliver('b', 0);
+    confirmed();
   });
 
   test('is not one that was never delivered', () => {

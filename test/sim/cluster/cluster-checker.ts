@@ -437,11 +437,10 @@ export class ClusterChecker {
     const acks = operations.filter(
       ({ kind, logEpoch }) => kind === 'ack' && logEpoch === definition.topicEpoch,
     );
-    const before = acks.map((ack) => this.partition(ack).returns);
+    const confirmed = acks.map((ack) => this.#of(definition, ack).acknowledging(ack.first, ack.last));
     return () => {
       if (this.#forgotten.has(definition.incarnation)) return;
-      for (const [index, { logEpoch, partition, first, last }] of acks.entries())
-        this.#of(definition, { logEpoch, partition }).confirmed(first, last, before[index]!);
+      for (const each of confirmed) each();
     };
   }
 

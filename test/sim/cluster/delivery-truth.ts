@@ -275,13 +275,21 @@ export class DeliveryTruth {
   }
 
   /**
-   * The broker has said that the acks are durable. `returns` is the partition's count when they were sent.
+   * Acks are sent, or heard by a lone broker, for which somebody waits. Returns a function to call when the
+   * broker has said that they are durable. What the owner did not know to be delivered it has ignored, even
+   * if it delivers that a moment later.
    */
-  confirmed(first: number, last: number, returns: number): void {
-    if (returns !== this.#log.returns || this.#log.deleted) return;
+  acknowledging(first: number, last: number): () => void {
+    const { returns } = this.#log;
+    const known: number[] = [];
     for (let offset = first; offset <= Math.min(last, this.#log.endOffset - 1); offset += 1)
-      if (!this.#isSettled(offset) && this.#acked.get(offset) === returns && this.#isKnownDelivered(offset))
-        this.#fail(offset, 'was confirmed as acknowledged; the cursor in the store has it not');
+      if (this.#isKnownDelivered(offset)) known.push(offset);
+    return () => {
+      if (returns !== this.#log.returns || this.#log.deleted) return;
+      for (const offset of known)
+        if (!this.#isSettled(offset) && this.#acked.get(offset) === returns && this.#isKnownDelivered(offset))
+          this.#fail(offset, 'was confirmed as acknowledged; the cursor in the store has it not');
+    };
   }
 
   /**
