@@ -257,3 +257,13 @@ test('with as many owners as messages nothing is ordered again and again', () =>
   }
   expect([...world.owners.values()].map(({ sequence }) => sequence)).toEqual(before);
 });
+
+test('what an owner gives up goes to another when it has confirmed the newest order, not an earlier one', () => {
+  const shares = new CreditShares<string>(10, 1_000);
+  shares.join('a');
+  shares.join('b');
+  const [lowered] = shares.credited('a', 1, 0);
+  expect(lowered).toMatchObject({ owner: 'a', sequence: 2, messages: 5 });
+  expect(shares.credited('a', 1, 0)).toEqual([]);
+  expect(shares.credited('a', 2, 0)).toMatchObject([{ owner: 'b', messages: 5 }]);
+});

@@ -300,7 +300,7 @@ export const ENGINE_BUGS: readonly PlantedBug[] = [
     file: `${ENGINE}/partitions.ts`,
     find: 'await owner.flushed();\n      this.#checkOpen(owner);',
     replace: '',
-    noticed: CLUSTER,
+    noticed: unit('partitions'),
   },
   {
     name: 'a subscription waits for what retention had deleted before it was opened',
