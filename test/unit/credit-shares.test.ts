@@ -264,6 +264,7 @@ test('what an owner gives up goes to another when it has confirmed the newest or
   shares.join('b');
   const [lowered] = shares.credited('a', 1, 0);
   expect(lowered).toMatchObject({ owner: 'a', sequence: 2, messages: 5 });
+  shares.credited('b', 1, 0);
   expect(shares.credited('a', 1, 0)).toEqual([]);
   expect(shares.credited('a', 2, 0)).toMatchObject([{ owner: 'b', messages: 5 }]);
 });
