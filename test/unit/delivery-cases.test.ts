@@ -201,6 +201,18 @@ test('an acknowledgement settles what was delivered, and nothing else', () => {
   expect(given(lease(delivery, chunk))).toEqual(Array.from({ length: 90 }, (_, at) => 10 + at));
 });
 
+test('a late acknowledgement of what waits in its key makes room to look further', () => {
+  const delivery = started({ ...ORDERED, maxQueued: 2 }, 3);
+  const chunk = chunkView(0, [1, 1, 1], [1, 1, 0]);
+  expect(given(lease(delivery, chunk, { messages: 1 }))).toEqual([0]);
+  delivery.step({ kind: 'nack', consumer: 1, first: 0, last: 0 }, 0);
+  lease(delivery, chunk);
+  expect(delivery.peek(1)).toBeUndefined();
+  expect(delivery.backlogBefore(3, 7_919)).toMatchObject({ messages: 3 });
+  delivery.step({ kind: 'ack', consumer: 0, first: 0, last: 0 }, 0);
+  expect(delivery.peek(1)).toBe(2);
+});
+
 test('after a crash what was outstanding counts as delivered: it can be acknowledged, and says so when it comes again', () => {
   const before = started(OPTIONS, 20);
   lease(before, chunkView(0, new Array<number>(20).fill(1), undefined), { messages: 10 });

@@ -70,7 +70,7 @@ test.each([{ ordering: false }, { ordering: true }])(
   ({ ordering }) => {
     const options: DeliveryOptions = { ordering, maxHoles: 6, maxQueued: 8, maxUnsettled: 1_000, maxRun: 3 };
     fc.assert(
-      fc.property(fc.array(steps, { maxLength: 10 }), fc.nat(40), (run, before) => {
+      fc.property(fc.array(steps, { maxLength: 40 }), fc.nat(40), (run, before) => {
         const rig = new DeliveryRig(options);
         rig.join(OURS);
         const [ours] = rig.consumers;

@@ -238,7 +238,7 @@ export class Delivery {
     // Where a bound on what is looked at is reached, other keys wait until something is settled.
     const { maxQueued, maxUnsettled } = this.#options;
     const isKnown =
-      this.#next >= this.#end || this.#keys.queued >= maxQueued || this.#unsettled >= maxUnsettled;
+      this.#next >= this.#end || this.#keys.isFull(maxQueued) || this.#unsettled >= maxUnsettled;
     return isKnown ? this.#keys.active : undefined;
   }
 
@@ -263,7 +263,7 @@ export class Delivery {
     // Where a bound is reached, what was not looked at waits for those who settle what was.
     const isAtBound =
       (this.#next >= this.#lookLimit() && !this.isHeld) ||
-      (this.#keys?.queued ?? 0) >= this.#options.maxQueued;
+      this.#keys?.isFull(this.#options.maxQueued) === true;
     const ahead = isAtBound && this.#next <= last ? sizeOf(this.#untouched(this.#next, last)) : 0;
     if (elsewhereMessages + ahead === messages) elsewhereMessages = messages;
     return { messages, elsewhereMessages };
@@ -281,7 +281,7 @@ export class Delivery {
     const returned = this.#returned.lowest();
     if (returned !== undefined) return returned.first;
     if (this.#next >= this.#lookLimit()) return undefined;
-    if (this.#keys !== undefined && this.#keys.queued >= this.#options.maxQueued) return undefined;
+    if (this.#keys?.isFull(this.#options.maxQueued) === true) return undefined;
     return this.#next;
   }
 
@@ -489,7 +489,7 @@ export class Delivery {
     const last = Math.min(chunk.firstOffset + chunk.count, this.#lookLimit()) - 1;
     if (this.#next > last) return;
     const hashes = chunk.keyHashes();
-    while (this.#next <= last && keys.queued < this.#options.maxQueued) {
+    while (this.#next <= last && !keys.isFull(this.#options.maxQueued)) {
       const offset = this.#next;
       this.#next += 1;
       if (this.#settled.length > 0 && this.#settled.has(offset)) continue;
@@ -528,18 +528,23 @@ export class Delivery {
     const last = Math.min(to, this.#end - 1);
     if (first > last) return;
     const leases = this.#leases.cut(first, last);
+    const leased = sizeOf(leases);
     let added = 0;
-    for (const part of this.#delivered(first, last, leases)) added += this.#mark(part.first, part.last);
+    for (const part of this.#delivered(first, last, leases, leased))
+      added += this.#mark(part.first, part.last);
     this.#endLeases(leases, effects);
     if (added === 0) return;
+    // Late ones settle what waits again.
+    if (added > leased) this.#keys?.settledWaiting();
     this.ackedTotal += added;
     effects.push({ kind: 'moved' });
   }
 
-  /** The parts of first..last that were ever delivered and are not settled; `leases` are the leased ones. */
-  #delivered(first: number, last: number, leases: readonly Interval[]): Iterable<Interval> {
-    let leased = 0;
-    for (const lease of leases) leased += lease.last - lease.first + 1;
+  /**
+   * The parts of first..last that were ever delivered and are not settled; `leases` are those that are
+   * leased, so many messages.
+   */
+  #delivered(first: number, last: number, leases: readonly Interval[], leased: number): Iterable<Interval> {
     if (leased === last - first + 1) return [{ first, last }];
     const delivered = new IntervalSet();
     for (const lease of leases) delivered.add(lease.first, lease.last);

@@ -45,6 +45,8 @@ export class KeyQueues {
   #heldKeys = new Set<KeyState>();
   #persistingKeys = new Set<KeyState>();
   #queued = 0;
+  /** Messages were settled while they waited, and their keys were not looked at since. */
+  #isStale = false;
 
   constructor(maxRun: number, isSettled: (offset: number) => boolean) {
     this.#maxRun = maxRun;
@@ -54,6 +56,18 @@ export class KeyQueues {
   /** How many messages wait. */
   get queued(): number {
     return this.#queued;
+  }
+
+  /** Whether so many wait, without those at the front of their keys that were settled meanwhile. */
+  isFull(most: number): boolean {
+    if (this.#queued < most) return false;
+    if (this.#isStale) this.dropSettled();
+    return this.#queued >= most;
+  }
+
+  /** Messages that wait were settled: that is noticed when their keys come up, or when it matters. */
+  settledWaiting(): void {
+    this.#isStale = true;
   }
 
   /** How many keys have messages that wait or are outstanding. */
@@ -218,6 +232,7 @@ export class KeyQueues {
 
   /** Drops messages that were settled while they waited, also in keys that no consumer comes across. */
   dropSettled(): void {
+    this.#isStale = false;
     for (const key of this.#keys.values()) this.#refresh(key);
   }
 

@@ -9,8 +9,8 @@ export const CORE_BUGS: readonly PlantedBug[] = [
   {
     name: 'an acknowledgement settles what was never delivered',
     file: `${CORE}/delivery.ts`,
-    find: 'of this.#delivered(first, last, leases)) added',
-    replace: 'of [{ first, last }]) added',
+    find: 'of this.#delivered(first, last, leases, leased))',
+    replace: 'of [{ first, last }])',
     noticed: unit('delivery-cases'),
   },
   {
