@@ -135,6 +135,25 @@ export async function startEngine(options: EngineOptions = {}): Promise<EngineRi
   };
 }
 
+/** Puts itself between an engine and its store, and keeps appends until they are let go. */
+export function heldAppends(): {
+  readonly between: (stores: Stores) => Stores;
+  readonly letGo: () => void;
+} {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const between = (stores: Stores): Stores => ({
+    ...stores,
+    log: {
+      ...stores.log,
+      async append(...args) {
+        await promise;
+        return stores.log.append(...args);
+      },
+    },
+  });
+  return { between, letGo: resolve };
+}
+
 async function define(definitions: Definitions, options: EngineOptions): Promise<void> {
   const { partitions = 1, durability, ordering = false, retentionMs, retentionBytesPerPartition } = options;
   await definitions.createTopic('tester', {

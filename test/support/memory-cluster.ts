@@ -4,9 +4,11 @@
 //
 // A member that is paused (SIGSTOP) runs nothing: its timers and the store's answers wait. One whose machine
 // is suspended also has a monotonic clock that stands still meanwhile. A crashed one never runs again.
+
 import { BrokerError } from '../../services/broker/core/errors.ts';
 import type { Clock, Random } from '../../services/broker/ports/clock.ts';
 import type { Signals } from '../../services/broker/ports/signals.ts';
+import { type Carry, through } from './carried-store.ts';
 import { type ClusterStores, createSharedMemory, type SharedMemory } from './memory-store.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
@@ -190,17 +192,4 @@ export class MemoryCluster {
         }, missed),
     };
   }
-}
-
-type Carry = <T>(call: () => Promise<T>) => Promise<T>;
-
-/** The same store, each of its calls carried. */
-function through<S extends object>(store: S, carry: Carry): S {
-  return new Proxy(store, {
-    get(target, key) {
-      const member: unknown = Reflect.get(target, key);
-      if (typeof member !== 'function') return member;
-      return (...args: unknown[]) => carry(() => member.apply(target, args) as Promise<unknown>);
-    },
-  });
 }

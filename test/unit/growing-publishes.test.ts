@@ -10,7 +10,7 @@ import { createStats } from '../../services/broker/engine/stats.ts';
 import { SteadyClock } from '../../services/broker/engine/steady-clock.ts';
 import { TopicRuntime } from '../../services/broker/engine/topic-runtime.ts';
 import { engineLimits } from '../../services/broker/limits.ts';
-import { type EngineRig, startEngine, TOPIC } from '../support/engine-rig.ts';
+import { type EngineRig, heldAppends, startEngine, TOPIC } from '../support/engine-rig.ts';
 import { keyThatMoves } from '../support/keys.ts';
 import type { Stores } from '../support/memory-store.ts';
 import { LIMITS, requestBytes } from '../support/publish-requests.ts';
@@ -224,28 +224,13 @@ describe('an owner', () => {
   });
 
   test('begins the era behind everything that it has accepted', async () => {
-    let appends = (): void => {};
-    const held = new Promise<void>((resolve) => {
-      appends = resolve;
-    });
-    const between = (stores: Stores): Stores => ({
-      ...stores,
-      log: new Proxy(stores.log, {
-        get: (log, name: keyof Stores['log']) =>
-          name === 'append'
-            ? async (...args: Parameters<Stores['log']['append']>) => {
-                await held;
-                return log.append(...args);
-              }
-            : log[name].bind(log),
-      }),
-    });
+    const { between, letGo } = heldAppends();
     const rig = await startEngine({ partitions: 2, ordering: true, between });
     const before = rig.publish(`${MOVED}:before`);
     await rig.clock.advance(100);
     await grow(rig, 4);
     await rig.clock.advance(1_000);
-    appends();
+    letGo();
     await rig.clock.advance(1_000);
     expect(await before).toMatchObject([{ partition: 0, firstOffset: 0 }]);
     const after = rig.publish(`${MOVED}:after`);

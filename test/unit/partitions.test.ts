@@ -1,35 +1,27 @@
 // What this broker has of partitions, from one phase to the next (engine/partition-phases.ts).
 import { expect, test } from 'vitest';
-import { type EngineRig, startEngine, TOPIC } from '../support/engine-rig.ts';
+import { type EngineRig, heldAppends, startEngine, TOPIC } from '../support/engine-rig.ts';
 import type { Stores } from '../support/memory-store.ts';
 
 /** An engine whose appends wait until they are let go; `wrote` has what the store was asked for, in order. */
 async function startSlow(): Promise<EngineRig & { readonly letGo: () => void; readonly wrote: string[] }> {
-  let letGo = (): void => {};
-  const held = new Promise<void>((resolve) => {
-    letGo = resolve;
-  });
+  const { between, letGo } = heldAppends();
   const wrote: string[] = [];
-  const between = (stores: Stores): Stores => ({
+  const noted = (stores: Stores): Stores => ({
     ...stores,
-    log: new Proxy(stores.log, {
-      get: (log, name: keyof Stores['log']) => {
-        if (name === 'append')
-          return async (...args: Parameters<Stores['log']['append']>) => {
-            await held;
-            wrote.push('append');
-            return log.append(...args);
-          };
-        if (name === 'drop')
-          return async (logEpoch: number) => {
-            wrote.push('drop');
-            return log.drop(logEpoch);
-          };
-        return log[name].bind(log);
+    log: {
+      ...stores.log,
+      append(...args) {
+        wrote.push('append');
+        return stores.log.append(...args);
       },
-    }),
+      drop(logEpoch) {
+        wrote.push('drop');
+        return stores.log.drop(logEpoch);
+      },
+    },
   });
-  const rig = await startEngine({ between });
+  const rig = await startEngine({ between: (stores) => between(noted(stores)) });
   return { ...rig, letGo, wrote };
 }
 

@@ -13,15 +13,13 @@
 //
 // What is delivered and taken is no event: heard() and took() change a flag and a count, for each of the
 // runs of messages that an owner sends, and make nothing.
+import type { ConsumerLimits } from './credit.ts';
 import type { LeasesOnLeave } from './delivery-events.ts';
 import { assertNever, type ErrorCode } from './errors.ts';
 import type { SettleOperation } from './settle-request.ts';
 
 /** What an owner may have outstanding at the consumer, and how. */
-export interface PartLimits {
-  readonly maxOutstandingMessages: number;
-  readonly maxOutstandingBytes: number;
-  readonly ackDeadlineMs: number;
+export interface PartLimits extends ConsumerLimits {
   readonly draining: boolean;
 }
 

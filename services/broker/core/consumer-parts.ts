@@ -19,6 +19,7 @@
 // that.
 
 import type { PartLimits } from './consumer-part.ts';
+import type { ConsumerLimits } from './credit.ts';
 import { CreditShares, type ShareOrder } from './credit-shares.ts';
 import type { LeasesOnLeave } from './delivery-events.ts';
 import { assertNever } from './errors.ts';
@@ -26,13 +27,6 @@ import { KeptSettles } from './kept-settles.ts';
 import type { SettleOperation } from './settle-request.ts';
 
 export type ConsumerPhase = 'opening' | 'open' | 'quiet' | 'left';
-
-/** What the consumer has said that it accepts. */
-export interface ConsumerCredit {
-  readonly maxOutstandingMessages: number;
-  readonly maxOutstandingBytes: number;
-  readonly ackDeadlineMs: number;
-}
 
 /** The world at this moment. */
 export interface RelayFacts {
@@ -60,7 +54,7 @@ export type ConsumerEvent =
     }
   | { readonly kind: 'wants'; readonly part: string; readonly more: boolean }
   /** The client's words. */
-  | { readonly kind: 'limits'; readonly limits: ConsumerCredit }
+  | { readonly kind: 'limits'; readonly limits: ConsumerLimits }
   | { readonly kind: 'settle'; readonly operations: readonly SettleOperation[] }
   /** The owner did not have those partitions any more. */
   | { readonly kind: 'bounced'; readonly operations: readonly SettleOperation[] }
@@ -107,7 +101,7 @@ export type ConsumerEffect =
 export interface ConsumerPartsOptions {
   /** The part of this broker itself. */
   readonly here: string;
-  readonly limits: ConsumerCredit;
+  readonly limits: ConsumerLimits;
   readonly draining: boolean;
   /** Of the topic: what is said of an earlier one of its name means nothing. */
   readonly logEpoch: number;
@@ -133,7 +127,7 @@ export class ConsumerParts {
   /** Parts that are there when it opens. They are given their shares together: one alone would get all. */
   readonly #waiting = new Set<string>();
   #phase: ConsumerPhase = 'opening';
-  #limits: ConsumerCredit;
+  #limits: ConsumerLimits;
   #draining: boolean;
   /** How many partitions the topic had when its owners were last looked up. */
   #partitions = 0;
@@ -155,7 +149,7 @@ export class ConsumerParts {
     return this.#phase;
   }
 
-  get limits(): ConsumerCredit {
+  get limits(): ConsumerLimits {
     return this.#limits;
   }
 
@@ -347,7 +341,7 @@ export class ConsumerParts {
     this.#effects.push({ kind: 'credit', part, sequence, limits });
   }
 
-  #setLimits(limits: ConsumerCredit): void {
+  #setLimits(limits: ConsumerLimits): void {
     if (this.#phase === 'quiet') return;
     const isOtherDeadline = limits.ackDeadlineMs !== this.#limits.ackDeadlineMs;
     this.#limits = limits;

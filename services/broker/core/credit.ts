@@ -18,6 +18,13 @@ export interface ChunkView {
  * smaller ones behind it would take the credit again and again, and it would never go out. An idle consumer
  * is given one message of any size.
  */
+/** What may be outstanding at a consumer, and how long its leases last. */
+export interface ConsumerLimits {
+  readonly maxOutstandingMessages: number;
+  readonly maxOutstandingBytes: number;
+  readonly ackDeadlineMs: number;
+}
+
 export class LeaseBudget {
   messages: number;
   #bytes: number;

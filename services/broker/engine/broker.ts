@@ -7,7 +7,9 @@
 //                  (an owner for each partition here, a dispatcher for each of its subscriptions)
 //   Partitions: which of them are owned here        Remote: the way to the others
 //   loops: CursorCommitter, LeaseSweeper, RetentionSweeper
+
 import { type ConsumerClient, consumerClient, PULLING } from '../core/consumer-client.ts';
+import type { ConsumerLimits } from '../core/credit.ts';
 import type { TopicDefinition } from '../core/definitions.ts';
 import { type ConsumerOrigin, UNKNOWN_ORIGIN } from '../core/draining.ts';
 import { BrokerError } from '../core/errors.ts';
@@ -29,7 +31,7 @@ import { type DrainableConsumer, DrainingConsumers } from './delivery/draining-c
 import { LeaseSweeper } from './delivery/lease-sweeper.ts';
 import { LocalConsumer } from './delivery/local-consumer.ts';
 import { pull } from './delivery/pull.ts';
-import { Session, type SessionLimits } from './delivery/session.ts';
+import { Session } from './delivery/session.ts';
 import type { SubscriptionRuntime } from './delivery/subscription-runtime.ts';
 import { ChunkCache } from './log/chunk-cache.ts';
 import { CursorCommitter } from './log/cursor-committer.ts';
@@ -74,8 +76,8 @@ export interface TopicSize {
   readonly storedBytes: number;
 }
 
-/** As SessionLimits; ackDeadlineMs undefined: the subscription's. */
-type ConsumerLimits = Omit<SessionLimits, 'ackDeadlineMs'> & { readonly ackDeadlineMs: number | undefined };
+/** As ConsumerLimits; ackDeadlineMs undefined: the subscription's. */
+type StreamLimits = Omit<ConsumerLimits, 'ackDeadlineMs'> & { readonly ackDeadlineMs: number | undefined };
 
 export interface SubscribeHow {
   /** Whether messages come only from the partitions that are owned here. */
@@ -314,7 +316,7 @@ export class Broker {
   subscribe(
     subscription: string,
     sink: ConsumerSink,
-    limits: ConsumerLimits,
+    limits: StreamLimits,
     how: SubscribeHow = {},
   ): Consumer {
     const { ownedOnly = false, origin = UNKNOWN_ORIGIN, resumes = false } = how;
@@ -333,7 +335,7 @@ export class Broker {
     subscription: string,
     client: ConsumerClient,
     sink: ConsumerSink,
-    limits: ConsumerLimits,
+    limits: StreamLimits,
     { origin, fresh }: { origin: ConsumerOrigin; fresh: boolean },
   ): Consumer {
     if (this.#stopping) throw STOPPING;

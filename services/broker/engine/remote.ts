@@ -1,7 +1,9 @@
 // The way to partitions that other brokers own, as an interface. A broker that is alone has none and owns
 // everything.
+
 import type { BacklogReport, PartitionQuestion } from '../core/backlog-report.ts';
 import type { ConsumerClient } from '../core/consumer-client.ts';
+import type { ConsumerLimits } from '../core/credit.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../core/definitions.ts';
 import type { DrainReport, DrainRequest, OpeningConsumer } from '../core/draining.ts';
 import type { BrokerError } from '../core/errors.ts';
@@ -9,7 +11,6 @@ import type { PartitionId } from '../core/partition.ts';
 import type { SettledSubscription, SettleOperation } from '../core/settle-request.ts';
 import type { Consumer, ConsumerSink } from './delivery/consumer.ts';
 import type { DrainableConsumer } from './delivery/draining-consumers.ts';
-import type { SessionLimits } from './delivery/session.ts';
 import type { PartitionOwner } from './log/partition-owner.ts';
 import type { PendingPublish } from './log/publish-group.ts';
 
@@ -34,7 +35,7 @@ export interface Remote {
     subscription: SubscriptionDefinition,
     client: ConsumerClient,
     sink: ConsumerSink,
-    limits: SessionLimits,
+    limits: ConsumerLimits,
     opening: OpeningConsumer,
   ): Consumer;
 

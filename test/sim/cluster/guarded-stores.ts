@@ -1,5 +1,6 @@
 // A member's view of the store, on which every call is counted and every answer looked at.
 import { BrokerError } from '../../../services/broker/core/errors.ts';
+import { type Carry, through } from '../../support/carried-store.ts';
 import type { ClusterStores } from '../../support/memory-store.ts';
 
 /** `called` runs before every call; `onBug` gets what a store may never answer with. */
@@ -8,29 +9,21 @@ export function guardedStores(
   called: () => void,
   onBug: (error: unknown) => void,
 ): ClusterStores {
-  const guard = <S extends object>(store: S): S =>
-    new Proxy(store, {
-      get: (target, key) => {
-        const member: unknown = Reflect.get(target, key);
-        if (typeof member !== 'function') return member;
-        return (...args: unknown[]) => {
-          called();
-          const result: unknown = member.apply(target, args);
-          if (result instanceof Promise)
-            result.catch((error: unknown) => {
-              if (!(error instanceof BrokerError)) onBug(error);
-            });
-          return result;
-        };
-      },
+  const look: Carry = (call) => {
+    called();
+    const result = call();
+    result.catch((error: unknown) => {
+      if (!(error instanceof BrokerError)) onBug(error);
     });
+    return result;
+  };
   const { log, cursors, definitions, ownership, membership, signals } = stores;
   return {
     signals,
-    log: guard(log),
-    cursors: guard(cursors),
-    definitions: guard(definitions),
-    ownership: guard(ownership),
-    membership: guard(membership),
+    log: through(log, look),
+    cursors: through(cursors, look),
+    definitions: through(definitions, look),
+    ownership: through(ownership, look),
+    membership: through(membership, look),
   };
 }

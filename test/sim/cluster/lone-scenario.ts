@@ -7,9 +7,13 @@ import {
   type ClusterWeather,
   type ConsumerPlan,
   DAY_MS,
+  drawCapacity,
+  drawMistakes,
+  drawPublisher,
   FAIR,
   PROJECT,
   type PublisherPlan,
+  type PublisherRanges,
   type SubscriptionPlan,
   type TopicPlan,
 } from './scenario.ts';
@@ -71,7 +75,7 @@ function drawTopic(chance: Chance, index: number, calm: boolean, small: boolean)
     drawSubscription(chance, `${name}-sub${nth}`, calm ? CALM_KINDS[nth]! : 'any'),
   );
   const publishers = Array.from({ length: chance.int(1, 2) }, (_, nth) => ({
-    ...drawPublisher(chance, `${name}-pub${nth}`),
+    ...drawPublisher(chance, `${name}-pub${nth}`, PUBLISHERS),
     ...(calm && drawHotSpot(chance)),
   }));
   const durability = !calm && chance.bool(0.2) ? 'memory' : 'fsync';
@@ -137,15 +141,11 @@ function drawConsumer(chance: Chance, name: string): ConsumerPlan {
   return {
     name,
     anonymous: chance.bool(0.4),
-    maxOutstandingMessages: chance.scale(1, 60),
-    maxOutstandingBytes: chance.scale(60, 20_000),
-    outboxBytes: chance.scale(100, 20_000),
+    ...drawCapacity(chance),
     ackDeadlineMs: chance.bool(0.5) ? undefined : chance.scale(50, 5_000),
     networkMs: chance.scale(1, 40),
     workMs: [0, chance.scale(1, 300)],
-    nack: difficult ? chance.pick([0, 0.05, 0.3]) : 0,
-    forget: difficult ? chance.pick([0, 0.05, 0.2]) : 0,
-    extend: difficult ? chance.pick([0, 0.2]) : 0,
+    ...drawMistakes(chance, difficult),
     leaves: difficult ? chance.pick([0, 0.2, 1]) : 0,
     blocks: difficult ? chance.pick([0, 0.3, 1]) : 0,
     changesCredit: difficult ? chance.pick([0, 0.5]) : 0,
@@ -153,21 +153,7 @@ function drawConsumer(chance: Chance, name: string): ConsumerPlan {
   };
 }
 
-function drawPublisher(chance: Chance, name: string): PublisherPlan {
-  return {
-    name,
-    batches: chance.scale(4, 25),
-    maxBatch: chance.scale(1, 8),
-    keys: chance.pick([1, 2, 4, 12]),
-    keyless: chance.pick([0, 0, 0.3, 1]),
-    hot: chance.pick([0, 0, 0.5]),
-    maxDataBytes: chance.pick([20, 60, 600]),
-    networkMs: chance.scale(1, 30),
-    pauseMs: chance.scale(1, 600),
-    inFlight: chance.int(1, 4),
-    leaves: chance.pick([0, 0, 0.1]),
-  };
-}
+const PUBLISHERS: PublisherRanges = { batches: [4, 25], hot: 0.5, networkMs: 30, pauseMs: 600 };
 
 /** A publisher with one partition that has a backlog, and others in which there is little. */
 function drawHotSpot(chance: Chance): Partial<PublisherPlan> {

@@ -1,5 +1,6 @@
 // The store in a lone broker's own process: nothing is between the two but the process itself. What a process
 // has asked for may still be written when it is dead, and is answered to nobody.
+import { type Carry, through } from '../../support/carried-store.ts';
 import { MemberClock } from '../../support/memory-cluster.ts';
 import type { ClusterStores } from '../../support/memory-store.ts';
 import type { VirtualClock } from '../../support/virtual-clock.ts';
@@ -11,27 +12,20 @@ const UNFENCED: ReadonlySet<PropertyKey> = new Set(['acquire', 'put', 'remove'])
 export function ownStore(stores: ClusterStores, base: VirtualClock): StoreConnection {
   const clock = new MemberClock(base);
   let unfenced = 0;
-  const mortal = <S extends object>(store: S): S =>
-    new Proxy(store, {
-      get(target, key) {
-        const member: unknown = Reflect.get(target, key);
-        if (typeof member !== 'function') return member;
-        return (...args: unknown[]) =>
-          new Promise((resolve, reject) => {
-            if (!clock.running) return;
-            const isUnfenced = UNFENCED.has(key);
-            if (isUnfenced) unfenced += 1;
-            const ended = (answer: () => void): void => {
-              if (isUnfenced) unfenced -= 1;
-              if (clock.running) answer();
-              else clock.defer(answer);
-            };
-            (member.apply(target, args) as Promise<unknown>).then(
-              (value) => ended(() => resolve(value)),
-              (error: unknown) => ended(() => reject(error)),
-            );
-          });
-      },
+  const mortal: Carry = (call, name) =>
+    new Promise((resolve, reject) => {
+      if (!clock.running) return;
+      const isUnfenced = UNFENCED.has(name);
+      if (isUnfenced) unfenced += 1;
+      const ended = (answer: () => void): void => {
+        if (isUnfenced) unfenced -= 1;
+        if (clock.running) answer();
+        else clock.defer(answer);
+      };
+      call().then(
+        (value) => ended(() => resolve(value)),
+        (error: unknown) => ended(() => reject(error)),
+      );
     });
   const { log, cursors, definitions, ownership } = stores;
   return {
@@ -39,10 +33,10 @@ export function ownStore(stores: ClusterStores, base: VirtualClock): StoreConnec
     faults: undefined,
     stores: {
       ...stores,
-      log: mortal(log),
-      cursors: mortal(cursors),
-      definitions: mortal(definitions),
-      ownership: mortal(ownership),
+      log: through(log, mortal),
+      cursors: through(cursors, mortal),
+      definitions: through(definitions, mortal),
+      ownership: through(ownership, mortal),
     },
     unfencedCalls: () => unfenced,
   };

@@ -193,7 +193,7 @@ function drawTopic(chance: Chance, index: number, planned: boolean): TopicPlan {
       drawSubscription(chance, `${name}-sub${nth}`, planned),
     ),
     publishers: Array.from({ length: chance.int(1, 2) }, (_, nth) =>
-      drawPublisher(chance, `${name}-pub${nth}`),
+      drawPublisher(chance, `${name}-pub${nth}`, PUBLISHERS),
     ),
   };
 }
@@ -218,15 +218,11 @@ function drawConsumer(chance: Chance, name: string, planned: boolean): ConsumerP
   return {
     name,
     anonymous: chance.bool(0.4),
-    maxOutstandingMessages: chance.scale(1, 60),
-    maxOutstandingBytes: chance.scale(60, 20_000),
-    outboxBytes: chance.scale(100, 20_000),
+    ...drawCapacity(chance),
     ackDeadlineMs: planned || chance.bool(0.5) ? undefined : chance.scale(300, 10_000),
     networkMs: chance.scale(1, 20),
     workMs: [0, chance.scale(1, 300)],
-    nack: difficult ? chance.pick([0, 0.05, 0.3]) : 0,
-    forget: difficult ? chance.pick([0, 0.05, 0.2]) : 0,
-    extend: difficult ? chance.pick([0, 0.2]) : 0,
+    ...drawMistakes(chance, difficult),
     leaves: halfOpenMs > 0 ? chance.pick([0.3, 0.8]) : chance.pick([0, 0, 0.3]),
     blocks: difficult ? chance.pick([0, 0.3]) : 0,
     changesCredit: difficult ? chance.pick([0, 0.5]) : 0,
@@ -234,17 +230,51 @@ function drawConsumer(chance: Chance, name: string, planned: boolean): ConsumerP
   };
 }
 
-function drawPublisher(chance: Chance, name: string): PublisherPlan {
+/** What a consumer takes before it has settled something. */
+export function drawCapacity(
+  chance: Chance,
+): Pick<ConsumerPlan, 'maxOutstandingMessages' | 'maxOutstandingBytes' | 'outboxBytes'> {
+  return {
+    maxOutstandingMessages: chance.scale(1, 60),
+    maxOutstandingBytes: chance.scale(60, 20_000),
+    outboxBytes: chance.scale(100, 20_000),
+  };
+}
+
+/** What it does with messages instead of acknowledging them. */
+export function drawMistakes(
+  chance: Chance,
+  difficult: boolean,
+): Pick<ConsumerPlan, 'nack' | 'forget' | 'extend'> {
+  return {
+    nack: difficult ? chance.pick([0, 0.05, 0.3]) : 0,
+    forget: difficult ? chance.pick([0, 0.05, 0.2]) : 0,
+    extend: difficult ? chance.pick([0, 0.2]) : 0,
+  };
+}
+
+/** The largest values that are drawn, of batches also the smallest. */
+export interface PublisherRanges {
+  readonly batches: readonly [number, number];
+  readonly hot: number;
+  readonly networkMs: number;
+  readonly pauseMs: number;
+}
+
+const PUBLISHERS: PublisherRanges = { batches: [6, 40], hot: 0.7, networkMs: 20, pauseMs: 300 };
+
+export function drawPublisher(chance: Chance, name: string, most: PublisherRanges): PublisherPlan {
+  const [fewest, batches] = most.batches;
   return {
     name,
-    batches: chance.scale(6, 40),
+    batches: chance.scale(fewest, batches),
     maxBatch: chance.scale(1, 8),
     keys: chance.pick([1, 2, 4, 12]),
     keyless: chance.pick([0, 0, 0.3, 1]),
-    hot: chance.pick([0, 0, 0.7]),
+    hot: chance.pick([0, 0, most.hot]),
     maxDataBytes: chance.pick([20, 60, 600]),
-    networkMs: chance.scale(1, 20),
-    pauseMs: chance.scale(1, 300),
+    networkMs: chance.scale(1, most.networkMs),
+    pauseMs: chance.scale(1, most.pauseMs),
     inFlight: chance.int(1, 4),
     leaves: chance.pick([0, 0, 0.1]),
   };

@@ -1,13 +1,13 @@
 // One consumer as the transport sees it, as an interface: a Subscribe stream or a Pull call, wherever the
 // messages come from. LocalConsumer has everything from the dispatchers of this broker; RelayedConsumer adds
 // those of other brokers. Invariant: after `leave` nothing is delivered.
+import type { ConsumerLimits } from '../../core/credit.ts';
 import type { SubscriptionDefinition } from '../../core/definitions.ts';
 import type { LeasesOnLeave } from '../../core/delivery-events.ts';
 import type { BrokerError } from '../../core/errors.ts';
 import type { SettleRequest } from '../../core/settle-request.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { DeliveredMessages } from './delivered-messages.ts';
-import type { SessionLimits } from './session.ts';
 
 /** Where a consumer's messages go: a stream of the transport, a Pull call, a link to another broker. */
 export interface ConsumerSink {
@@ -25,7 +25,7 @@ export interface ConsumerSink {
 
 export interface Consumer {
   /** What may be outstanding, over all brokers, and how long its leases last. */
-  limits: SessionLimits;
+  limits: ConsumerLimits;
   /** Performs what the client says of its messages. */
   settle(request: SettleRequest): void;
   /** The consumer's sink can take more. */

@@ -1,11 +1,12 @@
 // A consumer that has everything from the dispatchers of this broker. Invariant: what it acknowledges of
 // partitions that are not at work here is given away, and nothing else is.
+import type { ConsumerLimits } from '../../core/credit.ts';
 import type { LeasesOnLeave } from '../../core/delivery-events.ts';
 import { type ConsumerOrigin, UNKNOWN_ORIGIN } from '../../core/draining.ts';
 import { isOfAnother, type SettleOperation, type SettleRequest } from '../../core/settle-request.ts';
 import type { Consumer } from './consumer.ts';
 import type { DrainableConsumer } from './draining-consumers.ts';
-import type { Session, SessionLimits } from './session.ts';
+import type { Session } from './session.ts';
 import type { SubscriptionRuntime } from './subscription-runtime.ts';
 
 export class LocalConsumer implements Consumer, DrainableConsumer {
@@ -24,11 +25,11 @@ export class LocalConsumer implements Consumer, DrainableConsumer {
     this.#elsewhere = elsewhere;
   }
 
-  get limits(): SessionLimits {
+  get limits(): ConsumerLimits {
     return this.session.limits;
   }
 
-  set limits(limits: SessionLimits) {
+  set limits(limits: ConsumerLimits) {
     this.session.limits = limits;
     this.#runtime.pumpFor(this.session);
   }

@@ -1,14 +1,9 @@
 // One consumer at the dispatchers of this broker: its credit, and what is outstanding of it. It belongs to
 // one SubscriptionRuntime.
 import type { ConsumerClient } from '../../core/consumer-client.ts';
+import type { ConsumerLimits } from '../../core/credit.ts';
 import type { ConsumerOrigin } from '../../core/draining.ts';
 import type { ConsumerSink } from './consumer.ts';
-
-export interface SessionLimits {
-  readonly maxOutstandingMessages: number;
-  readonly maxOutstandingBytes: number;
-  readonly ackDeadlineMs: number;
-}
 
 export class Session {
   /** From the subscription's runtime, which gives it to no other session. */
@@ -37,7 +32,7 @@ export class Session {
   relayed = false;
   /** Where the stream comes from; undefined: it is not a stream of its own, but a share of a consumer's. */
   origin: ConsumerOrigin | undefined;
-  #limits: SessionLimits;
+  #limits: ConsumerLimits;
   /**
    * The next message is larger than what is left of the credit. Nothing overtakes it: smaller ones would take
    * the credit again and again.
@@ -51,18 +46,18 @@ export class Session {
   #goneMessages = 0;
   #goneBytes = 0;
 
-  constructor(id: number, client: ConsumerClient, sink: ConsumerSink, limits: SessionLimits) {
+  constructor(id: number, client: ConsumerClient, sink: ConsumerSink, limits: ConsumerLimits) {
     this.id = id;
     this.client = client;
     this.sink = sink;
     this.#limits = limits;
   }
 
-  get limits(): SessionLimits {
+  get limits(): ConsumerLimits {
     return this.#limits;
   }
 
-  set limits({ maxOutstandingMessages, maxOutstandingBytes, ackDeadlineMs }: SessionLimits) {
+  set limits({ maxOutstandingMessages, maxOutstandingBytes, ackDeadlineMs }: ConsumerLimits) {
     this.#limits = {
       maxOutstandingMessages: maxOutstandingMessages - this.#goneMessages,
       maxOutstandingBytes: maxOutstandingBytes - this.#goneBytes,

@@ -1,9 +1,11 @@
 // A session that has only a share of its consumer's credit, and says what the share is worth: whether more of
 // it would be of use, and when what was outstanding above a lowered limit has ended.
+
 import type { ConsumerClient } from '../../core/consumer-client.ts';
+import type { ConsumerLimits } from '../../core/credit.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { ConsumerSink } from '../delivery/consumer.ts';
-import { Session, type SessionLimits } from '../delivery/session.ts';
+import { Session } from '../delivery/session.ts';
 import type { SubscriptionRuntime } from '../delivery/subscription-runtime.ts';
 
 /** Hears, at the end of a turn, what has changed in it. */
@@ -39,12 +41,12 @@ export class ShareSession extends Session {
     this.#listener = listener;
   }
 
-  override get limits(): SessionLimits {
+  override get limits(): ConsumerLimits {
     return super.limits;
   }
 
   /** The caller confirms new limits with `outstandingMessages` after a pump. */
-  override set limits(limits: SessionLimits) {
+  override set limits(limits: ConsumerLimits) {
     super.limits = limits;
     this.#begun = true;
     this.#outstandingTold = this.outstandingMessages;

@@ -5,8 +5,10 @@
 //   consumer ─▶ RelayedConsumer ───┼─▶ RelayLinks ─▶ RelayLink ─▶ the owner, by Routes
 //   settle, backlog ───────────────┤
 //   drain ─────────────────────────┘            ─▶ every living member, by Routes
+
 import type { BacklogReport, PartitionQuestion } from '../../../core/backlog-report.ts';
 import type { ConsumerClient } from '../../../core/consumer-client.ts';
+import type { ConsumerLimits } from '../../../core/credit.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../../../core/definitions.ts';
 import type { DrainReport, DrainRequest, OpeningConsumer } from '../../../core/draining.ts';
 import { BrokerError } from '../../../core/errors.ts';
@@ -16,7 +18,6 @@ import type { PeerConnector } from '../../../ports/peer.ts';
 import type { EngineContext } from '../../context.ts';
 import type { Consumer, ConsumerSink } from '../../delivery/consumer.ts';
 import type { DrainableConsumer } from '../../delivery/draining-consumers.ts';
-import type { SessionLimits } from '../../delivery/session.ts';
 import type { PartitionOwner } from '../../log/partition-owner.ts';
 import type { PendingPublish } from '../../log/publish-group.ts';
 import type { Route, Routes } from '../../membership/routes.ts';
@@ -113,7 +114,7 @@ export class Relay implements Remote {
     definition: SubscriptionDefinition,
     client: ConsumerClient,
     sink: ConsumerSink,
-    limits: SessionLimits,
+    limits: ConsumerLimits,
     opening: OpeningConsumer,
   ): Consumer {
     const { host, routes, context } = this.#options;

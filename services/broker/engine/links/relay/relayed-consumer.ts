@@ -11,6 +11,7 @@
 
 import type { ConsumerClient } from '../../../core/consumer-client.ts';
 import { type ConsumerEffect, type ConsumerEvent, ConsumerParts } from '../../../core/consumer-parts.ts';
+import type { ConsumerLimits } from '../../../core/credit.ts';
 import type { SubscriptionDefinition, TopicDefinition } from '../../../core/definitions.ts';
 import type { LeasesOnLeave } from '../../../core/delivery-events.ts';
 import type { ConsumerOrigin, OpeningConsumer } from '../../../core/draining.ts';
@@ -20,7 +21,6 @@ import type { EngineContext } from '../../context.ts';
 import type { Consumer, ConsumerSink } from '../../delivery/consumer.ts';
 import type { DeliveredMessages } from '../../delivery/delivered-messages.ts';
 import type { DrainableConsumer } from '../../delivery/draining-consumers.ts';
-import type { SessionLimits } from '../../delivery/session.ts';
 import type { SubscriptionRuntime } from '../../delivery/subscription-runtime.ts';
 import type { Route, Routes } from '../../membership/routes.ts';
 import { OutstandingCount } from './outstanding-count.ts';
@@ -33,7 +33,7 @@ export interface RelayedConsumerOptions {
   readonly runtime: SubscriptionRuntime;
   readonly client: ConsumerClient;
   readonly sink: ConsumerSink;
-  readonly limits: SessionLimits;
+  readonly limits: ConsumerLimits;
   readonly opening: OpeningConsumer;
   readonly peers: RelayLinks;
   readonly routes: Routes;
@@ -134,12 +134,12 @@ export class RelayedConsumer implements Consumer, DrainableConsumer, LegHost {
     }
   }
 
-  get limits(): SessionLimits {
+  get limits(): ConsumerLimits {
     return this.#parts.limits;
   }
 
-  set limits({ maxOutstandingMessages, maxOutstandingBytes, ackDeadlineMs }: SessionLimits) {
-    this.#on({ kind: 'limits', limits: { maxOutstandingMessages, maxOutstandingBytes, ackDeadlineMs } });
+  set limits(limits: ConsumerLimits) {
+    this.#on({ kind: 'limits', limits });
   }
 
   settle(request: SettleRequest): void {
