@@ -8,36 +8,31 @@ import {
   type OwnershipFacts,
   stepOwnership,
 } from '../../services/broker/core/ownership.ts';
+import { Transcript } from './transcript.ts';
 
-export class OwnershipDialogue {
-  readonly #lines: string[] = [];
+export class OwnershipDialogue extends Transcript {
   #ownership: Ownership = newOwnership(0);
   #facts: OwnershipFacts = { nowMs: 0, mayAct: true, mine: true, go: false, handOverMs: 5_000 };
-  #shown = '';
 
   constructor(title: string) {
-    this.#lines.push(title, '');
+    super(title);
     this.#showState();
-  }
-
-  get text(): string {
-    return `${this.#lines.join('\n')}\n`;
   }
 
   /** What is so from now on. */
   now(facts: Partial<OwnershipFacts>): this {
     this.#facts = { ...this.#facts, ...facts };
     const said = Object.entries(facts).map(([name, value]) => `${name} ${value}`);
-    this.#lines.push(`  (${said.join(', ')})`);
+    this.write(`  (${said.join(', ')})`);
     return this;
   }
 
   on(event: OwnershipEvent): this {
     const { kind, ...details } = event;
-    this.#lines.push(`> ${kind}${told(details)}`);
+    this.write(`> ${kind}${told(details)}`);
     const { after, effects } = stepOwnership(this.#ownership, event, this.#facts);
     this.#ownership = after;
-    for (const effect of effects) this.#lines.push(`  < ${sayEffect(effect)}`);
+    for (const effect of effects) this.write(`  < ${sayEffect(effect)}`);
     this.#showState();
     return this;
   }
@@ -46,10 +41,7 @@ export class OwnershipDialogue {
     const { state, work, failures } = this.#ownership;
     const { kind, ...details } = state;
     const failed = failures === 0 ? '' : `, failed ${failures}×`;
-    const shown = `${kind}${told(details)}${work === 'none' ? '' : `, work ${work}`}${failed}`;
-    if (shown === this.#shown) return;
-    this.#shown = shown;
-    this.#lines.push(`  = ${shown}`);
+    this.showState(`${kind}${told(details)}${work === 'none' ? '' : `, work ${work}`}${failed}`);
   }
 }
 

@@ -7,10 +7,10 @@ import {
   ConsumerParts,
 } from '../../services/broker/core/consumer-parts.ts';
 import type { SettleOperation } from '../../services/broker/core/settle-request.ts';
+import { Transcript } from './transcript.ts';
 
 /** A consumer at x with room for 8 messages of 100 bytes. */
-export class PartsDialogue {
-  readonly #lines: string[];
+export class PartsDialogue extends Transcript {
   readonly #parts = new ConsumerParts({
     here: 'x',
     limits: { maxOutstandingMessages: 8, maxOutstandingBytes: 800, ackDeadlineMs: 10_000 },
@@ -21,33 +21,28 @@ export class PartsDialogue {
   /** Who can be told of a partition. */
   #tellable: Readonly<Record<number, string>> = {};
   #queued = 0;
-  #shown = '';
 
   constructor(title: string) {
-    this.#lines = [title, ''];
+    super(title);
     this.#showState();
-  }
-
-  get text(): string {
-    return `${this.#lines.join('\n')}\n`;
   }
 
   /** What is so from now on. */
   now(said: string, tellable: Readonly<Record<number, string>>, queued = 0): this {
     this.#tellable = tellable;
     this.#queued = queued;
-    this.#lines.push(`  (${said})`);
+    this.write(`  (${said})`);
     return this;
   }
 
   on(event: ConsumerEvent): this {
-    this.#lines.push(`> ${told(event)}`);
+    this.write(`> ${told(event)}`);
     const facts = {
       nowMs: 0,
       tellable: (partition: number) => this.#tellable[partition],
       queued: this.#queued,
     };
-    for (const effect of this.#parts.step(event, facts)) this.#lines.push(`  < ${told(effect)}`);
+    for (const effect of this.#parts.step(event, facts)) this.write(`  < ${told(effect)}`);
     this.#showState();
     return this;
   }
@@ -62,29 +57,21 @@ export class PartsDialogue {
   }
 
   #showState(): void {
-    const shown = this.#parts.phase;
-    if (shown !== this.#shown) this.#lines.push(`  = ${shown}`);
-    this.#shown = shown;
+    this.showState(this.#parts.phase);
   }
 }
 
-export class PartDialogue {
-  readonly #lines: string[];
+export class PartDialogue extends Transcript {
   readonly #part = new ConsumerPart();
-  #shown = '';
 
   constructor(title: string) {
-    this.#lines = [title, ''];
+    super(title);
     this.#showState();
   }
 
-  get text(): string {
-    return `${this.#lines.join('\n')}\n`;
-  }
-
   on(event: PartEvent): this {
-    this.#lines.push(`> ${told(event)}`);
-    for (const effect of this.#part.step(event)) this.#lines.push(`  < ${told(effect)}`);
+    this.write(`> ${told(event)}`);
+    for (const effect of this.#part.step(event)) this.write(`  < ${told(effect)}`);
     this.#showState();
     return this;
   }
@@ -92,15 +79,13 @@ export class PartDialogue {
   delivered(bytes: number): this {
     this.#part.delivered();
     const taken = this.#part.took(bytes);
-    this.#lines.push(`> delivered, and taken by the stream: ${bytes} bytes`);
-    if (taken > 0) this.#lines.push(`  < taken: ${taken} bytes in all`);
+    this.write(`> delivered, and taken by the stream: ${bytes} bytes`);
+    if (taken > 0) this.write(`  < taken: ${taken} bytes in all`);
     return this;
   }
 
   #showState(): void {
-    const shown = this.#part.state.kind;
-    if (shown !== this.#shown) this.#lines.push(`  = ${shown}`);
-    this.#shown = shown;
+    this.showState(this.#part.state.kind);
   }
 }
 

@@ -1,0 +1,24 @@
+// What is said to a state machine and by it, line by line, as the golden files have it: = is the state when it
+// has changed.
+
+export class Transcript {
+  readonly #lines: string[];
+  #shown = '';
+
+  constructor(title: string) {
+    this.#lines = [title, ''];
+  }
+
+  get text(): string {
+    return `${this.#lines.join('\n')}\n`;
+  }
+
+  protected write(line: string): void {
+    this.#lines.push(line);
+  }
+
+  protected showState(state: string): void {
+    if (state !== this.#shown) this.write(`  = ${state}`);
+    this.#shown = state;
+  }
+}
