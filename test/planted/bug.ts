@@ -15,3 +15,9 @@ export interface PlantedBug {
   readonly replace: string;
   readonly noticed: Check;
 }
+
+/** A unit test's file, by its name alone, or the tests in it whose full name matches. */
+export function unit(file: string, named?: string): Check {
+  const test = `test/unit/${file}.test.ts`;
+  return named === undefined ? { test } : { test, named };
+}

@@ -1,5 +1,5 @@
-// What is said to a state machine and by it, line by line, as the golden files have it: = is the state when it
-// has changed.
+// What is said to a state machine and by it, line by line, as the golden files have it. Invariant: a state is
+// written down when it has changed, and only then.
 
 export class Transcript {
   readonly #lines: string[];

@@ -1,9 +1,7 @@
 // Bugs in the adapters: the embedded store, the Redis store's own part, and gRPC.
-import type { PlantedBug } from '../bug.ts';
+import { type PlantedBug, unit } from '../bug.ts';
 
 const ADAPTERS = 'services/broker/adapters';
-const unit = (file: string, named?: string) =>
-  named === undefined ? { test: `test/unit/${file}.test.ts` } : { test: `test/unit/${file}.test.ts`, named };
 const integration = (file: string, named: string) => ({ test: `test/integration/${file}.test.ts`, named });
 const embedded = (named: string) => ({ test: 'test/conformance/embedded.test.ts', named });
 

@@ -1,9 +1,7 @@
 // Bugs in the pure core: delivery, keys, cursors, credit, chunks, who owns what, and what was defined.
-import type { PlantedBug } from '../bug.ts';
+import { type PlantedBug, unit } from '../bug.ts';
 
 const CORE = 'services/broker/core';
-const unit = (file: string, named?: string) =>
-  named === undefined ? { test: `test/unit/${file}.test.ts` } : { test: `test/unit/${file}.test.ts`, named };
 
 export const CORE_BUGS: readonly PlantedBug[] = [
   {

@@ -1,10 +1,8 @@
 // Bugs in the rooms of the engine that need no other broker: log, delivery, definitions, membership, and what
 // ties them together.
-import type { PlantedBug } from '../bug.ts';
+import { type PlantedBug, unit } from '../bug.ts';
 
 const ENGINE = 'services/broker/engine';
-const unit = (file: string, named?: string) =>
-  named === undefined ? { test: `test/unit/${file}.test.ts` } : { test: `test/unit/${file}.test.ts`, named };
 /** Enough seeds of a simulation that one of them is about the bug, whatever else is drawn. */
 const BROKER = { simulation: 'broker', seeds: 150 } as const;
 const CLUSTER = { simulation: 'cluster', seeds: 60 } as const;

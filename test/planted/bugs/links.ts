@@ -1,9 +1,7 @@
 // Bugs in the links between brokers: the relay's side and the owner's.
-import type { PlantedBug } from '../bug.ts';
+import { type PlantedBug, unit } from '../bug.ts';
 
 const LINKS = 'services/broker/engine/links';
-const unit = (file: string, named?: string) =>
-  named === undefined ? { test: `test/unit/${file}.test.ts` } : { test: `test/unit/${file}.test.ts`, named };
 
 export const LINK_BUGS: readonly PlantedBug[] = [
   {

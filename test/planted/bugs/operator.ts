@@ -1,9 +1,7 @@
 // Bugs in what the operator decides.
-import type { PlantedBug } from '../bug.ts';
+import { type PlantedBug, unit } from '../bug.ts';
 
 const CORE = 'operator/core';
-const unit = (file: string, named?: string) =>
-  named === undefined ? { test: `test/unit/${file}.test.ts` } : { test: `test/unit/${file}.test.ts`, named };
 
 export const OPERATOR_BUGS: readonly PlantedBug[] = [
   {
