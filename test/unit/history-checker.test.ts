@@ -303,6 +303,39 @@ describe('where faults and retries happened unseen', () => {
     );
   });
 
+  it('a copy may be late, and what was published since goes on behind it, in order', () => {
+    // Stored are 0 2 4, then 0 and 2 once more, then 6 8.
+    const check = (last: Readonly<Record<number, string>>) => {
+      const at = (index: number) => last[index] ?? idOf(index);
+      const inLog = PUBLISHED.map((message, index) => ({
+        ...message,
+        toldId: at(index),
+        retried: index < 3,
+      }));
+      const events = undisturbed({ without: [6, 8] });
+      for (const [nth, [index, messageId]] of (
+        [
+          [0, '7.0-3'],
+          [2, '7.0-4'],
+          [6, at(6)],
+          [8, at(8)],
+        ] as const
+      ).entries()) {
+        const atMs = 2_000 + 10 * nth;
+        events.push(handed(atMs, index, { messageId }), { ...acked(atMs + 1, index), messageId } as never);
+      }
+      return checkHistory({
+        published: inLog,
+        faults: undefined,
+        subscriptions: [{ subscription: 'tried', ordering: true, ackDeadlineMs: ACK_DEADLINE_MS, events }],
+      }).problems;
+    };
+    expect(check({ 6: '7.0-5', 8: '7.0-6' })).toEqual([]);
+    expect(check({ 6: '7.0-6', 8: '7.0-5' })).toContainEqual(
+      expect.stringMatching(/^log: 7\.0-5 is message 4 of libs, expected 2/),
+    );
+  });
+
   it('a key lies in several partitions only if the topic grew, in order over them', () => {
     const moved = new Map([4, 6, 8].map((index, nth) => [idOf(index), `7.5-${nth}`]));
     const events = undisturbed().map((event) =>

@@ -215,7 +215,8 @@ export const PublishErrorSchema: GenMessage<PublishError> = /*@__PURE__*/
  * Takes messages. Any broker takes any topic's.
  *
  * A message is acknowledged once it is as durable as its topic asks. One without an answer may or may not have been
- * stored: publishing it again can store it twice.
+ * stored: publishing it again can store it twice. If the first request still waits in a broker that stands still, its copy
+ * can be stored late, behind what was published since.
  *
  * @generated from service fanfare.v1.Publisher
  */
