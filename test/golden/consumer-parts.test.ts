@@ -64,6 +64,14 @@ const dialogues = {
       .on({ kind: 'settle', operations: [ack(0, 9)] })
       .on({ kind: 'lingered', part: 'y' }),
 
+  'in-turn': () =>
+    open('y can be told again: what is said now waits for what was kept of its partition.')
+      .now('y can not be told', { 1: 'z' })
+      .on({ kind: 'settle', operations: [nack(0, 3)] })
+      .now('y can be told', OWNED)
+      .on({ kind: 'settle', operations: [ack(0, 3), ack(1, 0)] })
+      .on({ kind: 'look', retried: true }),
+
   'comes-back': () =>
     open('A broker is to own nothing any more, and then something again: its leg stays.')
       .routed('z')

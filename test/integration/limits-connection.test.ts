@@ -25,7 +25,7 @@ import { Admin } from '../../services/gen/fanfare/v1/admin_pb.ts';
 import { Publisher, PublishStreamResponseSchema } from '../../services/gen/fanfare/v1/publisher_pb.ts';
 import { Routing } from '../../services/gen/fanfare/v1/routing_pb.ts';
 import { Subscriber } from '../../services/gen/fanfare/v1/subscriber_pb.ts';
-import { SUBSCRIPTION, TOPIC } from '../support/engine-rig.ts';
+import { heldAppends, SUBSCRIPTION, TOPIC } from '../support/engine-rig.ts';
 import { outcomeOf } from '../support/fuzz-connection.ts';
 import { type Authority, createAuthority, startGrpcRig } from '../support/grpc-rig.ts';
 import { frameOf, PlainConnection, startLimitsRig } from '../support/limits-rig.ts';
@@ -52,22 +52,27 @@ async function comesTrue(connection: PlainConnection, condition: () => boolean):
   return condition();
 }
 
-test('a publish stream whose requests are not answered is read up to its bound, and on when they are', async () => {
-  const gate = Promise.withResolvers<void>();
-  await using rig = await startLimitsRig(authority, {
-    engine: {
-      between: (stores) => ({
-        ...stores,
-        log: {
-          ...stores.log,
-          async append(...args) {
-            await gate.promise;
-            await stores.log.append(...args);
-          },
-        },
-      }),
-    },
+test('a publish stream that its client has ended is answered to the last, and ends then', async () => {
+  const { between, letGo } = heldAppends();
+  await using rig = await startLimitsRig(authority, { engine: { between } });
+  await using connection = await PlainConnection.open(authority, rig.grpc.address);
+  const { publishStream } = Publisher.method;
+  const stream = connection.start(publishStream);
+  const outcome = outcomeOf(stream);
+  stream.end(frameOf(publishStream, { topic: TOPIC, messages: [{ data: Buffer.from('last') }] }));
+  let ended = false;
+  void outcome.then(() => {
+    ended = true;
   });
+  expect(await comesTrue(connection, () => ended)).toBe(false);
+  letGo();
+  const { end, messages } = await rig.during(outcome);
+  expect({ end, messages: messages.length }).toEqual({ end: 'OK', messages: 1 });
+});
+
+test('a publish stream whose requests are not answered is read up to its bound, and on when they are', async () => {
+  const { between, letGo } = heldAppends();
+  await using rig = await startLimitsRig(authority, { engine: { between } });
   await using connection = await PlainConnection.open(authority, rig.grpc.address);
   const { publishStream } = Publisher.method;
   const stream = connection.start(publishStream);
@@ -87,7 +92,7 @@ test('a publish stream whose requests are not answered is read up to its bound, 
     MAX_PUBLISH_STREAM_BYTES + 2 * request.length + STREAM_WINDOW_BYTES + ON_THE_WAY_BYTES,
   );
   stream.end();
-  gate.resolve();
+  letGo();
   const { end, messages } = await rig.during(outcome);
   expect(end).toBe('OK');
   const answers = messages.map((bytes) => fromBinary(PublishStreamResponseSchema, bytes));
@@ -160,6 +165,8 @@ test('a consumer that reads nothing is given as much as its outbox holds, and is
   expect(broker.stats.slowConsumers).toBe(0);
   await clock.advance(1);
   expect(broker.stats.slowConsumers).toBe(1);
+  // Others get what it has, whether or not it ever hears of its end.
+  expect(broker.stats.consumers).toBe(0);
 
   const outcome = outcomeOf(stream);
   connection.session.settings({ initialWindowSize: 16 * MIB });

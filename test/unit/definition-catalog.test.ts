@@ -319,6 +319,24 @@ const DELETED_AGAIN = 'the store had lost deletions of topics or subscriptions: 
 const NOT_THE_STORES =
   'what this broker knew under a name is not what the store has, and was not deleted as far as it knows: its data stays in the store';
 
+describe('what another broker writes', () => {
+  test('while this one looks is seen the next time', async () => {
+    const one = await withTopic();
+    const two = await one.open();
+    const { list } = one.store;
+    one.store.list = async () => {
+      one.store.list = list;
+      const listed = await list();
+      await one.inner.put('topic', `${ORDERS}-2`, (await one.inner.get('topic', ORDERS))!.body, 0);
+      return listed;
+    };
+    await one.definitions.createTopic('me', { name: `${ORDERS}-1` });
+    await two.definitions.refresh();
+    await two.definitions.refresh();
+    expect(two.definitions.topic(`${ORDERS}-2`)).toBeDefined();
+  });
+});
+
 describe('a store that went back', () => {
   test('gets what was created and changed again, is told so once, and drops nothing', async () => {
     const { definitions, memory, inner, warnings, said, changes } = await withTopic();

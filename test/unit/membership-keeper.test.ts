@@ -6,8 +6,10 @@ import { BrokerError } from '../../services/broker/core/errors.ts';
 import { MAX_RECENT_MOVES } from '../../services/broker/engine/membership/cluster-moves.ts';
 import { eligibleMembers } from '../../services/broker/engine/membership/coordinator.ts';
 import { MemberLease } from '../../services/broker/engine/membership/member-lease.ts';
+import { MembershipKeeper } from '../../services/broker/engine/membership/membership-keeper.ts';
 import type { Member } from '../../services/broker/ports/membership-store.ts';
-import { KeeperRig, LEASE_MS } from '../support/keeper-rig.ts';
+import { through } from '../support/carried-store.ts';
+import { CLUSTER, KeeperRig, LEASE_MS } from '../support/keeper-rig.ts';
 import { CLUSTER_SLOT } from '../support/memory-store.ts';
 import { VirtualClock } from '../support/virtual-clock.ts';
 
@@ -122,6 +124,43 @@ describe('the lease', () => {
       'a heartbeat failed: this broker serves on while its lease lasts',
       'the store answers heartbeats again',
     ]);
+  });
+
+  test('a store that hangs gathers no heartbeats, and what comes late of them says nothing new', async () => {
+    const { rig } = await openRig('a');
+    const hanging: (() => void)[] = [];
+    let hangs = false;
+    const { membership: store, signals } = rig.cluster.memory.open('b');
+    const member = new MembershipKeeper({
+      ...{ signals, clock: rig.clock, identity: CLUSTER, leaseMs: LEASE_MS, topics: rig.topics.source() },
+      logger: { info: () => {}, warn: () => {}, error: () => {} },
+      self: {
+        ...{ id: 'b', name: 'b', version: 'test', address: () => 'b:7443' },
+        load: () => ({ partitions: 0, consumers: 0, publishedPerSecond: 0, deliveredPerSecond: 0 }),
+      },
+      store: through(store, async (call, name) => {
+        const answer = await call();
+        if (hangs && name === 'heartbeat') await new Promise<void>((resolve) => hanging.push(resolve));
+        return answer;
+      }),
+    });
+    await rig.resolved(member.start());
+    hangs = true;
+    await rig.clock.advance(60_000);
+    expect(hanging).toHaveLength(3);
+    expect(member.holds).toBe(false);
+    hangs = false;
+    const [oldest, ...others] = hanging;
+    for (const answer of others) answer();
+    await rig.clock.runUntil(() => member.holds, LEASE_MS);
+    await rig.join('c');
+    await rig.clock.advance(LEASE_MS);
+    const seen: number[] = [];
+    member.listen({ changed: () => seen.push(member.view!.members.length) });
+    oldest!();
+    await rig.clock.settle();
+    expect([seen, member.view!.members.length]).toEqual([[], 3]);
+    await rig.resolved(member.stop());
   });
 
   test('the store is away for a minute: fenced once, tried all the time, and back soon after', async () => {

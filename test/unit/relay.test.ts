@@ -342,6 +342,26 @@ test('an owner that dies: the next one delivers, publishes that wait go to it', 
   await clock.runUntil(() => new Set(consumer.data).size === 10);
 });
 
+test('what waits for a stream is dropped when its owner is lost: others are given it', async () => {
+  const [id] = await cluster(1, () => 1);
+  await subscriptions('audit');
+  const blocked = nodes[0]!.subscribe('audit', { blocked: true });
+  await clock.advance(100);
+  await run(nodes[2]!.publish(numbers(5)));
+  await clock.advance(100);
+  const [report] = await run(nodes[0]!.backlog.report(PROJECT, []));
+  expect(report).toMatchObject({ outstandingMessages: 5 });
+  peers.kill('y');
+  routes.set(id!, 'z');
+  await run(nodes[2]!.own(id!));
+  const other = nodes[2]!.subscribe('audit');
+  await clock.runUntil(() => other.messages.length === 5);
+  await clock.advance(200);
+  blocked.unblock();
+  await clock.advance(200);
+  expect(blocked.messages).toEqual([]);
+});
+
 test('a way that has fallen silent is given up, in either direction', async () => {
   for (const [from, to] of [
     ['x', 'y'],

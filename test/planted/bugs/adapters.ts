@@ -146,4 +146,18 @@ export const ADAPTER_BUGS: readonly PlantedBug[] = [
     replace: '',
     noticed: unit('peer-codec'),
   },
+  {
+    name: 'a publish stream ends before its last answers',
+    file: `${ADAPTERS}/grpc/publisher.ts`,
+    find: 'if (unanswered > 0 || over.aborted) return;',
+    replace: 'if (over.aborted) return;',
+    noticed: integration('limits-connection', 'is answered to the last'),
+  },
+  {
+    name: 'a stream that the broker has ended keeps its leases',
+    file: `${ADAPTERS}/grpc/subscriber.ts`,
+    find: "over.addEventListener('abort', leave);",
+    replace: '',
+    noticed: integration('limits-connection', 'a consumer that reads nothing is given'),
+  },
 ];

@@ -384,4 +384,25 @@ export const ENGINE_BUGS: readonly PlantedBug[] = [
     replace: 'await patience.lasts(Promise.resolve())',
     noticed: BROKER,
   },
+  {
+    name: 'a store that hangs gathers heartbeats',
+    file: `${ENGINE}/membership/membership-keeper.ts`,
+    find: 'if (this.#unanswered.size < MAX_UNANSWERED) void this.#beat();',
+    replace: 'void this.#beat();',
+    noticed: unit('membership-keeper', 'a store that hangs'),
+  },
+  {
+    name: 'a heartbeat’s answer that was overtaken is taken for news',
+    file: `${ENGINE}/membership/membership-keeper.ts`,
+    find: 'if (this.#stopped || beat < this.#answeredBeat) return undefined;',
+    replace: 'if (this.#stopped) return undefined;',
+    noticed: unit('membership-keeper', 'a store that hangs'),
+  },
+  {
+    name: 'what another broker defines while this one looks is never seen',
+    file: `${ENGINE}/definitions/definition-catalog.ts`,
+    find: 'if ((await this.#store.version()) === version) this.#agreedVersion = version;',
+    replace: 'this.#agreedVersion = await this.#store.version();',
+    noticed: unit('definition-catalog', 'while this one looks'),
+  },
 ];

@@ -165,4 +165,18 @@ export const LINK_BUGS: readonly PlantedBug[] = [
     replace: 'this.#outstandingTold = this.outstandingMessages;',
     noticed: unit('owner-link'),
   },
+  {
+    name: 'what waits for a stream is given to it though its owner is lost, and others have it',
+    file: `${LINKS}/relay/relayed-consumer.ts`,
+    find: 'this.#queue.drop(leg);',
+    replace: '',
+    noticed: unit('relay', 'what waits for a stream is dropped'),
+  },
+  {
+    name: 'what a consumer says overtakes what is kept of the same partition',
+    file: 'services/broker/core/consumer-parts.ts',
+    find: 'const part = this.#kept.has(partition) ? undefined : facts.tellable(partition);',
+    replace: 'const part = facts.tellable(partition);',
+    noticed: { test: 'test/golden/consumer-parts.test.ts', named: 'in-turn' },
+  },
 ];
