@@ -1,11 +1,19 @@
-// Runs core/consumer-parts.ts and core/consumer-part.ts and writes down what is said: > is an event, < an
-// effect, = the state when it has changed. A changed behaviour reads as a changed dialogue.
+// Runs the two ends of a link (core/consumer-parts.ts and core/consumer-part.ts for the relay,
+// core/owner-end.ts for the owner) and writes down what is said: > is an event, < an effect, = the state when
+// it has changed. A changed behaviour reads as a changed dialogue.
 import { ConsumerPart, type PartEffect, type PartEvent } from '../../services/broker/core/consumer-part.ts';
 import {
   type ConsumerEffect,
   type ConsumerEvent,
   ConsumerParts,
 } from '../../services/broker/core/consumer-parts.ts';
+import {
+  type KnownSubscription,
+  type OwnerEffect,
+  OwnerEnd,
+  type OwnerEvent,
+} from '../../services/broker/core/owner-end.ts';
+import { formatPartitionId, type PartitionId } from '../../services/broker/core/partition.ts';
 import type { SettleOperation } from '../../services/broker/core/settle-request.ts';
 import { Transcript } from './transcript.ts';
 
@@ -89,9 +97,24 @@ export class PartDialogue extends Transcript {
   }
 }
 
-function told({ kind, ...details }: ConsumerEvent | ConsumerEffect | PartEvent | PartEffect): string {
+/** At a broker where a subscription may have 2 consumers. */
+export class OwnerDialogue extends Transcript {
+  readonly #end = new OwnerEnd(2);
+
+  on(...events: readonly OwnerEvent[]): this {
+    for (const event of events) {
+      this.write(`> ${told(event)}`);
+      for (const effect of this.#end.step(event)) this.write(`  < ${told(effect)}`);
+    }
+    return this;
+  }
+}
+
+type Said = ConsumerEvent | ConsumerEffect | PartEvent | PartEffect | OwnerEvent | OwnerEffect;
+
+function told({ kind, ...details }: Said): string {
   const said = Object.entries(details)
-    .filter(([, value]) => value !== undefined && value !== false)
+    .filter(([, value]) => value !== undefined && value !== false && typeof value !== 'function')
     .map(([name, value]) => word(name, value));
   return said.length === 0 ? kind : `${kind}: ${said.join(', ')}`;
 }
@@ -107,6 +130,11 @@ function word(name: string, value: unknown): string {
       ...rest
     } = value as Record<string, unknown>;
     return `${messages} messages, ${bytes} bytes${rest.draining === true ? ', draining' : ''}`;
+  }
+  if (name === 'partition') return formatPartitionId(value as PartitionId);
+  if (name === 'known') {
+    const { incarnation, isClosed, consumers } = value as KnownSubscription;
+    return `known as ${incarnation}${isClosed ? ' (being deleted)' : ''} with ${consumers} consumers`;
   }
   if (value === true) return name;
   return `${name} ${String(value)}`;

@@ -118,15 +118,15 @@ export const LINK_BUGS: readonly PlantedBug[] = [
   },
   {
     name: 'acknowledgements of partitions that have moved are not sent back',
-    file: `${LINKS}/owner/owner-link.ts`,
-    find: 'if (others.length > 0) this.send(',
-    replace: 'if (others.length > 99_999) this.send(',
+    file: 'services/broker/core/owner-end.ts',
+    find: 'if (others.length > 0) effects.push(',
+    replace: 'if (others.length > 99_999) effects.push(',
     noticed: unit('relay', 'a planned move'),
   },
   {
     name: 'leases stay at consumers whose link has closed',
     file: `${LINKS}/owner/owner-link.ts`,
-    find: 'for (const { runtime, session } of consumers) runtime.lose(session);',
+    find: "this.#on({ kind: 'closed' });",
     replace: '',
     noticed: unit('owner-link'),
   },
@@ -140,7 +140,7 @@ export const LINK_BUGS: readonly PlantedBug[] = [
   {
     name: 'lower credit is confirmed as if nothing were outstanding',
     file: `${LINKS}/owner/owner-link.ts`,
-    find: 'outstandingMessages: session.outstandingMessages });',
+    find: 'outstandingMessages: attached.session.outstandingMessages });',
     replace: 'outstandingMessages: 0 });',
     noticed: unit('owner-link'),
   },
@@ -178,5 +178,20 @@ export const LINK_BUGS: readonly PlantedBug[] = [
     find: 'const part = this.#kept.has(partition) ? undefined : facts.tellable(partition);',
     replace: 'const part = facts.tellable(partition);',
     noticed: { test: 'test/golden/consumer-parts.test.ts', named: 'in-turn' },
+  },
+  {
+    name: 'a publish of an earlier attempt that goes back lets through what is behind a later one',
+    file: 'services/broker/core/owner-end.ts',
+    find: 'this.#refused.set(key, Math.max(attempt, this.#refused.get(key) ?? 0));',
+    replace: 'this.#refused.set(key, attempt);',
+    noticed: { test: 'test/golden/owner-end.test.ts' },
+  },
+  {
+    name: 'credit is confirmed before what it allows has been delivered',
+    file: 'services/broker/core/owner-end.ts',
+    find: "          { kind: 'allow', consumer, limits },\n          { kind: 'credited', consumer, sequence },",
+    replace:
+      "          { kind: 'credited', consumer, sequence },\n          { kind: 'allow', consumer, limits },",
+    noticed: unit('owner-link', 'credit is confirmed'),
   },
 ];

@@ -1,5 +1,6 @@
 // One relay's link as the owner sees it: what the relay asks of the partitions that this broker owns.
-// Invariant: after a publish was refused, those behind it that carry the same attempt are refused, too.
+// core/owner-end decides on publishes and consumers; here that is done. Invariant: what it decided is done
+// before the next request is heard.
 //
 //   publish ─▶ the partition's owner, or waits for it here while this broker is to own it
 //   attach ─▶ a session of the subscription, whose sink is the link
@@ -8,11 +9,15 @@
 // the same, because bytes that break a frame would break it for every subscriber.
 import type { TopicDefinition } from '../../../core/definitions.ts';
 import { NOTHING_DRAINS } from '../../../core/draining.ts';
-import { assertNever, BrokerError, type ErrorCode } from '../../../core/errors.ts';
+import { assertNever, BrokerError } from '../../../core/errors.ts';
 import { LinkLife } from '../../../core/link-life.ts';
-import { formatPartitionId } from '../../../core/partition.ts';
+import {
+  type KnownSubscription,
+  type OwnerEffect,
+  OwnerEnd,
+  type OwnerEvent,
+} from '../../../core/owner-end.ts';
 import { parsePublish } from '../../../core/publish-batch.ts';
-import type { SettleOperation } from '../../../core/settle-request.ts';
 import { PUBLISH_LIMITS } from '../../../limits.ts';
 import type { PeerAnswer, PeerLinkHandler, PeerLinkServer, PeerRequest } from '../../../ports/peer.ts';
 import { admit } from '../../admission.ts';
@@ -44,8 +49,6 @@ interface Attached {
   readonly session: ShareSession;
   readonly sink: PeerSink;
   readonly runtime: SubscriptionRuntime;
-  /** The sequence of the newest order for credit. */
-  sequence: number;
 }
 
 export class OwnerLink implements PeerLinkHandler {
@@ -56,9 +59,8 @@ export class OwnerLink implements PeerLinkHandler {
   readonly #context: EngineContext;
   readonly #onClosed: () => void;
   readonly #window: ChunkWindow;
+  readonly #end: OwnerEnd;
   readonly #consumers = new Map<number, Attached>();
-  /** The greatest attempt that was refused, by partition. */
-  readonly #refused = new Map<string, number>();
   #stopWatching: () => void = () => undefined;
   /** One beat more than the relay bears, which is to find out first. */
   readonly #life = new LinkLife('up', SILENT_BEATS + 1);
@@ -73,6 +75,7 @@ export class OwnerLink implements PeerLinkHandler {
     this.#context = options.context;
     this.#onClosed = onClosed;
     this.#window = new ChunkWindow(this);
+    this.#end = new OwnerEnd(options.maxConsumersPerSubscription);
     this.#beat();
   }
 
@@ -94,9 +97,11 @@ export class OwnerLink implements PeerLinkHandler {
       case 'attach':
         this.#attach(request);
         break;
-      case 'credit':
-        this.#credit(request);
+      case 'credit': {
+        const { kind, consumer, sequence, draining = false, ...amounts } = request;
+        this.#on({ kind, consumer, sequence, limits: { ...amounts, draining } });
         break;
+      }
       case 'taken': {
         const attached = this.#consumers.get(request.consumer);
         if (attached === undefined) break;
@@ -106,19 +111,13 @@ export class OwnerLink implements PeerLinkHandler {
         break;
       }
       case 'settle': {
-        const attached = this.#consumers.get(request.consumer);
-        if (attached === undefined) break;
-        const { owned, others } = split(attached.runtime, request.operations);
-        if (owned.length > 0) attached.runtime.settle(attached.session.id, { operations: owned });
-        if (others.length > 0) this.send({ kind: 'bounced', consumer: request.consumer, operations: others });
+        const runtime = this.#consumers.get(request.consumer)?.runtime;
+        if (runtime !== undefined) this.#on({ ...request, owns: (partition) => runtime.owns(partition) });
         break;
       }
-      case 'detach': {
-        const attached = this.#consumers.get(request.consumer);
-        this.#consumers.delete(request.consumer);
-        attached?.runtime.leave(attached.session, request.leases);
+      case 'detach':
+        this.#on(request);
         break;
-      }
       case 'settleUnary':
         void this.#settleUnary(request);
         break;
@@ -159,9 +158,7 @@ export class OwnerLink implements PeerLinkHandler {
     this.writable = false;
     this.#cancelBeat();
     this.#stopWatching();
-    const consumers = [...this.#consumers.values()];
-    this.#consumers.clear();
-    for (const { runtime, session } of consumers) runtime.lose(session);
+    this.#on({ kind: 'closed' });
     this.#onClosed();
   }
 
@@ -172,34 +169,32 @@ export class OwnerLink implements PeerLinkHandler {
     });
   }
 
-  #publish({ call, topic: name, partition: id, attempt, messages }: PeerRequest & { kind: 'publish' }): void {
-    const key = formatPartitionId(id);
-    const refuse = (reason: ErrorCode | 'NOT_OWNER', message: string): void =>
-      this.send({ kind: 'refused', call, reason, message });
-    if (attempt <= (this.#refused.get(key) ?? 0)) {
-      refuse('NOT_OWNER', 'an earlier publish was refused');
-      return;
-    }
+  #publish(request: PeerRequest & { kind: 'publish' }): void {
+    const { call, topic: name, partition, attempt } = request;
     const topic = known(() => this.#host.topicDefinition(name));
-    if (topic !== undefined && topic.logEpoch > id.logEpoch) {
-      refuse('NOT_FOUND', `${name} was deleted`);
-      return;
-    }
-    const { routes, remote } = this.#options;
-    const isMine = this.#host.owner(id) !== undefined || routes.targetOf(id)?.memberId === routes.selfId;
-    if (topic === undefined || topic.logEpoch !== id.logEpoch || !isMine) {
-      this.#refused.set(key, attempt);
-      refuse('NOT_OWNER', 'the partition is not owned here');
-      return;
-    }
+    const { routes } = this.#options;
+    const isMine =
+      this.#host.owner(partition) !== undefined || routes.targetOf(partition)?.memberId === routes.selfId;
+    this.#on(
+      { kind: 'publish', call, topic: name, partition, attempt, logEpoch: topic?.logEpoch, isMine },
+      () => this.#take(topic!, request),
+    );
+  }
+
+  #take(
+    topic: TopicDefinition,
+    { call, partition, attempt, messages }: PeerRequest & { kind: 'publish' },
+  ): void {
+    const failed = ({ code, message }: BrokerError): void =>
+      this.send({ kind: 'refused', call, reason: code, message });
     try {
       const batch = parsePublish(messages, PUBLISH_LIMITS);
       const release = admit(this.#context, batch);
       const isGone = (): boolean => this.#isClosed;
-      const isBehind = (): boolean => attempt <= (this.#refused.get(key) ?? 0);
-      const back = (message: string): void => {
-        this.#refused.set(key, Math.max(attempt, this.#refused.get(key) ?? 0));
-        refuse('NOT_OWNER', message);
+      const isBehind = (): boolean => this.#end.isBehind(partition, attempt);
+      const misplaced = (message: string): void => {
+        release();
+        this.#on({ kind: 'misplaced', call, partition, attempt, message });
       };
       const publish: RelayedPublish = {
         slice: { batch, indexes: undefined },
@@ -209,62 +204,46 @@ export class OwnerLink implements PeerLinkHandler {
         get behindRefused() {
           return isBehind();
         },
-        moved: () => {
-          release();
-          back('the partition has moved');
-        },
-        misrouted: () => {
-          release();
-          back('the topic has grown');
-        },
+        moved: () => misplaced('the partition has moved'),
+        misrouted: () => misplaced('the topic has grown'),
         done: (firstOffset) => {
           release();
           this.send({ kind: 'published', call, firstOffset, count: batch.count });
         },
-        failed: ({ code, message }) => {
+        failed: (error) => {
           release();
-          refuse(code, message);
+          failed(error);
         },
       };
-      remote.publish(topic, id, publish);
+      this.#options.remote.publish(topic, partition, publish);
     } catch (error) {
       if (!(error instanceof BrokerError)) throw error;
-      refuse(error.code, error.message);
+      failed(error);
     }
   }
 
-  #attach({
-    consumer,
-    subscription,
-    incarnation,
-    client,
-    resumes,
-    fresh,
-  }: PeerRequest & { kind: 'attach' }): void {
-    const refuse = (code: ErrorCode, message: string): void =>
-      this.send({ kind: 'ended', consumer, code, message });
-    if (this.#consumers.has(consumer)) return;
+  #attach(request: PeerRequest & { kind: 'attach' }): void {
+    const { consumer, subscription, incarnation } = request;
     const runtime = known(() => this.#host.runtimeOf(subscription));
-    if (runtime === undefined || runtime.closed || runtime.incarnation < incarnation) {
-      // One of the two brokers has not heard of a change yet. If the subscription was deleted, the relay
-      // hears of that as well.
-      refuse('UNAVAILABLE', `${subscription} is not known here yet`);
-      return;
-    }
-    if (runtime.incarnation > incarnation) {
-      refuse('NOT_FOUND', `${subscription} was deleted`);
-      return;
-    }
-    const most = this.#options.maxConsumersPerSubscription;
-    if (runtime.consumers >= most) {
-      refuse(
-        'RESOURCE_EXHAUSTED',
-        `${subscription} has ${most} consumers already, which is the limit: end some`,
-      );
-      return;
-    }
-    const sink = new PeerSink(consumer, this, this.#window, () => this.#consumers.delete(consumer));
-    const session: ShareSession = new ShareSession(
+    const subscriptionHere: KnownSubscription | undefined = runtime && {
+      incarnation: runtime.incarnation,
+      isClosed: runtime.closed,
+      consumers: runtime.consumers,
+    };
+    this.#on({ kind: 'attach', consumer, subscription, incarnation, known: subscriptionHere }, () =>
+      this.#join(runtime!, request),
+    );
+  }
+
+  #join(
+    runtime: SubscriptionRuntime,
+    { consumer, client, resumes, fresh }: PeerRequest & { kind: 'attach' },
+  ): void {
+    const sink = new PeerSink(consumer, this, this.#window, () => {
+      this.#consumers.delete(consumer);
+      this.#on({ kind: 'gone', consumer });
+    });
+    const session = new ShareSession(
       runtime.nextSessionId(),
       client,
       sink,
@@ -272,32 +251,72 @@ export class OwnerLink implements PeerLinkHandler {
       runtime,
       this.#context.clock,
       {
-        outstanding: (outstandingMessages) =>
-          this.send({ kind: 'credited', consumer, sequence: attached.sequence, outstandingMessages }),
+        outstanding: () => this.#on({ kind: 'fewer', consumer }),
         wants: (more) => this.send({ kind: 'wants', consumer, more }),
       },
     );
     session.fresh = fresh;
     session.resumes = resumes;
     session.relayed = true;
-    const attached: Attached = { session, sink, runtime, sequence: 0 };
-    this.#consumers.set(consumer, attached);
+    this.#consumers.set(consumer, { session, sink, runtime });
     runtime.join(session);
   }
 
-  #credit(request: PeerRequest & { kind: 'credit' }): void {
-    const { consumer, sequence, maxOutstandingMessages, maxOutstandingBytes, ackDeadlineMs, draining } =
-      request;
-    const attached = this.#consumers.get(consumer);
-    if (attached === undefined) return;
-    const { session, runtime } = attached;
-    attached.sequence = sequence;
-    session.limits = { maxOutstandingMessages, maxOutstandingBytes, ackDeadlineMs };
-    runtime.drain(session, draining ?? false);
-    runtime.pumpFor(session);
-    // The answer comes behind what the credit has delivered: a relay that has lowered the limit to 0 knows
-    // that nothing more comes.
-    this.send({ kind: 'credited', consumer, sequence, outstandingMessages: session.outstandingMessages });
+  /** `begin` is called if the publish is taken, or the consumer joins. */
+  #on(event: OwnerEvent, begin: () => void = () => undefined): void {
+    for (const effect of this.#end.step(event)) this.#do(effect, begin);
+  }
+
+  #do(effect: OwnerEffect, begin: () => void): void {
+    switch (effect.kind) {
+      case 'take':
+      case 'join':
+        begin();
+        break;
+      case 'allow': {
+        const { session, runtime } = this.#consumers.get(effect.consumer)!;
+        const { draining, ...limits } = effect.limits;
+        session.limits = limits;
+        runtime.drain(session, draining);
+        runtime.pumpFor(session);
+        break;
+      }
+      case 'settle': {
+        const { session, runtime } = this.#consumers.get(effect.consumer)!;
+        runtime.settle(session.id, { operations: effect.operations });
+        break;
+      }
+      case 'leave': {
+        const { session, runtime } = this.#takeOut(effect.consumer);
+        runtime.leave(session, effect.leases);
+        break;
+      }
+      case 'lose': {
+        const { session, runtime } = this.#takeOut(effect.consumer);
+        runtime.lose(session);
+        break;
+      }
+      case 'credited': {
+        const attached = this.#consumers.get(effect.consumer);
+        // What it was allowed may have ended it.
+        if (attached === undefined) break;
+        this.send({ ...effect, outstandingMessages: attached.session.outstandingMessages });
+        break;
+      }
+      case 'refused':
+      case 'ended':
+      case 'bounced':
+        this.send(effect);
+        break;
+      default:
+        assertNever(effect);
+    }
+  }
+
+  #takeOut(consumer: number): Attached {
+    const attached = this.#consumers.get(consumer)!;
+    this.#consumers.delete(consumer);
+    return attached;
   }
 
   async #settleUnary({
@@ -356,15 +375,4 @@ function known<T>(look: () => T): T | undefined {
     if (error instanceof BrokerError) return undefined;
     throw error;
   }
-}
-
-/** The operations on partitions whose dispatchers are here, and the rest. */
-function split(
-  runtime: SubscriptionRuntime,
-  operations: readonly SettleOperation[],
-): { owned: SettleOperation[]; others: SettleOperation[] } {
-  const owned: SettleOperation[] = [];
-  const others: SettleOperation[] = [];
-  for (const operation of operations) (runtime.owns(operation) ? owned : others).push(operation);
-  return { owned, others };
 }
