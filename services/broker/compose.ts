@@ -21,7 +21,7 @@ import { WatchSlots } from './adapters/grpc/watch.ts';
 import { nodeClock } from './adapters/node/clock.ts';
 import type { Telemetry } from './adapters/otel/telemetry.ts';
 import { ClusterNode } from './cluster-node.ts';
-import { advertisedAddress, brokerName, type Config, formatHostPort } from './config.ts';
+import { advertisedAddress, brokerName, type Config, formatHostPort, principalMatcher } from './config.ts';
 import { BrokerError } from './core/errors.ts';
 import { type TlsFiles, tlsFiles, writeDevelopmentContext } from './development.ts';
 import { Broker } from './engine/broker.ts';
@@ -48,7 +48,9 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
   const store = await openStore(config, memberId, log);
   opened.defer(() => store.close());
   const files = await tlsFiles(config);
-  const tls = await serverTls(files, log);
+  const tls: ServerTls | undefined = await serverTls(files, log, () =>
+    server.review((socket) => tls?.problemOf(socket)),
+  );
   opened.defer(() => tls?.close());
 
   const { shared } = store;
@@ -141,6 +143,9 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
     clock,
     keepaliveMs: config.keepaliveMs,
     credentials: tls?.credentials ?? ServerCredentials.createInsecure(),
+    maxConnectionAgeMs: config.maxConnectionAgeMs,
+    ...(shared && { isBroker: principalMatcher(shared.config.brokerPrincipals) }),
+    onConnectionEnded: (fields, why) => log.warn(fields, `a connection was ended: ${why}`),
     services: [
       publisherService({ broker, border, authorize, limits: limits.PUBLISH_LIMITS }),
       subscriberService({
@@ -225,12 +230,19 @@ const CUT_OFF = new BrokerError(
 /** The part of the time to drain in which partitions are handed over. */
 const HAND_OVER_PART = 0.6;
 
-async function serverTls(files: TlsFiles | undefined, log: Log): Promise<ServerTls | undefined> {
+async function serverTls(
+  files: TlsFiles | undefined,
+  log: Log,
+  onTrust: () => void,
+): Promise<ServerTls | undefined> {
   if (files === undefined) return undefined;
   return openServerTls({
     files,
     clock: nodeClock,
-    onReload: (certificate) => log.info({ validTo: certificate.validTo }, 'certificates reloaded'),
+    onReload: (certificate) => {
+      log.info({ validTo: certificate.validTo }, 'certificates reloaded');
+      onTrust();
+    },
     onProblem: (error) => log.error(error.message),
   });
 }

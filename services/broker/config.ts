@@ -29,10 +29,13 @@ export interface Config {
   readonly store: StoreConfig;
   readonly dataDir: string;
   /** PEM files; undefined: development certificates in the data folder, or no TLS. */
-  readonly tls: { readonly cert: string; readonly key: string; readonly ca: string } | undefined;
+  readonly tls:
+    | { readonly cert: string; readonly key: string; readonly ca: string; readonly crl?: string }
+    | undefined;
   /** No TLS at all; only ever true with a loopback listen address. */
   readonly insecurePlaintext: boolean;
   readonly maxStreamAgeMs: number;
+  readonly maxConnectionAgeMs: number;
   readonly keepaliveMs: number;
   readonly drainTimeoutMs: number;
   readonly cacheBytes: number;
@@ -205,6 +208,10 @@ function readFile(path: string, problems: string[]): Texts {
 function contradictions(values: OptionValues, password: string | undefined): string[] {
   const problems = storeContradictions(values, password);
   const tls = (['tls-cert', 'tls-key', 'tls-ca'] as const).filter((name) => values[name] !== undefined);
+  if (values['tls-crl'] !== undefined && tls.length === 0)
+    problems.push(
+      '--tls-crl says which certificates of --tls-ca are revoked: set --tls-cert, --tls-key and --tls-ca',
+    );
   if (tls.length > 0 && tls.length < 3) {
     problems.push(`--tls-cert, --tls-key and --tls-ca belong together, and only ${tls.join(', ')} is set`);
   }
@@ -273,16 +280,17 @@ function storeOf(values: OptionValues, password: string | undefined): StoreConfi
 }
 
 function configOf(values: OptionValues, password: string | undefined, terminal: boolean): Config {
-  const { 'tls-cert': cert, 'tls-key': key, 'tls-ca': ca } = values;
+  const { 'tls-cert': cert, 'tls-key': key, 'tls-ca': ca, 'tls-crl': crl } = values;
   return Object.freeze({
     listen: values.listen,
     advertise: values.advertise,
     name: values.name,
     store: storeOf(values, password),
     dataDir: values['data-dir'],
-    tls: cert && key && ca ? Object.freeze({ cert, key, ca }) : undefined,
+    tls: cert && key && ca ? Object.freeze({ cert, key, ca, ...(crl && { crl }) }) : undefined,
     insecurePlaintext: values['insecure-plaintext'] ?? false,
     maxStreamAgeMs: values['max-stream-age'],
+    maxConnectionAgeMs: values['max-connection-age'],
     keepaliveMs: values.keepalive,
     drainTimeoutMs: values['drain-timeout'],
     cacheBytes: values.cache,

@@ -1,5 +1,8 @@
 // The broker's limits and defaults, each with its unit, and the relations between them, asserted when the
 // module is loaded. Core is given the values as arguments. The limits of names are in core/names.ts.
+
+import type { ConnectionLimits } from './adapters/grpc/connections.ts';
+import type { ReceivingLimits } from './adapters/grpc/receiving.ts';
 import type { DefinitionDefaults, DefinitionLimits } from './core/definitions.ts';
 import { assert } from './core/errors.ts';
 import { MAX_HANDED_OVER } from './core/hand-over.ts';
@@ -23,11 +26,11 @@ export const MAX_MESSAGE_ENCODING_BYTES = 4 * KIB;
 export const MAX_MESSAGES_PER_PUBLISH = 1_000;
 /** One publish request, encoded. */
 export const MAX_PUBLISH_BYTES = 3 * MIB;
-/** One request of any RPC, encoded. */
-export const MAX_REQUEST_BYTES = 4 * MIB;
+/** One request of any RPC but publishing, encoded. A call with a longer one ends, and it is not read. */
+export const MAX_REQUEST_BYTES = 2 * MIB;
 /**
- * What the transport takes in: more than the largest valid request, so that the answer can say what is wrong
- * and streams stay open. A call with a longer request ends, and the request is not read.
+ * What the transport takes in of publishers: more than the largest valid request, so that the answer can say
+ * what is wrong and streams stay open. A call with a longer request ends, and the request is not read.
  */
 export const MAX_RECEIVE_BYTES = 8 * MIB;
 /** One response, encoded. */
@@ -181,11 +184,39 @@ export const STREAM_WINDOW_BYTES = MIB;
  * it: node gives it back as soon as it has the bytes.
  */
 export const CONNECTION_WINDOW_BYTES = 4 * MIB;
-export const TLS_HANDSHAKE_TIMEOUT_MS = 10 * SECOND_MS;
+/** Connections of all clients and brokers. The process' own limit of descriptors may be lower. */
+export const MAX_CONNECTIONS = 10_000;
+/** Of one address, behind which there may be a gateway; of one principal, if it is no broker's. */
+export const MAX_CONNECTIONS_PER_ADDRESS = 5_000;
+export const MAX_CONNECTIONS_PER_PRINCIPAL = 5_000;
+/** Connections on their way: full, the oldest of the address with most of them makes room. */
+export const MAX_UNAUTHENTICATED_CONNECTIONS = 512;
+/** How long TLS may take; after it, how long the first words of HTTP/2. */
+export const TLS_HANDSHAKE_TIMEOUT_MS = 3 * SECOND_MS;
+export const HTTP2_PREFACE_TIMEOUT_MS = 5 * SECOND_MS;
+/** How long a connection may be without a call. Its client is told, and connects again when it needs to. */
+export const MAX_CONNECTION_IDLE_MS = 30 * MINUTE_MS;
+/** How long a client without a call has to go when the broker stops. */
+export const CONNECTION_LINGER_MS = 500;
+/** How often it is looked at what takes too long. */
+export const CONNECTION_SWEEP_MS = 500;
+/**
+ * Requests that have not arrived whole, or that no handler has taken: of all clients, and of all brokers.
+ * Full: RESOURCE_EXHAUSTED.
+ */
+export const MAX_RECEIVING_BYTES = 128 * MIB;
+export const MAX_RECEIVING_BYTES_OF_BROKERS = 64 * MIB;
+export const MAX_RECEIVING_BYTES_PER_PRINCIPAL = 64 * MIB;
+export const MAX_RECEIVING_BYTES_PER_CONNECTION = 32 * MIB;
+/** What a connection may always have under way, whatever others have. */
+export const FREE_RECEIVING_BYTES_PER_CONNECTION = 16 * KIB;
+/** How long a request may take from its first byte to its last. */
+export const REQUEST_ARRIVAL_MS = 30 * SECOND_MS;
 /** How often certificate files are looked at. */
 export const TLS_RELOAD_INTERVAL_MS = 10 * SECOND_MS;
 
 export const DEFAULT_MAX_STREAM_AGE_MS = 30 * MINUTE_MS;
+export const DEFAULT_MAX_CONNECTION_AGE_MS = 12 * 60 * MINUTE_MS;
 export const MIN_STREAM_AGE_MS = SECOND_MS;
 /** The part of the maximum age by which streams end earlier, at random, so that they don't end together. */
 export const STREAM_AGE_JITTER = 0.1;
@@ -201,6 +232,24 @@ export const DEFAULT_DRAIN_TIMEOUT_MS = 10 * SECOND_MS;
 export const MAX_STATUS_DETAILS_BYTES = 4 * KIB;
 
 // --- What the parts are given ---
+
+export const CONNECTION_LIMITS: ConnectionLimits = Object.freeze({
+  maxConnections: MAX_CONNECTIONS,
+  maxPerAddress: MAX_CONNECTIONS_PER_ADDRESS,
+  maxPerPrincipal: MAX_CONNECTIONS_PER_PRINCIPAL,
+  maxUnauthenticated: MAX_UNAUTHENTICATED_CONNECTIONS,
+  handshakeMs: TLS_HANDSHAKE_TIMEOUT_MS,
+  prefaceMs: HTTP2_PREFACE_TIMEOUT_MS,
+});
+
+export const RECEIVING_LIMITS: ReceivingLimits = Object.freeze({
+  maxBytes: MAX_RECEIVING_BYTES,
+  maxBrokerBytes: MAX_RECEIVING_BYTES_OF_BROKERS,
+  maxPrincipalBytes: MAX_RECEIVING_BYTES_PER_PRINCIPAL,
+  maxConnectionBytes: MAX_RECEIVING_BYTES_PER_CONNECTION,
+  freeConnectionBytes: FREE_RECEIVING_BYTES_PER_CONNECTION,
+  arrivalMs: REQUEST_ARRIVAL_MS,
+});
 
 export const PUBLISH_LIMITS = Object.freeze({
   maxMessages: MAX_MESSAGES_PER_PUBLISH,
@@ -262,11 +311,17 @@ assert(
   MAX_ENCODED_MESSAGE_BYTES + MAX_NAME_LENGTH + KIB <= MAX_PUBLISH_BYTES,
   'a publish request holds any message',
 );
-assert(MAX_PUBLISH_BYTES <= MAX_REQUEST_BYTES, 'a publish is a request');
 assert(
-  MAX_REQUEST_BYTES < MAX_RECEIVE_BYTES,
-  'an oversize request is refused by the broker, not the transport',
+  MAX_PUBLISH_BYTES < MAX_RECEIVE_BYTES,
+  'an oversize publish is refused by the broker, not the transport',
 );
+assert(MAX_RECEIVE_BYTES <= MAX_RECEIVING_BYTES_PER_CONNECTION, 'an idle connection takes any request');
+assert(
+  MAX_RECEIVING_BYTES_PER_CONNECTION <= MAX_RECEIVING_BYTES_PER_PRINCIPAL,
+  'one connection may have as much as its principal',
+);
+assert(MAX_RECEIVING_BYTES_PER_PRINCIPAL < MAX_RECEIVING_BYTES, 'no principal keeps out all others');
+assert(MAX_CONNECTIONS_PER_PRINCIPAL < MAX_CONNECTIONS, 'no principal keeps out all others');
 assert(MAX_RECEIVE_BYTES <= MAX_PUBLISH_STREAM_BYTES, 'no stream holds more than a publish stream');
 assert(MAX_RESPONSE_BYTES < GRPC_DEFAULT_RECEIVE_BYTES, 'every client can take every response');
 assert(2 * MAX_CHUNK_BYTES <= MAX_RESPONSE_BYTES, 'a chunk is a response, frame overhead included');

@@ -92,35 +92,26 @@ test('requests that are too large or compressed are refused', { timeout: 60_000 
   const createTopic = '/fanfare.v1.Admin/CreateTopic';
   const gzip = { headers: { 'grpc-encoding': 'gzip' } };
   for (const path of [publish, floods.PUBLISH_STREAM, createTopic, floods.SUBSCRIBE]) {
-    const tooLarge = framed(padding(MAX_RECEIVE_BYTES + 1));
+    const most = path.includes('Publisher') ? MAX_RECEIVE_BYTES : MAX_REQUEST_BYTES;
+    const tooLarge = framed(padding(most + 1));
     for (let round = 0; round < 5; round += 1) {
       expect(await pool.call(path, tooLarge)).toMatchObject({
         end: 'INVALID_ARGUMENT',
-        details: `the request has ${MAX_RECEIVE_BYTES + 1} bytes; at most ${MAX_RECEIVE_BYTES} are read`,
+        details: `the request has ${most + 1} bytes; at most ${most} are read`,
       });
     }
-    const bomb = framed(gzipSync(Buffer.alloc(2 * MAX_RECEIVE_BYTES)), 1);
-    await inFlight(10, 5, async () => {
-      const outcome = await pool.call(path, bomb, gzip);
-      expect(outcome).toMatchObject({
-        end: 'INVALID_ARGUMENT',
-        details: `the request has more than ${MAX_RECEIVE_BYTES} bytes, decompressed; at most ${MAX_RECEIVE_BYTES} are read`,
-      });
-    });
-    expect(await pool.call(path, framed(Buffer.from('no gzip'), 1), gzip)).toMatchObject({
-      details: 'Failed to decompress message',
-    });
-    const unknown = { headers: { 'grpc-encoding': 'br' } };
-    expect(await pool.call(path, framed(Buffer.from('br'), 1), unknown)).toMatchObject({
+    const refused = {
       end: 'UNIMPLEMENTED',
-    });
+      details: expect.stringContaining('compressed requests are not taken'),
+    };
+    const bomb = framed(gzipSync(Buffer.alloc(2 * MAX_RECEIVE_BYTES)), 1);
+    await inFlight(10, 5, async () => expect(await pool.call(path, bomb, gzip)).toMatchObject(refused));
+    // A message may say so by itself.
+    expect(await pool.call(path, framed(Buffer.from('no gzip'), 1))).toMatchObject(refused);
+    const unknown = { headers: { 'grpc-encoding': 'br' } };
+    expect(await pool.call(path, framed(Buffer.from('br'), 1), unknown)).toMatchObject(refused);
     tally.count(path, 17);
   }
-  expect(await pool.call(createTopic, framed(padding(MAX_REQUEST_BYTES + 1)))).toMatchObject({
-    end: 'INVALID_ARGUMENT',
-    details: `the request has ${MAX_REQUEST_BYTES + 1} bytes; at most ${MAX_REQUEST_BYTES} are allowed`,
-  });
-  tally.count(createTopic, 1);
   await inFlight(40, 8, async () => {
     expect(await pool.call(publish, framed(padding(3 * MIB + 1)))).toMatchObject({
       end: 'INVALID_ARGUMENT',

@@ -11,7 +11,7 @@ import {
 import { grpcService } from '../../services/broker/adapters/grpc/rpc.ts';
 import type { BacklogReport } from '../../services/broker/core/backlog-report.ts';
 import { AssertionError, BrokerError } from '../../services/broker/core/errors.ts';
-import { MAX_RECEIVE_BYTES, MAX_REQUEST_BYTES } from '../../services/broker/limits.ts';
+import { MAX_REQUEST_BYTES } from '../../services/broker/limits.ts';
 import { Admin, StartPosition } from '../../services/gen/fanfare/v1/admin_pb.ts';
 import { Durability } from '../../services/gen/fanfare/v1/message_pb.ts';
 import { Routing } from '../../services/gen/fanfare/v1/routing_pb.ts';
@@ -215,14 +215,12 @@ describe('guarantee 5: hostile bytes', () => {
 
   test('that are too many are INVALID_ARGUMENT, of an unknown method UNIMPLEMENTED', async () => {
     const client = rig.connect();
-    for (const mostBytes of [MAX_REQUEST_BYTES, MAX_RECEIVE_BYTES]) {
-      await expect(client.callRaw(path('getTopic'), Buffer.alloc(mostBytes + 1))).rejects.toEqual(
-        failing(
-          status.INVALID_ARGUMENT,
-          new RegExp(`^the request has ${mostBytes + 1} bytes; at most ${mostBytes} are `),
-        ),
-      );
-    }
+    await expect(client.callRaw(path('getTopic'), Buffer.alloc(MAX_REQUEST_BYTES + 1))).rejects.toEqual(
+      failing(
+        status.INVALID_ARGUMENT,
+        new RegExp(`^the request has ${MAX_REQUEST_BYTES + 1} bytes; at most ${MAX_REQUEST_BYTES} are read`),
+      ),
+    );
     await expect(client.callRaw('/fanfare.v1.Admin/Nothing', Buffer.alloc(0))).rejects.toEqual(
       failing(status.UNIMPLEMENTED),
     );

@@ -2,15 +2,20 @@
 // real server, over an engine on virtual time. test/unit/limits.test.ts has the list of all bounds.
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { connect as connectTcp } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { connect as connectTls } from 'node:tls';
 import { fromBinary } from '@bufbuild/protobuf';
 import * as grpc from '@grpc/grpc-js';
 import { beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { openServerTls, type ServerTlsOptions } from '../../services/broker/adapters/grpc/tls.ts';
 import {
+  CONNECTION_SWEEP_MS,
   CONNECTION_WINDOW_BYTES,
+  HTTP2_PREFACE_TIMEOUT_MS,
   KEEPALIVE_TIMEOUT_MS,
+  MAX_CONNECTION_IDLE_MS,
   MAX_OUTBOX_BYTES,
   MAX_PUBLISH_STREAM_BYTES,
   MAX_STREAMS_PER_CONNECTION,
@@ -134,12 +139,17 @@ test('a connection has so many streams, the next one waits for a place; all watc
 });
 
 test('what may be sent on a connection before it is read', async () => {
-  await using rig = await startGrpcRig(authority);
-  await using connection = await PlainConnection.open(authority, rig.address);
+  await using rig = await startLimitsRig(authority);
+  await using connection = await PlainConnection.open(authority, rig.grpc.address);
+  const window = (): number => connection.session.state.remoteWindowSize!;
   const stream = connection.start(Admin.method.listTopics);
   await outcomeOf(stream.end(frameOf(Admin.method.listTopics, { parent: 'projects/p' })));
   await connection.ping();
-  const { remoteWindowSize } = connection.session.state;
+  // Only those that publish have much to say at once.
+  expect(window()).toBeLessThan(128 * KIB);
+  await outcomeOf(connection.start(Publisher.method.publish).end(frameOf(Publisher.method.publish, {})));
+  await connection.ping();
+  const remoteWindowSize = window();
   // The call's own bytes are given back in lots.
   expect(remoteWindowSize).toBeGreaterThan(CONNECTION_WINDOW_BYTES - KIB);
   expect(remoteWindowSize).toBeLessThanOrEqual(CONNECTION_WINDOW_BYTES);
@@ -226,6 +236,37 @@ test('certificates are looked at so often', async () => {
   expect(reloads).toBe(1);
 });
 
+test('so long TLS may take, and so long the first words of HTTP/2', async () => {
+  const clock = new VirtualClock();
+  clock.jumpWallClock(Date.now() - clock.nowMs());
+  const rig = await startGrpcRig(authority, { server: { clock } });
+  const port = Number(rig.address.split(':')[1]);
+  const { ca, client } = authority;
+  const silent = connectTcp(port, '127.0.0.1').resume();
+  const secured = connectTls({
+    ...{ host: 'localhost', port, ca: ca.cert, cert: client.cert, key: client.key },
+    ALPNProtocols: ['h2'],
+  }).resume();
+  for (const socket of [silent, secured]) socket.on('error', () => {});
+  await once(secured, 'secureConnect');
+  await untilPasses(() => expect(rig.server.connections.counts.open).toBe(2));
+  const { counts } = rig.server.connections;
+  await clock.advance(TLS_HANDSHAKE_TIMEOUT_MS - 1);
+  expect(counts.ended).toBe(0);
+  await clock.advance(CONNECTION_SWEEP_MS);
+  expect(counts.ended).toBe(1);
+  await once(silent, 'close');
+  await clock.advance(HTTP2_PREFACE_TIMEOUT_MS - CONNECTION_SWEEP_MS);
+  expect(counts.ended).toBe(1);
+  await clock.advance(CONNECTION_SWEEP_MS);
+  expect(counts.ended).toBe(2);
+  await once(secured, 'close');
+  // Its clock stands still by itself.
+  const stopped = rig[Symbol.asyncDispose]();
+  await clock.advance(1);
+  await stopped;
+});
+
 test('times that are the transport’s to keep are given to it', async () => {
   const seen: unknown[] = [];
   const addService = vi.spyOn(grpc.Server.prototype, 'addService').mockImplementation(function (
@@ -236,13 +277,12 @@ test('times that are the transport’s to keep are given to it', async () => {
     addService.mockRestore();
     this.addService(...args);
   });
-  await using rig = await startGrpcRig(authority);
+  await using _rig = await startGrpcRig(authority);
   // grpc-js' own default is the same time.
   const options = expect.objectContaining({
     'grpc.keepalive_time_ms': 30_000,
     'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+    'grpc.max_connection_idle_ms': MAX_CONNECTION_IDLE_MS,
   });
   expect(seen).toEqual([expect.objectContaining({ options })]);
-  const { credentials } = rig.tls as unknown as { credentials: { _getConstructorOptions(): object } };
-  expect(credentials._getConstructorOptions()).toMatchObject({ handshakeTimeout: TLS_HANDSHAKE_TIMEOUT_MS });
 });

@@ -215,9 +215,10 @@ test('responses stay below 3 MiB, however small and many the messages are', asyn
   const { promise: all, resolve } = Promise.withResolvers<void>();
   const consumer = client.subscribeRaw('tiny', {
     ...limits,
-    onChunk: (bytes) => {
+    onChunk: (bytes, { ack }) => {
       sizes.push(bytes.length);
       frames += countFrames(bytes);
+      ack();
       if (frames === count) resolve();
     },
   });

@@ -70,7 +70,7 @@ const RULES: readonly Rule[] = [
       'services/broker/ports/',
       'services/broker/core/',
       'services/broker/limits.ts',
-      ...(adapter === 'grpc' ? ['services/gen/'] : []),
+      ...(adapter === 'grpc' ? ['services/gen/', 'services/certs/revocation-list.ts'] : []),
     ],
     packages: {
       grpc: ['node:*', '@grpc/grpc-js', '@bufbuild/protobuf'],

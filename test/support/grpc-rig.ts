@@ -19,7 +19,7 @@ import { adminService } from '../../services/broker/adapters/grpc/admin.ts';
 import { authorizeAll, Identity } from '../../services/broker/adapters/grpc/identity.ts';
 import { routingService } from '../../services/broker/adapters/grpc/routing.ts';
 import { type GrpcService, RpcBorder } from '../../services/broker/adapters/grpc/rpc.ts';
-import { GrpcServer, onGrpcLog } from '../../services/broker/adapters/grpc/server.ts';
+import { GrpcServer, type GrpcServerOptions, onGrpcLog } from '../../services/broker/adapters/grpc/server.ts';
 import { openServerTls, type ServerTls } from '../../services/broker/adapters/grpc/tls.ts';
 import { WatchSlots } from '../../services/broker/adapters/grpc/watch.ts';
 import { nodeClock } from '../../services/broker/adapters/node/clock.ts';
@@ -52,11 +52,15 @@ export interface GrpcRig extends AsyncDisposable {
   readonly definitions: Definitions;
   readonly audit: AuditRecord[];
   readonly unexpected: unknown[];
+  /** Why connections were ended. */
+  readonly ended: string[];
   readonly tlsProblems: string[];
   readonly backlog: FakeBacklog;
   readonly draining: FakeDrain;
   /** Writes other certificate files; the server looks at them when told to. */
   replaceCertificates(pair: CertificatePair, ca?: CertificatePair): Promise<void>;
+  /** Writes another list of revoked certificates. */
+  revoke(list: string): Promise<void>;
   connect(identity?: CertificatePair | undefined, ca?: CertificatePair): TestClient;
 }
 
@@ -66,6 +70,9 @@ export interface RigOptions {
   /** The clock of the watching methods. */
   readonly clock?: Clock;
   readonly services?: (border: RpcBorder) => readonly GrpcService[];
+  readonly server?: Partial<Pick<GrpcServerOptions, 'limits' | 'clock' | 'maxConnectionAgeMs' | 'isBroker'>>;
+  /** Revoked certificates. */
+  readonly crl?: string;
 }
 
 /** A certificate that expired yesterday, for a client or a server. */
@@ -136,10 +143,13 @@ export async function startGrpcRig(authority: Authority, options: RigOptions = {
   };
   await replaceCertificates(authority.server);
   const tlsProblems: string[] = [];
-  const tls = await openServerTls({
-    files,
+  const crl = join(dir, 'crl.pem');
+  const revoke = (list: string): Promise<void> => writeFile(crl, list);
+  if (options.crl !== undefined) await revoke(options.crl);
+  const tls: ServerTls = await openServerTls({
+    files: { ...files, ...(options.crl !== undefined && { crl }) },
     clock: nodeClock,
-    onReload: () => {},
+    onReload: () => server.review((socket) => tls.problemOf(socket)),
     onProblem: (error) => tlsProblems.push(error.message),
   });
 
@@ -155,6 +165,7 @@ export async function startGrpcRig(authority: Authority, options: RigOptions = {
   await definitions.load();
 
   const unexpected: unknown[] = [];
+  const ended: string[] = [];
   const backlog = new FakeBacklog();
   const draining = new FakeDrain();
   const border = new RpcBorder({
@@ -172,6 +183,8 @@ export async function startGrpcRig(authority: Authority, options: RigOptions = {
     clock: nodeClock,
     credentials: tls.credentials,
     keepaliveMs: 30_000,
+    onConnectionEnded: (_fields, why) => ended.push(why),
+    ...options.server,
     services: [
       adminService({
         ...common,
@@ -203,10 +216,12 @@ export async function startGrpcRig(authority: Authority, options: RigOptions = {
     definitions,
     audit,
     unexpected,
+    ended,
     tlsProblems,
     backlog,
     draining,
     replaceCertificates,
+    revoke,
     connect(...args) {
       const [identity, ca = authority.ca] = args;
       const client = new TestClient(address, args.length === 0 ? authority.client : identity, ca);

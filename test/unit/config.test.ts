@@ -39,6 +39,7 @@ describe('configuration', () => {
       tls: undefined,
       insecurePlaintext: false,
       maxStreamAgeMs: 30 * 60_000,
+      maxConnectionAgeMs: 12 * 60 * 60_000,
       keepaliveMs: 30_000,
       drainTimeoutMs: 10_000,
       cacheBytes: 256 * 1024 ** 2,

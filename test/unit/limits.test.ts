@@ -14,6 +14,7 @@ const core = 'unit/limits-core.test.ts';
 const engine = 'unit/limits-engine.test.ts';
 const requests = 'integration/limits-requests.test.ts';
 const connection = 'integration/limits-connection.test.ts';
+const connections = 'unit/connection-limits.test.ts';
 const bounds = 'unit/delivery-bounds.test.ts';
 const quotas = 'unit/definition-quotas.test.ts';
 
@@ -90,9 +91,24 @@ const REACHED: Readonly<Record<keyof typeof limits, readonly [file: string, titl
   MAX_STREAMS_PER_CONNECTION: [connection, 'a connection has so many streams'],
   STREAM_WINDOW_BYTES: ['integration/flow-control.test.ts', 'a stream may carry 1 MiB'],
   CONNECTION_WINDOW_BYTES: [connection, 'what may be sent on a connection'],
-  TLS_HANDSHAKE_TIMEOUT_MS: [connection, 'times that are the transport’s to keep'],
+  MAX_CONNECTIONS: [connections, 'so many connections in all'],
+  MAX_CONNECTIONS_PER_ADDRESS: [connections, 'so many of an address'],
+  MAX_CONNECTIONS_PER_PRINCIPAL: [connections, 'so many of an address'],
+  MAX_UNAUTHENTICATED_CONNECTIONS: [connections, 'so many on their way'],
+  TLS_HANDSHAKE_TIMEOUT_MS: [connection, 'so long TLS may take'],
+  HTTP2_PREFACE_TIMEOUT_MS: [connection, 'so long TLS may take'],
+  MAX_CONNECTION_IDLE_MS: [connection, 'times that are the transport’s to keep'],
+  CONNECTION_LINGER_MS: [connections, 'so long a client without a call'],
+  CONNECTION_SWEEP_MS: [connection, 'so long TLS may take'],
+  MAX_RECEIVING_BYTES: [connections, 'so much may be received'],
+  MAX_RECEIVING_BYTES_OF_BROKERS: [connections, 'so much may be received'],
+  MAX_RECEIVING_BYTES_PER_PRINCIPAL: [connections, 'so much may be received'],
+  MAX_RECEIVING_BYTES_PER_CONNECTION: [connections, 'so much may be received'],
+  FREE_RECEIVING_BYTES_PER_CONNECTION: [connections, 'so much may be received'],
+  REQUEST_ARRIVAL_MS: [connections, 'so long a request may take'],
   TLS_RELOAD_INTERVAL_MS: [connection, 'certificates are looked at so often'],
   DEFAULT_MAX_STREAM_AGE_MS: [core, '--max-stream-age'],
+  DEFAULT_MAX_CONNECTION_AGE_MS: [core, '--max-stream-age'],
   MIN_STREAM_AGE_MS: [core, '--max-stream-age'],
   STREAM_AGE_JITTER: [core, 'streams are ended at the maximum age'],
   DEFAULT_KEEPALIVE_MS: [core, '--keepalive'],
@@ -101,6 +117,8 @@ const REACHED: Readonly<Record<keyof typeof limits, readonly [file: string, titl
   DEFAULT_DRAIN_TIMEOUT_MS: [core, '--drain-timeout'],
   MAX_STATUS_DETAILS_BYTES: [requests, 'the text of an error'],
 
+  CONNECTION_LIMITS: [connections, 'so many connections in all'],
+  RECEIVING_LIMITS: [connections, 'so much may be received'],
   PUBLISH_LIMITS: [core, 'bytes of a message'],
   SUBSCRIBE_LIMITS: [core, 'modify_deadline_ack_ids'],
   engineLimits: [engine, 'what is kept for a store that may go back'],
@@ -148,7 +166,8 @@ describe('documents', () => {
     'services/DESIGN.md': [
       `${n(limits.MAX_DISPATCHERS)} in a cluster`,
       `a publish request ${size(limits.MAX_PUBLISH_BYTES)}, ${n(limits.MAX_MESSAGES_PER_PUBLISH)} messages`,
-      `any request ${size(limits.MAX_REQUEST_BYTES)} INVALID_ARGUMENT; beyond ${size(limits.MAX_RECEIVE_BYTES)} it is not read`,
+      `any other request ${size(limits.MAX_REQUEST_BYTES)} INVALID_ARGUMENT; it is not read`,
+      `received and not taken by a handler ${size(limits.MAX_RECEIVING_BYTES)} of clients, ${size(limits.MAX_RECEIVING_BYTES_OF_BROKERS)} of brokers`,
       `received on a publish stream and unanswered ${size(limits.MAX_PUBLISH_STREAM_BYTES)}`,
       `published and not stored, whole broker ${size(limits.MAX_UNCOMMITTED_BYTES)}`,
       `\`--cache\`, ${size(limits.DEFAULT_CACHE_BYTES)}`,

@@ -16,7 +16,7 @@ import {
 } from '@bufbuild/protobuf';
 import type * as grpc from '@grpc/grpc-js';
 import { AssertionError, BrokerError } from '../../core/errors.ts';
-import { MAX_REQUEST_BYTES, STREAM_AGE_JITTER } from '../../limits.ts';
+import { STREAM_AGE_JITTER } from '../../limits.ts';
 import type { Clock, Random } from '../../ports/clock.ts';
 import type { IdentifiableCall, Identity } from './identity.ts';
 import { type GrpcStatus, statusOf } from './status.ts';
@@ -282,14 +282,8 @@ export type StreamCall = IdentifiedCall & {
   end(): unknown;
 };
 
-/** INVALID_ARGUMENT if the bytes are no such message, or too many. */
+/** INVALID_ARGUMENT if the bytes are no such message. */
 export function decode<I extends DescMessage>(schema: I, bytes: Uint8Array): MessageShape<I> {
-  if (bytes.length > MAX_REQUEST_BYTES) {
-    throw new BrokerError(
-      'INVALID_ARGUMENT',
-      `the request has ${bytes.length} bytes; at most ${MAX_REQUEST_BYTES} are allowed`,
-    );
-  }
   try {
     return fromBinary(schema, bytes);
   } catch (cause) {

@@ -1,18 +1,30 @@
 // The gRPC server: its options, its services with health and reflection, where it listens, and how it stops.
-// It refuses calls while it stops or sends clients away; all else that services do is theirs.
+// It refuses calls while it stops or sends clients away; all else that services do is theirs. Invariant: each
+// of its sockets is one of `connections`, from accept on.
+import type { EventEmitter } from 'node:events';
+import type { Http2Session, ServerHttp2Session } from 'node:http2';
+import type { TLSSocket } from 'node:tls';
 import * as grpc from '@grpc/grpc-js';
 import { BrokerError } from '../../core/errors.ts';
 import {
+  CONNECTION_LIMITS,
+  CONNECTION_LINGER_MS,
+  CONNECTION_SWEEP_MS,
   CONNECTION_WINDOW_BYTES,
   KEEPALIVE_TIMEOUT_MS,
+  MAX_CONNECTION_IDLE_MS,
   MAX_RECEIVE_BYTES,
+  MAX_REQUEST_BYTES,
   MAX_STREAMS_PER_CONNECTION,
+  RECEIVING_LIMITS,
   STREAM_WINDOW_BYTES,
 } from '../../limits.ts';
 import type { Clock } from '../../ports/clock.ts';
+import { type ConnectionLimits, Connections } from './connections.ts';
 import { HEALTH_SERVICE } from './grpc-descriptors.ts';
 import { Health } from './health.ts';
-import { type Session, sessionOf } from './identity.ts';
+import { type Listen, type Listener, listen } from './listener.ts';
+import { type BaseCall, Receiving, type ReceivingLimits } from './receiving.ts';
 import { reflectionServices } from './reflection.ts';
 import type { GrpcService, RpcBorder } from './rpc.ts';
 import { statusOf } from './status.ts';
@@ -24,6 +36,13 @@ export interface GrpcServerOptions {
   readonly credentials: grpc.ServerCredentials;
   readonly clock: Clock;
   readonly keepaliveMs: number;
+  /** Connections are sent away after it, 10 % more or less; their streams may go on as long again. */
+  readonly maxConnectionAgeMs?: number;
+  /** Whether a principal is a broker's. */
+  readonly isBroker?: (principal: string) => boolean;
+  /** Called when a connection was ended whose client may wonder why, and when none could be taken. */
+  readonly onConnectionEnded?: (fields: object, why: string) => void;
+  readonly limits?: { readonly connections?: ConnectionLimits; readonly receiving?: ReceivingLimits };
 }
 
 export interface DrainOptions {
@@ -37,15 +56,22 @@ export interface DrainOptions {
 
 /** The services by which messages go in and out. */
 const MESSAGE_PATHS = ['/fanfare.v1.Publisher/', '/fanfare.v1.Subscriber/'];
+/** The services that take messages, which have much to say at once. */
+const LARGE_PATHS = ['/fanfare.v1.Publisher/', '/fanfare.peer.v1.Peer/'];
 
+const GONE = new BrokerError('UNAVAILABLE', 'the connection is closed');
 const STOPPING = new BrokerError('UNAVAILABLE', 'the broker is stopping: connect again');
 
 export class GrpcServer {
   readonly #options: GrpcServerOptions;
   readonly #server: grpc.Server;
   readonly #health: Health;
-  /** The open sessions on which there was a call. */
-  readonly #sessions = new Set<Session>();
+  readonly #connections: Connections;
+  readonly #receiving: Receiving;
+  /** Sessions whose clients may send as much as those that publish. */
+  readonly #wide = new WeakSet<object>();
+  #listener: Listener | undefined;
+  #cancelSweep: () => void = () => undefined;
   #draining: Promise<'drained' | 'cut off'> | undefined;
   /** Why messages are neither taken nor given out just now. */
   #away: BrokerError | undefined;
@@ -59,7 +85,21 @@ export class GrpcServer {
       'grpc.keepalive_time_ms': options.keepaliveMs,
       'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
       'grpc.enable_channelz': 0,
-      interceptors: [(_method, call) => this.#admit(_method.path, call)],
+      'grpc.max_connection_idle_ms': MAX_CONNECTION_IDLE_MS,
+      ...(options.maxConnectionAgeMs && {
+        'grpc.max_connection_age_ms': options.maxConnectionAgeMs,
+        'grpc.max_connection_age_grace_ms': options.maxConnectionAgeMs,
+      }),
+      interceptors: [(method, call) => this.#admit(method, call as BaseCall)],
+    });
+    const { clock, credentials, isBroker = () => false, onConnectionEnded = () => undefined } = options;
+    this.#receiving = new Receiving(options.limits?.receiving ?? RECEIVING_LIMITS, clock);
+    this.#connections = new Connections({
+      limits: options.limits?.connections ?? CONNECTION_LIMITS,
+      clock,
+      plaintext: !credentials._isSecure(),
+      isBroker,
+      onEnded: ({ address, principal }, why) => onConnectionEnded({ address, principal }, why),
     });
     this.#health = new Health(
       border,
@@ -75,18 +115,46 @@ export class GrpcServer {
     }
   }
 
+  get connections(): Connections {
+    return this.#connections;
+  }
+
+  get receiving(): Receiving {
+    return this.#receiving;
+  }
+
   /** Listens and serves; resolves to the port. FAILED_PRECONDITION if that address can't be had. */
-  bind(listen: { readonly host: string; readonly port: number }): Promise<number> {
-    const host = listen.host.includes(':') ? `[${listen.host}]` : listen.host;
-    const address = `${host}:${listen.port}`;
-    return new Promise((resolve, reject) => {
-      this.#server.bindAsync(address, this.#options.credentials, (error, port) => {
-        if (error) reject(bindError(address, error));
-        else {
-          this.#health.setServing(true);
-          resolve(port);
-        }
-      });
+  async bind(at: Listen): Promise<number> {
+    const { injectConnection } = this.#server.createConnectionInjector(this.#options.credentials);
+    // grpc-js keeps the HTTP/2 server to itself, and with it who has come how far.
+    for (const http2 of (
+      this.#server as unknown as { http2Servers: Map<EventEmitter, unknown> }
+    ).http2Servers.keys()) {
+      http2.on('secureConnection', (tls: TLSSocket) => this.#connections.secured(tls));
+      http2.on('session', (session: ServerHttp2Session) => this.#connections.began(session));
+    }
+    this.#listener = await listen(
+      at,
+      (socket) => {
+        if (this.#connections.accept(socket)) injectConnection(socket);
+      },
+      (error) => this.#options.onConnectionEnded?.({ reason: error.message }, 'no connection could be taken'),
+    );
+    this.#sweep();
+    this.#health.setServing(true);
+    return this.#listener.port;
+  }
+
+  /** Whom to trust has changed: ends the connections of clients that would not be taken in any more. */
+  review(problemOf: (tls: TLSSocket) => string | undefined): void {
+    this.#connections.review(problemOf);
+  }
+
+  #sweep(): void {
+    this.#cancelSweep = this.#options.clock.setTimer(CONNECTION_SWEEP_MS, () => {
+      this.#connections.sweep();
+      this.#receiving.sweep();
+      this.#sweep();
     });
   }
 
@@ -106,9 +174,11 @@ export class GrpcServer {
       return await Promise.race([timeUp, this.#finish(options)]);
     } finally {
       cancelTimer();
+      this.#cancelSweep();
+      this.#listener?.close();
       this.#server.forceShutdown();
-      // forceShutdown knows no sessions when channelz is off.
-      for (const session of this.#sessions) session.destroy();
+      // forceShutdown knows no sessions when channelz is off, and nobody else those that have not got so far.
+      this.#connections.destroyAll();
     }
   }
 
@@ -120,9 +190,8 @@ export class GrpcServer {
     await before();
     await border.endStreams(STOPPING);
     await after();
-    await new Promise<void>((resolve, reject) => {
-      this.#server.tryShutdown((error) => (error ? reject(error) : resolve()));
-    });
+    this.#listener?.close();
+    await this.#connections.drained(CONNECTION_LINGER_MS);
     return 'drained';
   }
 
@@ -141,17 +210,29 @@ export class GrpcServer {
    * Refuses calls while the server drains, health excepted, and those that take or give out messages while
    * clients are sent away.
    */
-  #admit(path: string, call: grpc.ServerInterceptingCallInterface): grpc.ServerInterceptingCall {
-    const session = sessionOf(call);
-    if (session !== undefined && !this.#sessions.has(session)) {
-      this.#sessions.add(session);
-      widenWindows(session);
-      session.once('close', () => this.#sessions.delete(session));
+  #admit(
+    { path, requestStream }: grpc.ServerMethodDefinition<unknown, unknown>,
+    call: BaseCall,
+  ): grpc.ServerInterceptingCall {
+    const { session } = call.stream;
+    const connection = session && this.#connections.of(session);
+    // The call came with the end of its connection.
+    if (connection === undefined) return this.#refuse(call, GONE);
+    const refusal = this.#refusalOf(path) ?? this.#receiving.refusalOf(call);
+    if (refusal !== undefined) return this.#refuse(call, refusal);
+    const isLarge = LARGE_PATHS.some((start) => path.startsWith(start));
+    if (isLarge && !this.#wide.has(session!)) {
+      this.#wide.add(session!);
+      widenWindows(session!);
     }
-    explainOversize(call);
-    const refusal = this.#refusalOf(path);
+    const maxBytes = isLarge ? MAX_RECEIVE_BYTES : MAX_REQUEST_BYTES;
+    call.stream.once('close', this.#connections.called(connection));
+    this.#receiving.watch(call, connection, { maxBytes, isStreamed: requestStream });
     // The call is handed on as it is: a wrapper would cost every message of the hot methods.
-    if (refusal === undefined) return call as grpc.ServerInterceptingCall;
+    return call as unknown as grpc.ServerInterceptingCall;
+  }
+
+  #refuse(call: BaseCall, refusal: BrokerError): grpc.ServerInterceptingCall {
     const listener = new grpc.ServerListenerBuilder()
       .withOnReceiveMetadata(() => call.sendStatus(statusOf(refusal)))
       .build();
@@ -174,49 +255,14 @@ export class GrpcServer {
  * one turn of two busy event loops: publishers of large messages, and relays, which publish for many over one
  * link, would wait most of the time.
  */
-function widenWindows(session: Session): void {
+function widenWindows(session: Http2Session): void {
   if (session.destroyed) return;
   session.settings({ initialWindowSize: STREAM_WINDOW_BYTES });
   session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
-}
-
-/**
- * Turns grpc-js' status for a request that is longer than the transport takes into INVALID_ARGUMENT: it is
- * RESOURCE_EXHAUSTED, which our API says of what may be tried again. grpc-js sends it on the innermost call,
- * where interceptors are not asked.
- */
-function explainOversize(call: grpc.ServerInterceptingCallInterface): void {
-  const sendStatus = call.sendStatus;
-  call.sendStatus = function (this: typeof call, ended): void {
-    sendStatus.call(this, isOversize(ended) ? statusOf(tooLarge(ended.details)) : ended);
-  };
-}
-
-/**
- * grpc-js says "Received message larger than max (9 vs 8)" or "Received message that decompresses to a size
- * larger than 8".
- */
-function isOversize({ code, details }: Pick<grpc.StatusObject, 'code' | 'details'>): boolean {
-  return code === grpc.status.RESOURCE_EXHAUSTED && details.startsWith('Received message ');
-}
-
-function tooLarge(details: string): BrokerError {
-  const [, bytes] = /\((\d+) vs/.exec(details) ?? [];
-  const has = bytes === undefined ? `more than ${MAX_RECEIVE_BYTES} bytes, decompressed` : `${bytes} bytes`;
-  return new BrokerError('INVALID_ARGUMENT', `the request has ${has}; at most ${MAX_RECEIVE_BYTES} are read`);
 }
 
 /** Takes grpc-js' own log, which otherwise goes to the console. It is one for the whole process. */
 export function onGrpcLog(listener: (message: string) => void): void {
   const write = (...parts: unknown[]): void => listener(parts.map(String).join(' '));
   grpc.setLogger({ error: write, info: write, debug: write });
-}
-
-function bindError(address: string, cause: Error): BrokerError {
-  const reason = cause.message.includes('EADDRINUSE')
-    ? 'another process listens there: stop it, or choose another address with --listen'
-    : cause.message.includes('EACCES')
-      ? 'not allowed: ports below 1024 need privileges; choose another with --listen'
-      : cause.message;
-  return new BrokerError('FAILED_PRECONDITION', `can't listen on ${address}: ${reason}`, { cause });
 }

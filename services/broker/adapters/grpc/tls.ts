@@ -1,20 +1,18 @@
 // Mutual TLS for the server: TLS 1.3, client certificates required, and certificates that are replaced while
 // it runs.
 //
-// Invariant: what is in force is a pair that was seen to match and a CA that could be read. Files that don't
-// make one are reported once and otherwise ignored. Open connections keep the certificates with which they
-// were made.
-import { createPrivateKey, X509Certificate } from 'node:crypto';
+// Invariant: what is in force is a pair that was seen to match, a CA that could be read, and revocation lists
+// that this CA has signed and that are not out of date. Files that don't make that are reported once and
+// otherwise ignored. Open connections keep the broker's certificate with which they were made; of their
+// clients' certificates `problemOf` says whether they would be taken today.
+import { constants, createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { createSecureContext, type SecureContextOptions } from 'node:tls';
+import { createSecureContext, type SecureContextOptions, type TLSSocket } from 'node:tls';
 import { ServerCredentials } from '@grpc/grpc-js';
 import { BrokerError } from '../../core/errors.ts';
-import {
-  MAX_STREAMS_PER_CONNECTION,
-  TLS_HANDSHAKE_TIMEOUT_MS,
-  TLS_RELOAD_INTERVAL_MS,
-} from '../../limits.ts';
+import { MAX_STREAMS_PER_CONNECTION, TLS_RELOAD_INTERVAL_MS } from '../../limits.ts';
 import type { Clock } from '../../ports/clock.ts';
+import { problemOf, readTrust, revocationLists, type Trust } from './trust.ts';
 
 /** Paths of PEM files. */
 export interface ServerTlsFiles {
@@ -22,6 +20,8 @@ export interface ServerTlsFiles {
   readonly key: string;
   /** The authorities that sign clients' certificates. */
   readonly ca: string;
+  /** Lists of revoked certificates, one of each authority. */
+  readonly crl?: string | undefined;
 }
 
 export interface ServerTlsOptions {
@@ -44,7 +44,7 @@ export type ReloadResult = 'reloaded' | 'unchanged' | 'refused';
  */
 export async function openServerTls(options: ServerTlsOptions): Promise<ServerTls> {
   const content = await read(options.files);
-  return new ServerTls(options, content, check(content, options));
+  return new ServerTls(options, content, await check(content, options));
 }
 
 export class ServerTls {
@@ -54,19 +54,21 @@ export class ServerTls {
   /** The content that was read last, good or bad. */
   #seen: Content;
   #certificate: X509Certificate;
+  #trust: Trust;
   /** The last problem, until there were new files and they were good. */
   #reported = '';
   #cancelTimer: () => void = () => {};
   #closed = false;
 
   /** Use openServerTls. */
-  constructor(options: ServerTlsOptions, content: Content, certificate: X509Certificate) {
+  constructor(options: ServerTlsOptions, content: Content, { certificate, trust }: Checked) {
     const credentials = new ReloadingCredentials(contextOf(content));
     this.credentials = credentials;
     this.#update = (context) => credentials.update(context);
     this.#options = options;
     this.#seen = content;
     this.#certificate = certificate;
+    this.#trust = trust;
     this.#schedule();
   }
 
@@ -75,13 +77,22 @@ export class ServerTls {
     return this.#certificate;
   }
 
+  /** Why the connection's client would not be taken in any more; undefined: it would. */
+  problemOf(socket: TLSSocket): string | undefined {
+    const leaf = socket.getPeerX509Certificate();
+    // A socket that is closed has none.
+    return leaf && problemOf(leaf, this.#trust, this.#options.clock.nowMs());
+  }
+
   /** Looks at the files now. Never rejects: problems go to onProblem. */
   async reload(): Promise<ReloadResult> {
     try {
       const content = await read(this.#options.files);
       if (equal(content, this.#seen)) return 'unchanged';
       this.#seen = content;
-      this.#certificate = check(content, this.#options);
+      const { certificate, trust } = await check(content, this.#options);
+      this.#certificate = certificate;
+      this.#trust = trust;
       this.#reported = '';
       this.#update(contextOf(content));
       this.#options.onReload(this.#certificate);
@@ -117,6 +128,12 @@ interface Content {
   readonly cert: Buffer;
   readonly key: Buffer;
   readonly ca: Buffer;
+  readonly crl: Buffer | undefined;
+}
+
+interface Checked {
+  readonly certificate: X509Certificate;
+  readonly trust: Trust;
 }
 
 /**
@@ -131,7 +148,6 @@ class ReloadingCredentials extends ServerCredentials {
       {
         requestCert: true,
         rejectUnauthorized: true,
-        handshakeTimeout: TLS_HANDSHAKE_TIMEOUT_MS,
         settings: {
           maxConcurrentStreams: MAX_STREAMS_PER_CONNECTION,
         },
@@ -149,17 +165,23 @@ class ReloadingCredentials extends ServerCredentials {
   }
 }
 
-function contextOf({ cert, key, ca }: Content): SecureContextOptions {
-  return { cert, key, ca, minVersion: 'TLSv1.3' };
+function contextOf({ cert, key, ca, crl }: Content): SecureContextOptions {
+  // Without tickets: whoever has one would be taken in by it though the certificate has expired since.
+  return {
+    ...{ cert, key, ca, minVersion: 'TLSv1.3', secureOptions: constants.SSL_OP_NO_TICKET },
+    // Of several in one text OpenSSL would read the first.
+    ...(crl && { crl: revocationLists(crl) }),
+  };
 }
 
 async function read(files: ServerTlsFiles): Promise<Content> {
-  const [cert, key, ca] = await Promise.all([
+  const [cert, key, ca, crl] = await Promise.all([
     readOne('certificate', files.cert),
     readOne('private key', files.key),
     readOne('client CA', files.ca),
+    files.crl === undefined ? undefined : readOne('list of revoked certificates', files.crl),
   ]);
-  return { cert, key, ca };
+  return { cert, key, ca, crl };
 }
 
 async function readOne(what: string, path: string): Promise<Buffer> {
@@ -171,11 +193,11 @@ async function readOne(what: string, path: string): Promise<Buffer> {
   }
 }
 
-/** The leaf, if certificate, key and CA can be used together now. */
-function check(
+/** The leaf, and whom to trust, if certificate, key, CA and revocation list can be used together now. */
+async function check(
   content: Content,
   { files, clock }: Pick<ServerTlsOptions, 'files' | 'clock'>,
-): X509Certificate {
+): Promise<Checked> {
   const leaf = understood(files.cert, 'is no PEM certificate', () => new X509Certificate(content.cert));
   const key = understood(files.key, 'is no PEM private key', () => createPrivateKey(content.key));
   understood(files.ca, 'is no PEM certificate', () => new X509Certificate(content.ca));
@@ -191,10 +213,11 @@ function check(
       `the certificate ${files.cert} expired on ${leaf.validTo}: renew it`,
     );
   }
+  const trust = await readTrust(content, files, clock.nowMs());
   understood(files.cert, 'and the other TLS files are not usable', () =>
     createSecureContext(contextOf(content)),
   );
-  return leaf;
+  return { certificate: leaf, trust };
 }
 
 function understood<T>(path: string, problem: string, parse: () => T): T {
@@ -212,5 +235,6 @@ function asProblem(error: unknown): BrokerError {
 }
 
 function equal(a: Content, b: Content): boolean {
-  return a.cert.equals(b.cert) && a.key.equals(b.key) && a.ca.equals(b.ca);
+  const isSameList = a.crl === undefined || b.crl === undefined ? a.crl === b.crl : a.crl.equals(b.crl);
+  return a.cert.equals(b.cert) && a.key.equals(b.key) && a.ca.equals(b.ca) && isSameList;
 }
