@@ -11,6 +11,7 @@ import { ServerCredentials } from '@grpc/grpc-js';
 import { adminService } from './adapters/grpc/admin.ts';
 import { clusterService, soleCluster } from './adapters/grpc/cluster.ts';
 import { authorizeAll, Identity } from './adapters/grpc/identity.ts';
+import { Outboxes } from './adapters/grpc/outboxes.ts';
 import { publisherService } from './adapters/grpc/publisher.ts';
 import { routingService } from './adapters/grpc/routing.ts';
 import { RpcBorder } from './adapters/grpc/rpc.ts';
@@ -129,7 +130,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
     onUnexpected: (error, call) => log.error({ error, ...call }, 'a call failed unexpectedly'),
   });
   const authorize = authorizeAll;
-  const watches = new WatchSlots(limits.MAX_WATCHES);
+  const watches = new WatchSlots(limits.WATCH_LIMITS);
   const routes =
     node?.member.routes ??
     soleRoutes({
@@ -153,6 +154,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
         border,
         authorize,
         clock,
+        outboxes: new Outboxes(limits.OUTBOX_LIMITS),
         leasesOutlive: () => node?.ownsNothing ?? false,
         limits: limits.SUBSCRIBE_LIMITS,
       }),

@@ -2,7 +2,9 @@
 // module is loaded. Core is given the values as arguments. The limits of names are in core/names.ts.
 
 import type { ConnectionLimits } from './adapters/grpc/connections.ts';
+import type { OutboxLimits } from './adapters/grpc/outboxes.ts';
 import type { ReceivingLimits } from './adapters/grpc/receiving.ts';
+import type { WatchLimits } from './adapters/grpc/watch.ts';
 import type { DefinitionDefaults, DefinitionLimits } from './core/definitions.ts';
 import { assert } from './core/errors.ts';
 import { MAX_HANDED_OVER } from './core/hand-over.ts';
@@ -107,6 +109,12 @@ export const MIN_CACHE_BYTES = 8 * MIB;
 /** Written to one consumer's stream and not yet taken by the transport. Full: nothing is leased to it. */
 export const MAX_OUTBOX_BYTES = MIB;
 /**
+ * The same of all streams together: principals share it alike, and streams what their principal has. A stream
+ * always has MIN_OUTBOX_BYTES.
+ */
+export const MAX_OUTBOXES_BYTES = 128 * MIB;
+export const MIN_OUTBOX_BYTES = 16 * KIB;
+/**
  * Received on one publish stream and not yet answered. Full, by the last request that began within it: no
  * more than one is read ahead.
  */
@@ -158,7 +166,10 @@ export const DEFAULT_WATCH_INTERVAL_MS = SECOND_MS;
 /** How long after a first message watchers are told: several go together. admin.proto promises 100 ms. */
 export const FIRST_MESSAGE_DELAY_MS = 25;
 /** WatchBacklog and WatchRoutes streams in the whole broker. Full: RESOURCE_EXHAUSTED. */
-export const MAX_WATCHES = 1_000;
+export const MAX_WATCHES = 2_000;
+export const MAX_WATCHES_PER_PRINCIPAL = 1_000;
+/** The part of them that is for WatchBacklog alone. */
+export const RESERVED_BACKLOG_WATCHES = 500;
 
 // --- Draining consumers ---
 
@@ -251,6 +262,18 @@ export const RECEIVING_LIMITS: ReceivingLimits = Object.freeze({
   arrivalMs: REQUEST_ARRIVAL_MS,
 });
 
+export const OUTBOX_LIMITS: OutboxLimits = Object.freeze({
+  outboxesBytes: MAX_OUTBOXES_BYTES,
+  outboxBytes: MAX_OUTBOX_BYTES,
+  minOutboxBytes: MIN_OUTBOX_BYTES,
+});
+
+export const WATCH_LIMITS: WatchLimits = Object.freeze({
+  max: MAX_WATCHES,
+  maxPerPrincipal: MAX_WATCHES_PER_PRINCIPAL,
+  reserved: RESERVED_BACKLOG_WATCHES,
+});
+
 export const PUBLISH_LIMITS = Object.freeze({
   maxMessages: MAX_MESSAGES_PER_PUBLISH,
   maxMessageBytes: MAX_MESSAGE_BYTES,
@@ -274,7 +297,6 @@ export const SUBSCRIBE_LIMITS = Object.freeze({
   defaultOutstandingBytes: DEFAULT_OUTSTANDING_BYTES,
   maxPullMessages: MAX_PULL_MESSAGES,
   maxPullWaitMs: MAX_PULL_WAIT_MS,
-  outboxBytes: MAX_OUTBOX_BYTES,
   slowConsumerMs: SLOW_CONSUMER_AFTER_MS,
 });
 
@@ -321,6 +343,11 @@ assert(
   'one connection may have as much as its principal',
 );
 assert(MAX_RECEIVING_BYTES_PER_PRINCIPAL < MAX_RECEIVING_BYTES, 'no principal keeps out all others');
+assert(MIN_OUTBOX_BYTES <= MAX_OUTBOX_BYTES, 'a stream may have what it always has');
+assert(
+  MAX_WATCHES_PER_PRINCIPAL <= MAX_WATCHES - RESERVED_BACKLOG_WATCHES,
+  'one principal may watch so much',
+);
 assert(MAX_CONNECTIONS_PER_PRINCIPAL < MAX_CONNECTIONS, 'no principal keeps out all others');
 assert(MAX_RECEIVE_BYTES <= MAX_PUBLISH_STREAM_BYTES, 'no stream holds more than a publish stream');
 assert(MAX_RESPONSE_BYTES < GRPC_DEFAULT_RECEIVE_BYTES, 'every client can take every response');

@@ -386,12 +386,14 @@ describe('backlog', () => {
   );
 
   test('watchers are bounded, and a place is given back', async () => {
-    await using small = await startGrpcRig(authority, { watches: 1 });
+    await using small = await startGrpcRig(authority, {
+      watches: { max: 1, maxPerPrincipal: 1, reserved: 0 },
+    });
     const client = small.connect();
     const first = client.stream(method.watchBacklog, { parent });
     await first.next();
     const second = client.stream(method.watchBacklog, { parent });
-    expect(await second.status).toEqual(failing(status.RESOURCE_EXHAUSTED, '1 streams are watching'));
+    expect(await second.status).toEqual(failing(status.RESOURCE_EXHAUSTED, '1 streams'));
     first.call.cancel();
     await expect.poll(() => small.backlog.listeners.size).toBe(0);
     await client.stream(method.watchBacklog, { parent }).next();

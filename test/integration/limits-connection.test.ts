@@ -19,11 +19,12 @@ import {
   MAX_OUTBOX_BYTES,
   MAX_PUBLISH_STREAM_BYTES,
   MAX_STREAMS_PER_CONNECTION,
-  MAX_WATCHES,
+  MAX_WATCHES_PER_PRINCIPAL,
   SLOW_CONSUMER_AFTER_MS,
   STREAM_WINDOW_BYTES,
   TLS_HANDSHAKE_TIMEOUT_MS,
   TLS_RELOAD_INTERVAL_MS,
+  WATCH_LIMITS,
 } from '../../services/broker/limits.ts';
 import { issueServer } from '../../services/certs/issue.ts';
 import { Admin } from '../../services/gen/fanfare/v1/admin_pb.ts';
@@ -104,10 +105,10 @@ test('a publish stream whose requests are not answered is read up to its bound, 
   expect(answers.map(({ error }) => error)).toEqual(Array(written).fill(undefined));
 });
 
-test('a connection has so many streams, the next one waits for a place; all watchers together are as many', {
+test('a connection has so many streams, the next one waits for a place; all watchers of a client together are as many', {
   timeout: 60_000,
 }, async () => {
-  await using rig = await startGrpcRig(authority, { watches: MAX_WATCHES, clock: new VirtualClock() });
+  await using rig = await startGrpcRig(authority, { watches: WATCH_LIMITS, clock: new VirtualClock() });
   const topic = 'projects/p/topics/orders';
   await rig.definitions.createTopic('test', { name: topic });
   await using connection = await PlainConnection.open(authority, rig.address);
@@ -128,7 +129,7 @@ test('a connection has so many streams, the next one waits for a place; all watc
   await using elsewhere = await PlainConnection.open(authority, rig.address);
   expect(await outcomeOf(watch(elsewhere))).toMatchObject({
     end: 'RESOURCE_EXHAUSTED',
-    details: `${MAX_WATCHES} streams are watching, which is the limit: watch several resources on one stream`,
+    details: `spiffe://fanfare/tester has ${MAX_WATCHES_PER_PRINCIPAL} streams that watch, which is the limit: watch several resources on one stream`,
   });
   expect(await comesTrue(connection, () => heard)).toBe(false);
   expect(rig.backlog.listeners.size).toBe(MAX_STREAMS_PER_CONNECTION - 1);

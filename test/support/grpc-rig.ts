@@ -21,7 +21,7 @@ import { routingService } from '../../services/broker/adapters/grpc/routing.ts';
 import { type GrpcService, RpcBorder } from '../../services/broker/adapters/grpc/rpc.ts';
 import { GrpcServer, type GrpcServerOptions, onGrpcLog } from '../../services/broker/adapters/grpc/server.ts';
 import { openServerTls, type ServerTls } from '../../services/broker/adapters/grpc/tls.ts';
-import { WatchSlots } from '../../services/broker/adapters/grpc/watch.ts';
+import { type WatchLimits, WatchSlots } from '../../services/broker/adapters/grpc/watch.ts';
 import { nodeClock } from '../../services/broker/adapters/node/clock.ts';
 import type { BacklogReport } from '../../services/broker/core/backlog-report.ts';
 import { type DrainReport, type DrainRequest, NOTHING_DRAINS } from '../../services/broker/core/draining.ts';
@@ -65,7 +65,7 @@ export interface GrpcRig extends AsyncDisposable {
 }
 
 export interface RigOptions {
-  readonly watches?: number;
+  readonly watches?: WatchLimits;
   readonly maxStreamAgeMs?: number;
   /** The clock of the watching methods. */
   readonly clock?: Clock;
@@ -176,7 +176,7 @@ export async function startGrpcRig(authority: Authority, options: RigOptions = {
     onUnexpected: (error) => unexpected.push(error),
     onBroken: () => {},
   });
-  const watches = new WatchSlots(options.watches ?? 10);
+  const watches = new WatchSlots(options.watches ?? { max: 10, maxPerPrincipal: 10, reserved: 0 });
   const common = { border, definitions, authorize: authorizeAll, watches };
   const server = new GrpcServer({
     border,

@@ -4,9 +4,10 @@ import { once } from 'node:events';
 import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:http2';
 import { create, type DescMethod, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { authorizeAll } from '../../services/broker/adapters/grpc/identity.ts';
+import { Outboxes } from '../../services/broker/adapters/grpc/outboxes.ts';
 import { publisherService } from '../../services/broker/adapters/grpc/publisher.ts';
 import { subscriberService } from '../../services/broker/adapters/grpc/subscriber.ts';
-import { PUBLISH_LIMITS, SUBSCRIBE_LIMITS } from '../../services/broker/limits.ts';
+import { OUTBOX_LIMITS, PUBLISH_LIMITS, SUBSCRIBE_LIMITS } from '../../services/broker/limits.ts';
 import { type EngineOptions, type EngineRig, startEngine } from './engine-rig.ts';
 import { framed } from './fuzz-mutate.ts';
 import { type Authority, type GrpcRig, pathOf, type RigOptions, startGrpcRig } from './grpc-rig.ts';
@@ -33,6 +34,7 @@ export async function startLimitsRig(
         border,
         authorize: authorizeAll,
         clock,
+        outboxes: new Outboxes(OUTBOX_LIMITS),
         leasesOutlive: () => false,
         limits: SUBSCRIBE_LIMITS,
       }),

@@ -3,6 +3,7 @@
 import { ServerCredentials } from '@grpc/grpc-js';
 import { adminService } from '../../services/broker/adapters/grpc/admin.ts';
 import { authorizeAll, Identity } from '../../services/broker/adapters/grpc/identity.ts';
+import { Outboxes } from '../../services/broker/adapters/grpc/outboxes.ts';
 import { publisherService } from '../../services/broker/adapters/grpc/publisher.ts';
 import { routingService } from '../../services/broker/adapters/grpc/routing.ts';
 import { RpcBorder } from '../../services/broker/adapters/grpc/rpc.ts';
@@ -15,7 +16,13 @@ import { BrokerError } from '../../services/broker/core/errors.ts';
 import { Broker } from '../../services/broker/engine/broker.ts';
 import { Definitions } from '../../services/broker/engine/definitions/definitions.ts';
 import { soleRoutes } from '../../services/broker/engine/membership/routes.ts';
-import { engineLimits, PUBLISH_LIMITS, SUBSCRIBE_LIMITS } from '../../services/broker/limits.ts';
+import {
+  engineLimits,
+  OUTBOX_LIMITS,
+  PUBLISH_LIMITS,
+  SUBSCRIBE_LIMITS,
+  WATCH_LIMITS,
+} from '../../services/broker/limits.ts';
 import type { Clock } from '../../services/broker/ports/clock.ts';
 import type { ConnectOptions } from '../../services/client/connection.ts';
 import { createMemoryStore, type Stores } from './memory-store.ts';
@@ -113,7 +120,7 @@ export class LiveBroker implements AsyncDisposable {
       address: () => live.advertised,
       ownerEpochOf: (partition) => broker.ownerEpochOf(partition),
     });
-    const common = { border, authorize: authorizeAll, definitions, watches: new WatchSlots(100) };
+    const common = { border, authorize: authorizeAll, definitions, watches: new WatchSlots(WATCH_LIMITS) };
     const server = new GrpcServer({
       border,
       clock,
@@ -126,6 +133,7 @@ export class LiveBroker implements AsyncDisposable {
           border,
           authorize: authorizeAll,
           clock,
+          outboxes: new Outboxes(OUTBOX_LIMITS),
           leasesOutlive: () => keeping.leases,
           limits: SUBSCRIBE_LIMITS,
         }),

@@ -204,7 +204,7 @@ test('routes are told at once and after changes that concern the topic, and only
     border: borderOf(),
     authorize: authorizeAll,
     definitions,
-    watches: new WatchSlots(1),
+    watches: new WatchSlots({ max: 1, maxPerPrincipal: 1, reserved: 0 }),
     routes,
   });
   const first = await call(service, Routing.method.getRoutes, { topic: ORDERS });

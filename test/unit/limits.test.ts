@@ -15,6 +15,7 @@ const engine = 'unit/limits-engine.test.ts';
 const requests = 'integration/limits-requests.test.ts';
 const connection = 'integration/limits-connection.test.ts';
 const connections = 'unit/connection-limits.test.ts';
+const outboxes = 'unit/outboxes.test.ts';
 const bounds = 'unit/delivery-bounds.test.ts';
 const quotas = 'unit/definition-quotas.test.ts';
 
@@ -81,12 +82,19 @@ const REACHED: Readonly<Record<keyof typeof limits, readonly [file: string, titl
   MAX_WATCH_INTERVAL_MS: [requests, 'intervals of watching'],
   DEFAULT_WATCH_INTERVAL_MS: [requests, 'intervals of watching'],
   FIRST_MESSAGE_DELAY_MS: [requests, 'intervals of watching'],
-  MAX_WATCHES: [connection, 'a connection has so many streams'],
+  MAX_WATCHES: ['unit/watch.test.ts', 'so many streams may watch'],
+  MAX_WATCHES_PER_PRINCIPAL: ['unit/watch.test.ts', 'so many streams may watch'],
+  RESERVED_BACKLOG_WATCHES: ['unit/watch.test.ts', 'so many streams may watch'],
+  WATCH_LIMITS: ['unit/watch.test.ts', 'so many streams may watch'],
 
   MAX_DRAIN_NAMES_PER_SUBSCRIPTION: [requests, 'names of a drain'],
   MAX_DRAIN_NAMES: ['unit/draining-consumers.test.ts', 'bounded: more names than a broker remembers'],
   MIN_DRAIN_TTL_MS: [requests, 'names of a drain'],
   MAX_DRAIN_TTL_MS: [requests, 'names of a drain'],
+
+  MAX_OUTBOXES_BYTES: [outboxes, 'what may wait in all'],
+  MIN_OUTBOX_BYTES: [outboxes, 'what may wait in all'],
+  OUTBOX_LIMITS: [outboxes, 'what may wait in all'],
 
   MAX_STREAMS_PER_CONNECTION: [connection, 'a connection has so many streams'],
   STREAM_WINDOW_BYTES: ['integration/flow-control.test.ts', 'a stream may carry 1 MiB'],

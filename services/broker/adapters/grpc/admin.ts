@@ -122,7 +122,7 @@ export function adminService(options: AdminOptions): GrpcService {
       checkSelection(request);
       const interval = request.interval && durationMs(request.interval, 'interval');
       const intervalMs = checkInterval(interval ?? DEFAULT_WATCH_INTERVAL_MS);
-      using _slot = watches.take();
+      using _slot = watches.take(principal, 'backlog');
       const firstMessage = new ChangeFlag();
       const concerns = selector(request);
       const unlisten = backlog.onFirstMessage((name) => concerns(name) && firstMessage.raise());

@@ -25,7 +25,7 @@ export function routingService(options: RoutingOptions): GrpcService {
     }),
     watchRoutes: border.serverStream(method.watchRoutes, async ({ topic }, stream, { principal, signal }) => {
       authorize(principal, 'read', topic);
-      using _slot = watches.take();
+      using _slot = watches.take(principal, 'routes');
       const changed = new ChangeFlag();
       const unlisten = [
         definitions.onChange((change) => {

@@ -256,7 +256,8 @@ export class RpcBorder {
     }
   }
 
-  #principalForLog(call: IdentifiableCall): string {
+  /** The principal, or why there is none: for logs and counts. */
+  nameOf(call: IdentifiableCall): string {
     try {
       return this.principalOf(call);
     } catch (error) {
@@ -267,7 +268,7 @@ export class RpcBorder {
   /** The error's status. Reports the error if nobody expected it. */
   #statusOf(error: unknown, call: IdentifiedCall): GrpcStatus {
     if (!(error instanceof BrokerError)) {
-      this.#options.onUnexpected(error, { path: call.getPath(), principal: this.#principalForLog(call) });
+      this.#options.onUnexpected(error, { path: call.getPath(), principal: this.nameOf(call) });
       if (error instanceof AssertionError) (this.#options.onBroken ?? endProcess)(error);
     }
     return statusOf(error);

@@ -1,6 +1,7 @@
 // The Subscriber service on raw bytes: opens consumers, brings what they say to the engine, and writes frames
 // as the engine cut them. What is written and not taken is bounded; a client that reads nothing for long is
 // ended as SLOW_CONSUMER.
+import { constants } from 'node:http2';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { Metadata } from '@grpc/grpc-js';
 import { SubscribeResponseSchema, Subscriber } from '../../../gen/fanfare/v1/subscriber_pb.ts';
@@ -18,9 +19,10 @@ import type { Broker } from '../../engine/broker.ts';
 import { type Consumer, type ConsumerSink, dismiss } from '../../engine/delivery/consumer.ts';
 import type { DeliveredMessages } from '../../engine/delivery/delivered-messages.ts';
 import type { Clock } from '../../ports/clock.ts';
-import { type BidiCall, frameWriter, type WriteFrames } from './frame-writer.ts';
+import { type BidiCall, frameWriter, http2StreamOf, type WriteFrames } from './frame-writer.ts';
 import { parsePull } from './hot-wire.ts';
 import type { Authorize } from './identity.ts';
+import type { Outbox, Outboxes } from './outboxes.ts';
 import { peerAddressOf } from './peer-address.ts';
 import { type GrpcService, grpcService, type RawBidiStream, type RpcBorder } from './rpc.ts';
 
@@ -29,6 +31,7 @@ export interface SubscriberOptions {
   readonly border: RpcBorder;
   readonly authorize: Authorize;
   readonly clock: Clock;
+  readonly outboxes: Outboxes;
   /**
    * Whether leases live on when this broker stops, at the brokers to which it has handed its partitions over.
    */
@@ -40,10 +43,6 @@ export interface SubscriberOptions {
     readonly defaultOutstandingBytes: number;
     readonly maxPullMessages: number;
     readonly maxPullWaitMs: number;
-    /**
-     * How much may be written to a stream and not taken by the transport; beyond, nothing is leased to it.
-     */
-    readonly outboxBytes: number;
     /** A stream whose outbox is full and of which nothing is taken for so long is closed as SLOW_CONSUMER. */
     readonly slowConsumerMs: number;
   };
@@ -220,16 +219,18 @@ function encodeProperties({ ordering, ackDeadlineMs, incarnation }: Subscription
   );
 }
 
-/** A stream's way out, bounded in bytes and writes. */
+/** A stream's way out, bounded in bytes and writes. Full: nothing is leased to it. */
 class StreamSink implements ConsumerSink {
   readonly #call: BidiCall;
   readonly #write: WriteFrames;
   readonly #options: SubscriberOptions;
   readonly #over: AbortSignal;
   readonly #listener: SinkListener;
-  #bytes = 0;
+  readonly #outbox: Outbox;
   #writes = 0;
   #taken = 0;
+  /** It has said that it takes nothing, and is to say when it does. */
+  #stalled = false;
   #cancelWatch: (() => void) | undefined;
 
   constructor(options: SubscriberOptions, call: BidiCall, over: AbortSignal, listener: SinkListener) {
@@ -238,13 +239,16 @@ class StreamSink implements ConsumerSink {
     this.#write = frameWriter(call);
     this.#over = over;
     this.#listener = listener;
+    this.#outbox = options.outboxes.open(options.border.nameOf(call));
     over.addEventListener('abort', () => this.#cancelWatch?.());
+    // What is written holds its memory until the stream is gone.
+    http2StreamOf(call)?.once('close', () => this.#outbox.close());
   }
 
   get writable(): boolean {
-    return (
-      this.#bytes < this.#options.limits.outboxBytes && this.#writes < OUTBOX_WRITES && !this.#over.aborted
-    );
+    const isWritable = this.#outbox.hasRoom && this.#writes < OUTBOX_WRITES && !this.#over.aborted;
+    if (!isWritable) this.#stalled = true;
+    return isWritable;
   }
 
   deliver({ frames }: DeliveredMessages): void {
@@ -261,14 +265,15 @@ class StreamSink implements ConsumerSink {
   }
 
   #send(response: Buffer): void {
-    this.#bytes += response.length;
+    this.#outbox.add(response.length);
     this.#writes += 1;
     this.#write(response, () => {
-      const wasWritable = this.writable;
-      this.#bytes -= response.length;
+      this.#outbox.take(response.length);
       this.#writes -= 1;
       this.#taken += 1;
-      if (!wasWritable && this.writable) this.#listener.onWritable();
+      if (!this.#stalled || !this.writable) return;
+      this.#stalled = false;
+      this.#listener.onWritable();
     });
     if (!this.writable && this.#cancelWatch === undefined) this.#watch();
   }
@@ -293,6 +298,10 @@ class StreamSink implements ConsumerSink {
           `SLOW_CONSUMER: nothing was read for ${limits.slowConsumerMs / 1000} s while messages were waiting`,
         ),
       );
+      // Who does not even read that is cut off, or what was written would stay.
+      const stream = http2StreamOf(this.#call);
+      const cancel = clock.setTimer(limits.slowConsumerMs, () => stream?.close(constants.NGHTTP2_CANCEL));
+      stream?.once('close', cancel);
     });
   }
 }

@@ -3,29 +3,48 @@
 import { BrokerError } from '../../core/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 
+export interface WatchLimits {
+  /** In the whole broker. */
+  readonly max: number;
+  readonly maxPerPrincipal: number;
+  /** The part of `max` that is for watchers of backlogs alone: the autoscaler must not go blind. */
+  readonly reserved: number;
+}
+
 export class WatchSlots {
-  readonly #limit: number;
+  readonly #limits: WatchLimits;
+  readonly #byPrincipal = new Map<string, number>();
   #taken = 0;
 
-  constructor(limit: number) {
-    this.#limit = limit;
+  constructor(limits: WatchLimits) {
+    this.#limits = limits;
   }
 
   /** Takes a slot, which is given back when disposed. RESOURCE_EXHAUSTED if there is none left. */
-  take(): Disposable {
-    if (this.#taken >= this.#limit) {
-      throw new BrokerError(
-        'RESOURCE_EXHAUSTED',
-        `${this.#limit} streams are watching, which is the limit: watch several resources on one stream`,
-      );
-    }
+  take(principal: string, what: 'backlog' | 'routes'): Disposable {
+    const { max, maxPerPrincipal, reserved } = this.#limits;
+    const own = this.#byPrincipal.get(principal) ?? 0;
+    if (own >= maxPerPrincipal) throw tooMany(`${principal} has ${own} streams that watch`);
+    const most = what === 'backlog' ? max : max - reserved;
+    if (this.#taken >= most) throw tooMany(`${this.#taken} streams are watching`);
     this.#taken += 1;
-    return {
-      [Symbol.dispose]: () => {
-        this.#taken -= 1;
-      },
-    };
+    this.#byPrincipal.set(principal, own + 1);
+    return { [Symbol.dispose]: () => this.#giveBack(principal) };
   }
+
+  #giveBack(principal: string): void {
+    const left = this.#byPrincipal.get(principal)! - 1;
+    this.#taken -= 1;
+    if (left === 0) this.#byPrincipal.delete(principal);
+    else this.#byPrincipal.set(principal, left);
+  }
+}
+
+function tooMany(what: string): BrokerError {
+  return new BrokerError(
+    'RESOURCE_EXHAUSTED',
+    `${what}, which is the limit: watch several resources on one stream`,
+  );
 }
 
 /**
