@@ -66,6 +66,7 @@ export interface RigOptions {
   /** The clock of the watching methods. */
   readonly clock?: Clock;
   readonly services?: (border: RpcBorder) => readonly GrpcService[];
+  readonly onServing?: (isServing: boolean) => void;
 }
 
 /** A certificate that expired yesterday, for a client or a server. */
@@ -172,6 +173,7 @@ export async function startGrpcRig(authority: Authority, options: RigOptions = {
     clock: nodeClock,
     credentials: tls.credentials,
     keepaliveMs: 30_000,
+    ...(options.onServing && { onServing: options.onServing }),
     services: [
       adminService({
         ...common,

@@ -24,6 +24,8 @@ export interface GrpcServerOptions {
   readonly credentials: grpc.ServerCredentials;
   readonly clock: Clock;
   readonly keepaliveMs: number;
+  /** Called with what health says from now on; before the first call it is not serving. */
+  readonly onServing?: (isServing: boolean) => void;
 }
 
 export interface DrainOptions {
@@ -83,7 +85,7 @@ export class GrpcServer {
       this.#server.bindAsync(address, this.#options.credentials, (error, port) => {
         if (error) reject(bindError(address, error));
         else {
-          this.#health.setServing(true);
+          this.#setServing(true);
           resolve(port);
         }
       });
@@ -114,7 +116,7 @@ export class GrpcServer {
 
   async #finish({ before, after }: DrainOptions): Promise<'drained'> {
     const { clock, border } = this.#options;
-    this.#health.setServing(false);
+    this.#setServing(false);
     // The watchers of health get a turn to be told, before their streams end, too.
     await new Promise<void>((resolve) => clock.defer(resolve));
     await before();
@@ -133,8 +135,13 @@ export class GrpcServer {
   async sendAway(reason: BrokerError | undefined): Promise<void> {
     this.#away = reason;
     if (this.#draining !== undefined) return;
-    this.#health.setServing(reason === undefined);
+    this.#setServing(reason === undefined);
     if (reason !== undefined) await this.#options.border.endStreams(reason);
+  }
+
+  #setServing(isServing: boolean): void {
+    this.#health.setServing(isServing);
+    this.#options.onServing?.(isServing);
   }
 
   /**
