@@ -3,6 +3,7 @@
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test, vi } from 'vitest';
@@ -12,6 +13,7 @@ import {
   tokenOfFile,
   tokenProblem,
 } from '../../services/broker/adapters/http/bearer-token.ts';
+import { guardConnections } from '../../services/broker/adapters/http/connection-guard.ts';
 import {
   METRICS_LIMITS,
   type MetricsEndpoint,
@@ -141,18 +143,42 @@ test('a connection that asks nothing is closed after its time', async () => {
 });
 
 test('an answer that is not read is cut off after its time', async () => {
-  const { endpoint } = await open({
-    limits: { maxAnswerMs: 200 },
-    makeText: async () => 'x'.repeat(32 * 1024 * 1024),
+  expect(METRICS_LIMITS.maxAnswerMs).toBe(MAX_METRICS_ANSWER_MS);
+  const server = createServer();
+  const guard = guardConnections(server, { ...METRICS_LIMITS, maxSilentMs: 600_000, maxAnswerMs: 50 });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const [[connection]] = await Promise.all([
+    once(server, 'connection') as Promise<[Socket]>,
+    opened((server.address() as AddressInfo).port).then((socket) => socket.pause()),
+  ]);
+  guard.onAsked(connection);
+  connection.write('x'.repeat(32 * 1024 * 1024));
+  await once(connection, 'close');
+  server.close();
+});
+
+test('of many that come at once and ask, none is taken for silent', async () => {
+  const server = createServer();
+  const guard = guardConnections(server, { ...METRICS_LIMITS, maxConnections: 4 });
+  server.on('connection', (socket) => {
+    socket.once('data', () => {
+      guard.onAsked(socket);
+      socket.end('answer');
+    });
   });
-  const socket = await opened(endpoint.port);
-  socket.pause();
-  socket.write('GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n');
-  const closed = new Promise((resolve) => socket.once('close', resolve));
-  // Paused, it hears of the end only by what it writes.
-  const drip = setInterval(() => socket.write('x'), 10);
-  await closed;
-  clearInterval(drip);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const answers = await Promise.all(
+    Array.from({ length: 50 }, async () => {
+      const socket = connect(port, '127.0.0.1').on('error', () => {});
+      socket.write('ask');
+      return (await socket.toArray()).join('');
+    }),
+  );
+  expect(answers.filter((answer) => answer === 'answer')).toHaveLength(50);
+  server.close();
 });
 
 test('headers that are too long are refused', async () => {

@@ -3,9 +3,9 @@
 // that neither silence nor slow reading keeps anybody out.
 //
 // The oldest silent connection of the address that has most has to go; where none is silent, the oldest.
-// Strangers with few addresses so close their own connections, not those of the kubelet or of Prometheus. A
-// silent one stays until its first bytes could be read: a storm of new ones would else close those that have
-// asked.
+// Strangers with few addresses so close their own connections, not those of the kubelet or of Prometheus.
+// Nobody has to go before what a new one has sent already is read: of many that come at once and ask, all
+// would seem to be silent.
 import type { Server, Socket } from 'node:net';
 
 export interface GuardOptions {
@@ -27,7 +27,7 @@ export interface ConnectionGuard {
 interface Guarded {
   readonly address: string;
   isSilent: boolean;
-  /** Whether it had the time to ask, had it asked at once. */
+  /** Whether what it had sent already has been read. */
   hadTurn: boolean;
   timer: NodeJS.Timeout;
 }
@@ -59,7 +59,8 @@ export function guardConnections(server: Server, options: GuardOptions): Connect
   };
   const closeOne = (addresses: readonly string[]): void => {
     const victim =
-      oldestOf(addresses, ({ isSilent, hadTurn }) => isSilent && hadTurn) ?? oldestOf(addresses, () => true);
+      oldestOf(addresses, ({ isSilent, hadTurn }) => isSilent && hadTurn) ??
+      oldestOf(addresses, ({ hadTurn }) => hadTurn);
     if (victim !== undefined) close(victim);
   };
   const byCount = (): string[] => [...counts].sort(([, a], [, b]) => b - a).map(([address]) => address);
