@@ -46,6 +46,7 @@ export class LineWriter {
   readonly #others: Waiting[] = [];
   /** What is left of lines that are being written: no longer dropped, or one of them would be cut. */
   #begun: Buffer = Buffer.alloc(0);
+  #begunLines = { kept: 0, others: 0 };
   #waitingBytes = 0;
   #lines = 0;
   #cancelRetry: (() => void) | undefined;
@@ -127,8 +128,8 @@ export class LineWriter {
         this.#cancelRetry = this.#options.clock.setTimer(this.#options.retryMs, () => this.#drain());
       } else {
         // Nobody will ever read them.
-        this.#drop('kept', this.#kept.splice(0).length);
-        this.#drop('other', this.#others.splice(0).length + 1);
+        this.#drop('kept', this.#kept.splice(0).length + this.#begunLines.kept);
+        this.#drop('other', this.#others.splice(0).length + this.#begunLines.others);
         this.#begun = Buffer.alloc(0);
         this.#waitingBytes = 0;
         return;
@@ -140,12 +141,14 @@ export class LineWriter {
   /** Takes the oldest lines, as many as are written at once. */
   #begin(): void {
     const lines: Buffer[] = [];
+    this.#begunLines = { kept: 0, others: 0 };
     for (let bytes = 0; bytes < WRITE_BYTES; ) {
       const [kept, other] = [this.#kept[0], this.#others[0]];
       const queue = other === undefined || (kept && kept.at < other.at) ? this.#kept : this.#others;
       const next = queue.shift();
       if (next === undefined) break;
       lines.push(next.bytes);
+      this.#begunLines[queue === this.#kept ? 'kept' : 'others'] += 1;
       bytes += next.bytes.length;
     }
     this.#begun = Buffer.concat(lines);

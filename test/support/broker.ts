@@ -11,7 +11,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface, type Interface } from 'node:readline';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { type Client, connect } from '../../services/client/client.ts';
 import type { ConnectOptions } from '../../services/client/connection.ts';
@@ -98,7 +98,6 @@ export class BrokerProcess implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #ownsDataDir: boolean;
   readonly #lines: LogLine[] = [];
-  readonly #reader: Interface;
   readonly #waiting = new Set<(line: LogLine | Exit) => void>();
   #isGone = false;
 
@@ -109,8 +108,7 @@ export class BrokerProcess implements AsyncDisposable {
     this.pid = child.pid ?? 0;
     const at = (file: string) => join(dataDir, 'certs', file);
     this.tls = { ca: at('ca.crt'), cert: at('client.crt'), key: at('client.key') };
-    this.#reader = createInterface({ input: child.stderr! });
-    this.#reader.on('line', (line) => this.#onLine(parseLine(line)));
+    createInterface({ input: child.stderr! }).on('line', (line) => this.#onLine(parseLine(line)));
     this.exited = new Promise((resolve) => {
       const gone = (exit: Exit): void => {
         this.#isGone = true;
@@ -164,11 +162,11 @@ export class BrokerProcess implements AsyncDisposable {
 
   /** Reads no more of its log, until resumeLog: what it writes fills its pipe. */
   pauseLog(): void {
-    this.#reader.pause();
+    this.#child.stderr!.pause();
   }
 
   resumeLog(): void {
-    this.#reader.resume();
+    this.#child.stderr!.resume();
   }
 
   /** A client with the broker's development certificate. The caller closes it. */

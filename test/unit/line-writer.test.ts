@@ -131,7 +131,8 @@ test('a reader that is gone takes nothing, costs nothing, and every line counts 
   const { pipe, writer, told } = rig({ room: 0, clock });
   pipe.failure = 'EPIPE';
   for (let i = 0; i < 3; i += 1) writer.write('line\n');
-  expect(writer.dropped).toEqual({ kept: 0, others: 3 });
+  writer.write('change\n', 'kept');
+  expect(writer.dropped).toEqual({ kept: 1, others: 3 });
   expect(told).toEqual([]);
   expect(clock.timerCount).toBe(0);
 });
