@@ -36,8 +36,8 @@ COPY operator operator
 ENV NODE_ENV=production
 # Numbers, since Kubernetes can't see that a name is not root.
 USER 65532:65532
-# Brokers: gRPC and metrics. Operator: probes and metrics, KEDA.
-EXPOSE 7443 9464 8081 7444
+# Brokers: gRPC, metrics and probes. Operator: probes and metrics, KEDA.
+EXPOSE 7443 9464 9465 8081 7444
 # No shell and no npm between: node is told to end and drains.
 ENTRYPOINT ["node", "/app/services/cli/fanfare.js"]
 CMD ["serve"]

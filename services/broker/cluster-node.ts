@@ -8,13 +8,13 @@ import { peerConnector } from './adapters/grpc/peer-connector.ts';
 import type { GrpcService, RpcBorder } from './adapters/grpc/rpc.ts';
 import type { ClusterFigures } from './adapters/otel/metric-catalog.ts';
 import type { RedisStore } from './adapters/redis/store.ts';
+import type { AuditEntry } from './audit.ts';
 import { principalMatcher, type StoreConfig } from './config.ts';
 import { BrokerError } from './core/errors.ts';
 import type { Broker } from './engine/broker.ts';
 import { ClusterMember } from './engine/cluster-member.ts';
 import type { Definitions } from './engine/definitions/definitions.ts';
 import { MAX_CONSUMERS_PER_SUBSCRIPTION } from './limits.ts';
-import type { Log } from './log.ts';
 import type { Clock } from './ports/clock.ts';
 import type { MembershipStore } from './ports/membership-store.ts';
 
@@ -36,7 +36,7 @@ export interface ClusterNodeOptions {
   readonly broker: Broker;
   readonly definitions: Definitions;
   readonly clock: Clock;
-  readonly log: Log;
+  readonly audit: (entry: AuditEntry) => void;
   /** Called when the store is out of reach so long that clients should go elsewhere, and when it is back. */
   readonly onCutOff: (isCutOff: boolean) => void;
 }
@@ -101,21 +101,20 @@ export class ClusterNode {
 
   /** The services beside those of every broker. */
   services(border: RpcBorder, authorize: Authorize): GrpcService[] {
-    const { config, memberId, clock, log, store, definitions } = this.#options;
+    const { config, memberId, clock, audit, store, definitions } = this.#options;
     return [
       peerService({
         border,
         clock,
         selfId: memberId,
         isBroker: principalMatcher(config.brokerPrincipals),
-        onRefused: (caller) =>
-          log.warn({ audit: { ...caller, verb: 'link', result: 'PERMISSION_DENIED' } }, 'audit'),
+        onRefused: (caller) => audit({ ...caller, verb: 'link', result: 'PERMISSION_DENIED' }),
         accept: (link, relay) => this.member.accept(link, relay),
       }),
       clusterService({
         border,
         authorize,
-        audit: (record) => log.info({ audit: record }, 'audit'),
+        audit,
         cluster: this.member.membership,
         routes: this.member.routes,
         ownership: store.ownership,

@@ -1,7 +1,7 @@
 // The broker's composition root: wires the parts, starts them in order and stops them in reverse.
 //
 //   config ─▶ store ─▶ definitions ─▶ engine ─▶ gRPC services ─▶ gRPC server (mutual TLS)
-//       (LMDB or Redis)                 ├── telemetry (OTLP, Prometheus)
+//       (LMDB or Redis)                 ├── telemetry (OTLP, Prometheus)        └─▶ health port
 //                                       └── cluster-node.ts, on Redis
 //
 // Invariant: nobody can call before what they call is ready; what was accepted is stored before its store
@@ -19,8 +19,12 @@ import { GrpcServer, onGrpcLog } from './adapters/grpc/server.ts';
 import { subscriberService } from './adapters/grpc/subscriber.ts';
 import { openServerTls, type ServerTls } from './adapters/grpc/tls.ts';
 import { WatchSlots } from './adapters/grpc/watch.ts';
+import type { HealthServer } from './adapters/http/health-server.ts';
+import type { MetricsEndpoint } from './adapters/http/metrics-endpoint.ts';
 import { nodeClock } from './adapters/node/clock.ts';
+import type { LineFigures } from './adapters/otel/metric-catalog.ts';
 import type { Telemetry } from './adapters/otel/telemetry.ts';
+import type { AuditEntry } from './audit.ts';
 import { ClusterNode } from './cluster-node.ts';
 import { advertisedAddress, brokerName, type Config, formatHostPort, principalMatcher } from './config.ts';
 import { BrokerError } from './core/errors.ts';
@@ -40,7 +44,19 @@ export interface RunningBroker {
   stop(): Promise<void>;
 }
 
-export async function startBroker(config: Config, log: Log, telemetry?: Telemetry): Promise<RunningBroker> {
+/** What is there before the broker, and after it. */
+export interface Surroundings {
+  readonly log: Log;
+  readonly audit: (entry: AuditEntry) => void;
+  /** What became of the lines of both. */
+  readonly lines: () => LineFigures;
+  readonly telemetry: Telemetry | undefined;
+  readonly metrics: MetricsEndpoint | undefined;
+  readonly health: HealthServer | undefined;
+}
+
+export async function startBroker(config: Config, surroundings: Surroundings): Promise<RunningBroker> {
+  const { log, audit, lines, telemetry, metrics, health } = surroundings;
   const clock = nodeClock;
   onGrpcLog((message) => log.debug(message));
   // Closed if the start fails half-way, so that the process ends; the running broker takes it over.
@@ -61,7 +77,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
     clock,
     durability: store.durability,
     currentEnds: (topic) => broker.currentEnds(topic),
-    audit: (record) => log.info({ audit: record }, 'audit'),
+    audit,
     onWarning: (message, fields) => log.warn(fields, message),
     onWritten: (kind, name) => store.shared?.redis.signals.send('definitions', `${kind} ${name}`),
     ...(checkStore && { checkStore }),
@@ -99,7 +115,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
       broker,
       definitions,
       clock,
-      log,
+      audit,
       onCutOff(isCutOff) {
         if (isCutOff)
           log.error({}, 'cut off from the store: clients are sent to other brokers until it answers');
@@ -114,6 +130,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
   const backlog = node?.member.backlog ?? broker.backlog;
   await telemetry?.observe({
     stats: broker.stats,
+    lines,
     cachedBytes: () => broker.cachedBytes,
     store: () => store.stats(),
     ...(node && { cluster: () => node.figures() }),
@@ -143,6 +160,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
     border,
     clock,
     keepaliveMs: config.keepaliveMs,
+    onServing: (isServing) => health?.setServing(isServing),
     credentials: tls?.credentials ?? ServerCredentials.createInsecure(),
     maxConnectionAgeMs: config.maxConnectionAgeMs,
     ...(shared && { isBroker: principalMatcher(shared.config.brokerPrincipals) }),
@@ -165,7 +183,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
         draining: node?.member.draining ?? broker.draining,
         storage: store,
         authorize,
-        audit: (record) => log.info({ audit: record }, 'audit'),
+        audit,
         clock,
         watches,
       }),
@@ -174,7 +192,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
         clusterService({
           border,
           authorize,
-          audit: (record) => log.info({ audit: record }, 'audit'),
+          audit,
           cluster: soleCluster({
             id: memberId,
             get name() {
@@ -196,7 +214,6 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
   name = brokerName(config, port);
   await node?.member.start();
   await writeDevelopmentContext(config, address);
-  const metrics = telemetry?.metricsListen;
   log.info(
     {
       address,
@@ -205,6 +222,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
         : { dataDir: config.dataDir }),
       pid: process.pid,
       ...(metrics && { metrics: `http://${formatHostPort(metrics)}/metrics` }),
+      ...(health && { health: `http://${formatHostPort(health)}` }),
     },
     'listening',
   );

@@ -89,10 +89,16 @@ export const OPTIONS = {
     fallback: `${DEFAULT_CACHE_BYTES / 1024 ** 2}MiB`,
     help: 'recent messages kept in memory',
   },
-  'metrics-listen': {
-    placeholder: 'HOST:PORT',
-    help: 'Prometheus endpoint, such as 127.0.0.1:9464; else none',
+  'health-listen': {
+    placeholder: '[HOST:]PORT',
+    help: 'GET /livez and /readyz for probes, such as 9465 (on 127.0.0.1); else none',
   },
+  'metrics-listen': {
+    placeholder: '[HOST:]PORT',
+    help: 'Prometheus endpoint, such as 9464 (on 127.0.0.1); else none',
+  },
+  'metrics-token-file': { placeholder: 'FILE', help: 'holds the bearer token that scrapes must show' },
+  'audit-log': { placeholder: 'FILE', help: 'where the audit goes, as JSON lines; else to the log' },
   'log-level': { placeholder: 'LEVEL', fallback: 'info', help: LOG_LEVELS.join(', ') },
   'log-format': { placeholder: 'FORMAT', help: 'json or pretty; pretty on a terminal' },
   lease: {
@@ -131,6 +137,16 @@ const hostPort = z.string().transform((text, context): HostPort => {
   const port = Number(match?.[3]);
   if (host !== undefined && port <= 65_535) return Object.freeze({ host, port });
   return refuse(context, 'must be HOST:PORT, such as 127.0.0.1:7443 or [::1]:7443, with a port up to 65535');
+});
+
+/** As hostPort, and a port alone is one of this machine's own. */
+const localPort = z.string().transform((text, context): HostPort => {
+  const parsed = hostPort.safeParse(/^\d+$/.test(text) ? `127.0.0.1:${text}` : text);
+  if (parsed.success) return parsed.data;
+  return refuse(
+    context,
+    'must be a port up to 65535, such as 9464, or HOST:PORT, such as 127.0.0.1:9464 or [::1]:9464',
+  );
 });
 
 const toggle = z.string().transform((text, context): boolean => {
@@ -189,7 +205,10 @@ export const optionsSchema = z.object({
   keepalive: amount(DURATION_UNITS_MS, MIN_KEEPALIVE_MS, DAY_MS, '1s to 24h, such as 30s'),
   'drain-timeout': amount(DURATION_UNITS_MS, 0, HOUR_MS, '0s to 1h, such as 10s'),
   cache: amount(SIZE_UNITS_BYTES, MIN_CACHE_BYTES, SIZE_UNITS_BYTES.TiB, '8MiB to 1TiB, such as 256MiB'),
-  'metrics-listen': hostPort.optional(),
+  'health-listen': localPort.optional(),
+  'metrics-listen': localPort.optional(),
+  'metrics-token-file': file.optional(),
+  'audit-log': file.optional(),
   'log-level': z.enum(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`),
   'log-format': z.enum(['json', 'pretty'], 'must be json or pretty').optional(),
   lease: amount(DURATION_UNITS_MS, 300, 60_000, '300ms to 60s, such as 2s'),
@@ -220,6 +239,7 @@ export function serveHelp(): string {
     '',
     'Stores: lmdb: (in the data folder, one broker), redis://HOST:PORT, redis+sentinel://HOST:PORT,HOST:PORT/MASTER,',
     'redis+cluster://HOST:PORT,HOST:PORT, and these three with rediss for TLS. Its password is FANFARE_STORE_PASSWORD.',
+    'The token that scrapes of metrics must show can be FANFARE_METRICS_TOKEN, too.',
     '',
     'Examples:',
     '  fanfare serve',

@@ -6,6 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { parseArgs } from 'node:util';
+import { tokenProblem } from './adapters/http/bearer-token.ts';
 import {
   environmentName,
   type HostPort,
@@ -41,9 +42,17 @@ export interface Config {
   readonly cacheBytes: number;
   /** Where Prometheus reads metrics; undefined: nowhere. */
   readonly metricsListen: HostPort | undefined;
+  /** The bearer token that scrapes must show; undefined: none. Must not be logged. */
+  readonly metricsToken: MetricsToken | undefined;
+  /** Where probes ask; undefined: nowhere. */
+  readonly healthListen: HostPort | undefined;
+  /** The file that the audit is appended to; undefined: it goes to the log. */
+  readonly auditLog: string | undefined;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
 }
+
+export type MetricsToken = { readonly token: string } | { readonly file: string };
 
 export type StoreConfig =
   | { readonly kind: 'embedded' }
@@ -113,11 +122,14 @@ export function parseConfig(sources: ConfigSources): { readonly config: Config }
     problems.push(`${origins[name]} is ${JSON.stringify(given)}: ${issue.message}`);
   }
   const password = sources.env.FANFARE_STORE_PASSWORD || undefined;
-  if (parsed.data !== undefined) problems.push(...contradictions(parsed.data, password));
+  const token = sources.env.FANFARE_METRICS_TOKEN || undefined;
+  if (parsed.data !== undefined) {
+    problems.push(...contradictions(parsed.data, password), ...tokenContradictions(parsed.data, token));
+  }
   if (problems.length > 0 || parsed.data === undefined) {
     throw new BrokerError('INVALID_ARGUMENT', problems.join('\n'));
   }
-  return { config: configOf(parsed.data, password, sources.terminal) };
+  return { config: configOf(parsed.data, { password, token }, sources.terminal) };
 }
 
 /** "host:port", an IPv6 address in brackets. */
@@ -258,6 +270,21 @@ function storeContradictions(values: OptionValues, password: string | undefined)
   return problems;
 }
 
+function tokenContradictions(values: OptionValues, token: string | undefined): string[] {
+  const { 'metrics-token-file': file, 'metrics-listen': listen } = values;
+  if (file === undefined && token === undefined) return [];
+  const problem = token === undefined ? undefined : tokenProblem(token);
+  return [
+    ...(problem === undefined ? [] : [`FANFARE_METRICS_TOKEN ${problem}`]),
+    ...(file !== undefined && token !== undefined
+      ? ['--metrics-token-file and FANFARE_METRICS_TOKEN are both set: leave one out']
+      : []),
+    ...(listen === undefined
+      ? ['there is a token for scrapes of metrics, and no --metrics-listen: set that, or leave the token out']
+      : []),
+  ];
+}
+
 function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
 }
@@ -279,8 +306,19 @@ function storeOf(values: OptionValues, password: string | undefined): StoreConfi
   });
 }
 
-function configOf(values: OptionValues, password: string | undefined, terminal: boolean): Config {
-  const { 'tls-cert': cert, 'tls-key': key, 'tls-ca': ca, 'tls-crl': crl } = values;
+interface Secrets {
+  readonly password: string | undefined;
+  readonly token: string | undefined;
+}
+
+function configOf(values: OptionValues, { password, token }: Secrets, terminal: boolean): Config {
+  const {
+    'tls-cert': cert,
+    'tls-key': key,
+    'tls-ca': ca,
+    'tls-crl': crl,
+    'metrics-token-file': file,
+  } = values;
   return Object.freeze({
     listen: values.listen,
     advertise: values.advertise,
@@ -295,6 +333,9 @@ function configOf(values: OptionValues, password: string | undefined, terminal: 
     drainTimeoutMs: values['drain-timeout'],
     cacheBytes: values.cache,
     metricsListen: values['metrics-listen'],
+    metricsToken: file ? Object.freeze({ file }) : token ? Object.freeze({ token }) : undefined,
+    healthListen: values['health-listen'],
+    auditLog: values['audit-log'],
     logLevel: values['log-level'],
     logFormat: values['log-format'] ?? (terminal ? 'pretty' : 'json'),
   });

@@ -242,6 +242,54 @@ export const DEFAULT_DRAIN_TIMEOUT_MS = 10 * SECOND_MS;
  */
 export const MAX_STATUS_DETAILS_BYTES = 4 * KIB;
 
+// --- Log and audit ---
+
+/** Lines that wait because nobody takes them, for each of log and audit file. Full: dropped, and counted. */
+export const MAX_WAITING_LOG_BYTES = MIB;
+/** How soon a pipe that took no line is tried again. */
+export const LOG_RETRY_MS = 20;
+/** How long a process that ends waits for its last lines to be taken. */
+export const LOG_EXIT_MS = 500;
+/** Of the resource, and of what the caller was told, in an audit line, as written there. Longer: cut. */
+export const MAX_AUDIT_TEXT_BYTES = 300;
+/** Refused changes of one principal that are audited one by one, at once. Further ones: a sum. */
+export const REFUSAL_BURST = 20;
+/** How often one more of them is. */
+export const REFUSAL_INTERVAL_MS = SECOND_MS;
+/** How often sums of refused changes are written. */
+export const REFUSAL_SUM_MS = 10 * SECOND_MS;
+/** Principals whose refusals are counted apart from each other. Full: the others are counted as one. */
+export const MAX_REFUSED_PRINCIPALS = 1_000;
+
+// --- Health and metrics ---
+
+/** Connections to the health port. Full: the oldest that asks nothing is closed. */
+export const MAX_HEALTH_CONNECTIONS = 256;
+/** A request to the health port, with its headers. */
+export const MAX_HEALTH_REQUEST_BYTES = KIB;
+/** How long a connection to the health or metrics port may take to ask. */
+export const MAX_SILENT_MS = 2 * SECOND_MS;
+/** How long the event loop may stand still until the broker is reported as not alive, to be restarted. */
+export const MAX_STANDSTILL_MS = 30 * SECOND_MS;
+/** How often the event loop shows that it turns. */
+export const HEARTBEAT_MS = SECOND_MS;
+/** Connections to the metrics port. Full: the oldest that asks nothing is closed. */
+export const MAX_METRICS_CONNECTIONS = 256;
+/** The same from one address. */
+export const MAX_METRICS_CONNECTIONS_PER_ADDRESS = 192;
+/** The headers of a request for metrics. */
+export const MAX_METRICS_HEADER_BYTES = 8 * KIB;
+/** How long an answer with metrics may take to be read. */
+export const MAX_METRICS_ANSWER_MS = 10 * SECOND_MS;
+/** For how long the text with metrics is given to others that ask. */
+export const METRICS_CACHE_MS = SECOND_MS;
+
+/** The bearer token of the metrics port: long enough not to be guessed, short enough for a header. */
+export const MIN_TOKEN_BYTES = 16;
+export const MAX_TOKEN_BYTES = KIB;
+/** How often the file with the token is looked at, at most. */
+export const TOKEN_RELOAD_MS = 10 * SECOND_MS;
+
 // --- What the parts are given ---
 
 export const CONNECTION_LIMITS: ConnectionLimits = Object.freeze({
@@ -379,3 +427,6 @@ assert(
 );
 assert(FIRST_MESSAGE_DELAY_MS < 100, 'admin.proto promises 100 ms');
 assert(STREAM_AGE_JITTER > 0 && STREAM_AGE_JITTER < 1, 'the jitter is a part');
+assert(MAX_METRICS_CONNECTIONS_PER_ADDRESS < MAX_METRICS_CONNECTIONS, 'one address leaves room for others');
+assert(2 * MAX_TOKEN_BYTES <= MAX_METRICS_HEADER_BYTES, 'the headers hold any token');
+assert(HEARTBEAT_MS * 10 <= MAX_STANDSTILL_MS, 'a late heartbeat is no standstill');

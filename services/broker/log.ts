@@ -1,5 +1,5 @@
-// The broker's log, on pino: JSON lines for machines, short lines for terminals. A line is written before the
-// call returns.
+// The broker's log and audit, on pino: JSON lines for machines, short lines for terminals. Where lines go,
+// and what becomes of those that nobody takes, is line-writer.ts.
 import pino from 'pino';
 
 export type Log = pino.Logger;
@@ -8,14 +8,14 @@ export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', '
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
 export interface LogSink {
-  write(line: string): void;
+  /** `kept`: not to be dropped before others. */
+  write(line: string, sort: 'kept' | 'other'): void;
 }
 
 export interface LogOptions {
   readonly level: LogLevel;
   readonly format: LogFormat;
-  /** Where lines go; standard error by default, so that standard output stays the user's. */
-  readonly sink?: LogSink;
+  readonly sink: LogSink;
   /** Whether the pretty format has colours. */
   readonly color?: boolean;
   /** The ids of the active span, if there is one: each line then has them. */
@@ -23,9 +23,17 @@ export interface LogOptions {
 }
 
 export function createLog(options: LogOptions): Log {
-  const { level, format, traceIds, color = false } = options;
-  // Synchronous, so that the last lines of a dying process are not lost. The hot path logs nothing.
-  const sink: LogSink = options.sink ?? pino.destination({ dest: 2, sync: true });
+  const { level, format, traceIds, color = false, sink } = options;
+  const destination = {
+    // With this pino tells the level of each line.
+    [pino.symbols.needsMetadataGsym]: true as const,
+    lastLevel: 0,
+    write(line: string): void {
+      // Why the process ends is not lost.
+      const sort = this.lastLevel >= FATAL ? 'kept' : 'other';
+      sink.write(format === 'json' ? line : prettyLine(line, color), sort);
+    },
+  };
   return pino(
     {
       level,
@@ -38,8 +46,18 @@ export function createLog(options: LogOptions): Log {
         return ids === undefined ? {} : { trace_id: ids.traceId, span_id: ids.spanId };
       },
     },
-    format === 'json' ? sink : { write: (line) => sink.write(prettyLine(line, color)) },
+    destination,
   );
+}
+
+const FATAL = pino.levels.values.fatal!;
+
+/** Writes audit lines: log lines with a group of fields. The sink is told which of them are kept. */
+export function createAuditLog(options: LogOptions): (fields: object, kept: boolean) => void {
+  const { sink } = options;
+  const kept = createLog({ ...options, sink: { write: (line) => sink.write(line, 'kept') } });
+  const others = createLog(options);
+  return (fields, isKept) => (isKept ? kept : others).info({ audit: fields }, 'audit');
 }
 
 /** "12:03:04.567 info  listening  address=127.0.0.1:7443", and an error's stack below, indented. */

@@ -45,7 +45,7 @@ const INSTALLATIONS: Readonly<Record<string, Values>> = {
       keda: { enabled: true },
     },
     networkPolicy: { clients: [{ namespaceSelector: {} }], metrics: [{ namespaceSelector: {} }] },
-    metrics: { serviceMonitor: { enabled: true, labels: { release: 'prometheus' } } },
+    metrics: { tokenSecret: 'scrapes', serviceMonitor: { enabled: true, labels: { release: 'prometheus' } } },
     otlpEndpoint: 'http://collector:4317',
     extraObjects: [
       { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: '{{ include "fanfare.fullname" . }}-more' } },
@@ -128,6 +128,8 @@ const REFUSALS: readonly [values: Values, advice: string][] = [
   [{ broker: { enabled: false } }, 'operator.address'],
   [{ redis: { url: 'redis://r:6379', tlsSecret: 's' } }, 'use rediss://'],
   [{ broker: { options: { 'tls-cert': 'x' } } }, 'is set by the chart'],
+  [{ broker: { options: { 'health-listen': '1' } } }, 'is set by the chart'],
+  [{ metrics: { serviceMonitor: { enabled: true } } }, 'networkPolicy.metrics lets nobody scrape'],
   [{ redis: { url: 'redis://user:secret@r:6379' } }, '/redis/url'],
   [{ image: { tag: 'latest' } }, '/image/tag'],
   [{ brokr: {} }, 'brokr'],
@@ -171,6 +173,41 @@ test('a cluster is made of an empty store at installation, and not again', async
   expect(await makes('auto', ['--is-upgrade'])).toBe(false);
   expect(await makes(true, ['--is-upgrade'])).toBe(true);
   expect(await makes(false, [])).toBe(false);
+});
+
+test('metrics are closed to everybody until values say who may scrape; probes have a port that no policy opens', async () => {
+  const portsOf = async (values: Values) => {
+    const policies = (await renderChart(values)).filter(({ kind }) => kind === 'NetworkPolicy');
+    return policies.map(({ spec }) => {
+      const { ingress } = spec as { ingress: { ports: { port: string }[]; from?: unknown[] }[] };
+      return ingress.map(
+        ({ ports, from }) => `${ports[0]!.port} ${from === undefined ? 'all' : from.length}`,
+      );
+    });
+  };
+  expect(await portsOf({})).toEqual([['grpc all'], []]);
+  const metrics = [{ namespaceSelector: {} }];
+  expect(await portsOf({ networkPolicy: { metrics } })).toEqual([['grpc all', 'metrics 1'], ['probes 1']]);
+
+  const set = (await renderChart({ metrics: { tokenSecret: 's' } })).find(
+    ({ kind }) => kind === 'StatefulSet',
+  );
+  const [container] = (set!.spec as { template: { spec: { containers: Record<string, unknown>[] } } })
+    .template.spec.containers;
+  const { startupProbe, readinessProbe, livenessProbe, env, ports } = container as {
+    [probe: string]: { httpGet: unknown };
+  } & { env: { name: string }[]; ports: unknown[] };
+  expect([startupProbe, readinessProbe, livenessProbe].map((probe) => probe!.httpGet)).toEqual([
+    { path: '/readyz', port: 'health' },
+    { path: '/readyz', port: 'health' },
+    { path: '/livez', port: 'health' },
+  ]);
+  expect(ports).toContainEqual({ name: 'health', containerPort: 9465 });
+  expect(env).toContainEqual({ name: 'FANFARE_HEALTH_LISTEN', value: '0.0.0.0:9465' });
+  expect(env).toContainEqual({
+    name: 'FANFARE_METRICS_TOKEN',
+    valueFrom: { secretKeyRef: { name: 's', key: 'token' } },
+  });
 });
 
 describe('the operator’s rights', () => {

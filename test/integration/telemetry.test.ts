@@ -7,6 +7,7 @@ import { METRICS } from '../../services/broker/adapters/otel/metric-catalog.ts';
 import type { Client } from '../../services/client/client.ts';
 import { type BrokerProcess, startBroker } from '../support/broker.ts';
 import { type CollectedSpan, OtlpCollector } from '../support/otlp-collector.ts';
+import { until } from '../support/until.ts';
 
 // A test starts several processes, on machines that may be busy.
 vi.setConfig({ testTimeout: 60_000 });
@@ -46,8 +47,11 @@ test('Prometheus sees what was published, delivered and acknowledged, and what w
   expect(of('process_memory_usage_bytes')).toBeGreaterThan(2 ** 20);
 
   await client.admin.deleteSubscription('unread');
-  const later = await scrape(broker);
-  expect([...later.keys()].filter((series) => series.includes('subscriptions/unread'))).toEqual([]);
+  // The text is kept for a second.
+  await until(async () => {
+    const series = [...(await scrape(broker)).keys()];
+    return !series.some((each) => each.includes('subscriptions/unread'));
+  });
 });
 
 test('services/TELEMETRY.md lists the metrics that the endpoint has, and no others', async () => {

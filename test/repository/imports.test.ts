@@ -62,7 +62,7 @@ const RULES: readonly Rule[] = [
     'partition-host.ts',
   ]),
   engine('', ['log/', 'delivery/', 'definitions/']),
-  ...['grpc', 'embedded', 'redis', 'node', 'otel'].map((adapter) => ({
+  ...['grpc', 'http', 'embedded', 'redis', 'node', 'otel'].map((adapter) => ({
     part: `services/broker/adapters/${adapter}/`,
     may: [
       `services/broker/adapters/${adapter}/`,
@@ -74,6 +74,7 @@ const RULES: readonly Rule[] = [
     ],
     packages: {
       grpc: ['node:*', '@grpc/grpc-js', '@bufbuild/protobuf'],
+      http: ['node:*'],
       embedded: ['node:*', 'lmdb', 'zod'],
       redis: ['node:*', 'ioredis'],
       node: ['node:*'],

@@ -160,6 +160,15 @@ export class BrokerProcess implements AsyncDisposable {
     });
   }
 
+  /** Reads no more of its log, until resumeLog: what it writes fills its pipe. */
+  pauseLog(): void {
+    this.#child.stderr!.pause();
+  }
+
+  resumeLog(): void {
+    this.#child.stderr!.resume();
+  }
+
   /** A client with the broker's development certificate. The caller closes it. */
   connect(options: Partial<ConnectOptions> = {}): Client {
     return connect({ address: this.address, tls: this.tls, ...options });

@@ -73,6 +73,7 @@ export interface RigOptions {
   readonly server?: Partial<Pick<GrpcServerOptions, 'limits' | 'clock' | 'maxConnectionAgeMs' | 'isBroker'>>;
   /** Revoked certificates. */
   readonly crl?: string;
+  readonly onServing?: (isServing: boolean) => void;
 }
 
 /** A certificate that expired yesterday, for a client or a server. */
@@ -185,6 +186,7 @@ export async function startGrpcRig(authority: Authority, options: RigOptions = {
     keepaliveMs: 30_000,
     onConnectionEnded: (_fields, why) => ended.push(why),
     ...options.server,
+    ...(options.onServing && { onServing: options.onServing }),
     services: [
       adminService({
         ...common,

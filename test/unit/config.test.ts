@@ -44,6 +44,9 @@ describe('configuration', () => {
       drainTimeoutMs: 10_000,
       cacheBytes: 256 * 1024 ** 2,
       metricsListen: undefined,
+      metricsToken: undefined,
+      healthListen: undefined,
+      auditLog: undefined,
       logLevel: 'info',
       logFormat: 'json',
     });
@@ -125,8 +128,38 @@ describe('configuration', () => {
     [['--broker-principals', '*'], /none of which may begin with \*/],
     [['--lease', '1ms'], /300ms to 60s/],
     [['--hand-over-timeout', '2m'], /0s to 60s/],
+    [
+      ['--health-listen', 'x'],
+      /--health-listen is "x": must be a port up to 65535, such as 9464, or HOST:PORT/,
+    ],
+    [['--metrics-listen', '65536'], /--metrics-listen is "65536": must be a port up to 65535/],
+    [['--metrics-listen', ':9464'], /--metrics-listen is ":9464": must be a port/],
+    [['--metrics-token-file', 'f'], /a token for scrapes of metrics, and no --metrics-listen/],
+    [['--audit-log', ''], /must name a file/],
   ])('refuses %o', (argv, message) => {
     expect(() => parse(argv)).toThrow(message);
+  });
+
+  test('a port alone is one of this machine’s own', () => {
+    const argv = ['--health-listen', '9465', '--metrics-listen', '9464', '--audit-log', 'audit.jsonl'];
+    expect(parse(argv)).toMatchObject({
+      healthListen: { host: '127.0.0.1', port: 9465 },
+      metricsListen: { host: '127.0.0.1', port: 9464 },
+      auditLog: 'audit.jsonl',
+    });
+    expect(parse(['--metrics-listen', '0.0.0.0:1']).metricsListen).toEqual({ host: '0.0.0.0', port: 1 });
+  });
+
+  test('a token for scrapes comes from a file or the environment, never from flags, and is never shown', () => {
+    const listen = ['--metrics-listen', '1'];
+    const token = (argv: string[], FANFARE_METRICS_TOKEN: string) =>
+      parse([...listen, ...argv], { FANFARE_METRICS_TOKEN }).metricsToken;
+    expect(token([], '0123456789abcdef')).toEqual({ token: '0123456789abcdef' });
+    expect(token(['--metrics-token-file', 'f'], '')).toEqual({ file: 'f' });
+    expect(token([], '')).toBeUndefined();
+    expect(() => token(['--metrics-token-file', 'f'], '0123456789abcdef')).toThrow('both set');
+    expect(() => token([], 'hush')).toThrow(/^FANFARE_METRICS_TOKEN has 4 characters: must have 16 to 1024$/);
+    expect(() => token(['--metrics-token', 'x'], '')).toThrow('--metrics-token');
   });
 
   test('TLS files come as one', () => {
@@ -204,7 +237,7 @@ describe('configuration', () => {
     expect(parseConfig({ argv: ['-h', '--listen', 'x'], env: {}, terminal: true })).toEqual({
       help: serveHelp(),
     });
-    expect(serveHelp()).toContain('--metrics-listen HOST:PORT');
+    expect(serveHelp()).toContain('--metrics-listen [HOST:]PORT');
     expect(serveHelp()).not.toContain('--lease');
     for (const line of serveHelp().split('\n')) expect(line.length).toBeLessThanOrEqual(120);
   });

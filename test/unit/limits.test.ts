@@ -17,6 +17,10 @@ const connection = 'integration/limits-connection.test.ts';
 const connections = 'unit/connection-limits.test.ts';
 const outboxes = 'unit/outboxes.test.ts';
 const bounds = 'unit/delivery-bounds.test.ts';
+const lines = 'unit/line-writer.test.ts';
+const audit = 'unit/audit.test.ts';
+const health = 'integration/health-port.test.ts';
+const metrics = 'integration/metrics-port.test.ts';
 const quotas = 'unit/definition-quotas.test.ts';
 
 /** File below test/, and the title of the test there, or how that begins. */
@@ -127,6 +131,29 @@ const REACHED: Readonly<Record<keyof typeof limits, readonly [file: string, titl
 
   CONNECTION_LIMITS: [connections, 'so many connections in all'],
   RECEIVING_LIMITS: [connections, 'so much may be received'],
+  MAX_WAITING_LOG_BYTES: [lines, 'what a full pipe does not take'],
+  LOG_RETRY_MS: [lines, 'what a full pipe does not take'],
+  LOG_EXIT_MS: [lines, 'the end waits for the last lines'],
+  MAX_AUDIT_TEXT_BYTES: [audit, 'whatever a caller sends, a line is short'],
+  REFUSAL_BURST: [audit, '10,000 refused changes of one principal'],
+  REFUSAL_INTERVAL_MS: [audit, 'one more line is written in each interval'],
+  REFUSAL_SUM_MS: [audit, '10,000 refused changes of one principal'],
+  MAX_REFUSED_PRINCIPALS: [audit, 'no more principals are remembered'],
+
+  MAX_HEALTH_CONNECTIONS: [health, 'more than the bound are never open'],
+  MAX_HEALTH_REQUEST_BYTES: [health, 'a request that is too long'],
+  MAX_SILENT_MS: [health, 'a connection that asks nothing'],
+  MAX_STANDSTILL_MS: [health, 'an event loop that has stood still'],
+  HEARTBEAT_MS: [health, 'an event loop that has stood still'],
+  MAX_METRICS_CONNECTIONS: [metrics, 'an address has so many connections'],
+  MAX_METRICS_CONNECTIONS_PER_ADDRESS: [metrics, 'an address has so many connections'],
+  MAX_METRICS_HEADER_BYTES: [metrics, 'headers that are too long'],
+  MAX_METRICS_ANSWER_MS: [metrics, 'an answer that is not read'],
+  METRICS_CACHE_MS: [metrics, 'a text is made once for all that ask'],
+  MIN_TOKEN_BYTES: [metrics, 'a token has so many characters'],
+  MAX_TOKEN_BYTES: [metrics, 'a token has so many characters'],
+  TOKEN_RELOAD_MS: [metrics, 'a file with the token may be replaced'],
+
   PUBLISH_LIMITS: [core, 'bytes of a message'],
   SUBSCRIBE_LIMITS: [core, 'modify_deadline_ack_ids'],
   engineLimits: [engine, 'what is kept for a store that may go back'],
@@ -188,6 +215,20 @@ describe('documents', () => {
       `one key's run ${n(limits.MAX_RUN_PER_KEY)}`,
       `publishers wait up to ${s(limits.UNKNOWN_OUTCOME_MS)} s`,
       `of the broker's ${n(limits.MAX_STREAMS_PER_CONNECTION)}`,
+      `lines of the log that nobody takes ${size(limits.MAX_WAITING_LOG_BYTES)}`,
+      `each principal ${n(limits.REFUSAL_BURST)}, then 1 a second a sum every ${s(limits.REFUSAL_SUM_MS)} s`,
+      `for health, and for metrics ${n(limits.MAX_HEALTH_CONNECTIONS)} each`,
+    ],
+    'services/TELEMETRY.md': [
+      `${n(limits.MIN_TOKEN_BYTES)} to ${n(limits.MAX_TOKEN_BYTES)} characters`,
+      `${n(limits.MAX_METRICS_CONNECTIONS_PER_ADDRESS)} connections an address, ${n(limits.MAX_METRICS_CONNECTIONS)} in all; one that asks nothing for ${s(limits.MAX_SILENT_MS)} s`,
+      `has turned within ${s(limits.MAX_STANDSTILL_MS)} s`,
+      `${n(limits.MAX_HEALTH_CONNECTIONS)} connections; one that asks nothing for ${s(limits.MAX_SILENT_MS)} s`,
+      `up to ${size(limits.MAX_WAITING_LOG_BYTES)}; beyond it`,
+      `waits up to ${n(limits.LOG_EXIT_MS)} ms`,
+      `${n(limits.REFUSAL_BURST)} lines of a principal at once, then one a second; the others are a sum every ${s(limits.REFUSAL_SUM_MS)} s`,
+      `${n(limits.MAX_REFUSED_PRINCIPALS)} principals are told apart`,
+      `at most ${n(limits.MAX_AUDIT_TEXT_BYTES)} bytes each`,
     ],
     'services/CLUSTER.md': [
       `${size(limits.RECENT_BYTES)} a broker in all`,

@@ -1,6 +1,6 @@
 // The broker's log: JSON and pretty lines, trace ids, errors.
 import { expect, test } from 'vitest';
-import { createLog, type LogFormat } from '../../services/broker/log.ts';
+import { createAuditLog, createLog, type LogFormat } from '../../services/broker/log.ts';
 
 function lines(format: LogFormat, traceIds?: () => { traceId: string; spanId: string } | undefined) {
   const written: string[] = [];
@@ -26,6 +26,23 @@ test('a JSON line has time, level, message, fields, and the ids of the active sp
     trace_id: 't1',
     span_id: 's1',
   });
+});
+
+test('why the process ends, and changes in the audit, are kept; nothing else is', () => {
+  const sorts: string[] = [];
+  const options = {
+    level: 'info',
+    format: 'json',
+    sink: { write: (line: string, sort: string) => void sorts.push(`${JSON.parse(line).msg} ${sort}`) },
+  } as const;
+  const log = createLog(options);
+  log.fatal('the end');
+  log.error('bad');
+  const audit = createAuditLog(options);
+  audit({}, true);
+  audit({}, false);
+  log.info('more');
+  expect(sorts).toEqual(['the end kept', 'bad other', 'audit kept', 'audit other', 'more other']);
 });
 
 test('a pretty line is one line, whatever its fields hold', () => {

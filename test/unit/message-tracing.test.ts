@@ -101,21 +101,16 @@ test('a publish that nobody traces has no span, a failed one that is traced says
 });
 
 test('nothing is exported unasked', () => {
-  expect(telemetrySettings({}, undefined)).toBeUndefined();
-  expect(telemetrySettings({ OTEL_SERVICE_NAME: 'x', OTEL_TRACES_EXPORTER: ' ' }, undefined)).toBeUndefined();
+  expect(telemetrySettings({}, false)).toBeUndefined();
+  expect(telemetrySettings({ OTEL_SERVICE_NAME: 'x', OTEL_TRACES_EXPORTER: ' ' }, false)).toBeUndefined();
   const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c:4318' };
-  expect(telemetrySettings({ ...endpoint, OTEL_SDK_DISABLED: 'true' }, undefined)).toBeUndefined();
-  const listen = { host: '127.0.0.1', port: 0 };
-  expect(telemetrySettings({}, listen)).toMatchObject({
-    metricsListen: listen,
-    traces: false,
-    metrics: { exporters: [] },
-  });
+  expect(telemetrySettings({ ...endpoint, OTEL_SDK_DISABLED: 'true' }, false)).toBeUndefined();
+  expect(telemetrySettings({}, true)).toMatchObject({ traces: false, metrics: { exporters: [] } });
 });
 
 test('an OTLP endpoint asks for what it is for, an exporter for its signal', () => {
   const asked = (env: Record<string, string>) => {
-    const settings = telemetrySettings(env, undefined);
+    const settings = telemetrySettings(env, false);
     return [settings?.traces, settings?.metrics.exporters];
   };
   const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c:4318' };
@@ -132,7 +127,7 @@ test('values that are not supported are refused together', () => {
     OTEL_EXPORTER_OTLP_PROTOCOL: 'carrier-pigeon',
     OTEL_METRIC_EXPORT_INTERVAL: '1s',
   };
-  expect(() => telemetrySettings(env, undefined)).toThrow(
+  expect(() => telemetrySettings(env, false)).toThrow(
     [
       'OTEL_TRACES_EXPORTER is "jaeger": must be of otlp, console, none, with commas between',
       'OTEL_METRICS_EXPORTER is "prometheus": say where it listens with --metrics-listen',

@@ -112,7 +112,10 @@ capabilities:
 {{- if and .Values.redis.tlsSecret (not (contains "rediss" .Values.redis.url)) }}
 {{- fail "redis.tlsSecret is set, and redis.url is not of a rediss scheme: use rediss://, or leave tlsSecret out" }}
 {{- end }}
-{{- range $name := list "listen" "advertise" "name" "store" "data-dir" "tls-cert" "tls-key" "tls-ca" "broker-principals" "metrics-listen" "drain-timeout" "insecure-plaintext" "init-cluster" "cluster-id" }}
+{{- if and .Values.metrics.serviceMonitor.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.metrics) }}
+{{- fail "metrics.serviceMonitor.enabled is true, and networkPolicy.metrics lets nobody scrape: say there who may, such as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]" }}
+{{- end }}
+{{- range $name := list "listen" "advertise" "name" "store" "data-dir" "tls-cert" "tls-key" "tls-ca" "broker-principals" "health-listen" "metrics-listen" "metrics-token-file" "drain-timeout" "insecure-plaintext" "init-cluster" "cluster-id" }}
 {{- if hasKey $.Values.broker.options $name }}
 {{- fail (printf "broker.options.%s is set by the chart: use the chart's own value for it" $name) }}
 {{- end }}

@@ -43,6 +43,8 @@ export interface GrpcServerOptions {
   /** Called when a connection was ended whose client may wonder why, and when none could be taken. */
   readonly onConnectionEnded?: (fields: object, why: string) => void;
   readonly limits?: { readonly connections?: ConnectionLimits; readonly receiving?: ReceivingLimits };
+  /** Called with what health says from now on; before the first call it is not serving. */
+  readonly onServing?: (isServing: boolean) => void;
 }
 
 export interface DrainOptions {
@@ -141,7 +143,7 @@ export class GrpcServer {
       (error) => this.#options.onConnectionEnded?.({ reason: error.message }, 'no connection could be taken'),
     );
     this.#sweep();
-    this.#health.setServing(true);
+    this.#setServing(true);
     return this.#listener.port;
   }
 
@@ -184,7 +186,7 @@ export class GrpcServer {
 
   async #finish({ before, after }: DrainOptions): Promise<'drained'> {
     const { clock, border } = this.#options;
-    this.#health.setServing(false);
+    this.#setServing(false);
     // The watchers of health get a turn to be told, before their streams end, too.
     await new Promise<void>((resolve) => clock.defer(resolve));
     await before();
@@ -202,8 +204,13 @@ export class GrpcServer {
   async sendAway(reason: BrokerError | undefined): Promise<void> {
     this.#away = reason;
     if (this.#draining !== undefined) return;
-    this.#health.setServing(reason === undefined);
+    this.#setServing(reason === undefined);
     if (reason !== undefined) await this.#options.border.endStreams(reason);
+  }
+
+  #setServing(isServing: boolean): void {
+    this.#health.setServing(isServing);
+    this.#options.onServing?.(isServing);
   }
 
   /**

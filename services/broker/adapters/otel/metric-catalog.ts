@@ -21,6 +21,14 @@ export interface StoreFigures {
   readonly stalled: boolean;
 }
 
+/** What became of the log's lines, and of the audit's. */
+export interface LineFigures {
+  readonly droppedLogLines: number;
+  readonly droppedAuditLines: number;
+  /** Refusals that only a sum tells of. */
+  readonly summedRefusals: number;
+}
+
 /** What a broker that shares its store counts. */
 export interface ClusterFigures {
   readonly members: number;
@@ -42,6 +50,7 @@ export interface ClusterFigures {
 /** What the metrics of one collection are read from. */
 export interface Snapshot {
   readonly stats: Readonly<Stats>;
+  readonly lines: LineFigures;
   readonly cachedBytes: number;
   /** Undefined: the store is not the embedded one. */
   readonly store: StoreFigures | undefined;
@@ -102,6 +111,9 @@ export const METRICS: readonly Metric[] = [
   stat('cursorCommitFailures', 'cursor.failures', 'counter', '{commit}', 'Commits of cursors that failed'),
   stat('trimmedChunks', 'retention.trims', 'counter', '{trim}', 'Times that retention trimmed a log'),
   one('cache.size', 'sum', 'By', 'Recent chunks kept in memory', (s) => s.cachedBytes),
+  one('lines.dropped', 'counter', '{line}', 'Lines that nobody took', (s) => s.lines.droppedLogLines),
+  one('audit.dropped', 'counter', '{line}', 'The same of changes made', (s) => s.lines.droppedAuditLines),
+  one('audit.summed', 'counter', '{refusal}', 'Refusals in sums only', (s) => s.lines.summedRefusals),
 
   store('commits', 'commits', 'counter', '{commit}', 'Commits of all kinds'),
   store('journalWrites', 'journal.writes', 'counter', '{write}', 'Groups of them written to the journal'),

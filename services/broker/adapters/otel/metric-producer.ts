@@ -19,6 +19,7 @@ import type { Stats } from '../../engine/stats.ts';
 import type { Clock } from '../../ports/clock.ts';
 import {
   type ClusterFigures,
+  type LineFigures,
   METRICS,
   type Metric,
   type Snapshot,
@@ -29,6 +30,7 @@ import { ProcessMeter } from './process-figures.ts';
 /** Where the numbers come from: the engine and the store. */
 export interface MetricSources {
   readonly stats: Readonly<Stats>;
+  readonly lines: () => LineFigures;
   readonly cachedBytes: () => number;
   readonly store: () => StoreFigures | undefined;
   /** Absent: the broker is alone. */
@@ -105,12 +107,13 @@ export class BrokerMetrics implements MetricProducer {
   }
 
   async #snapshot(): Promise<Snapshot> {
-    const { stats, cachedBytes, store, cluster, topics, subscriptions } = this.#sources;
+    const { stats, lines, cachedBytes, store, cluster, topics, subscriptions } = this.#sources;
     const names = Array.from(subscriptions(), ({ name }) => name);
     const backlogs = await this.#backlogs(names.slice(0, MAX_REPORTED));
     const sizes = topics();
     return {
       stats,
+      lines: lines(),
       cachedBytes: cachedBytes(),
       store: store(),
       cluster: cluster?.(),

@@ -16,8 +16,6 @@ export type PushExporter = 'otlp' | 'console';
 export type OtlpProtocol = (typeof OTLP_PROTOCOLS)[number];
 
 export interface TelemetrySettings {
-  /** Where the Prometheus endpoint listens; host without brackets. Undefined: there is none. */
-  readonly metricsListen: { readonly host: string; readonly port: number } | undefined;
   /** The SDK reads OTEL_TRACES_EXPORTER and all else about traces itself. */
   readonly traces: boolean;
   readonly metrics: {
@@ -35,15 +33,12 @@ type Environment = Readonly<Record<string, string | undefined>>;
  * Undefined if no telemetry is asked for. INVALID_ARGUMENT names the variables whose values are not
  * supported.
  */
-export function telemetrySettings(
-  env: Environment,
-  metricsListen: TelemetrySettings['metricsListen'],
-): TelemetrySettings | undefined {
+export function telemetrySettings(env: Environment, hasMetricsPort: boolean): TelemetrySettings | undefined {
   const problems: string[] = [];
   const disabled = read(env, 'OTEL_SDK_DISABLED')?.toLowerCase() === 'true';
   const traces = disabled ? [] : exporters(env, 'TRACES', TRACES_EXPORTERS, problems);
   const metrics = disabled ? [] : exporters(env, 'METRICS', METRICS_EXPORTERS, problems);
-  if (metrics.includes('prometheus') && metricsListen === undefined) {
+  if (metrics.includes('prometheus') && !hasMetricsPort) {
     problems.push('OTEL_METRICS_EXPORTER is "prometheus": say where it listens with --metrics-listen');
   }
   const protocolName = firstSet(env, 'OTEL_EXPORTER_OTLP_METRICS_PROTOCOL', 'OTEL_EXPORTER_OTLP_PROTOCOL');
@@ -56,9 +51,8 @@ export function telemetrySettings(
   if (problems.length > 0) throw new BrokerError('INVALID_ARGUMENT', problems.join('\n'));
 
   const pushed = metrics.filter((name): name is PushExporter => name === 'otlp' || name === 'console');
-  if (traces.length === 0 && pushed.length === 0 && metricsListen === undefined) return undefined;
+  if (traces.length === 0 && pushed.length === 0 && !hasMetricsPort) return undefined;
   return {
-    metricsListen,
     traces: traces.length > 0,
     metrics: {
       exporters: pushed,

@@ -3,7 +3,7 @@
 // after it.
 //
 //   engine ──MessageTracing──▶ tracing ──▶ SDK ──▶ OTLP
-//   engine's and store's counters ◀─read─ metric-producer ◀─collect─ prometheus-endpoint, otlp-metrics
+//   engine's and store's counters ◀─read─ metric-producer ◀─collect─ prometheus-text, otlp-metrics
 import { hostname } from 'node:os';
 import { setTimeout } from 'node:timers/promises';
 import { type DiagLogger, DiagLogLevel, diag, trace } from '@opentelemetry/api';
@@ -22,7 +22,7 @@ import type { Clock } from '../../ports/clock.ts';
 import type { MessageTracing } from '../../ports/telemetry.ts';
 import { BrokerMetrics, MAX_REPORTED, type MetricSources } from './metric-producer.ts';
 import type { MetricPush } from './otlp-metrics.ts';
-import { openPrometheusEndpoint, type PrometheusEndpoint } from './prometheus-endpoint.ts';
+import { prometheusText } from './prometheus-text.ts';
 import type { TelemetrySettings } from './settings.ts';
 import { OtelTracing } from './tracing.ts';
 
@@ -32,10 +32,17 @@ const CLOSE_TIMEOUT_MS = 5_000;
 /** Failed publishes come in floods: at most one in this time is logged. */
 const FAILURE_LOG_INTERVAL_MS = 1_000;
 
+/** Shows Prometheus the text that it is given to make. */
+export interface MetricsPage {
+  serve(makeText: () => Promise<string>): void;
+}
+
 export interface TelemetryOptions {
   readonly settings: TelemetrySettings;
   readonly logger: EngineLogger;
   readonly clock: Clock;
+  /** Undefined: Prometheus does not ask. */
+  readonly page: MetricsPage | undefined;
 }
 
 export class Telemetry {
@@ -44,28 +51,16 @@ export class Telemetry {
   readonly #options: TelemetryOptions;
   readonly #resource: Resource;
   readonly #sdk: NodeSDK | undefined;
-  readonly #endpoint: PrometheusEndpoint | undefined;
   #metrics: BrokerMetrics | undefined;
   #push: MetricPush | undefined;
 
-  constructor(
-    options: TelemetryOptions,
-    resource: Resource,
-    sdk: NodeSDK | undefined,
-    endpoint: PrometheusEndpoint | undefined,
-  ) {
+  constructor(options: TelemetryOptions, resource: Resource, sdk: NodeSDK | undefined) {
     this.#options = options;
     this.#resource = resource;
     this.#sdk = sdk;
-    this.#endpoint = endpoint;
     if (sdk !== undefined) {
       this.tracing = new OtelTracing(trace.getTracer(SERVICE_NAME), failureLog(options));
     }
-  }
-
-  /** Where the Prometheus endpoint is; undefined: there is none. */
-  get metricsListen(): { readonly host: string; readonly port: number } | undefined {
-    return this.#endpoint;
   }
 
   /** The active span's ids, for the log's lines. */
@@ -75,14 +70,14 @@ export class Telemetry {
 
   /** Exports the broker's numbers from now on. */
   async observe(sources: MetricSources): Promise<void> {
-    const { settings, logger, clock } = this.#options;
+    const { settings, logger, clock, page } = this.#options;
     this.#metrics = new BrokerMetrics(this.#resource, sources, clock, (count) =>
       logger.warn(
         { unreported: count },
         `more than ${MAX_REPORTED} topics or subscriptions: the others have no metrics of their own`,
       ),
     );
-    this.#endpoint?.serve(this.#metrics);
+    page?.serve(prometheusText(this.#metrics));
     if (settings.metrics.exporters.length === 0) return;
     const { openMetricPush } = await import('./otlp-metrics.ts');
     this.#push = await openMetricPush(settings.metrics, this.#metrics);
@@ -94,7 +89,7 @@ export class Telemetry {
     const giveUp = new AbortController();
     const late = setTimeout(CLOSE_TIMEOUT_MS, 'late', { signal: giveUp.signal });
     try {
-      const closed = Promise.all([this.#sdk?.shutdown(), this.#push?.close(), this.#endpoint?.close()]);
+      const closed = Promise.all([this.#sdk?.shutdown(), this.#push?.close()]);
       if ((await Promise.race([closed, late])) === 'late') {
         logger.warn({}, `the last telemetry could not be exported in ${CLOSE_TIMEOUT_MS / 1000} s`);
       }
@@ -110,19 +105,13 @@ export class Telemetry {
   }
 }
 
-/** FAILED_PRECONDITION if the Prometheus endpoint can't listen. */
 export async function openTelemetry(options: TelemetryOptions): Promise<Telemetry> {
   const { settings, logger } = options;
-  const endpoint =
-    settings.metricsListen &&
-    (await openPrometheusEndpoint(settings.metricsListen, (error) =>
-      logger.error({ error }, 'the metrics endpoint failed'),
-    ));
   const resource = brokerResource();
   const sdk = settings.traces ? await startTraces(resource) : undefined;
   // This comes after the SDK: with OTEL_LOG_LEVEL that sets a logger of its own, on standard output.
   diag.setLogger(diagLogger(logger), { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true });
-  return new Telemetry(options, resource, sdk, endpoint);
+  return new Telemetry(options, resource, sdk);
 }
 
 /** Starts the SDK, which reads exporter, sampler, limits, batching and propagators from OTEL_ variables. */
