@@ -1,6 +1,7 @@
 // The broker's log, on pino: JSON lines for machines, short lines for terminals. A line is written before the
 // call returns.
 import pino from 'pino';
+import { printable, printableLines } from './core/printable.ts';
 
 export type Log = pino.Logger;
 export type LogFormat = 'json' | 'pretty';
@@ -38,7 +39,7 @@ export function createLog(options: LogOptions): Log {
         return ids === undefined ? {} : { trace_id: ids.traceId, span_id: ids.spanId };
       },
     },
-    format === 'json' ? sink : { write: (line) => sink.write(prettyLine(line, color)) },
+    { write: (line) => sink.write(format === 'json' ? printableLines(line) : prettyLine(line, color)) },
   );
 }
 
@@ -51,10 +52,11 @@ export function prettyLine(json: string, color: boolean): string {
   const parts = [
     paint('2', String(time).slice(11, 23)),
     shownLevel,
-    String(msg ?? ''),
+    printable(String(msg ?? '')),
     shownFields.join(' '),
   ];
-  const stack = error === undefined ? '' : `\n    ${stackOf(error).replaceAll('\n', '\n    ')}`;
+  const stack =
+    error === undefined ? '' : `\n    ${printableLines(stackOf(error)).replaceAll('\n', '\n    ')}`;
   return `${parts.filter((part) => part !== '').join(' ')}${stack}\n`;
 }
 
@@ -69,7 +71,8 @@ const LEVEL_COLORS: Readonly<Record<string, string>> = {
 
 // Strings are quoted wherever they could be taken for something else, or could break the line.
 function show(value: unknown): string {
-  return typeof value === 'string' && /^[^\s"=\p{C}]+$/u.test(value) ? value : JSON.stringify(value);
+  const isPlain = typeof value === 'string' && /^[^\s"=\p{C}]+$/u.test(value);
+  return isPlain ? value : printable(JSON.stringify(value));
 }
 
 function stackOf(error: unknown): string {

@@ -8,6 +8,7 @@ import type { Telemetry } from './adapters/otel/telemetry.ts';
 import { startBroker } from './compose.ts';
 import { type Config, parseConfig } from './config.ts';
 import { BrokerError } from './core/errors.ts';
+import { printableLines } from './core/printable.ts';
 import { greeting } from './development.ts';
 import * as limits from './limits.ts';
 import { createLog, type Log } from './log.ts';
@@ -32,7 +33,7 @@ export async function serve(
     settings = telemetrySettings(process.env, config.metricsListen);
   } catch (error) {
     if (!(error instanceof BrokerError)) throw error;
-    process.stderr.write(`fanfare: ${error.message}\n`);
+    process.stderr.write(`fanfare: ${printableLines(error.message)}\n`);
     return 2;
   }
   countBuffersWithHeap(config.cacheBytes + limits.RECENT_BYTES + limits.MAX_UNCOMMITTED_BYTES);
