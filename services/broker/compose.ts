@@ -47,7 +47,7 @@ export async function startBroker(config: Config, log: Log, telemetry?: Telemetr
   const memberId = randomUUID();
   const store = await openStore(config, memberId, log);
   opened.defer(() => store.close());
-  const files = await tlsFiles(config);
+  const files = await tlsFiles(config, log);
   const tls = await serverTls(files, log);
   opened.defer(() => tls?.close());
 

@@ -1,6 +1,7 @@
 // The broker as a process: reads the configuration, starts it, and stops it on a signal. Invariant: an
 // expected failure is one sentence and an exit code, never a stack.
 import { pathToFileURL } from 'node:url';
+import { containerMemoryBytes } from '../node/memory.ts';
 import { nodeClock } from './adapters/node/clock.ts';
 import { countBuffersWithHeap } from './adapters/node/garbage-collection.ts';
 import { type TelemetrySettings, telemetrySettings } from './adapters/otel/settings.ts';
@@ -24,7 +25,12 @@ export async function serve(
   let config: Config;
   let settings: TelemetrySettings | undefined;
   try {
-    const parsed = parseConfig({ argv, env: process.env, terminal: process.stderr.isTTY === true });
+    const parsed = parseConfig({
+      argv,
+      env: process.env,
+      terminal: process.stderr.isTTY === true,
+      memoryBytes: containerMemoryBytes(),
+    });
     if ('help' in parsed) {
       print(parsed.help);
       return 0;
@@ -44,6 +50,7 @@ export async function serve(
     format: config.logFormat,
     color: process.stderr.isTTY === true && process.env.NO_COLOR === undefined,
   });
+  for (const warning of config.warnings) log.warn(warning);
   try {
     telemetry = await loadTelemetry(settings, log);
     // A signal during the start is heard, too: it stops the broker in order once it has started.
