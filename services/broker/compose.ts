@@ -64,7 +64,7 @@ export async function startBroker(config: Config, surroundings: Surroundings): P
   const memberId = randomUUID();
   const store = await openStore(config, memberId, log);
   opened.defer(() => store.close());
-  const files = await tlsFiles(config);
+  const files = await tlsFiles(config, log);
   const tls: ServerTls | undefined = await serverTls(files, log, () =>
     server.review((socket) => tls?.problemOf(socket)),
   );

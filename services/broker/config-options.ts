@@ -44,6 +44,7 @@ export const OPTIONS = {
     fallback: 'lmdb:',
     help: 'where messages are kept; redis://HOST:PORT for a cluster of brokers',
   },
+  'store-password-file': { placeholder: 'FILE', help: 'what holds its password' },
   'store-tls-ca': { placeholder: 'FILE', help: 'certificates that sign a rediss:// store, PEM' },
   'store-tls-cert': { placeholder: 'FILE', help: 'certificate to show to it, PEM' },
   'store-tls-key': { placeholder: 'FILE', help: 'its private key, PEM' },
@@ -59,6 +60,7 @@ export const OPTIONS = {
     fallback: '.fanfare',
     help: 'the folder of the embedded store and development certificates',
   },
+  'dev-certs': { help: 'development certificates on an address that other machines reach, too' },
   'tls-cert': { placeholder: 'FILE', help: 'certificate chain, PEM; without it, development certificates' },
   'tls-key': { placeholder: 'FILE', help: 'its private key, PEM' },
   'tls-ca': { placeholder: 'FILE', help: 'certificates that sign clients, PEM' },
@@ -87,7 +89,7 @@ export const OPTIONS = {
   cache: {
     placeholder: 'SIZE',
     fallback: `${DEFAULT_CACHE_BYTES / 1024 ** 2}MiB`,
-    help: 'recent messages kept in memory',
+    help: 'recent messages kept in memory; in a container at most an eighth of its',
   },
   'health-listen': {
     placeholder: '[HOST:]PORT',
@@ -171,7 +173,7 @@ const name = z
 
 const MAX_PRINCIPAL_PATTERNS = 64;
 
-/** Patterns from "a, b/*", in which `*` stands for any characters but a slash. */
+/** Patterns from "a, b/*", in which `*` stands for letters, digits and ._- */
 const principalPatterns = z.string().transform((text, context): readonly string[] => {
   const patterns = text.split(',').map((pattern) => pattern.trim());
   const good = patterns.every((pattern) => /^[^\s*][^\s]{0,511}$/.test(pattern));
@@ -188,6 +190,7 @@ export const optionsSchema = z.object({
   advertise: hostPort.optional(),
   name: name.optional(),
   store: storeUrl,
+  'store-password-file': file.optional(),
   'store-tls-ca': file.optional(),
   'store-tls-cert': file.optional(),
   'store-tls-key': file.optional(),
@@ -195,6 +198,7 @@ export const optionsSchema = z.object({
   'cluster-id': name.optional(),
   'broker-principals': principalPatterns,
   'data-dir': z.string().min(1, 'must name a folder'),
+  'dev-certs': toggle.optional(),
   'tls-cert': file.optional(),
   'tls-key': file.optional(),
   'tls-ca': file.optional(),
@@ -238,7 +242,8 @@ export function serveHelp(): string {
     'variable over the file. Times are like 500ms, 30s, 5m, 1h; sizes like 64MiB or 1GiB.',
     '',
     'Stores: lmdb: (in the data folder, one broker), redis://HOST:PORT, redis+sentinel://HOST:PORT,HOST:PORT/MASTER,',
-    'redis+cluster://HOST:PORT,HOST:PORT, and these three with rediss for TLS. Its password is FANFARE_STORE_PASSWORD.',
+    'redis+cluster://HOST:PORT,HOST:PORT, and these three with rediss for TLS. Its password is FANFARE_STORE_PASSWORD or in',
+    '--store-password-file: in --store every user of the machine could see it in the list of processes.',
     'The token that scrapes of metrics must show can be FANFARE_METRICS_TOKEN, too.',
     '',
     'Examples:',

@@ -17,6 +17,8 @@ export interface RedisUrl {
   /** The URL's password; undefined: it has none. */
   readonly password: string | undefined;
   readonly tls: boolean;
+  /** HOST or HOST:PORT of each server. */
+  readonly hosts: readonly string[];
 }
 
 export type StoreUrl = { readonly kind: 'embedded' } | RedisUrl;
@@ -29,6 +31,8 @@ export function parseStoreUrl(text: string): StoreUrl | string {
   if (!SCHEMES.includes(scheme)) {
     return `must be lmdb: or ${SCHEMES[0]}://HOST:PORT, also with ${SCHEMES.slice(1).join('://, ')}://, without anything behind the path`;
   }
+  if (path.includes('@'))
+    return 'has a / in its user or password: write it as %2F, or give the password as FANFARE_STORE_PASSWORD';
   const at = authority.lastIndexOf('@');
   const [, user = '', password] = /^([^:]*)(?::(.*))?$/.exec(authority.slice(0, Math.max(at, 0))) ?? [];
   const hosts = authority.slice(at + 1);
@@ -58,12 +62,17 @@ export function parseStoreUrl(text: string): StoreUrl | string {
     url: `${scheme}://${userInfo}${hosts}${path === '' ? '' : `/${path}`}`,
     password: decoded,
     tls: scheme.startsWith('rediss'),
+    hosts: each,
   };
 }
 
-/** The text of a --store value with its password left out, whether or not it is a good one. */
-export function withoutPassword(text: string): string {
-  return text.replace(/(:\/\/[^@:/]*):.*@/, '$1:…@');
+/**
+ * What may be shown of a --store value that is wrong: its scheme. Where in it a secret stands only a good
+ * one says.
+ */
+export function shownStore(text: string): string {
+  const scheme = [...SCHEMES, 'lmdb'].find((each) => text.startsWith(`${each}:`));
+  return scheme === undefined ? '…' : `${scheme}:…`;
 }
 
 function isHost(text: string): boolean {

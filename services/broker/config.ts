@@ -17,8 +17,10 @@ import {
   optionsSchema,
   serveHelp,
 } from './config-options.ts';
-import { type StoreUrl, withoutPassword } from './config-store.ts';
+import { type RedisUrl, type StoreUrl, shownStore } from './config-store.ts';
 import { BrokerError } from './core/errors.ts';
+import { quote } from './core/names.ts';
+import { CACHE_PART_OF_CONTAINER, DEFAULT_CACHE_BYTES, MIN_CACHE_BYTES } from './limits.ts';
 import type { LogFormat, LogLevel } from './log.ts';
 
 export interface Config {
@@ -50,6 +52,8 @@ export interface Config {
   readonly auditLog: string | undefined;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
+  /** What works and had better be otherwise, each a sentence for the log. */
+  readonly warnings: readonly string[];
 }
 
 export type MetricsToken = { readonly token: string } | { readonly file: string };
@@ -71,7 +75,7 @@ export type StoreConfig =
       readonly initialize: boolean;
       /** The only cluster that is accepted; undefined: whichever the store holds. */
       readonly clusterId: string | undefined;
-      /** Principals of brokers; `*` stands for any characters but a slash. See principalMatcher. */
+      /** Principals of brokers; `*` stands for letters, digits and ._- See principalMatcher. */
       readonly brokerPrincipals: readonly string[];
       /** The length of a member's lease; the same on all brokers. */
       readonly leaseMs: number;
@@ -85,6 +89,8 @@ export interface ConfigSources {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Whether logs go to a terminal, which decides their default format. */
   readonly terminal: boolean;
+  /** What the container may use; undefined: there is no limit. */
+  readonly memoryBytes?: number | undefined;
 }
 
 /**
@@ -105,7 +111,7 @@ export function parseConfig(sources: ConfigSources): { readonly config: Config }
       [`--${name}`, flags[name]],
       [environmentName(name), sources.env[environmentName(name)]],
       [`${name} in ${path}`, fileValues[name]],
-      [`--${name}`, optionOf(name).fallback],
+      [`--${name}`, fallbackOf(name, sources.memoryBytes)],
     ];
     for (const [origin, value] of candidates) {
       if (value === undefined) continue;
@@ -118,18 +124,32 @@ export function parseConfig(sources: ConfigSources): { readonly config: Config }
   const parsed = optionsSchema.safeParse(values);
   for (const issue of parsed.error?.issues ?? []) {
     const name = issue.path[0] as OptionName;
-    const given = name === 'store' ? withoutPassword(values[name] ?? '') : values[name];
-    problems.push(`${origins[name]} is ${JSON.stringify(given)}: ${issue.message}`);
+    problems.push(`${origins[name]} is ${quote(shown(name, values[name] ?? ''))}: ${issue.message}`);
   }
-  const password = sources.env.FANFARE_STORE_PASSWORD || undefined;
+  const passwords =
+    parsed.data === undefined ? {} : passwordsOf(parsed.data, sources.env.FANFARE_STORE_PASSWORD, problems);
   const token = sources.env.FANFARE_METRICS_TOKEN || undefined;
-  if (parsed.data !== undefined) {
-    problems.push(...contradictions(parsed.data, password), ...tokenContradictions(parsed.data, token));
-  }
+  if (parsed.data !== undefined)
+    problems.push(...contradictions(parsed.data, passwords), ...tokenContradictions(parsed.data, token));
   if (problems.length > 0 || parsed.data === undefined) {
     throw new BrokerError('INVALID_ARGUMENT', problems.join('\n'));
   }
-  return { config: configOf(parsed.data, { password, token }, sources.terminal) };
+  const [password] = Object.values(passwords);
+  const warnings = secretWarnings(parsed.data.store, password, origins.store === '--store');
+  return { config: configOf(parsed.data, { password, token, warnings, terminal: sources.terminal }) };
+}
+
+/** --cache has a default that goes by the container; all others are as the help says. */
+function fallbackOf(name: OptionName, memoryBytes: number | undefined): string | undefined {
+  if (name !== 'cache' || memoryBytes === undefined) return optionOf(name).fallback;
+  const bytes = Math.min(DEFAULT_CACHE_BYTES, memoryBytes * CACHE_PART_OF_CONTAINER);
+  return `${Math.floor(Math.max(bytes, MIN_CACHE_BYTES))}B`;
+}
+
+/** A value that is refused, as a message may show it: without what could be a secret in the wrong place. */
+function shown(name: OptionName, value: string): string {
+  if (name === 'store') return shownStore(value);
+  return name !== 'broker-principals' && /@|:\/\//.test(value) ? '…' : value;
 }
 
 /** "host:port", an IPv6 address in brackets. */
@@ -158,11 +178,11 @@ export function brokerName(config: Pick<Config, 'name'>, port: number): string {
   return `${host.slice(0, 120)}-${port}`;
 }
 
-/** Whether a principal matches one of the patterns, in which `*` stands for any characters but a slash. */
+/** Whether a principal matches one of the patterns, in which `*` stands for letters, digits and ._- */
 export function principalMatcher(patterns: readonly string[]): (principal: string) => boolean {
   const expressions = patterns.map((pattern) => {
     const parts = pattern.split('*').map((part) => part.replaceAll(/[\\^$.*+?()[\]{}|]/g, '\\$&'));
-    return new RegExp(`^${parts.join('[^/]+')}$`);
+    return new RegExp(`^${parts.join('[A-Za-z0-9._-]+')}$`);
   });
   return (principal) => expressions.some((expression) => expression.test(principal));
 }
@@ -186,10 +206,17 @@ function readFlags(argv: readonly string[], problems: string[]): Texts {
     });
     return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)]));
   } catch (error) {
-    // The message of parseArgs names the flag. It tells of one problem at a time.
-    problems.push(`${error instanceof Error ? error.message : error}; see --help`);
+    problems.push(`${flagProblem(error)}; see --help`);
     return {};
   }
+}
+
+/** What parseArgs has found: it names the flag, and tells of one problem at a time. */
+function flagProblem(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  // The argument itself may be a secret, such as a store's URL without its flag before it.
+  if (code === 'ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL') return 'an argument belongs to no option';
+  return /@|:\/\//.test(message) ? 'an option is not known' : message;
 }
 
 function readFile(path: string, problems: string[]): Texts {
@@ -197,7 +224,7 @@ function readFile(path: string, problems: string[]): Texts {
   try {
     content = JSON.parse(readFileSync(path, 'utf8'));
   } catch (error) {
-    problems.push(`the config file ${path} can't be read: ${error instanceof Error ? error.message : error}`);
+    problems.push(`the config file ${path} can't be read: ${fileProblem(error)}`);
     return {};
   }
   if (typeof content !== 'object' || content === null || Array.isArray(content)) {
@@ -217,8 +244,60 @@ function readFile(path: string, problems: string[]): Texts {
   return texts;
 }
 
-function contradictions(values: OptionValues, password: string | undefined): string[] {
-  const problems = storeContradictions(values, password);
+/** A SyntaxError quotes the file, in which there may be secrets. */
+function fileProblem(error: unknown): string {
+  if (!(error instanceof SyntaxError)) return error instanceof Error ? error.message : String(error);
+  return `it is not JSON${/ at position \d+(?: \(line \d+ column \d+\))?/.exec(error.message)?.[0] ?? ''}`;
+}
+
+/** Where the store's password was given, and what it is. More than one are a contradiction. */
+type Passwords = Readonly<Record<string, string>>;
+
+function passwordsOf(values: OptionValues, variable: string | undefined, problems: string[]): Passwords {
+  const { store, 'store-password-file': path } = values;
+  const inUrl = store.kind === 'redis' ? store.password : undefined;
+  const inFile = path === undefined ? undefined : readPassword(path, problems);
+  return {
+    ...(inUrl !== undefined && { '--store': inUrl }),
+    ...(variable && { FANFARE_STORE_PASSWORD: variable }),
+    ...(inFile !== undefined && { '--store-password-file': inFile }),
+  };
+}
+
+/** The file's content without the newline that editors put at the end. */
+function readPassword(path: string, problems: string[]): string | undefined {
+  try {
+    const text = readFileSync(path, 'utf8').replace(/\r?\n$/, '');
+    if (text !== '') return text;
+    problems.push(`--store-password-file ${path} is empty`);
+  } catch (error) {
+    problems.push(`--store-password-file can't be read: ${error instanceof Error ? error.message : error}`);
+  }
+  return undefined;
+}
+
+function secretWarnings(store: StoreUrl, password: string | undefined, isFlag: boolean): string[] {
+  if (store.kind === 'embedded') return [];
+  const warnings: string[] = [];
+  if (store.password !== undefined && isFlag) {
+    warnings.push(
+      '--store holds a password, which every user of this machine can see in the list of processes: give it as FANFARE_STORE_PASSWORD or --store-password-file',
+    );
+  }
+  if (password !== undefined && !store.tls && !isOnThisMachine(store)) {
+    warnings.push(
+      `the password for ${store.url} and all messages go over the network without TLS: write rediss instead of redis`,
+    );
+  }
+  return warnings;
+}
+
+function isOnThisMachine({ hosts }: RedisUrl): boolean {
+  return hosts.every((host) => isLoopback(host.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')));
+}
+
+function contradictions(values: OptionValues, passwords: Passwords): string[] {
+  const problems = storeContradictions(values, passwords);
   const tls = (['tls-cert', 'tls-key', 'tls-ca'] as const).filter((name) => values[name] !== undefined);
   if (values['tls-crl'] !== undefined && tls.length === 0)
     problems.push(
@@ -226,6 +305,16 @@ function contradictions(values: OptionValues, password: string | undefined): str
     );
   if (tls.length > 0 && tls.length < 3) {
     problems.push(`--tls-cert, --tls-key and --tls-ca belong together, and only ${tls.join(', ')} is set`);
+  }
+  if (values['dev-certs'] === true && (tls.length > 0 || values['insecure-plaintext'] === true)) {
+    problems.push('--dev-certs contradicts TLS files and --insecure-plaintext: leave one out');
+  }
+  const isDevelopment = tls.length === 0 && values['insecure-plaintext'] !== true;
+  if (isDevelopment && values['dev-certs'] !== true && !isLoopback(values.listen.host)) {
+    problems.push(
+      `other machines reach ${formatHostPort(values.listen)}, so give --tls-cert, --tls-key and --tls-ca (or --dev-certs: ` +
+        'who can read the data folder can then do everything here)',
+    );
   }
   if (values['insecure-plaintext'] === true) {
     if (tls.length > 0)
@@ -240,14 +329,14 @@ function contradictions(values: OptionValues, password: string | undefined): str
   return problems;
 }
 
-function storeContradictions(values: OptionValues, password: string | undefined): string[] {
+function storeContradictions(values: OptionValues, passwords: Passwords): string[] {
   const { store } = values;
   const given = (...names: OptionName[]) =>
     names.filter((name) => values[name] !== undefined && values[name] !== false);
   const files = given('store-tls-ca', 'store-tls-cert', 'store-tls-key');
   const flags = (names: readonly string[]) => names.map((name) => `--${name}`).join(', ');
   if (store.kind === 'embedded') {
-    const useless = [...files, ...given('init-cluster', 'cluster-id')];
+    const useless = [...files, ...given('store-password-file', 'init-cluster', 'cluster-id')];
     return useless.length === 0
       ? []
       : [`${flags(useless)} is for brokers on Redis, and --store is lmdb: give --store redis://HOST:PORT`];
@@ -259,8 +348,9 @@ function storeContradictions(values: OptionValues, password: string | undefined)
   if ((values['store-tls-cert'] === undefined) !== (values['store-tls-key'] === undefined)) {
     problems.push('--store-tls-cert and --store-tls-key belong together, and only one is set');
   }
-  if (store.password !== undefined && password !== undefined) {
-    problems.push('--store holds a password and FANFARE_STORE_PASSWORD is set: leave one out');
+  const sources = Object.keys(passwords);
+  if (sources.length > 1) {
+    problems.push(`the store's password is given by ${sources.join(' and ')}: leave only one of them`);
   }
   if (values['insecure-plaintext'] === true) {
     problems.push(
@@ -296,7 +386,7 @@ function storeOf(values: OptionValues, password: string | undefined): StoreConfi
   return Object.freeze({
     kind: store.kind,
     url: store.url,
-    password: store.password ?? password,
+    password,
     tls: store.tls ? Object.freeze({ ...(ca && { ca }), ...(cert && key && { cert, key }) }) : undefined,
     initialize: values['init-cluster'] ?? false,
     clusterId: values['cluster-id'],
@@ -306,12 +396,14 @@ function storeOf(values: OptionValues, password: string | undefined): StoreConfi
   });
 }
 
-interface Secrets {
+interface Given {
   readonly password: string | undefined;
   readonly token: string | undefined;
+  readonly warnings: readonly string[];
+  readonly terminal: boolean;
 }
 
-function configOf(values: OptionValues, { password, token }: Secrets, terminal: boolean): Config {
+function configOf(values: OptionValues, { password, token, warnings, terminal }: Given): Config {
   const {
     'tls-cert': cert,
     'tls-key': key,
@@ -338,5 +430,6 @@ function configOf(values: OptionValues, { password, token }: Secrets, terminal: 
     auditLog: values['audit-log'],
     logLevel: values['log-level'],
     logFormat: values['log-format'] ?? (terminal ? 'pretty' : 'json'),
+    warnings: Object.freeze(warnings),
   });
 }

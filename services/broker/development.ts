@@ -1,19 +1,24 @@
 // What a developer gets who configures nothing: certificates made on the spot, a context for the command
 // line, and a greeting that says what to do next. Invariant: where real certificates are given, nothing of it
 // is written.
-import { relative } from 'node:path';
+import { join, relative } from 'node:path';
 import { contextPath, writeContext } from '../certs/context-file.ts';
 import { ensureDevelopmentCertificates } from '../certs/development.ts';
 import { fanfareCommand } from '../node/command.ts';
 import type { Config } from './config.ts';
+import type { Log } from './log.ts';
 
 export type TlsFiles = NonNullable<Config['tls']>;
 
-/** The files of the broker's certificate; undefined: plaintext. */
-export async function tlsFiles(config: Config): Promise<TlsFiles | undefined> {
+/** The files of the broker's certificate; undefined: plaintext. Development certificates are warned of. */
+export async function tlsFiles(config: Config, log: Log): Promise<TlsFiles | undefined> {
   if (config.insecurePlaintext) return undefined;
   if (config.tls !== undefined) return config.tls;
   const made = await ensureDevelopmentCertificates(config.dataDir, { hosts: extraHosts(config) });
+  log.warn(
+    { folder: join(config.dataDir, 'certs'), until: made.notAfter.toISOString().slice(0, 10) },
+    'development certificates: who can read the folder can do everything here; a start renews them',
+  );
   return { cert: made.serverCert, key: made.serverKey, ca: made.ca };
 }
 

@@ -106,6 +106,8 @@ export const MAX_UNCOMMITTED_BYTES = 64 * MIB;
 /** Chunks kept in memory that were appended or read lately, in the whole broker. --cache changes it. */
 export const DEFAULT_CACHE_BYTES = 256 * MIB;
 export const MIN_CACHE_BYTES = 8 * MIB;
+/** In a container DEFAULT_CACHE_BYTES is at most this part of the memory that the container may use. */
+export const CACHE_PART_OF_CONTAINER = 1 / 8;
 /** Written to one consumer's stream and not yet taken by the transport. Full: nothing is leased to it. */
 export const MAX_OUTBOX_BYTES = MIB;
 /**

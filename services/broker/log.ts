@@ -1,6 +1,7 @@
 // The broker's log and audit, on pino: JSON lines for machines, short lines for terminals. Where lines go,
 // and what becomes of those that nobody takes, is line-writer.ts.
 import pino from 'pino';
+import { printable, printableLines } from './core/printable.ts';
 
 export type Log = pino.Logger;
 export type LogFormat = 'json' | 'pretty';
@@ -31,7 +32,7 @@ export function createLog(options: LogOptions): Log {
     write(line: string): void {
       // Why the process ends is not lost.
       const sort = this.lastLevel >= FATAL ? 'kept' : 'other';
-      sink.write(format === 'json' ? line : prettyLine(line, color), sort);
+      sink.write(format === 'json' ? printableLines(line) : prettyLine(line, color), sort);
     },
   };
   return pino(
@@ -69,10 +70,11 @@ export function prettyLine(json: string, color: boolean): string {
   const parts = [
     paint('2', String(time).slice(11, 23)),
     shownLevel,
-    String(msg ?? ''),
+    printable(String(msg ?? '')),
     shownFields.join(' '),
   ];
-  const stack = error === undefined ? '' : `\n    ${stackOf(error).replaceAll('\n', '\n    ')}`;
+  const stack =
+    error === undefined ? '' : `\n    ${printableLines(stackOf(error)).replaceAll('\n', '\n    ')}`;
   return `${parts.filter((part) => part !== '').join(' ')}${stack}\n`;
 }
 
@@ -87,7 +89,8 @@ const LEVEL_COLORS: Readonly<Record<string, string>> = {
 
 // Strings are quoted wherever they could be taken for something else, or could break the line.
 function show(value: unknown): string {
-  return typeof value === 'string' && /^[^\s"=\p{C}]+$/u.test(value) ? value : JSON.stringify(value);
+  const isPlain = typeof value === 'string' && /^[^\s"=\p{C}]+$/u.test(value);
+  return isPlain ? value : printable(JSON.stringify(value));
 }
 
 function stackOf(error: unknown): string {

@@ -1,6 +1,7 @@
 // The broker as a process: reads the configuration, starts it, and stops it on a signal. Invariant: an
 // expected failure is one sentence and an exit code, never a stack.
 import { pathToFileURL } from 'node:url';
+import { containerMemoryBytes } from '../node/memory.ts';
 import { type BearerToken, fixedToken, tokenOfFile } from './adapters/http/bearer-token.ts';
 import type { HealthServer } from './adapters/http/health-server.ts';
 import type { MetricsEndpoint } from './adapters/http/metrics-endpoint.ts';
@@ -13,6 +14,7 @@ import { Audit } from './audit.ts';
 import { startBroker } from './compose.ts';
 import { type Config, type MetricsToken, parseConfig } from './config.ts';
 import { BrokerError } from './core/errors.ts';
+import { printableLines } from './core/printable.ts';
 import { greeting } from './development.ts';
 import * as limits from './limits.ts';
 import type { LineWriter } from './line-writer.ts';
@@ -30,7 +32,12 @@ export async function serve(
   let config: Config;
   let settings: TelemetrySettings | undefined;
   try {
-    const parsed = parseConfig({ argv, env: process.env, terminal: process.stderr.isTTY === true });
+    const parsed = parseConfig({
+      argv,
+      env: process.env,
+      terminal: process.stderr.isTTY === true,
+      memoryBytes: containerMemoryBytes(),
+    });
     if ('help' in parsed) {
       print(parsed.help);
       return 0;
@@ -39,7 +46,7 @@ export async function serve(
     settings = telemetrySettings(process.env, config.metricsListen !== undefined);
   } catch (error) {
     if (!(error instanceof BrokerError)) throw error;
-    process.stderr.write(`fanfare: ${error.message}\n`);
+    process.stderr.write(`fanfare: ${printableLines(error.message)}\n`);
     return 2;
   }
   countBuffersWithHeap(config.cacheBytes + limits.RECENT_BYTES + limits.MAX_UNCOMMITTED_BYTES);
@@ -53,6 +60,7 @@ export async function serve(
     sink: lines,
   };
   const log = createLog(logOptions);
+  for (const warning of config.warnings) log.warn(warning);
   await using around = new AsyncDisposableStack();
   try {
     const auditLines = config.auditLog === undefined ? undefined : openFileLines(config.auditLog);

@@ -1,5 +1,6 @@
 // Asks before something is destroyed, if there is somebody to ask.
 import { createInterface } from 'node:readline/promises';
+import { printable } from '../broker/core/printable.ts';
 import { CliError, EXIT } from './failure.ts';
 
 /**
@@ -14,7 +15,7 @@ export async function confirm(
   if (yes || !process.stdin.isTTY) return;
   const lines = createInterface({ input: process.stdin, output: process.stderr });
   try {
-    const answer = await lines.question(`${question} [y/N] `, { signal });
+    const answer = await lines.question(`${printable(question)} [y/N] `, { signal });
     if (/^y(es)?$/i.test(answer.trim())) return;
   } finally {
     lines.close();

@@ -8,6 +8,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { printable } from '../broker/core/printable.ts';
+import { notice } from './notice.ts';
 
 export interface DevProcessOptions {
   readonly name: string;
@@ -150,5 +152,5 @@ function lines(stream: unknown, hear: (line: string) => void): void {
 }
 
 function show(name: string, text: string): void {
-  console.error(`${name.padEnd(11)} | ${text}`);
+  notice(`${name.padEnd(11)} | ${printable(text)}`);
 }

@@ -1,4 +1,5 @@
 // What a command can fail with, and what people and the shell are told then.
+import { printable } from '../broker/core/printable.ts';
 import type { FanfareError } from '../client/errors.ts';
 import { OutputError } from './standard-output.ts';
 
@@ -53,7 +54,9 @@ export function describeFailure(error: unknown): { text: string; exitCode: numbe
   if (name === 'FanfareError') {
     const known = BY_CODE[code ?? ''];
     const hint = unreachable === 'refused' ? NOBODY_LISTENS : known?.hint;
-    const text = hint === undefined ? `${message}` : `${message}; ${hint}`;
+    // A broker's text is one line, whatever the broker says.
+    const said = printable(`${message}`);
+    const text = hint === undefined ? said : `${said}; ${hint}`;
     return { text, exitCode: known?.exitCode ?? EXIT.failed };
   }
   return { text: message ?? String(error), exitCode: EXIT.failed };

@@ -1,6 +1,7 @@
 // Ctrl-C and SIGTERM: the first one ends a command gently; the second ends it at once, with what the
 // command has to say then.
 import { EXIT } from './failure.ts';
+import { notice } from './notice.ts';
 
 /**
  * A signal that follows so soon is the same one again: npx and timeout pass on what
@@ -35,6 +36,6 @@ function onSignal(): void {
   }
   if (performance.now() - firstMs < ECHO_MS) return;
   const text = words();
-  if (text !== '') console.error(`fanfare: ${text}`);
+  if (text !== '') notice(`fanfare: ${text}`);
   process.exit(EXIT.interrupted);
 }

@@ -3,6 +3,7 @@
 import { type Command, CommanderError } from 'commander';
 import { describeFailure, EXIT } from './failure.ts';
 import { interrupted, listenToSignals } from './interruption.ts';
+import { notice, shownOnError } from './notice.ts';
 import { createProgram } from './program.ts';
 import { standardOutput } from './standard-output.ts';
 
@@ -37,7 +38,7 @@ async function run(): Promise<number> {
     command.exitOverride();
     command.configureOutput({
       writeOut: (text) => standardOutput().write(text),
-      outputError: (text, write) => write(text.replace(/^error: /, 'fanfare: ')),
+      outputError: (text, write) => write(shownOnError(text.replace(/^error: /, 'fanfare: '))),
     });
   });
   try {
@@ -52,7 +53,7 @@ async function run(): Promise<number> {
 /** Says on stderr what there is to say. Returns the exit code. */
 function say(error: unknown): number {
   const { text, exitCode } = describeFailure(error);
-  if (text !== '') console.error(`fanfare: ${text}`);
+  if (text !== '') notice(`fanfare: ${text}`);
   return exitCode;
 }
 

@@ -1,5 +1,9 @@
 // The forms of what commands print on standard output: tables for people, JSON for programs. Lists are JSON
 // arrays, single things JSON objects; streams (pub, sub, top) are one JSON object a line.
+//
+// Other people's text in a table is escaped wherever the table goes, since a line break would make a row of
+// its own; on a terminal all text is. In JSON for programs each text is as it was.
+import { printable, printableLines } from '../broker/core/printable.ts';
 import { CliError, EXIT } from './failure.ts';
 import { OutputError, standardOutput } from './standard-output.ts';
 
@@ -22,7 +26,8 @@ export function printOne<Row>(format: OutputFormat, row: Row, columns: Columns<R
   if (format === 'json') return printText(JSON.stringify(row, null, 2));
   const names = Object.keys(columns);
   const width = Math.max(...names.map((name) => name.length)) + 2;
-  return printText(names.map((name) => `${`${name}:`.padEnd(width)}${columns[name]!(row)}`).join('\n'));
+  const cell = (name: string): string => printable(String(columns[name]!(row)));
+  return printText(names.map((name) => `${`${name}:`.padEnd(width)}${cell(name)}`).join('\n'));
 }
 
 /**
@@ -45,17 +50,23 @@ export async function printDone<Row>(
 
 /** Prints lines; the last one gets its newline here. */
 export function printText(text: string): Promise<void> {
-  return standardOutput().print(`${text}\n`);
+  const output = standardOutput();
+  return output.print(`${output.isTerminal ? printableLines(text) : text}\n`);
 }
 
 /** Prints over what stands on the terminal: clears the rest of each line, and everything below. */
 export function printOver(text: string): Promise<void> {
-  return standardOutput().print(`\x1b[H${text.replaceAll('\n', '\x1b[K\n')}\x1b[K\n\x1b[J`);
+  return standardOutput().print(`\x1b[H${printableLines(text).replaceAll('\n', '\x1b[K\n')}\x1b[K\n\x1b[J`);
 }
 
 export function formatTable<Row>(rows: readonly Row[], columns: Columns<Row>): string {
   const names = Object.keys(columns);
-  const cells = rows.map((row) => names.map((name) => columns[name]!(row)));
+  const cells = rows.map((row) =>
+    names.map((name) => {
+      const cell = columns[name]!(row);
+      return typeof cell === 'number' ? cell : printable(cell);
+    }),
+  );
   const widths = names.map((name, at) =>
     Math.max(name.length, ...cells.map((row) => String(row[at]).length)),
   );

@@ -72,6 +72,10 @@ export function addSub(program: Command, signal: AbortSignal): void {
         'end when the backlog is empty, whoever has it and whenever it was published',
       )
       .option('-0, --null', 'end messages with a NUL byte instead of a newline')
+      .option(
+        '--raw',
+        'byte for byte to a terminal, too, which else is shown control characters as \\u001b or \\n',
+      )
       .addOption(
         new Option(
           '--max-outstanding <number>',

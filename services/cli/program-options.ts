@@ -10,7 +10,7 @@ export const PARTITIONS: Bounds = { min: 1, max: 1_024 };
 /** The options of every command that talks to a broker. */
 export function withBroker(command: Command): Command {
   return withOutput(command)
-    .option('--context <name>', 'use a named context (see "fanfare context")')
+    .option('--context <name>', 'use a named context (see "fanfare context"), or with "." the folder\'s')
     .option('--address <host:port>', 'the broker, or several of a cluster with commas between them')
     .option('--project <name>', 'the project of short names (default: "default")')
     .option('--tls-ca <file>', 'CA certificates that may vouch for the broker, PEM')

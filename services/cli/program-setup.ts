@@ -70,12 +70,12 @@ export function addContext(program: Command): void {
       .option('--select', 'and select it')
       .action(async (given, flags: CommonFlags) => (await run()).addContext(given, flags)),
     `$ fanfare context add staging --address broker:7443 --tls-ca ca.crt --tls-cert me.crt --tls-key me.key --select
-$ fanfare context add local                                   # the one of this folder, to be used anywhere`,
+$ fanfare context add local --context .                       # the one of this folder, to be used anywhere`,
   );
   examples(
     context
       .command('select')
-      .description('Use a context wherever no other is nearer.')
+      .description('Use a context wherever no other is named.')
       .addArgument(name())
       .action(async (given) => (await run()).select(given)),
     '$ fanfare context select staging',

@@ -27,7 +27,7 @@ export function createProgram({ signal }: ProgramOptions): Command {
       'after',
       `
 Commands find the broker by flags, then FANFARE_ variables (FANFARE_ADDRESS, FANFARE_PROJECT, FANFARE_TLS_CA,
-FANFARE_TLS_CERT, FANFARE_TLS_KEY, FANFARE_CONTEXT), then the nearest .fanfare/context.json, then the selected context.
+FANFARE_TLS_CERT, FANFARE_TLS_KEY, FANFARE_CONTEXT), then the selected context, then the nearest .fanfare/context.json.
 ${EXIT_CODES}
 
 First minute ("fanfare" is ./fanfare in the repository's folder, its path elsewhere, or a link to it in your PATH):

@@ -3,6 +3,7 @@
 import type { FanfareError } from '../client/errors.ts';
 import { describeFailure, EXIT } from './failure.ts';
 import { LineFailures } from './line-failures.ts';
+import { notice } from './notice.ts';
 import type { Output } from './standard-output.ts';
 import { formatCount } from './units.ts';
 
@@ -107,7 +108,7 @@ export class PubReport {
 
   #say(text: string): void {
     if (this.#hasProgress) process.stderr.write('\r\x1b[K');
-    console.error(`fanfare: ${text}`);
+    notice(`fanfare: ${text}`);
   }
 
   #printProgress(): void {

@@ -1,6 +1,7 @@
 // One command's time with a broker: finds it, connects, closes.
 import { type Client, connect } from '../client/client.ts';
 import { type CommonFlags, resolveContext } from './config.ts';
+import { notice } from './notice.ts';
 
 /** Runs a command with a client, which is closed afterwards, whatever happens. */
 export async function withClient<Result>(
@@ -26,7 +27,7 @@ export function outageReporter(): { onRetry: (error: Error) => void; onAlive: ()
   let isDown = false;
   return {
     onRetry(error) {
-      if (!isDown) console.error(`fanfare: trying again: ${error.message}`);
+      if (!isDown) notice(`fanfare: trying again: ${error.message}`);
       isDown = true;
     },
     onAlive() {

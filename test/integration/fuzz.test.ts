@@ -10,7 +10,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { MAX_RECEIVE_BYTES, MAX_REQUEST_BYTES, STREAM_WINDOW_BYTES } from '../../services/broker/limits.ts';
 import { PullResponseSchema } from '../../services/gen/fanfare/v1/subscriber_pb.ts';
 import { memoryMb, resetPeak } from '../bench/process-stats.ts';
-import { type BrokerProcess, startBroker } from '../support/broker.ts';
+import { type BrokerProcess, startBroker, unexpectedLines } from '../support/broker.ts';
 import { type Beside, startBeside } from '../support/fuzz-beside.ts';
 import { FuzzConnection, FuzzPool, inFlight } from '../support/fuzz-connection.ts';
 import * as floods from '../support/fuzz-floods.ts';
@@ -240,7 +240,7 @@ test('all in all: enough was sent, nothing failed, memory is bounded, nobody not
   expect(nowMb).toBeLessThan(SETTLED_MB);
   expect(await broker.stop()).toEqual({ code: 0, signal: null });
   // Nothing failed unexpectedly, and no stream is left over that would keep it from stopping.
-  expect(broker.logLines.filter(({ level }) => level !== 'info')).toEqual([]);
+  expect(unexpectedLines(broker)).toEqual([]);
 });
 
 async function backlogOf(subscription: string) {

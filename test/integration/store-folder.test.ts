@@ -2,7 +2,18 @@
 // foreign folders are refused with a message that says what to do, and are not changed.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { access, mkdtemp, open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import {
+  access,
+  chmod,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -140,6 +151,24 @@ describe('the data folder', () => {
   test('is private, and so are its files', async () => {
     await (await openStore()).close();
     expect((await stat(dir)).mode & 0o777).toBe(0o700);
+    await chmod(join(dir, 'data.mdb'), 0o644);
+    const store = await openStore();
+    const files = await readdir(dir, { withFileTypes: true });
+    const modes = files
+      .filter((file) => file.isFile())
+      .map(async ({ name }) => {
+        return [name, ((await stat(join(dir, name))).mode & 0o777).toString(8)];
+      });
+    await store.close();
+    expect(Object.fromEntries(await Promise.all(modes))).toEqual({
+      format: '600',
+      'data.mdb': '600',
+      'data.mdb-lock': '600',
+      'journal-0': '600',
+      'journal-1': '600',
+      reserve: '600',
+      'reserve-start': '600',
+    });
   });
 
   test('of a newer format is refused and left alone', async () => {

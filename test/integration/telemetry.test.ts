@@ -5,7 +5,7 @@ import { NodeSDK } from '@opentelemetry/sdk-node';
 import { expect, test, vi } from 'vitest';
 import { METRICS } from '../../services/broker/adapters/otel/metric-catalog.ts';
 import type { Client } from '../../services/client/client.ts';
-import { type BrokerProcess, startBroker } from '../support/broker.ts';
+import { type BrokerProcess, startBroker, unexpectedLines } from '../support/broker.ts';
 import { type CollectedSpan, OtlpCollector } from '../support/otlp-collector.ts';
 import { until } from '../support/until.ts';
 
@@ -155,7 +155,7 @@ test("publish, deliver and process spans link to the publisher's span", async ()
   const brokers = collector.spans.filter(({ service }) => service === 'fanfare-broker');
   expect(brokers.filter(({ links }) => links.some(({ traceId }) => traceId === UNSAMPLED_TRACE))).toEqual([]);
   expect(brokers.filter(({ name }) => name === `publish ${TOPIC}`)).toHaveLength(1);
-  expect(broker.logLines.filter(({ level }) => level !== 'info')).toEqual([]);
+  expect(unexpectedLines(broker)).toEqual([]);
 });
 
 test('a collector that is away costs the broker nothing but a line in its log', async () => {

@@ -106,6 +106,7 @@ const RULES: readonly Rule[] = [
       'services/certs/',
       'services/broker/main.ts',
       'services/broker/config-options.ts',
+      'services/broker/core/printable.ts',
     ],
     packages: ['node:*', 'commander'],
   },

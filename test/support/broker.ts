@@ -236,3 +236,10 @@ function parseLine(text: string): LogLine {
 function cleanEnvironment(): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(FANFARE|OTEL)_/.test(name)));
 }
+
+/** What the broker has logged above info, but for what each start with development certificates says. */
+export function unexpectedLines({ logLines }: BrokerProcess): LogLine[] {
+  return logLines.filter(
+    ({ level, msg }) => level !== 'info' && !String(msg).startsWith('development certificates: '),
+  );
+}

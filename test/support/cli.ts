@@ -51,6 +51,28 @@ export function runCli(
   return finished;
 }
 
+/**
+ * Runs a command to its end on a terminal, which script(1) makes. `stdout` is all that reached the terminal,
+ * standard error included.
+ */
+export function runOnTerminal(args: readonly string[], { cwd, env = {} }: CliOptions): Promise<CliResult> {
+  const line = [process.execPath, BIN, ...args].map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' ');
+  const child = spawn('script', ['--quiet', '--return', '--flush', '--command', line, '/dev/null'], {
+    cwd,
+    env: {
+      ...{ PATH: process.env.PATH ?? '', HOME: cwd, XDG_CONFIG_HOME: `${cwd}/config` },
+      ...{ SHELL: '/bin/sh', ...env },
+    },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const parts: Buffer[] = [];
+  child.stdout.on('data', (bytes: Buffer) => parts.push(bytes));
+  return new Promise((resolve, reject) => {
+    child.once('error', (cause) => reject(new Error(`script: ${cause.message}`, { cause })));
+    child.once('close', (code) => resolve({ code, stdout: Buffer.concat(parts), stderr: '' }));
+  });
+}
+
 export interface PipelineResult extends CliResult {
   /** Exit codes of the commands of the last pipeline. */
   readonly codes: readonly number[];

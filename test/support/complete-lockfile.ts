@@ -1,7 +1,8 @@
 // Mends package-lock.json after `npm install`; it is run by hand, when the repository test says so.
 //
-// Optional packages of other platforms that the registry did not have are put in, or `npm ci` refuses the
-// lockfile. Entries made here have no integrity: npm checks the others'.
+// Nothing is put in by hand: a package without `integrity` is whatever the registry gives out under its name,
+// also if nobody has published it yet. Where npm leaves one out or has no integrity for it, the registry does
+// not have that version: delete its entry, run `npm install --package-lock-only`, or take another version.
 //
 // Everything runs on the node of services/node, which is one of these packages. So no other may bring a
 // command named `node`: npm 9 and 10 remove the commands of what is for another platform, and with them ours
@@ -10,11 +11,9 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 
 interface LockedPackage {
-  version?: string;
-  dev?: boolean;
-  optional?: boolean;
-  os?: string[];
-  cpu?: string[];
+  integrity?: string;
+  /** A workspace's place in node_modules. */
+  link?: boolean;
   bin?: Record<string, string>;
   engines?: Record<string, string>;
   optionalDependencies?: Record<string, string>;
@@ -23,21 +22,19 @@ interface LockedPackage {
 const FILE = new URL('../../package-lock.json', import.meta.url);
 const OWN_NODE = 'services/node';
 
-export interface MissingPackage {
-  readonly name: string;
-  readonly version: string;
-  readonly dev: boolean;
+/** Optional packages, of whatever platform, that the lockfile lacks: `npm ci` refuses it without them. */
+export function missingPackages(packages: Readonly<Record<string, LockedPackage>>): string[] {
+  const names = Object.values(packages).flatMap(({ optionalDependencies }) =>
+    Object.keys(optionalDependencies ?? {}),
+  );
+  return [...new Set(names)].filter((name) => packages[`node_modules/${name}`] === undefined);
 }
 
-export function missingPackages(packages: Readonly<Record<string, LockedPackage>>): MissingPackage[] {
-  const missing = new Map<string, MissingPackage>();
-  for (const { optionalDependencies, dev } of Object.values(packages)) {
-    for (const [name, version] of Object.entries(optionalDependencies ?? {})) {
-      if (packages[`node_modules/${name}`] === undefined)
-        missing.set(name, { name, version, dev: dev === true });
-    }
-  }
-  return [...missing.values()];
+/** Paths in the lockfile of the packages whose content nothing pins. */
+export function withoutIntegrity(packages: Readonly<Record<string, LockedPackage>>): string[] {
+  return Object.keys(packages).filter(
+    (path) => path.includes('node_modules/') && !packages[path]?.link && !packages[path]?.integrity,
+  );
 }
 
 /** Paths in the lockfile of the packages that would bring a command named `node` beside ours. */
@@ -50,26 +47,8 @@ export function withEngines(packages: Readonly<Record<string, LockedPackage>>): 
   return Object.keys(packages).filter((path) => path !== '' && packages[path]?.engines !== undefined);
 }
 
-/** "@biomejs/cli-linux-x64-musl" is for os linux and cpu x64. */
-export function platformOf(name: string): { os: string[]; cpu: string[] } {
-  const os = /(android|darwin|linux|win32|freebsd|openbsd|openharmony|aix|sunos)/.exec(name)?.[1];
-  const cpu = /(arm64|x64|armv7|arm|ia32|ppc64|s390x|riscv64|wasm32)/.exec(name)?.[1];
-  if (os === undefined || cpu === undefined) throw new Error(`${name} does not say which platform it is for`);
-  return { os: [os], cpu: [cpu === 'armv7' ? 'arm' : cpu] };
-}
-
 if (import.meta.main) {
   const lock = JSON.parse(readFileSync(FILE, 'utf8')) as { packages: Record<string, LockedPackage> };
-  for (const { name, version, dev } of missingPackages(lock.packages)) {
-    const exact = version.replace(/^[\^~]/, '');
-    lock.packages[`node_modules/${name}`] = {
-      version: exact,
-      ...(dev && { dev }),
-      optional: true,
-      ...platformOf(name),
-    };
-    console.log(`added ${name}@${exact}`);
-  }
   for (const path of otherNodes(lock.packages)) {
     delete lock.packages[path]!.bin;
     console.log(`took the command node from ${path}`);
@@ -78,4 +57,6 @@ if (import.meta.main) {
   const sorted = Object.entries(lock.packages).sort(([a], [b]) => (a < b ? -1 : 1));
   lock.packages = Object.fromEntries(sorted);
   writeFileSync(FILE, `${JSON.stringify(lock, null, 2)}\n`);
+  const unpinned = [...missingPackages(lock.packages), ...withoutIntegrity(lock.packages)];
+  if (unpinned.length > 0) throw new Error(`missing, or without integrity: ${unpinned.join(', ')}`);
 }

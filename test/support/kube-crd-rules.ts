@@ -33,6 +33,13 @@ const labelRules = (kind: Kind): RuleCase[] => [
   {
     kind,
     field: 'spec.labels',
+    message: "a label's key has no control characters, line separators or the like",
+    accepted: [{ labels: { 'é ü 漢=/': 'v' } }],
+    rejected: ['\u0007', '\u009b', '\u2028', '\u202e'].map((bad) => ({ labels: { [`a${bad}`]: 'v' } })),
+  },
+  {
+    kind,
+    field: 'spec.labels',
     message: "a label's value has at most 255 bytes",
     accepted: [{ labels: { a: `${LONG_VALUE.slice(1)}a` } }],
     rejected: [{ labels: { a: LONG_VALUE } }],

@@ -128,7 +128,7 @@ function addCases(part: JsonSchema, sample: (length: number) => string, add: Add
   if (maxLength !== undefined) add(`of ${maxLength} characters`, sample(maxLength), true);
   if (maxLength !== undefined) add(`of ${maxLength} + 1 characters`, sample(maxLength + 1), false);
   if (minLength !== undefined) add(`of ${minLength} - 1 characters`, 'a'.repeat(minLength - 1), false);
-  if (part.pattern !== undefined) add('with a blank', `${sample(6)} `, false);
+  if (part.pattern !== undefined) add('with a control character', `${sample(6)}\u0007`, false);
   for (const value of part.enum ?? []) add(`= ${value}`, value, true);
   if (part.enum !== undefined) add('= Nonsense', 'Nonsense', false);
   if (part.type === 'boolean') add('= "yes"', 'yes', false);

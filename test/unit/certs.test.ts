@@ -1,13 +1,21 @@
 // Certificates: development certificates are made, kept and renewed; what is inspected and what is refused.
 import { X509Certificate } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { connect, createServer } from 'node:tls';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { contextPath, readContext, writeContext } from '../../services/certs/context-file.ts';
 import { ensureDevelopmentCertificates } from '../../services/certs/development.ts';
 import { inspectCertificate } from '../../services/certs/inspect.ts';
 import { createCa, issueClient, issueServer } from '../../services/certs/issue.ts';
+import { ALWAYS_HOSTS, permits } from '../../services/certs/name-constraints.ts';
+import { type CertificatePair, writePair } from '../../services/certs/pem-files.ts';
+
+const DAY_MS = 86_400_000;
 
 let dir: string;
 
@@ -39,14 +47,62 @@ test('development certificates: made once, kept, keys for their owner only', asy
   expect(second).toEqual({ ...first, created: false });
 });
 
-test('leaves close to their end are renewed, the CA stays', async () => {
+test('certificates live for 90 days; in the last third all are made again, the CA with its key', async () => {
   const first = await ensureDevelopmentCertificates(dir);
-  const ca = await readFile(first.ca, 'utf8');
-  const before = await readFile(first.serverCert, 'utf8');
-  const inAYear = Date.now() + 375 * 86_400_000;
-  expect((await ensureDevelopmentCertificates(dir, { nowMs: inAYear })).created).toBe(true);
-  expect(await readFile(first.ca, 'utf8')).toBe(ca);
-  expect(await readFile(first.serverCert, 'utf8')).not.toBe(before);
+  const read = (path: string) => readFile(path, 'utf8');
+  const [ca, server, key] = await Promise.all([
+    read(first.ca),
+    read(first.serverCert),
+    read(join(dir, 'certs/ca.key')),
+  ]);
+  expect(inspectCertificate(ca).notAfter.getTime() - Date.now()).toBeCloseTo(90 * DAY_MS, -5);
+  expect(first.notAfter).toEqual(inspectCertificate(ca).notAfter);
+  const inTwoThirds = Date.now() + 59 * DAY_MS;
+  expect((await ensureDevelopmentCertificates(dir, { nowMs: inTwoThirds })).created).toBe(false);
+  const nowMs = Date.now() + 61 * DAY_MS;
+  const renewed = await ensureDevelopmentCertificates(dir, { nowMs });
+  expect(renewed.created).toBe(true);
+  expect(renewed.notAfter.getTime() - nowMs).toBeCloseTo(90 * DAY_MS, -5);
+  expect(await read(join(dir, 'certs/ca.key'))).toBe(key);
+  // Who has the old CA trusts the new server, and the other way round.
+  expect(inspectCertificate(await read(first.serverCert), { ca, nowMs })).toMatchObject({
+    chainOk: true,
+    inForce: true,
+  });
+  expect(inspectCertificate(server, { ca: await read(first.ca) }).chainOk).toBe(true);
+  expect((await ensureDevelopmentCertificates(dir, { nowMs })).created).toBe(false);
+});
+
+test('a CA that may vouch for anybody is followed by one that may not; one of somebody else stays', async () => {
+  const paths = await ensureDevelopmentCertificates(dir);
+  const keyPath = join(dir, 'certs/ca.key');
+  await writePair(paths.ca, keyPath, await createCa({ days: 3_650, key: await readFile(keyPath, 'utf8') }));
+  expect((await ensureDevelopmentCertificates(dir)).created).toBe(true);
+  expect(permits(await readFile(paths.ca, 'utf8'), ALWAYS_HOSTS)).toBe(true);
+  const other = await createCa({ name: 'Somebody', days: 3_650 });
+  await writePair(paths.ca, keyPath, other);
+  expect((await ensureDevelopmentCertificates(dir)).created).toBe(true);
+  expect(await readFile(paths.ca, 'utf8')).toBe(other.cert);
+});
+
+test('what a certificate names it goes on naming, and the CA permits it', async () => {
+  const hosts = ['broker.example', '192.0.2.7', '2001:db8::7'];
+  const first = await ensureDevelopmentCertificates(dir, { hosts });
+  expect((await ensureDevelopmentCertificates(dir)).created).toBe(false);
+  const nowMs = Date.now() + 80 * DAY_MS;
+  expect((await ensureDevelopmentCertificates(dir, { nowMs })).created).toBe(true);
+  const server = new X509Certificate(await readFile(first.serverCert));
+  expect(server.checkHost('broker.example')).toBe('broker.example');
+  for (const address of hosts.slice(1)) expect(server.checkIP(address)).toBe(address);
+  const ca = {
+    cert: await readFile(first.ca, 'utf8'),
+    key: await readFile(join(dir, 'certs/ca.key'), 'utf8'),
+  };
+  expect(permits(ca.cert, hosts)).toBe(true);
+  await issueServer(ca, { hosts });
+  await expect(issueServer(ca, { hosts: ['evil.example', 'other.example'] })).rejects.toThrow(
+    'this CA may not vouch for evil.example, other.example: "fanfare certs init --host evil.example --host other.example" makes',
+  );
 });
 
 test('a leaf that is damaged, of another key or without a wanted host is issued again', async () => {
@@ -60,7 +116,7 @@ test('a leaf that is damaged, of another key or without a wanted host is issued 
   expect(server.checkHost('broker.example')).toBe('broker.example');
 });
 
-test('a CA is never replaced: without its key, or damaged, it says what to do', async () => {
+test('no other CA is made: without its key, or damaged, it says what to do', async () => {
   const paths = await ensureDevelopmentCertificates(dir);
   await rm(join(dir, 'certs', 'ca.key'));
   await rm(paths.clientCert);
@@ -69,6 +125,39 @@ test('a CA is never replaced: without its key, or damaged, it says what to do', 
   );
   await writeFile(paths.ca, 'rubbish');
   await expect(ensureDevelopmentCertificates(dir)).rejects.toThrow(/ca\.crt is not a CA certificate/);
+});
+
+test("with the CA's key nobody can pretend to be another host", async () => {
+  const { ca, clientCert, clientKey } = await ensureDevelopmentCertificates(dir, {
+    hosts: ['broker.example'],
+  });
+  const read = (path: string) => readFile(path, 'utf8');
+  // Without the constraints, by the same key: what a thief of the key can make.
+  const thief = await createCa({ key: await read(join(dir, 'certs/ca.key')) });
+  const handshake = async (pair: CertificatePair, servername: string): Promise<string> => {
+    const server = createServer({ ...pair, ca: await read(ca), requestCert: true, rejectUnauthorized: true });
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const { port } = server.address() as AddressInfo;
+    server.on('secureConnection', (socket) => socket.end('in'));
+    server.on('tlsClientError', () => {});
+    const own = { cert: await read(clientCert), key: await read(clientKey), ca: await read(ca) };
+    const client = connect({ port, host: '127.0.0.1', servername, ...own });
+    try {
+      return await text(client);
+    } catch (error) {
+      return (error as Error).message;
+    } finally {
+      client.destroy();
+      server.close();
+    }
+  };
+  for (const host of ['localhost', 'broker.example'])
+    expect(await handshake(await issueServer(thief, { hosts: ['broker.example'] }), host)).toBe('in');
+  const evil = await issueServer(thief, { hosts: ['evil.example'] });
+  expect(await handshake(evil, 'evil.example')).toBe('permitted subtree violation');
+  // A client whose name has a dot is let in: OpenSSL takes a common name with one for a host.
+  await writePair(clientCert, clientKey, await issueClient(thief, { principal: 'team.example' }));
+  expect(await handshake(await issueServer(thief), 'localhost')).toBe('in');
 });
 
 test('principals: what is in the certificate, and what is refused', async () => {

@@ -246,7 +246,7 @@ test('exit codes and errors that say what to do', async () => {
   });
 });
 
-test('contexts: flags before environment before the folder before the selected one', async () => {
+test('contexts: flags before environment before the selected one', async () => {
   const home = join(broker.directory, '..');
   const env = { XDG_CONFIG_HOME: join(broker.directory, 'config') };
   const show = async (args: string, more: Record<string, string> = {}, from = cwd) => {
@@ -290,6 +290,8 @@ test('contexts: flags before environment before the folder before the selected o
     stderr: expect.stringMatching(/^fanfare: f:6 needs mutual TLS: give --tls-ca/),
   });
   expect(await show('', {}, home)).toMatchObject({ address: 'd:4', source: 'context mine' });
+  expect((await runCli(['context', 'add', 'local', '--context', '.'], { cwd, env })).code).toBe(0);
+  expect(await show('--context local')).toMatchObject({ address: broker.address });
   expect((await runCli(['context', 'list'], { cwd, env })).stdout.toString()).toMatch(/^\* +mine +d:4/m);
   expect((await runCli(['context', 'remove', 'mine'], { cwd, env })).code).toBe(0);
   expect(await runCli(['context', 'select', 'mine'], { cwd, env })).toMatchObject({ code: 3 });

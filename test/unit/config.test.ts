@@ -49,6 +49,7 @@ describe('configuration', () => {
       auditLog: undefined,
       logLevel: 'info',
       logFormat: 'json',
+      warnings: [],
     });
     expect(parse([], {}, true).logFormat).toBe('pretty');
     expect(Object.isFrozen(config) && Object.isFrozen(config.listen)).toBe(true);
@@ -107,6 +108,14 @@ describe('configuration', () => {
     [['--insecure-plaintext', '--listen', '127.evil.example:1'], /loopback address only/],
     [['--insecure-plaintext', '--tls-cert', 'a', '--tls-key', 'b', '--tls-ca', 'c'], /contradict each other/],
     [['--tls-cert', 'a', '--tls-ca', 'c'], /belong together, and only tls-cert, tls-ca is set/],
+    [
+      ['--listen', '0.0.0.0:7443'],
+      /other machines reach 0\.0\.0\.0:7443, so give --tls-cert.*or --dev-certs/,
+    ],
+    [['--listen', 'broker.example:7443', '--store', 'redis://a:1'], /other machines reach broker\.example/],
+    [['--dev-certs', '--insecure-plaintext'], /--dev-certs contradicts/],
+    [['--dev-certs', '--tls-cert', 'a', '--tls-key', 'b', '--tls-ca', 'c'], /--dev-certs contradicts/],
+    [['--store-password-file', 'x'], /--store-password-file can't be read: ENOENT/],
     [['--listen', '127.0.0.1:65536'], /port up to 65535/],
     [['--listen', '::1:7443'], /must be HOST:PORT/],
     [['--cache', '1MiB'], /8MiB to 1TiB/],
@@ -114,8 +123,8 @@ describe('configuration', () => {
     [['--colour', 'blue'], /--colour/],
     [['--data-dir', ''], /must name a folder/],
     [['--config', '/nonexistent/fanfare.json'], /config file \/nonexistent.* can't be read/],
-    [['stray'], /stray/],
-    [['--store', 'mysql://x'], /--store is "mysql:\/\/x": must be lmdb: or redis:/],
+    [['stray'], /^an argument belongs to no option; see --help$/],
+    [['--store', 'mysql://x'], /--store is "…": must be lmdb: or redis:/],
     [['--store', 'redis://a:1,b:2'], /must name one server/],
     [['--store', 'redis://a:70000'], /port up to 65535/],
     [['--store', 'redis+sentinel://a:1,b:2'], /what the Sentinels call the master/],
@@ -165,6 +174,7 @@ describe('configuration', () => {
   test('TLS files come as one', () => {
     const argv = ['--tls-cert', 'a', '--tls-key', 'b', '--tls-ca', 'c', '--listen', '0.0.0.0:1'];
     expect(parse(argv).tls).toEqual({ cert: 'a', key: 'b', ca: 'c' });
+    expect(parse(['--listen', '0.0.0.0:1', '--dev-certs']).tls).toBeUndefined();
   });
 
   test('a store that brokers share', () => {
@@ -196,6 +206,69 @@ describe('configuration', () => {
     expect(store('redis://a')).toMatchObject({ url: 'redis://a', tls: undefined });
   });
 
+  test('a password comes from one of three places, and its way is looked at', () => {
+    const file = join(dir, 'password');
+    writeFileSync(file, 'p w\n');
+    const store = ['--store', 'rediss://a:1'];
+    expect(parse([...store, '--store-password-file', file])).toMatchObject({
+      store: { password: 'p w' },
+      warnings: [],
+    });
+    expect(parse(store, { FANFARE_STORE_PASSWORD_FILE: file }).store).toMatchObject({ password: 'p w' });
+    const all = ['--store', 'rediss://:q@a:1', '--store-password-file', file];
+    expect(() => parse(all, { FANFARE_STORE_PASSWORD: 'r' })).toThrow(
+      "the store's password is given by --store and FANFARE_STORE_PASSWORD and --store-password-file: leave only one of them",
+    );
+    writeFileSync(file, '\n');
+    expect(() => parse([...store, '--store-password-file', file])).toThrow(/password is empty/);
+    expect(() => parse(['--store-password-file', file])).toThrow(/is for brokers on Redis/);
+  });
+
+  const seen = /every user of this machine can see in the list of processes.*--store-password-file/;
+  const open = /^the password for redis\S* and all messages go over the network without TLS: write rediss/;
+  test.each([
+    ['--store', 'rediss://:hush@a:1', [seen]],
+    ['--store', 'redis://:hush@a:1', [seen, open]],
+    ['--store', 'redis://:hush@localhost', [seen]],
+    ['FANFARE_STORE', 'rediss://:hush@a:1', []],
+    ['FANFARE_STORE', 'redis+sentinel://:hush@127.0.0.1:1,a:2/m', [open]],
+    ['FANFARE_STORE', 'redis+cluster://:hush@127.0.0.1:1,[::1]:2', []],
+    ['FANFARE_STORE', 'redis://a', []],
+  ])('a password by %s in %s is warned of', (by, url, expected) => {
+    const { warnings } = by === '--store' ? parse([by, url]) : parse([], { [by]: url });
+    expect(warnings).toHaveLength(expected.length);
+    for (const [at, pattern] of expected.entries()) expect(warnings[at]).toMatch(pattern);
+    expect(warnings.join()).not.toContain('hush');
+  });
+
+  test.each([
+    [['--store=redis://us/er:hush@h']],
+    [['--store=redis+sentinel://us/er:hush@h/m']],
+    [['--store=redis+sentinel://a/er:hush@h']],
+    [['--store=redis:/u:hush@h']],
+    [['--store=u:hush@h:6379']],
+    [['--store=redis://h?password=hush']],
+    [['--store=redis://h#hush']],
+    [['--store=hush']],
+    [['--store=redis://u:hush@h/x']],
+    [['--store=lmdb:hush']],
+    [['--store=redis://u:hush h:1']],
+    [['--storeredis://u:hush@h']],
+    [['redis://u:hush@h']],
+    [['hush']],
+    [['--name=redis://u:hush@h']],
+    [['--listen=u:hush@h:6379']],
+  ])('%o never shows the secret', (argv) => {
+    expect(() => parse(argv)).toThrow(/^(?!.*hush)/s);
+    expect(() => parse(argv)).toThrow(/./);
+  });
+
+  test('a file that is no JSON is not quoted', () => {
+    const path = configFile('{"store": "redis://u:hush@h",}');
+    expect(() => parse(['--config', path])).toThrow(/can't be read: it is not JSON at position \d+/);
+    expect(() => parse(['--config', path])).toThrow(/^(?!.*hush)/s);
+  });
+
   test.each([
     ['redis://me:hush@a:b', {}],
     ['redis://:hush@a:1', { FANFARE_STORE_PASSWORD: 'hush' }],
@@ -213,7 +286,7 @@ describe('configuration', () => {
     expect(message).not.toContain('hush');
   });
 
-  test('principals of brokers: a star stays within a segment', () => {
+  test('principals of brokers: a star is letters, digits and ._-', () => {
     const isBroker = principalMatcher(['spiffe://fanfare/broker/*', 'dns:b-*.example', 'cn:x']);
     for (const yes of ['spiffe://fanfare/broker/1', 'dns:b-1.example', 'cn:x'])
       expect(isBroker(yes)).toBe(true);
@@ -222,6 +295,11 @@ describe('configuration', () => {
       'spiffe://fanfare/broker/1/admin',
       'spiffe://fanfare/brokerx1',
       'dns:b-1xexample',
+      'spiffe://fanfare/broker/x\0.alice',
+      'spiffe://fanfare/broker/x\n',
+      'spiffe://fanfare/broker/x?y',
+      'spiffe://fanfare/broker/x y',
+      'spiffe://fanfare/broker/über',
       'cn:xx',
       'spiffe://evil/spiffe://fanfare/broker/1',
     ])
@@ -245,7 +323,7 @@ describe('configuration', () => {
   test('the advertised address can be connected to', () => {
     expect(advertisedAddress(parse(), 7000)).toBe('127.0.0.1:7000');
     expect(advertisedAddress(parse(['--listen', '[::1]:0']), 7000)).toBe('[::1]:7000');
-    expect(advertisedAddress(parse(['--listen', '0.0.0.0:0']), 7000)).not.toMatch(/^0\.0/);
+    expect(advertisedAddress(parse(['--listen', '0.0.0.0:0', '--dev-certs']), 7000)).not.toMatch(/^0\.0/);
     expect(advertisedAddress(parse(['--advertise', 'b1.example:443']), 7000)).toBe('b1.example:443');
   });
 });

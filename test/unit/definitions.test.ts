@@ -73,8 +73,29 @@ describe('new topics and subscriptions', () => {
     { retentionBytesPerPartition: 2 ** 64 },
     { labels: Object.fromEntries(Array.from({ length: 65 }, (_, at) => [`k${at}`, ''])) },
     { labels: { ['k'.repeat(64)]: '' } },
+    ...[
+      '\0',
+      '\n',
+      '\u001b[2J',
+      '\u007f',
+      '\u0085',
+      '\u009b',
+      '\u200b',
+      '\u2028',
+      '\u202e',
+      '\ue000',
+    ].flatMap((bad) => [{ labels: { [`a${bad}`]: '' } }, { labels: { a: bad } }]),
   ])('refuses a topic with %o', (bad) => {
     expect(() => newTopic({ name, ...bad }, limits, defaults)).toThrow(/^topic\./);
+  });
+
+  test('a label with a control character is named, without the character; what people write is taken', () => {
+    const labels = { 'a\u009b': 'b\u202e' };
+    expect(() => newTopic({ name, labels }, limits, defaults)).toThrow(
+      'topic.labels has the key "a\\u009b": must be without control characters, line separators and the like; topic.labels["a\\u009b"] is "b\\u202e": must be',
+    );
+    const good = { 'é 漢/=': 'https://example.org/?a=b "c" 🎉 ' };
+    expect(newTopic({ name, labels: good }, limits, defaults).labels).toEqual(good);
   });
 
   test.each([{ ackDeadlineMs: -1000 }, { ackDeadlineMs: 601_000 }, { topic: 'orders' }, { name: 'audit' }])(

@@ -25,6 +25,13 @@ test.each([
   [{ subject: {} }],
   [{ subject: { CN: '' } }],
   [{ subject: { CN: 'x' }, subjectaltname: 'DNS:"\\x"' }],
+  // SPIFFE: exactly one.
+  [{ subject: { CN: 'x' }, subjectaltname: 'URI:spiffe://fanfare/a, URI:spiffe://fanfare/broker/b' }],
+  [{ subject: { CN: 'x' }, subjectaltname: 'URI:SPIFFE://fanfare/a, URI:spiffe://fanfare/broker/b' }],
+  [{ subject: { CN: 'x\0.alice' } }],
+  [{ subject: { CN: 'x\u202e' } }],
+  [{ subject: { CN: 'x' }, subjectaltname: 'URI:"spiffe://fanfare/broker/x\\u0000.alice"' }],
+  [{ subject: { CN: 'x' }, subjectaltname: 'DNS:"a\\nb"' }],
 ])('%o names nobody', (certificate) => {
   expect(() => principalOfCertificate(certificate)).toThrow(
     expect.objectContaining({ code: 'UNAUTHENTICATED' }),

@@ -22,6 +22,7 @@ import {
   parseSubscribe,
 } from '../../services/broker/core/settle-request.ts';
 import {
+  CACHE_PART_OF_CONTAINER,
   DEFAULT_CACHE_BYTES,
   DEFAULT_DRAIN_TIMEOUT_MS,
   DEFAULT_KEEPALIVE_MS,
@@ -329,6 +330,20 @@ describe('options of a broker', () => {
     const below = `${least - 1}${unit}`;
     expect(refusal(() => config(`${option}=${below}`))).toBe(`${option} is "${below}": must be ${allowed}`);
   });
+});
+
+test('the default of --cache in a container is a part of its memory, within bounds', () => {
+  const cacheOf = (memoryBytes: number | undefined, ...argv: string[]) => {
+    const parsed = parseConfig({ argv, env: {}, terminal: false, memoryBytes });
+    return 'config' in parsed ? parsed.config.cacheBytes : undefined;
+  };
+  const enough = DEFAULT_CACHE_BYTES / CACHE_PART_OF_CONTAINER;
+  expect([undefined, 16 * enough, enough].map((bytes) => cacheOf(bytes))).toEqual(
+    Array(3).fill(DEFAULT_CACHE_BYTES),
+  );
+  expect(cacheOf(enough / 2)).toBe(DEFAULT_CACHE_BYTES / 2);
+  expect(cacheOf(MIN_CACHE_BYTES)).toBe(MIN_CACHE_BYTES);
+  expect(cacheOf(enough / 2, '--cache', '512MiB')).toBe(512 * 1024 ** 2);
 });
 
 test('streams are ended at the maximum age, or as much before it as the jitter says', async () => {

@@ -68,6 +68,7 @@ const REACHED: Readonly<Record<keyof typeof limits, readonly [file: string, titl
   READ_BYTES: [engine, 'what is kept in memory behind the ends of logs'],
   MAX_UNCOMMITTED_BYTES: ['unit/admission.test.ts', 'a request counts with all its bytes'],
   DEFAULT_CACHE_BYTES: [core, '--cache'],
+  CACHE_PART_OF_CONTAINER: [core, 'the default of --cache in a container'],
   MIN_CACHE_BYTES: [engine, 'what is kept in memory behind the ends of logs'],
   MAX_OUTBOX_BYTES: [connection, 'a consumer that reads nothing'],
   MAX_PUBLISH_STREAM_BYTES: [connection, 'a publish stream whose requests are not answered'],

@@ -53,6 +53,15 @@ test('a pretty line is one line, whatever its fields hold', () => {
   );
 });
 
+test.each(['json', 'pretty'] as const)('no line of %s can move a cursor or turn the text', (format) => {
+  const { written, log } = lines(format);
+  const evil = 'a\u001b[2J\u007f\u0085\u009b2J\u2028\u202e';
+  log.error({ evil, group: { evil }, error: new Error(evil) }, evil);
+  expect(written.join('').replaceAll('\n', '')).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u);
+  expect(written.join('')).toContain('a\\u001b[2J\\u007f\\u0085\\u009b2J\\u2028\\u202e');
+  if (format === 'json') expect(JSON.parse(written[0]!)).toMatchObject({ msg: evil, evil });
+});
+
 test('an error comes with its stack and cause', () => {
   const { written, log } = lines('pretty');
   log.error({ error: new Error('outer', { cause: new Error('inner') }) }, 'it failed');

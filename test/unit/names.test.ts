@@ -53,6 +53,11 @@ describe('names', () => {
     expect(problem.isWellFormed()).toBe(true);
   });
 
+  test('a message has no character that a terminal obeys', () => {
+    const problem = nameProblem('projects/p/topics/\u009b2J\u0085\u2028\u202e\u007f', 'topics') ?? '';
+    expect(problem).toContain('"\\u009b2J\\u0085\\u2028\\u202e\\u007f"');
+  });
+
   test('projects and subscriptions', () => {
     expect(parseProjectName('projects/p', 'parent')).toBe('p');
     for (const bad of ['', 'p', 'projects/', 'projects/p/', 'projects/p/topics', 'projects/9']) {

@@ -67,7 +67,16 @@ describe('the URL of a Redis store', () => {
 
   test('a refusal does not show the password', () => {
     expect(() => parseTarget('redis://user:secret@h:0')).toThrow(/^(?!.*secret).*$/);
-    expect(() => parseTarget('nonsense://user:secret@h')).toThrow(/^(?!.*secret).*$/);
+    for (const url of [
+      'nonsense://user:secret@h',
+      'redis://us/er:secret@h',
+      'redis+sentinel://us/er:secret@h',
+      'redis:/u:secret@h',
+      'u:secret@h:6379',
+      'redis://h?password=secret',
+      'redis://us,secret:x@h:0',
+    ])
+      expect(() => parseTarget(url)).toThrow(/^the store "[a-z+:]*…" (?!.*secret).*$/);
   });
 });
 

@@ -83,6 +83,16 @@ test('ranges that overlap or touch are one, in whatever order they come', () => 
   ]);
 });
 
+test('an offset that no message has is said to be one; up to the last offset there may be is a range', () => {
+  const ranges = (firstOffset: bigint, lastOffset: bigint) => [{ firstOffset, lastOffset }];
+  for (const field of ['ackRanges', 'nackRanges', 'extendRanges'] as const)
+    expect(() => subscribe({ [field]: ranges(2n ** 53n, 2n ** 64n - 1n) })).toThrow(
+      /^(ack|nack|extend)_ranges has a range from an offset above 9007199254740991: no message has one$/,
+    );
+  expect(() => subscribe({ ackRanges: ranges(5n, 4n) })).toThrow('has a range from 5 to 4: last_offset must');
+  expect(subscribe({ ackRanges: ranges(5n, 2n ** 64n - 1n) }).operations).toHaveLength(1);
+});
+
 test('a request may name the subscription that it means', () => {
   const requests = [
     (incarnation: bigint) => subscribe({ incarnation }),

@@ -22,6 +22,8 @@ const ID_CHARACTERS = '[-A-Za-z0-9_.~+%]';
 const MAX_LABELS = 62;
 const MAX_LABEL_KEY_BYTES = 63;
 const MAX_LABEL_VALUE_BYTES = 255;
+/** Control characters and such as format or turn text: the broker refuses labels that have them. */
+const INVISIBLE = '\\p{Cc}\\p{Cf}\\p{Co}\\p{Zl}\\p{Zp}';
 
 /** The name of another Kubernetes object. */
 export function objectName(description: string) {
@@ -72,14 +74,18 @@ export const connectionRef = withDefault(
 /** Labels within the broker's limits, less the operator's own two. */
 export const labels = optional(
   textMap(
-    'Labels of the object in the broker: at most 62, keys of 1 to 63 bytes, values of up to 255 bytes.',
-    text('A value.', { max: MAX_LABEL_VALUE_BYTES }),
+    'Labels of the object in the broker: at most 62, keys of 1 to 63 bytes, values of up to 255 bytes, without control characters.',
+    text('A value.', { max: MAX_LABEL_VALUE_BYTES, pattern: `^[^${INVISIBLE}]*$` }),
     {
       max: MAX_LABELS,
       rules: [
         {
           rule: `self.all(key, key != '' && size(bytes(key)) <= ${MAX_LABEL_KEY_BYTES})`,
           message: `a label's key has 1 to ${MAX_LABEL_KEY_BYTES} bytes`,
+        },
+        {
+          rule: `self.all(key, !key.matches(r'[${INVISIBLE}]'))`,
+          message: "a label's key has no control characters, line separators or the like",
         },
         {
           rule: `self.all(key, size(bytes(self[key])) <= ${MAX_LABEL_VALUE_BYTES})`,

@@ -278,6 +278,13 @@ function subscriptionProblems(spec: SubscriptionSpec, limits: DefinitionLimits):
   ];
 }
 
+/**
+ * What a label must not hold, since people read labels in tables: control characters, and such as format or
+ * turn text. The CRDs have the same classes; none of them depends on the version of Unicode.
+ */
+const INVISIBLE = /[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}]/u;
+const NO_CONTROL_CHARACTERS = 'must be without control characters, line separators and the like';
+
 function labelProblems(field: string, labels: Labels, limits: DefinitionLimits): string[] {
   const entries = Object.entries(labels);
   if (entries.length > limits.maxLabels) {
@@ -290,6 +297,10 @@ function labelProblems(field: string, labels: Labels, limits: DefinitionLimits):
       problems.push(
         `${field} has the key ${quote(key)} of ${keyBytes} bytes: must have 1 to ${limits.maxLabelKeyBytes}`,
       );
+    }
+    if (INVISIBLE.test(key)) problems.push(`${field} has the key ${quote(key)}: ${NO_CONTROL_CHARACTERS}`);
+    if (INVISIBLE.test(value)) {
+      problems.push(`${field}[${quote(key)}] is ${quote(value)}: ${NO_CONTROL_CHARACTERS}`);
     }
     const valueBytes = utf8Length(value);
     if (valueBytes > limits.maxLabelValueBytes) {

@@ -4,6 +4,7 @@
 // A name that passed is at most MAX_NAME_LENGTH characters of ASCII, so it is safe as a store key and in a
 // log line.
 import { BrokerError } from './errors.ts';
+import { printable } from './printable.ts';
 
 /** The last part of a name, in characters (all ASCII, so also in bytes). */
 export const MIN_ID_LENGTH = 3;
@@ -67,7 +68,7 @@ export function nameProblem(name: string, collection: Collection): string | unde
 /** A value from outside, fit for a message to people: short, on one line, well-formed. */
 export function quote(value: string): string {
   const shown = value.length > MAX_QUOTED ? `${value.slice(0, MAX_QUOTED)}…` : value;
-  return JSON.stringify(shown.toWellFormed());
+  return printable(JSON.stringify(shown.toWellFormed()));
 }
 
 const MAX_QUOTED = 80;

@@ -313,7 +313,9 @@ function readRange(reader: WireReader, field: string): Range {
     else if (inner.field === 4) range.last = value;
     else range.attempt = value;
   }
-  if (range.last < range.first || range.first === Number.POSITIVE_INFINITY)
+  if (range.first === Number.POSITIVE_INFINITY)
+    throw invalid(`${field} has a range from an offset above ${Number.MAX_SAFE_INTEGER}: no message has one`);
+  if (range.last < range.first)
     throw invalid(
       `${field} has a range from ${range.first} to ${range.last}: last_offset must be at least first_offset`,
     );

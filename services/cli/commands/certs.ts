@@ -5,6 +5,7 @@ import { ensureDevelopmentCertificates } from '../../certs/development.ts';
 import { inspectCertificate } from '../../certs/inspect.ts';
 import { readPem, writePair } from '../../certs/pem-files.ts';
 import { CliError, EXIT } from '../failure.ts';
+import { notice } from '../notice.ts';
 import { type OutputFormat, printDone, printOne } from '../output.ts';
 
 interface IssueFlags {
@@ -26,8 +27,7 @@ export async function initCertificates(flags: {
   readonly output: OutputFormat;
 }): Promise<void> {
   const paths = await ensureDevelopmentCertificates(flags.dataDir, { hosts: flags.host ?? [] });
-  if (flags.output === 'table')
-    console.error(paths.created ? 'made certificates' : 'all certificates are good');
+  if (flags.output === 'table') notice(paths.created ? 'made certificates' : 'all certificates are good');
   await printDone(
     paths.created ? 'certificates were made' : 'all certificates are good',
     flags.output,

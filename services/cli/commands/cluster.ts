@@ -10,6 +10,7 @@ import type {
 import { FanfareError } from '../../client/errors.ts';
 import type { CommonFlags } from '../config.ts';
 import { CliError, EXIT } from '../failure.ts';
+import { notice } from '../notice.ts';
 import { type Columns, formatTable, printOver, printText } from '../output.ts';
 import { withClient } from '../session.ts';
 import { standardOutput } from '../standard-output.ts';
@@ -110,8 +111,7 @@ async function waitForDrain(
       // Assigned ones count, too: the broker may be about to own them.
       const left = partitions.filter(({ owner, assigned }) => owner === name || assigned === name).length;
       if (broker === undefined || left === 0) return;
-      if (left !== shown)
-        console.error(`${name} has ${left} ${left === 1 ? 'partition' : 'partitions'} left`);
+      if (left !== shown) notice(`${name} has ${left} ${left === 1 ? 'partition' : 'partitions'} left`);
       shown = left;
     }
     await pause(WAIT_POLL_MS, signal);

@@ -8,6 +8,7 @@ import {
   selectedContext,
   writeNamedContext,
 } from '../context-store.ts';
+import { notice } from '../notice.ts';
 import { type OutputFormat, printList, printOne } from '../output.ts';
 
 /** Takes the flags of any other command; what they leave open comes from the context in force. */
@@ -36,7 +37,7 @@ export async function list(flags: { readonly output: OutputFormat }): Promise<vo
     })),
   );
   if (contexts.length === 0 && flags.output === 'table')
-    console.error('no contexts yet: "fanfare context add NAME"');
+    notice('no contexts yet: "fanfare context add NAME"');
   else {
     await printList(flags.output, contexts, {
       ' ': (context) => (context.selected ? '*' : ' '),

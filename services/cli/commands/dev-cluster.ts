@@ -16,6 +16,7 @@ import { fanfareCommand } from '../../node/command.ts';
 import { searchPath } from '../config.ts';
 import { DevProcess, findInPath } from '../dev-processes.ts';
 import { CliError, EXIT } from '../failure.ts';
+import { notice } from '../notice.ts';
 
 export interface DevClusterFlags {
   readonly dataDir: string;
@@ -73,13 +74,13 @@ export async function devCluster(flags: DevClusterFlags, signal: AbortSignal): P
   await alive(client, brokers.length, processes, signal);
   await writeContext(contextPath(flags.dataDir), { address, project: 'default', tls });
   if (signal.aborted) return;
-  console.error(greeting(brokers, processes));
+  notice(greeting(brokers, processes));
   for (const process of processes) process.comeBack(COMES_BACK_MS, signal);
   const redisEnded = redis.ended.then(() => {
-    if (!signal.aborted) console.error('dev-cluster | Redis has ended: Ctrl-C, then start again');
+    if (!signal.aborted) notice('dev-cluster | Redis has ended: Ctrl-C, then start again');
   });
   await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
-  console.error('dev-cluster | stopping: the brokers one after the other, then Redis');
+  notice('dev-cluster | stopping: the brokers one after the other, then Redis');
   await running.disposeAsync();
   await redisEnded;
 }

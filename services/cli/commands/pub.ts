@@ -9,6 +9,7 @@ import type { Publisher } from '../../client/publisher.ts';
 import type { CommonFlags } from '../config.ts';
 import { CliError, EXIT } from '../failure.ts';
 import { sayWhenCutOff } from '../interruption.ts';
+import { notice } from '../notice.ts';
 import { type KeyFlags, keyExtractor } from '../ordering-key.ts';
 import { PubReport } from '../pub-report.ts';
 import { isTooLong, type LineRecord, splitRecords } from '../records.ts';
@@ -49,7 +50,7 @@ export async function pub(topic: string, flags: PubFlags, signal: AbortSignal): 
     await withClient(flags, async (client) => {
       await client.reach({ timeoutMs: flags.timeout, signal });
       await checkTopic(client, topic, signal);
-      if (isTyped) console.error('a line is a message; Ctrl-D ends');
+      if (isTyped) notice('a line is a message; Ctrl-D ends');
       const publisher = client.publisher(topic, { retryDeadlineMs: flags.retry, onRetry: outage.onRetry });
       await publishAll(publisher, splitInput(input, flags), toMessage, report, signal);
       await publisher.close();

@@ -2,6 +2,7 @@
 // (acking-output.ts); what was not acknowledged comes again.
 import { isUtf8 } from 'node:buffer';
 import { randomUUID } from 'node:crypto';
+import { printable } from '../../broker/core/printable.ts';
 import type { Client } from '../../client/client.ts';
 import type { ReceivedMessage } from '../../client/received-message.ts';
 import type { Subscription } from '../../client/subscription.ts';
@@ -10,6 +11,7 @@ import type { CommonFlags } from '../config.ts';
 import { EndWatch } from '../end-watch.ts';
 import { CliError, EXIT } from '../failure.ts';
 import { sayWhenCutOff } from '../interruption.ts';
+import { notice } from '../notice.ts';
 import { outageReporter, withClient } from '../session.ts';
 import { standardOutput } from '../standard-output.ts';
 import { formatCount, formatMessages } from '../units.ts';
@@ -19,6 +21,7 @@ export interface SubFlags extends CommonFlags {
   readonly exitAtEnd?: boolean;
   readonly exitWhenEmpty?: boolean;
   readonly null?: boolean;
+  readonly raw?: boolean;
   readonly maxOutstanding: number;
   readonly clientId?: string;
 }
@@ -91,7 +94,7 @@ class Sub {
     const elsewhere = (await this.#watch?.elsewhere()) ?? 0;
     if (elsewhere > 0) {
       const are = elsewhere === 1 ? 'is' : 'are';
-      console.error(
+      notice(
         `fanfare: ${formatMessages(elsewhere)} before the end ${are} not printed here: other consumers have them, or are to have them`,
       );
     }
@@ -129,7 +132,7 @@ class Sub {
   }
 
   async #printAll(subscription: Subscription, onAlive: () => void): Promise<void> {
-    const { count = Number.POSITIVE_INFINITY, output, null: endsWithNul } = this.#flags;
+    const { count = Number.POSITIVE_INFINITY, null: endsWithNul } = this.#flags;
     const terminator = Buffer.from(endsWithNul ? '\0' : '\n');
     for (let received = 0; received < count; ) {
       const { value: message, done } = await subscription.next();
@@ -137,12 +140,21 @@ class Sub {
       onAlive();
       received += 1;
       this.#watch?.received(message);
-      this.#output.add(message, output === 'json' ? Buffer.from(toJson(message)) : message.data, terminator);
+      this.#output.add(message, this.#shown(message), terminator);
       // The credit that comes back from now on is not to be used.
       if (received === count) subscription.end();
       await this.#output.room();
     }
     await this.#output.finish();
+  }
+
+  /** The message as it is printed: on a terminal as text that can do nothing to it, unless --raw. */
+  #shown(message: ReceivedMessage): Uint8Array {
+    const { output, raw } = this.#flags;
+    const isEscaped = standardOutput().isTerminal && raw !== true;
+    if (output !== 'json' && !isEscaped) return message.data;
+    const text = output === 'json' ? toJson(message) : message.data.toString('utf8');
+    return Buffer.from(isEscaped ? printable(text) : text);
   }
 
   /**

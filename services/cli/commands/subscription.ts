@@ -3,6 +3,7 @@ import type { Backlog, SubscriptionInfo } from '../../client/admin-types.ts';
 import type { CommonFlags } from '../config.ts';
 import { confirm } from '../confirm.ts';
 import { CliError, EXIT } from '../failure.ts';
+import { notice } from '../notice.ts';
 import { type Columns, formatLabels, printDone, printList, printOne } from '../output.ts';
 import { withClient } from '../session.ts';
 import { formatCount, formatDuration } from '../units.ts';
@@ -59,7 +60,7 @@ export async function listSubscriptions(flags: CommonFlags & { readonly topic?: 
     client.admin.listSubscriptions(flags.topic === undefined ? {} : { topic: flags.topic }),
   );
   if (subscriptions.length === 0 && flags.output === 'table') {
-    console.error('no subscriptions yet: "fanfare subscription create NAME --topic TOPIC"');
+    notice('no subscriptions yet: "fanfare subscription create NAME --topic TOPIC"');
   } else await printList(flags.output, subscriptions, COLUMNS);
 }
 

@@ -3,6 +3,7 @@ import type { TopicInfo, TopicSettings } from '../../client/admin-types.ts';
 import type { CommonFlags } from '../config.ts';
 import { confirm } from '../confirm.ts';
 import { CliError, EXIT } from '../failure.ts';
+import { notice } from '../notice.ts';
 import { type Columns, formatLabels, printDone, printList, printOne } from '../output.ts';
 import { withClient } from '../session.ts';
 import { formatDuration, formatSize } from '../units.ts';
@@ -46,8 +47,7 @@ export async function createTopic(name: string, flags: TopicFlags): Promise<void
 
 export async function listTopics(flags: CommonFlags): Promise<void> {
   const topics = await withClient(flags, (client) => client.admin.listTopics());
-  if (topics.length === 0 && flags.output === 'table')
-    console.error('no topics yet: "fanfare topic create NAME"');
+  if (topics.length === 0 && flags.output === 'table') notice('no topics yet: "fanfare topic create NAME"');
   else await printList(flags.output, topics, COLUMNS);
 }
 

@@ -258,4 +258,25 @@ export const ADAPTER_BUGS: readonly PlantedBug[] = [
     replace: "const most = what === 'backlog' ? max : max + 0 * reserved;",
     noticed: unit('watch', 'so many streams may watch'),
   },
+  {
+    name: 'of several SPIFFE URIs the first is the caller',
+    file: `${ADAPTERS}/grpc/identity.ts`,
+    find: 'if (spiffe.length > 1) {',
+    replace: 'if (spiffe.length > 9) {',
+    noticed: unit('identity', 'names nobody'),
+  },
+  {
+    name: 'a caller’s name may have control characters',
+    file: `${ADAPTERS}/grpc/identity.ts`,
+    find: 'if (printable(principal) === principal) return principal;',
+    replace: 'if (principal !== printable(principal.slice(1))) return principal;',
+    noticed: unit('identity', 'names nobody'),
+  },
+  {
+    name: 'LMDB’s files are for everybody to read',
+    file: `${ADAPTERS}/embedded/tables.ts`,
+    find: 'await chmod(file, 0o600);',
+    replace: 'await chmod(file, 0o644);',
+    noticed: integration('store-folder', 'is private, and so are its files'),
+  },
 ];

@@ -236,4 +236,18 @@ export const CORE_BUGS: readonly PlantedBug[] = [
     replace: '',
     noticed: unit('definition-merge'),
   },
+  {
+    name: 'a label’s value may have control characters',
+    file: `${CORE}/definitions.ts`,
+    find: 'if (INVISIBLE.test(value)) {',
+    replace: 'if (INVISIBLE.test(field)) {',
+    noticed: unit('definitions'),
+  },
+  {
+    name: 'what turns the text beside it is shown as it is',
+    file: `${CORE}/printable.ts`,
+    find: '\\p{C}\\p{Zl}\\p{Zp}]/gu;',
+    replace: '\\p{Cc}\\p{Zl}\\p{Zp}]/gu;',
+    noticed: unit('printable'),
+  },
 ];

@@ -3,7 +3,7 @@
 // write() is all or nothing and resolves when LMDB's commit is flushed. After a write has failed the tables
 // must be closed and opened again before the next one: LMDB may have declared its environment broken, and
 // lmdb-js then blocks for ever on the next transaction.
-import { stat } from 'node:fs/promises';
+import { chmod, stat } from 'node:fs/promises';
 import { open } from 'lmdb';
 import { type KeyRange, readU64, SEQUENCE_KEY, writeU64 } from './keys.ts';
 import { checkTablesFile } from './tables-file.ts';
@@ -78,6 +78,8 @@ export async function openTables(path: string): Promise<Tables> {
     eventTurnBatching: false,
   });
   try {
+    // lmdb-js makes them for everybody to read. The folder is its owner's only, but a copy of it may not be.
+    for (const file of [path, `${path}-lock`]) await chmod(file, 0o600);
     const tables = TABLE_NAMES.map((name) => root.openDB<Buffer, Buffer>(name, BINARY));
     const at = (table: Table) => tables[table]!;
 

@@ -6,6 +6,8 @@
 // "plaintext" without TLS.
 import type { AuthContext } from '@grpc/grpc-js/build/src/auth-context.js';
 import { BrokerError } from '../../core/errors.ts';
+import { quote } from '../../core/names.ts';
+import { printable } from '../../core/printable.ts';
 
 export type Verb = 'create' | 'read' | 'update' | 'delete' | 'publish' | 'consume';
 
@@ -51,7 +53,8 @@ export class Identity {
 }
 
 /**
- * The leaf's URI SAN (SPIFFE first), or else its DNS SAN, or else its CN. UNAUTHENTICATED if there is none.
+ * The leaf's URI SAN (SPIFFE first), or else its DNS SAN, or else its CN. UNAUTHENTICATED if there is none,
+ * if there are several of SPIFFE, which says that there is one, or if the name has control characters.
  */
 export function principalOfCertificate(
   certificate:
@@ -61,9 +64,28 @@ export function principalOfCertificate(
   if (certificate === undefined) {
     throw new BrokerError('UNAUTHENTICATED', 'no client certificate that a trusted CA has signed');
   }
+  const principal = nameOf(certificate);
+  if (printable(principal) === principal) return principal;
+  throw new BrokerError(
+    'UNAUTHENTICATED',
+    `the client certificate's name has control characters: ${quote(principal)}`,
+  );
+}
+
+function nameOf(certificate: {
+  readonly subject?: { readonly CN?: unknown };
+  readonly subjectaltname?: string | undefined;
+}): string {
   const names = alternativeNames(certificate.subjectaltname ?? '');
   const uris = names.filter(({ type }) => type === 'URI').map(({ value }) => value);
-  const uri = uris.find((each) => each.startsWith('spiffe://')) ?? uris[0];
+  const spiffe = uris.filter((each) => /^spiffe:/i.test(each));
+  if (spiffe.length > 1) {
+    throw new BrokerError(
+      'UNAUTHENTICATED',
+      `the client certificate has ${spiffe.length} SPIFFE URIs: it must have one`,
+    );
+  }
+  const uri = spiffe[0] ?? uris[0];
   if (uri) return uri;
   const dns = names.find(({ type }) => type === 'DNS')?.value;
   if (dns) return `dns:${dns}`;

@@ -40,6 +40,7 @@ export function parseTarget(url: string, credentials: RedisCredentials = {}): Re
   );
   if (match === null) throw refuse(url, `is not of a known form: write ${FORMS}`);
   const [, scheme, flavour, userInfo = '', hosts = '', path = ''] = match;
+  if (path.includes('@')) throw refuse(url, 'has a / in its user or password: write it as %2F');
   const kind = flavour === undefined ? 'server' : (flavour as 'sentinel' | 'cluster');
   const endpoints = hosts.split(',').map((text) => endpointOf(url, text, kind));
   if (endpoints.length > MAX_ENDPOINTS)
@@ -80,7 +81,7 @@ function endpointOf(url: string, text: string, kind: RedisTarget['kind']): Endpo
   const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text);
   const port = Number(match?.[3] ?? (kind === 'sentinel' ? DEFAULT_SENTINEL_PORT : DEFAULT_PORT));
   if (match === null || port < 1 || port > 65_535) {
-    throw refuse(url, `has ${JSON.stringify(text)}, which is no HOST or HOST:PORT with a port of 1 to 65535`);
+    throw refuse(url, `has what is no HOST or HOST:PORT with a port of 1 to 65535`);
   }
   return { host: match[1] ?? match[2] ?? '', port };
 }
@@ -101,6 +102,7 @@ function decode(url: string, text: string): string {
 }
 
 function refuse(url: string, what: string, cause?: unknown): BrokerError {
-  const shown = url.replace(/:\/\/.*@/, '://…@');
-  return new BrokerError('INVALID_ARGUMENT', `the store ${JSON.stringify(shown)} ${what}`, { cause });
+  // Where in a URL that is wrong a secret stands is not known: only its scheme is shown.
+  const scheme = /^rediss?(\+(sentinel|cluster))?:/.exec(url)?.[0] ?? '';
+  return new BrokerError('INVALID_ARGUMENT', `the store "${scheme}…" ${what}`, { cause });
 }

@@ -62,7 +62,8 @@ export type Topic = Message<"fanfare.v1.Topic"> & {
   minReplicas: number;
 
   /**
-   * At most 64; key 1 to 63 bytes, value at most 255 bytes.
+   * At most 64; key 1 to 63 bytes, value at most 255 bytes. Neither has control characters, line separators
+   * or characters that format or turn text.
    *
    * @generated from field: map<string, string> labels = 6;
    */
