@@ -332,6 +332,26 @@ describe('a Redis that fails', { timeout: 60_000 }, () => {
     expect(await store.membership.identity()).toBeUndefined();
   });
 
+  test('started empty: nothing is written to it, not even by who believes in a lease still', async () => {
+    await using store = await opened();
+    await store.membership.initialize('cluster-1');
+    const epoch = await acquired(store);
+    const connects = store.stats().data.connects;
+    await redis.command('FLUSHALL');
+    proxy.cut();
+    await until('it is connected again', async () => store.stats().data.connects > connects);
+    const record = Buffer.from('x');
+    await expectCode(store.ownership.acquire(P, { above: epoch }), 'UNAVAILABLE');
+    await expectCode(
+      store.cursors.commit([{ subscription: 1, partition: P, ownerEpoch: epoch, record }]),
+      'UNAVAILABLE',
+    );
+    expect(await redis.command('DBSIZE')).toBe(0);
+    // Its data is back.
+    await store.membership.initialize('cluster-1');
+    expect((await store.ownership.acquire(P, { above: epoch })).ownerEpoch).toBeGreaterThan(epoch);
+  });
+
   test('scripts forgotten: everything goes on', async () => {
     await using store = await opened();
     const epoch = await acquired(store);

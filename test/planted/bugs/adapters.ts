@@ -279,4 +279,11 @@ export const ADAPTER_BUGS: readonly PlantedBug[] = [
     replace: 'await chmod(file, 0o644);',
     noticed: integration('store-folder', 'is private, and so are its files'),
   },
+  {
+    name: 'lists are written to a store that was emptied',
+    file: `${ADAPTERS}/redis/partition-lists.ts`,
+    find: 'if (identity === null && this.#held)',
+    replace: "if (identity === '' && this.#held)",
+    noticed: integration('redis-faults', 'started empty'),
+  },
 ];

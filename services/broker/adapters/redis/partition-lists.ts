@@ -1,8 +1,9 @@
 // Which partitions a topic has in Redis, and in which ones a subscription has a cursor: what is deleted as a
 // whole must be found again, and no command finds keys by pattern without touching all.
 //
-// Invariant: a list is written before the data that it leads to. What was written is remembered here, so it
-// costs a round trip once; after a reconnection it is written again, since the server may have forgotten.
+// Invariant: a list is written before the data that it leads to, and never to a store that held a cluster and
+// holds none any more: it was emptied, or is another one. What was written is remembered here, so it costs a
+// round trip once; after a reconnection it is written again, since the server may have forgotten.
 import { BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
 import type { RedisConnection } from './connection.ts';
@@ -19,6 +20,10 @@ export class PartitionLists {
   readonly #keys: RedisKeys;
   readonly #enlisted = new Set<string>();
   readonly #withCursor = new Set<string>();
+  /** The store has held a cluster. */
+  #held = false;
+  /** It was looked at since the last connection. */
+  #looked = false;
 
   constructor(connection: RedisConnection, keys: RedisKeys) {
     this.#connection = connection;
@@ -26,13 +31,18 @@ export class PartitionLists {
     connection.onReady(() => {
       this.#enlisted.clear();
       this.#withCursor.clear();
+      this.#looked = false;
     });
   }
 
-  /** Notes that the partition is about to get data. ABORTED: its topic was dropped. */
+  /**
+   * Notes that the partition is about to get data. ABORTED: its topic was dropped. UNAVAILABLE: the store does
+   * not hold the cluster any more.
+   */
   async enlist(partition: PartitionId): Promise<void> {
     const name = formatPartitionId(partition);
     if (this.#enlisted.has(name)) return;
+    await this.#look();
     const { logEpoch } = partition;
     const keys = [this.#keys.topicPartitions(logEpoch), this.#keys.topicDropped(logEpoch)];
     const [word] = verdictOf(await this.#connection.script('enlist', keys, [partition.partition]));
@@ -55,10 +65,14 @@ export class PartitionLists {
     });
   }
 
-  /** Notes that the subscription is about to get a cursor in each of the partitions. */
+  /**
+   * Notes that the subscription is about to get a cursor in each of the partitions. UNAVAILABLE: the store
+   * does not hold the cluster any more.
+   */
   async enlistCursors(subscription: number, partitions: readonly PartitionId[]): Promise<void> {
     const names = partitions.map(formatPartitionId);
     const missing = names.filter((name) => !this.#withCursor.has(`${subscription} ${name}`));
+    if (missing.length > 0) await this.#look();
     const key = this.#keys.subscriptionPartitions(subscription);
     for (let at = 0; at < missing.length; at += STEP) {
       const some = missing.slice(at, at + STEP);
@@ -77,6 +91,19 @@ export class PartitionLists {
       const [logEpoch, partition] = name.split('.').map(Number);
       return drop({ logEpoch: logEpoch!, partition: partition! });
     });
+  }
+
+  /** The same server may have come back with nothing: its brokers hear of that with a heartbeat, later. */
+  async #look(): Promise<void> {
+    if (this.#looked) return;
+    const identity = await this.#connection.run('identity', (client) => client.get(this.#keys.identity));
+    if (identity === null && this.#held)
+      throw new BrokerError(
+        'UNAVAILABLE',
+        'the store does not hold the cluster any more: was it emptied, or is it another one?',
+      );
+    this.#held ||= identity !== null;
+    this.#looked = true;
   }
 
   /** A name leaves its set when its data has gone: what fails in between is done again the next time. */
