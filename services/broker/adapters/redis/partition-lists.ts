@@ -36,8 +36,8 @@ export class PartitionLists {
   }
 
   /**
-   * Notes that the partition is about to get data. ABORTED: its topic was dropped. UNAVAILABLE: the store does
-   * not hold the cluster any more.
+   * Notes that the partition is about to get data. ABORTED: its topic was dropped. UNAVAILABLE: the store
+   * does not hold the cluster any more.
    */
   async enlist(partition: PartitionId): Promise<void> {
     const name = formatPartitionId(partition);
