@@ -217,10 +217,11 @@ export const CONNECTION_SWEEP_MS = 500;
  * Requests that have not arrived whole, or that no handler has taken: of all clients, and of all brokers.
  * Full: RESOURCE_EXHAUSTED.
  */
-export const MAX_RECEIVING_BYTES = 128 * MIB;
-export const MAX_RECEIVING_BYTES_OF_BROKERS = 64 * MIB;
-export const MAX_RECEIVING_BYTES_PER_PRINCIPAL = 64 * MIB;
-export const MAX_RECEIVING_BYTES_PER_CONNECTION = 32 * MIB;
+export const MAX_RECEIVING_BYTES = 256 * MIB;
+export const MAX_RECEIVING_BYTES_OF_BROKERS = 128 * MIB;
+export const MAX_RECEIVING_BYTES_PER_PRINCIPAL = 128 * MIB;
+/** Room for the parts of twenty large publishes that arrive side by side. */
+export const MAX_RECEIVING_BYTES_PER_CONNECTION = 64 * MIB;
 /** What a connection may always have under way, whatever others have. */
 export const FREE_RECEIVING_BYTES_PER_CONNECTION = 16 * KIB;
 /** How long a request may take from its first byte to its last. */

@@ -43,7 +43,7 @@ test('consumers that share a full connection get on alike', async () => {
   expect(Math.min(...received)).toBeGreaterThan(Math.max(...received) / 2);
 });
 
-test('a stream may carry 1 MiB before anything of it is read', async () => {
+test('a stream may carry 1 MiB before anything of it is read, once its client publishes', async () => {
   await using broker = await startBroker();
   const session = openHttp2(`https://${broker.address}`, {
     ca: readFileSync(broker.tls.ca),
@@ -59,7 +59,7 @@ test('a stream may carry 1 MiB before anything of it is read', async () => {
   session
     .request({
       ':method': 'POST',
-      ':path': '/grpc.health.v1.Health/Check',
+      ':path': '/fanfare.v1.Publisher/Publish',
       'content-type': 'application/grpc',
       te: 'trailers',
     })

@@ -166,7 +166,7 @@ test.each([
 
 /** A broker that both an IPv4 and an IPv6 client reach, each from an address of its own. */
 function dualStack(): Promise<BrokerProcess> {
-  return startBroker({ listen: '[::]:0' });
+  return startBroker({ listen: '[::]:0', args: ['--dev-certs'] });
 }
 
 test('consumers are named by the address that they come from, in whatever form it is written', async () => {
