@@ -22,6 +22,8 @@ const TICK_MS = 50;
 const WORK_MS = 200;
 const CONCURRENCY = 16;
 const MOST = 5;
+/** Nothing is taken away for a minute after the load has doubled. */
+const GOING_MS = 120_000;
 
 let stage: Stage;
 
@@ -145,11 +147,12 @@ async function burst(name: string, drain: object, look: () => Promise<void>): Pr
       ),
   });
   const load = new Load(client, name);
-  const reached = (what: string, accept: () => boolean) =>
+  const reached = (what: string, accept: () => boolean, timeoutMs?: number) =>
     stage.eventually(
       what,
       async () => `${deployment.history} with ${deployment.readyPods} ready`,
       () => accept(),
+      timeoutMs,
     );
   await reached('the first pod works', () => processed.length > 0);
 
@@ -164,6 +167,7 @@ async function burst(name: string, drain: object, look: () => Promise<void>): Pr
   await reached(
     'most pods have gone',
     () => (deployment.history.at(-1) ?? MOST) <= 2 && deployment.pods <= 2,
+    GOING_MS,
   );
   const downMs = performance.now() - startMs;
 

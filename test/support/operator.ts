@@ -181,14 +181,19 @@ export class Stage implements AsyncDisposable {
   }
 
   /** Asks again and again, for what nobody watches, such as the broker. */
-  async eventually<T>(what: string, ask: () => Promise<T>, accept: (value: T) => boolean): Promise<T> {
-    const deadline = performance.now() + WAIT_TIMEOUT_MS;
+  async eventually<T>(
+    what: string,
+    ask: () => Promise<T>,
+    accept: (value: T) => boolean,
+    timeoutMs = WAIT_TIMEOUT_MS,
+  ): Promise<T> {
+    const deadline = performance.now() + timeoutMs;
     for (;;) {
       const value = await ask();
       if (accept(value)) return value;
       if (performance.now() > deadline) {
         const logs = [...this.#operators].map((operator) => operator.logText()).join('\n---\n');
-        throw new Error(`not within ${WAIT_TIMEOUT_MS} ms: ${what}; it is ${JSON.stringify(value)}\n${logs}`);
+        throw new Error(`not within ${timeoutMs} ms: ${what}; it is ${JSON.stringify(value)}\n${logs}`);
       }
       await delay(50);
     }
