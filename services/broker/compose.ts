@@ -165,6 +165,7 @@ export async function startBroker(config: Config, surroundings: Surroundings): P
     maxConnectionAgeMs: config.maxConnectionAgeMs,
     ...(shared && { isBroker: principalMatcher(shared.config.brokerPrincipals) }),
     onConnectionEnded: (fields, why) => log.warn(fields, `a connection was ended: ${why}`),
+    onListenProblem: ({ message }) => log.warn({ reason: message }, 'a connection could not be taken'),
     services: [
       publisherService({ broker, border, authorize, limits: limits.PUBLISH_LIMITS }),
       subscriberService({

@@ -3,7 +3,6 @@
 import './reflect-metadata.ts';
 import type { X509Certificate } from 'node:crypto';
 import * as x509 from '@peculiar/x509';
-import { CertificateError } from './certificate-error.ts';
 
 export interface RevocationList {
   readonly issuer: string;
@@ -14,9 +13,9 @@ export interface RevocationList {
   isSignedBy(authority: X509Certificate): Promise<boolean>;
 }
 
-/** One list as PEM. CertificateError if it is none. */
+/** One list as PEM. Throws if it is none. */
 export function parseRevocationList(pem: string): RevocationList {
-  const list = parse(pem);
+  const list = new x509.X509Crl(pem);
   return {
     issuer: list.issuer,
     nextUpdate: list.nextUpdate,
@@ -30,12 +29,4 @@ export function parseRevocationList(pem: string): RevocationList {
       }
     },
   };
-}
-
-function parse(pem: string): x509.X509Crl {
-  try {
-    return new x509.X509Crl(pem);
-  } catch (cause) {
-    throw new CertificateError('is no list of revoked certificates', { cause });
-  }
 }

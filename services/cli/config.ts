@@ -142,6 +142,7 @@ async function hereContext(isNeeded: boolean): Promise<FoundContext | undefined>
 async function tellOfFolder({ source, address }: FoundContext): Promise<void> {
   const here = await folderContext(process.cwd());
   if (here === undefined) return;
+  // One that can't be read is of another broker all the same.
   const other = await readContext(here).catch(() => undefined);
   if (other?.address === address) return;
   notice(`fanfare: ${source} is used (${address}); for the broker of ${dirname(here)}: --context ${HERE}`);

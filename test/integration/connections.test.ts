@@ -23,6 +23,7 @@ const LIMITS = {
   prefaceMs: 300,
 };
 const parent = 'projects/p';
+const DAY_MS = 86_400_000;
 
 let authority: Authority;
 beforeAll(async () => {
@@ -138,7 +139,9 @@ describe('who are too many', () => {
 describe('whose certificate is not good any more', () => {
   test('is ended when it expires', async () => {
     await using rig = await startGrpcRig(authority);
-    const soon = await issueUntil(authority.ca, Date.now() + 1_500);
+    const soon = await issueClient(authority.ca, {
+      ...{ principal: 'soon', days: 1, nowMs: Date.now() + 1_500 - DAY_MS },
+    });
     const stream = rig.connect(soon).stream(Admin.method.watchBacklog, { parent });
     await stream.next();
     expect((await stream.status).code).toBe(status.UNAVAILABLE);
@@ -240,27 +243,11 @@ function keyOf(ca: CertificatePair): Promise<webcrypto.CryptoKey> {
 async function listOf(ca: CertificatePair, revoked?: CertificatePair, days = 1): Promise<string> {
   const list = await x509.X509CrlGenerator.create({
     issuer: new x509.X509Certificate(ca.cert).subject,
-    thisUpdate: new Date(Date.now() - 2 * 86_400_000),
-    nextUpdate: new Date(Date.now() + days * 86_400_000),
+    thisUpdate: new Date(Date.now() - 2 * DAY_MS),
+    nextUpdate: new Date(Date.now() + days * DAY_MS),
     entries: revoked ? [{ serialNumber: new x509.X509Certificate(revoked.cert).serialNumber }] : [],
     signingAlgorithm: ALGORITHM,
     signingKey: await keyOf(ca),
   });
   return `${x509.PemConverter.encode(list.rawData, 'X509 CRL')}\n`;
-}
-
-/** A client's certificate that expires then. */
-async function issueUntil(ca: CertificatePair, untilMs: number): Promise<CertificatePair> {
-  const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']);
-  const certificate = await x509.X509CertificateGenerator.create({
-    subject: 'CN=soon',
-    issuer: new x509.X509Certificate(ca.cert).subject,
-    notBefore: new Date(Date.now() - 60_000),
-    notAfter: new Date(untilMs),
-    publicKey: keys.publicKey,
-    signingKey: await keyOf(ca),
-    signingAlgorithm: ALGORITHM,
-  });
-  const key = await webcrypto.subtle.exportKey('pkcs8', keys.privateKey);
-  return { cert: certificate.toString('pem'), key: x509.PemConverter.encode(key, 'PRIVATE KEY') };
 }

@@ -13,11 +13,6 @@ export interface ChunkView {
   keyHashes(): Uint32Array;
 }
 
-/**
- * What a consumer may still be given in one lease event. Nothing overtakes a message that does not fit:
- * smaller ones behind it would take the credit again and again, and it would never go out. An idle consumer
- * is given one message of any size.
- */
 /** What may be outstanding at a consumer, and how long its leases last. */
 export interface ConsumerLimits {
   readonly maxOutstandingMessages: number;
@@ -25,6 +20,11 @@ export interface ConsumerLimits {
   readonly ackDeadlineMs: number;
 }
 
+/**
+ * What a consumer may still be given in one lease event. Nothing overtakes a message that does not fit:
+ * smaller ones behind it would take the credit again and again, and it would never go out. An idle consumer
+ * is given one message of any size.
+ */
 export class LeaseBudget {
   messages: number;
   #bytes: number;

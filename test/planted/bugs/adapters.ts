@@ -282,7 +282,7 @@ export const ADAPTER_BUGS: readonly PlantedBug[] = [
   {
     name: 'lists are written to a store that was emptied',
     file: `${ADAPTERS}/redis/partition-lists.ts`,
-    find: 'if (identity === null && this.#held)',
+    find: 'if (identity === undefined && this.#held)',
     replace: "if (identity === '' && this.#held)",
     noticed: integration('redis-faults', 'started empty'),
   },

@@ -10,6 +10,7 @@
 import type { ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { PeerCertificate, TLSSocket } from 'node:tls';
+import { Counts } from '../../core/counts.ts';
 import { BrokerError } from '../../core/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { PLAINTEXT_PRINCIPAL, principalOfCertificate } from './identity.ts';
@@ -67,6 +68,8 @@ export class Connection implements Receiver {
   session: ServerHttp2Session | undefined;
   /** Calls that are open. */
   calls = 0;
+  /** Its client may send as much ahead as those that publish. */
+  isWide = false;
 
   constructor(socket: Socket, key: string, address: string, acceptedMs: number) {
     this.#socket = socket;
@@ -89,8 +92,8 @@ export class Connections {
   /** Those that are not open, the oldest first. */
   readonly #young = new Set<Connection>();
   readonly #bySession = new WeakMap<object, Connection>();
-  readonly #byAddress = new Map<string, number>();
-  readonly #byPrincipal = new Map<string, number>();
+  readonly #byAddress = new Counts();
+  readonly #byPrincipal = new Counts();
   #onEmpty: () => void = () => undefined;
   /** False: whoever has no call is gone. */
   #lingers = true;
@@ -111,7 +114,7 @@ export class Connections {
     }
     const isFull = this.#young.size >= maxUnauthenticated || this.#all.size >= maxConnections;
     if (isFull) this.#makeRoom();
-    if (this.#all.size >= maxConnections || (this.#byAddress.get(address) ?? 0) >= maxPerAddress) {
+    if (this.#all.size >= maxConnections || this.#byAddress.of(address) >= maxPerAddress) {
       this.counts.refused += 1;
       socket.destroy();
       return false;
@@ -119,7 +122,7 @@ export class Connections {
     const connection = new Connection(socket, key, address, this.#options.clock.monotonicMs());
     this.#all.set(key, connection);
     this.#young.add(connection);
-    add(this.#byAddress, address, 1);
+    this.#byAddress.add(address, 1);
     this.counts.open += 1;
     // An error is followed by the close.
     socket.on('error', () => {});
@@ -236,7 +239,7 @@ export class Connections {
     const { limits, isBroker } = this.#options;
     connection.principal = principal;
     connection.isBroker = isBroker(principal);
-    const count = add(this.#byPrincipal, principal, 1);
+    const count = this.#byPrincipal.add(principal, 1);
     if (connection.isBroker || count <= limits.maxPerPrincipal) return;
     this.counts.refused += 1;
     this.#end(connection, `it has ${limits.maxPerPrincipal} connections already, which is the limit`);
@@ -244,11 +247,11 @@ export class Connections {
 
   /** Of those on their way, the oldest of the address that has most goes. */
   #makeRoom(): void {
-    const ofAddress = new Map<string, number>();
+    const ofAddress = new Counts();
     let most = 0;
-    for (const { address } of this.#young) most = Math.max(most, add(ofAddress, address, 1));
+    for (const { address } of this.#young) most = Math.max(most, ofAddress.add(address, 1));
     for (const connection of this.#young) {
-      if (ofAddress.get(connection.address) !== most) continue;
+      if (ofAddress.of(connection.address) !== most) continue;
       this.counts.refused += 1;
       // It makes room at once, though its socket closes a moment later.
       this.#forget(connection);
@@ -267,8 +270,8 @@ export class Connections {
     if (this.#all.get(connection.key) !== connection) return;
     this.#all.delete(connection.key);
     this.#young.delete(connection);
-    add(this.#byAddress, connection.address, -1);
-    if (connection.principal !== '') add(this.#byPrincipal, connection.principal, -1);
+    this.#byAddress.add(connection.address, -1);
+    if (connection.principal !== '') this.#byPrincipal.add(connection.principal, -1);
     this.counts.open -= 1;
     if (this.#all.size === 0) this.#onEmpty();
   }
@@ -290,12 +293,4 @@ function keyOf({
   remotePort?: number | undefined;
 }): string | undefined {
   return remoteAddress === undefined ? undefined : `${remoteAddress}|${remotePort}`;
-}
-
-/** Returns the new count; none is not kept. */
-function add(counts: Map<string, number>, key: string, more: number): number {
-  const count = (counts.get(key) ?? 0) + more;
-  if (count === 0) counts.delete(key);
-  else counts.set(key, count);
-  return count;
 }

@@ -116,17 +116,8 @@ function unquoted(value: string): string {
   }
 }
 
-/** The part of an HTTP/2 session that is used here. */
-export interface Session {
-  readonly destroyed: boolean;
-  settings(settings: { readonly initialWindowSize: number }): void;
-  setLocalWindowSize(bytes: number): void;
-  once(event: 'close', listener: () => void): unknown;
-  destroy(): void;
-}
-
-/** The HTTP/2 session behind a call that an interceptor sees, or behind the one that a handler gets. */
-export function sessionOf(call: unknown): Session | undefined {
-  const { call: inner, stream } = call as { call?: unknown; stream?: { session?: Session } };
-  return stream?.session ?? (inner as { stream?: { session?: Session } } | undefined)?.stream?.session;
+/** The HTTP/2 session behind a call that a handler gets, or behind the one that an interceptor sees. */
+function sessionOf(call: unknown): object | undefined {
+  const { call: inner, stream } = call as { call?: unknown; stream?: { session?: object } };
+  return stream?.session ?? (inner as { stream?: { session?: object } } | undefined)?.stream?.session;
 }

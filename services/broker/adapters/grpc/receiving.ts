@@ -7,7 +7,8 @@
 // below interceptors, so this takes the place of a call's decoder: grpc-js is pinned, and
 // test/integration/receiving.test.ts fails when its innards change.
 import { constants, type ServerHttp2Stream } from 'node:http2';
-import type { ServerInterceptingCallInterface } from '@grpc/grpc-js';
+import { type ServerInterceptingCallInterface, status } from '@grpc/grpc-js';
+import { Counts } from '../../core/counts.ts';
 import { BrokerError } from '../../core/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { statusOf } from './status.ts';
@@ -56,7 +57,7 @@ export interface ExpectedRequest {
 export class Receiving {
   readonly #limits: ReceivingLimits;
   readonly #clock: Clock;
-  readonly #byPrincipal = new Map<string, number>();
+  readonly #byPrincipal = new Counts();
   /** Requests that have begun to arrive, the oldest first. */
   readonly #arriving = new Set<Request>();
   /** Calls that were refused since the last sweep: their clients have time to hear of it. */
@@ -120,29 +121,27 @@ export class Receiving {
   take(from: Receiver, bytes: number): void {
     const { maxBytes, maxBrokerBytes, maxPrincipalBytes, maxConnectionBytes, freeConnectionBytes } =
       this.#limits;
-    const ofPrincipal = this.#byPrincipal.get(from.principal) ?? 0;
     const ofConnection = from.receivedBytes + bytes;
     if (ofConnection > maxConnectionBytes) throw tooMuch('this connection', maxConnectionBytes);
     if (ofConnection > freeConnectionBytes) {
-      if (!from.isBroker && ofPrincipal + bytes > maxPrincipalBytes)
+      if (!from.isBroker && this.#byPrincipal.of(from.principal) + bytes > maxPrincipalBytes)
         throw tooMuch(from.principal, maxPrincipalBytes);
       const most = from.isBroker ? maxBrokerBytes : maxBytes;
       if ((from.isBroker ? this.#brokerBytes : this.#bytes) + bytes > most)
         throw tooMuch('this broker', most);
     }
-    this.#count(from, ofPrincipal, bytes);
+    this.#count(from, bytes);
   }
 
   giveBack(from: Receiver, bytes: number): void {
-    if (bytes > 0) this.#count(from, this.#byPrincipal.get(from.principal) ?? 0, -bytes);
+    if (bytes > 0) this.#count(from, -bytes);
   }
 
-  #count(from: Receiver, ofPrincipal: number, bytes: number): void {
+  #count(from: Receiver, bytes: number): void {
     if (from.isBroker) this.#brokerBytes += bytes;
     else this.#bytes += bytes;
     from.receivedBytes += bytes;
-    if (ofPrincipal + bytes === 0) this.#byPrincipal.delete(from.principal);
-    else this.#byPrincipal.set(from.principal, ofPrincipal + bytes);
+    this.#byPrincipal.add(from.principal, bytes);
   }
 }
 
@@ -268,7 +267,8 @@ function tooMuch(who: string, bytes: number): BrokerError {
 }
 
 /** grpc-js says "Received message larger than max (9 vs 8)". */
-function oversize({ details }: { readonly details?: string | null }): BrokerError | undefined {
+function oversize({ code, details }: Parameters<BaseCall['sendStatus']>[0]): BrokerError | undefined {
+  if (code !== status.RESOURCE_EXHAUSTED) return undefined;
   const [, has, most] = /^Received message larger than max \((\d+) vs (\d+)\)$/.exec(details ?? '') ?? [];
   if (has === undefined) return undefined;
   return new BrokerError('INVALID_ARGUMENT', `the request has ${has} bytes; at most ${most} are read`);

@@ -40,8 +40,10 @@ export interface GrpcServerOptions {
   readonly maxConnectionAgeMs?: number;
   /** Whether a principal is a broker's. */
   readonly isBroker?: (principal: string) => boolean;
-  /** Called when a connection was ended whose client may wonder why, and when none could be taken. */
+  /** Called when a connection was ended whose client may wonder why. */
   readonly onConnectionEnded?: (fields: object, why: string) => void;
+  /** Called when a connection could not be taken. */
+  readonly onListenProblem?: (error: Error) => void;
   readonly limits?: { readonly connections?: ConnectionLimits; readonly receiving?: ReceivingLimits };
   /** Called with what health says from now on; before the first call it is not serving. */
   readonly onServing?: (isServing: boolean) => void;
@@ -70,8 +72,6 @@ export class GrpcServer {
   readonly #health: Health;
   readonly #connections: Connections;
   readonly #receiving: Receiving;
-  /** Sessions whose clients may send as much as those that publish. */
-  readonly #wide = new WeakSet<object>();
   #listener: Listener | undefined;
   #cancelSweep: () => void = () => undefined;
   #draining: Promise<'drained' | 'cut off'> | undefined;
@@ -140,7 +140,7 @@ export class GrpcServer {
       (socket) => {
         if (this.#connections.accept(socket)) injectConnection(socket);
       },
-      (error) => this.#options.onConnectionEnded?.({ reason: error.message }, 'no connection could be taken'),
+      (error) => this.#options.onListenProblem?.(error),
     );
     this.#sweep();
     this.#setServing(true);
@@ -228,8 +228,8 @@ export class GrpcServer {
     const refusal = this.#refusalOf(path) ?? this.#receiving.refusalOf(call);
     if (refusal !== undefined) return this.#refuse(call, refusal);
     const isLarge = LARGE_PATHS.some((start) => path.startsWith(start));
-    if (isLarge && !this.#wide.has(session!)) {
-      this.#wide.add(session!);
+    if (isLarge && !connection.isWide) {
+      connection.isWide = true;
       widenWindows(session!);
     }
     const maxBytes = isLarge ? MAX_RECEIVE_BYTES : MAX_REQUEST_BYTES;

@@ -1,5 +1,6 @@
 // What the RPCs that watch something share: a bound on how many there are, and waiting for a change or a
 // time, whichever comes first.
+import { Counts } from '../../core/counts.ts';
 import { BrokerError } from '../../core/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 
@@ -13,7 +14,7 @@ export interface WatchLimits {
 
 export class WatchSlots {
   readonly #limits: WatchLimits;
-  readonly #byPrincipal = new Map<string, number>();
+  readonly #byPrincipal = new Counts();
   #taken = 0;
 
   constructor(limits: WatchLimits) {
@@ -23,20 +24,18 @@ export class WatchSlots {
   /** Takes a slot, which is given back when disposed. RESOURCE_EXHAUSTED if there is none left. */
   take(principal: string, what: 'backlog' | 'routes'): Disposable {
     const { max, maxPerPrincipal, reserved } = this.#limits;
-    const own = this.#byPrincipal.get(principal) ?? 0;
+    const own = this.#byPrincipal.of(principal);
     if (own >= maxPerPrincipal) throw tooMany(`${principal} has ${own} streams that watch`);
     const most = what === 'backlog' ? max : max - reserved;
     if (this.#taken >= most) throw tooMany(`${this.#taken} streams are watching`);
     this.#taken += 1;
-    this.#byPrincipal.set(principal, own + 1);
+    this.#byPrincipal.add(principal, 1);
     return { [Symbol.dispose]: () => this.#giveBack(principal) };
   }
 
   #giveBack(principal: string): void {
-    const left = this.#byPrincipal.get(principal)! - 1;
     this.#taken -= 1;
-    if (left === 0) this.#byPrincipal.delete(principal);
-    else this.#byPrincipal.set(principal, left);
+    this.#byPrincipal.add(principal, -1);
   }
 }
 

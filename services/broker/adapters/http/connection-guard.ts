@@ -7,6 +7,7 @@
 // Nobody has to go before what a new one has sent already is read: of many that come at once and ask, all
 // would seem to be silent.
 import type { Server, Socket } from 'node:net';
+import { Counts } from '../../core/counts.ts';
 
 export interface GuardOptions {
   readonly maxConnections: number;
@@ -36,16 +37,14 @@ export function guardConnections(server: Server, options: GuardOptions): Connect
   const { maxConnections, maxPerAddress = maxConnections, maxSilentMs, maxAnswerMs } = options;
   /** The oldest first. */
   const guarded = new Map<Socket, Guarded>();
-  const counts = new Map<string, number>();
+  const counts = new Counts();
 
   const remove = (socket: Socket): void => {
     const entry = guarded.get(socket);
     if (entry === undefined) return;
     clearTimeout(entry.timer);
     guarded.delete(socket);
-    const left = counts.get(entry.address)! - 1;
-    if (left > 0) counts.set(entry.address, left);
-    else counts.delete(entry.address);
+    counts.add(entry.address, -1);
   };
   const close = (socket: Socket): void => {
     remove(socket);
@@ -72,12 +71,12 @@ export function guardConnections(server: Server, options: GuardOptions): Connect
     const timer = setTimeout(() => close(socket), maxSilentMs).unref();
     const entry = { address, isSilent: true, hadTurn: false, timer };
     guarded.set(socket, entry);
-    counts.set(address, (counts.get(address) ?? 0) + 1);
+    counts.add(address, 1);
     // What it has sent already is read between the two.
     setImmediate(() =>
       setImmediate(() => {
         entry.hadTurn = true;
-        if ((counts.get(address) ?? 0) > maxPerAddress) closeOne([address]);
+        if (counts.of(address) > maxPerAddress) closeOne([address]);
         else if (guarded.size > maxConnections) closeOne(byCount());
       }),
     );

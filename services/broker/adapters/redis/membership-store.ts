@@ -4,6 +4,7 @@
 import { BrokerError } from '../../core/errors.ts';
 import type { ClusterView, Member, MembershipStore, StoredAssignment } from '../../ports/membership-store.ts';
 import type { RedisConnection } from './connection.ts';
+import { readIdentity } from './identity.ts';
 import type { RedisKeys } from './keys.ts';
 import { type Verdict, verdictOf } from './replies.ts';
 
@@ -18,9 +19,8 @@ export class RedisMembershipStore implements MembershipStore {
     this.#keys = keys;
   }
 
-  async identity(): Promise<string | undefined> {
-    const identity = await this.#connection.run('identity', (client) => client.get(this.#keys.identity));
-    return identity ?? undefined;
+  identity(): Promise<string | undefined> {
+    return readIdentity(this.#connection, this.#keys);
   }
 
   async initialize(identity: string): Promise<string> {

@@ -9,6 +9,7 @@ import {
   takenError,
 } from '../../ports/ownership-store.ts';
 import type { BufferReply, RedisConnection } from './connection.ts';
+import { readIdentity } from './identity.ts';
 import type { RedisKeys } from './keys.ts';
 import type { PartitionLists } from './partition-lists.ts';
 import { refusalError, verdictOf } from './replies.ts';
@@ -102,8 +103,7 @@ export class RedisOwnershipStore implements OwnershipStore {
   }
 
   async #refuseForeignStore(name: string): Promise<void> {
-    const identity = await this.#connection.run('identity', (client) => client.get(this.#keys.identity));
-    if (identity !== null) return;
+    if ((await readIdentity(this.#connection, this.#keys)) !== undefined) return;
     throw new BrokerError(
       'FAILED_PRECONDITION',
       `${name} is not in the store, and neither is the cluster: was it emptied, or is it another one?`,

@@ -7,6 +7,7 @@
 import { BrokerError } from '../../core/errors.ts';
 import { formatPartitionId, type PartitionId } from '../../core/partition.ts';
 import type { RedisConnection } from './connection.ts';
+import { readIdentity } from './identity.ts';
 import type { RedisKeys } from './keys.ts';
 import { verdictOf } from './replies.ts';
 
@@ -96,13 +97,13 @@ export class PartitionLists {
   /** The same server may have come back with nothing: its brokers hear of that with a heartbeat, later. */
   async #look(): Promise<void> {
     if (this.#looked) return;
-    const identity = await this.#connection.run('identity', (client) => client.get(this.#keys.identity));
-    if (identity === null && this.#held)
+    const identity = await readIdentity(this.#connection, this.#keys);
+    if (identity === undefined && this.#held)
       throw new BrokerError(
         'UNAVAILABLE',
         'the store does not hold the cluster any more: was it emptied, or is it another one?',
       );
-    this.#held ||= identity !== null;
+    this.#held ||= identity !== undefined;
     this.#looked = true;
   }
 

@@ -4,6 +4,8 @@
 // A change is: check → put (durable, compare-and-set) → index → listeners → answer; definition-catalog.ts
 // does all but the first and keeps crashes and failing stores from leaking anything. Invariant: every change
 // that was asked for is audited, whatever became of it.
+
+import { Counts } from '../../core/counts.ts';
 import {
   changedSubscription,
   changedTopic,
@@ -76,8 +78,8 @@ export class Definitions {
    * What changes under way are going to add, so that several at the same time can't pass a quota together.
    */
   readonly #reserved = {
-    topics: new Map<string, number>(),
-    subscriptions: new Map<string, number>(),
+    topics: new Counts(),
+    subscriptions: new Counts(),
     partitions: 0,
     dispatchers: 0,
   };
@@ -320,18 +322,13 @@ export class Definitions {
   #reserveName(collection: 'topics' | 'subscriptions', name: string, limit: number): Disposable {
     const [, project = ''] = name.split('/', 2);
     const reserved = this.#reserved[collection];
-    const taken = this.#catalog[collection].countInProjectOf(name) + (reserved.get(project) ?? 0);
+    const taken = this.#catalog[collection].countInProjectOf(name) + reserved.of(project);
     if (taken >= limit) {
       const message = `the project ${project} has ${limit} ${collection}, which is the limit: delete some`;
       throw new BrokerError('RESOURCE_EXHAUSTED', message);
     }
-    const add = (by: number): void => {
-      const count = (reserved.get(project) ?? 0) + by;
-      if (count === 0) reserved.delete(project);
-      else reserved.set(project, count);
-    };
-    add(1);
-    return { [Symbol.dispose]: () => add(-1) };
+    reserved.add(project, 1);
+    return { [Symbol.dispose]: () => void reserved.add(project, -1) };
   }
 
   #reservePartitions(count: number): Disposable {
